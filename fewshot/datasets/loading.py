@@ -1,0 +1,56 @@
+"""`load_dataset`: a registered name, a split and a root folder become an `ImageSet`."""
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fewshot.datasets.imageset import ImageSet
+from fewshot.errors import DataError
+from fewshot.registry import Registry, unknown_name
+
+DATASETS = Registry("data set")
+SPLITS = ("train", "val", "test")
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """`root`, else the environment's `FEWSHOT_DATA`, else `data/raw`."""
+    return Path(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
+
+
+def load_dataset(name: str, split: str, root: str | Path | None = None, **options: Any) -> ImageSet:
+    """Load a split of a registered data set.
+
+    `root`: the folder that holds the data sets' folders (see `data_root`); for `folder`, the folder
+    of classes itself. `options`: the data set's own, as its function documents them.
+    Raises `UnknownNameError` for an unknown name, split or option, `DataError` for data that are
+    missing or damaged, with the path and what to do.
+    """
+    load: Callable[..., ImageSet] = DATASETS[name]
+    known = list(inspect.signature(load).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of data set {name!r}:", option, known)
+    return load(data_root(root), split, **options)
+
+
+def list_datasets() -> list[str]:
+    """Names that `load_dataset` knows."""
+    return DATASETS.names()
+
+
+def check_split(name: str, split: str, known: tuple[str, ...] = SPLITS) -> None:
+    """Raise unless `split` is one of `known`."""
+    if split not in known:
+        raise unknown_name(f"split of {name}", split, known)
+
+
+def need(path: Path, name: str, what: str) -> Path:
+    """`path`, or an error that says what is missing, where it belongs and how to get it."""
+    if not path.exists():
+        raise DataError(
+            f"{name}: {what} is missing: {path} does not exist. Put it there, set FEWSHOT_DATA to the "
+            f"folder that holds {path.parent.name}/, or run: python scripts/get_data.py --dataset {name}"
+        )
+    return path

@@ -1,0 +1,33 @@
+"""Errors a user can act on: each message is a sentence with the file, the number or the key."""
+
+
+class FewShotError(ValueError):
+    """Base of every error that `fewshot` raises on purpose."""
+
+
+class UnknownNameError(FewShotError):
+    """A name that no registry, folder or option list knows; the message offers the nearest one."""
+
+
+class ConfigError(FewShotError):
+    """A configuration that cannot be run as it stands."""
+
+
+class DataError(FewShotError):
+    """Images, labels, groups or splits that are missing, damaged or contradictory."""
+
+
+class EpisodeError(FewShotError):
+    """An episode specification that the image set cannot satisfy."""
+
+
+class LeakageError(FewShotError):
+    """Test data asked for where only training or validation data may go."""
+
+
+class CheckpointError(FewShotError):
+    """A checkpoint that is missing, truncated, foreign, or could not be written."""
+
+
+class TrainingError(FewShotError):
+    """Training that cannot go on, for instance because the loss is not finite."""
