@@ -31,6 +31,12 @@ def numpy_generator(seed: int, *names: object) -> np.random.Generator:
 @contextmanager
 def forked(seed: int, *names: object) -> Iterator[None]:
     """Within the block the global torch generators are seeded by `(seed, *names)`."""
-    with torch.random.fork_rng():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         torch.random.manual_seed(derive(seed, *names))
         yield
+
+
+def reseed(seed: int, *names: object) -> None:
+    """Within a `forked` block: start the global torch generators anew from `(seed, *names)`."""
+    torch.random.manual_seed(derive(seed, *names))

@@ -1,1 +1,12 @@
-"""b"""
+"""Backbones: images become features; importing this package registers them."""
+
+from fewshot.backbones import convnet as convnet
+from fewshot.backbones import lite0 as lite0
+from fewshot.backbones import pixels as pixels
+from fewshot.backbones import resnet as resnet
+from fewshot.backbones import timm_models as timm_models
+from fewshot.backbones import torchvision_models as torchvision_models
+from fewshot.backbones import wide_resnet as wide_resnet
+from fewshot.backbones.base import BACKBONES, Backbone, create_backbone, list_backbones
+
+__all__ = ["BACKBONES", "Backbone", "create_backbone", "list_backbones"]

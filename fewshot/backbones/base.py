@@ -1,0 +1,195 @@
+"""`Backbone`: uint8 images become features; `create_backbone` makes one from a name.
+
+A body is any `nn.Module` from prepared float images (n, in_channels, input_px, input_px) to feature
+maps (n, c, h, w), or to features (n, d) where it pools by itself. It may carry attributes that say
+more: `pooling` ("flatten" or "mean") for bodies that give maps, `mean` and `std`, `input_px`, and a
+method `maps(images)` where it pools by itself but has maps too.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.backbones.weights import load_weights, read_weights
+from fewshot.errors import ConfigError, FewShotError
+from fewshot.registry import Registry, unknown_name
+
+BACKBONES = Registry("backbone")
+FAMILIES = Registry("backbone family")  # "family/name": names that another library knows
+DEFAULT_INPUT_PX = 84
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Pooling = Literal["flatten", "mean"]
+
+
+class Backbone(nn.Module):
+    """Images to features: a body, how its maps are pooled, and how pixels are prepared for it.
+
+    Pixels are uint8 everywhere outside a backbone; `forward` and `feature_maps` prepare uint8
+    images themselves and take a floating tensor as prepared already. `pooling`: None where the body
+    pools by itself. `mean`, `std`: one number for each channel, for pixels in [0, 1];
+    None: ImageNet's for three channels, else 0 and 1.
+    Attributes: `feature_dim` and those above. Raises `ConfigError` where the body cannot take
+    `in_channels` x `input_px` x `input_px` images.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        in_channels: int,
+        input_px: int,
+        pooling: Pooling | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.body, self.pooling = body, pooling
+        self.in_channels, self.input_px = in_channels, input_px
+        three = in_channels == 3
+        self.mean = mean or (IMAGENET_MEAN if three else (0.0,) * in_channels)
+        self.std = std or (IMAGENET_STD if three else (1.0,) * in_channels)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != in_channels:
+                raise ConfigError(f"{name} has {len(values)} numbers for {in_channels} channels")
+            buffer = torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)  # (in_channels, 1, 1)
+            self.register_buffer(f"_{name}", buffer, persistent=False)
+        self.feature_dim = self._probe()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (n, feature_dim) of images (n, C, H, W), uint8, or floating if prepared already."""
+        return self._pool(self.body(self._prepared(images)))
+
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """Maps (n, c, h, w) before pooling; raises `FewShotError` where the body has none."""
+        body_maps: Callable[[Tensor], Tensor] = getattr(self.body, "maps", self.body)
+        maps = body_maps(self._prepared(images))
+        if maps.ndim != 4:
+            raise FewShotError(
+                f"this backbone has no feature maps: its body pools by itself to {self.feature_dim} features"
+            )
+        return maps
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8 images (n, C, H, W) as the body wants them: float32 (n, in_channels, input_px, input_px).
+
+        To [0, 1], resized to a square where the size differs (antialiased, on the images' device),
+        grey repeated to three channels, normalised, and channels-last where the weights are.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise FewShotError(
+                f"expected uint8 images (n, C, H, W), got {images.dtype} {tuple(images.shape)}"
+            )
+        if images.shape[1] != self.in_channels and (images.shape[1], self.in_channels) != (1, 3):
+            raise FewShotError(
+                f"images have {images.shape[1]} channels, this backbone takes {self.in_channels}; "
+                "only grey images are repeated to 3 channels"
+            )
+        pixels = images.float() / 255
+        size = (self.input_px, self.input_px)
+        if pixels.shape[2:] != size:
+            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+        prepared = (pixels - self._mean) / self._std  # (n, in_channels, input_px, input_px): repeats grey
+        if self._channels_last():  # vmap knows no memory formats, but permutations
+            prepared = prepared.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        return prepared
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        if not images.is_floating_point():
+            return self.prepare(images)
+        expected = (self.in_channels, self.input_px, self.input_px)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise FewShotError(f"prepared images must be (n, *{expected}), got {tuple(images.shape)}")
+        return images
+
+    def _pool(self, output: Tensor) -> Tensor:
+        if output.ndim == 2 and self.pooling is None:
+            return output
+        if output.ndim != 4 or self.pooling not in ("flatten", "mean"):
+            raise ConfigError(
+                f"pooling {self.pooling!r} does not fit a body that gives {tuple(output.shape)}: "
+                "it is 'flatten' or 'mean' for maps (n, c, h, w) and None for features (n, d)"
+            )
+        return output.flatten(1) if self.pooling == "flatten" else output.mean((2, 3))
+
+    def _channels_last(self) -> bool:
+        """Whether the first weight that can tell is stored so (by strides: these work under vmap too)."""
+        for weight in self.body.parameters():
+            if weight.ndim == 4 and weight.shape[1] > 1 and weight[0, 0].numel() > 1:
+                return weight.stride(1) == 1
+        return False
+
+    def _probe(self) -> int:
+        """Number of features, from a pass with one blank image; leaves the body as it was."""
+        weight = next(self.body.parameters(), self._mean)
+        image = self._mean.new_zeros(1, self.in_channels, self.input_px, self.input_px).to(weight)
+        modes = {module: module.training for module in self.body.modules()}
+        self.body.eval()
+        try:
+            with torch.no_grad():
+                return self._pool(self.body(image)).shape[1]
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(f"the body cannot take images {tuple(image.shape[1:])}: {error}") from error
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
+def create_backbone(
+    name: str,
+    in_channels: int = 3,
+    input_px: int | None = None,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    **options: Any,
+) -> Backbone:
+    """The backbone `name`: a registered one, `timm/<name>` or `torchvision/<name>`.
+
+    `input_px`: side of the square the body sees; None: the size its pretrained weights were made
+    for, else 84. `weights`: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
+    `pretrained`: published weights; timm and torchvision download them. `options`: the body's own.
+    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for a combination that
+    cannot be, `CheckpointError` for weights that do not fit.
+    """
+    if pretrained and weights:
+        raise ConfigError(
+            f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both"
+        )
+    factory = _factory(name)
+    parameters = inspect.signature(factory).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        known = sorted(set(parameters) - {"in_channels", "input_px", "pretrained", "weights"})
+        for option in options:
+            if option not in known:
+                raise unknown_name(f"option of backbone {name!r}:", option, known)
+    if "pretrained" in parameters:
+        body = factory(in_channels, input_px, pretrained=pretrained, weights=weights, **options)
+    elif pretrained:
+        raise ConfigError(
+            f"backbone {name!r} has no published weights: pretrained=True is for efficientnet-lite0, "
+            "timm/… and torchvision/…; give weights=… to load a local file"
+        )
+    else:
+        body = factory(in_channels, input_px or DEFAULT_INPUT_PX, **options)
+        if weights:
+            load_weights(body, read_weights(weights), str(weights))
+    input_px = getattr(body, "input_px", input_px or DEFAULT_INPUT_PX)
+    about = {key: getattr(body, key, None) for key in ("pooling", "mean", "std")}
+    return Backbone(body, in_channels, input_px, **about)
+
+
+def list_backbones() -> list[str]:
+    """Registered names; `timm/<name>` and `torchvision/<name>` work besides."""
+    return BACKBONES.names()
+
+
+def _factory(name: str) -> Callable[..., nn.Module]:
+    family, slash, model_name = name.partition("/")
+    return partial(FAMILIES[family], model_name) if slash else BACKBONES[name]

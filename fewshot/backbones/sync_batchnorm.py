@@ -1,0 +1,47 @@
+"""Batch normalisation over the images of all processes, on any device.
+
+`torch.nn.SyncBatchNorm` refuses CPU tensors; this one is written with all-reduces that carry
+gradients, so that a run on k processes computes what one process would.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SynchronisedBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` (same parameters, buffers and state dict) with statistics over all processes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) -> (n, C, H, W)."""
+        if not self.training:
+            return super().forward(images)
+        x = images.float()
+        ones = x.new_full((1,), x.numel() / x.shape[1])
+        dist.all_reduce(ones)  # values of each channel, over all processes
+        mean = all_reduce(x.sum((0, 2, 3))) / ones
+        centred = x - mean[:, None, None]
+        variance = all_reduce(centred.square().sum((0, 2, 3))) / ones
+        self._update(mean.detach(), variance.detach() * ones / (ones - 1))
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+def synchronise_batchnorm(module: nn.Module) -> nn.Module:
+    """`module` with every BatchNorm2d replaced, in place, by one over all processes.
+
+    GPUs take torch's own, faster `SyncBatchNorm`.
+    """
+    if any(parameter.is_cuda for parameter in module.parameters()):
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d and child.affine and child.track_running_stats:
+            child.__class__ = SynchronisedBatchNorm2d
+    return module

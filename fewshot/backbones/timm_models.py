@@ -1,0 +1,98 @@
+"""`timm/<name>`: any image model of timm, with or without pretrained weights.
+
+timm is imported only when one of its models is asked for.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES
+from fewshot.backbones.pretrained import described, downloaded, unknown_model
+from fewshot.backbones.weights import load_weights, read_weights, under_prefix
+from fewshot.errors import ConfigError, FewShotError
+
+
+class TimmBody(nn.Module):
+    """A timm model without its classifier; pools by itself."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (n, d)."""
+        return self.model(images)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Maps (n, c, h, w) before pooling; raises `FewShotError` for models without such maps."""
+        maps = self.model.forward_features(images)
+        if maps.ndim != 4 or maps.shape[1] != self.model.num_features:
+            raise FewShotError(
+                f"timm's {type(self.model).__name__} has no feature maps (n, c, h, w): "
+                f"it gives {tuple(maps.shape)} before pooling"
+            )
+        return maps
+
+
+@FAMILIES.register("timm")
+def timm_body(
+    name: str,
+    in_channels: int,
+    input_px: int | None,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    **options: Any,
+) -> nn.Module:
+    """The timm model `name`, https://github.com/huggingface/pytorch-image-models.
+
+    With weights, size and normalisation are those they were made for (averaged over channels where
+    `in_channels` is not 3). A local file may hold an older format, another image size or 3 channels:
+    timm's own rules convert it. `options` go to `timm.create_model`.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown_model("timm", name, timm.list_models())
+    try:
+        cfg: Any = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # the tag after the dot
+        tags = timm.list_models(f"{name.partition('.')[0]}*", pretrained=True)
+        raise unknown_model("timm", name, tags) from error
+    has_weights = pretrained or weights is not None
+    input_px = input_px or (cfg.input_size[-1] if has_weights else DEFAULT_INPUT_PX)
+    options = options | {"num_classes": 0, "in_chans": in_channels}
+    if cfg.fixed_input_size:
+        options.setdefault("img_size", input_px)
+    try:
+        model = timm.create_model(name, pretrained=False, **options)
+    except (TypeError, AssertionError) as error:
+        raise ConfigError(f"timm cannot make {name!r} for {input_px} px with {options}: {error}") from error
+    if pretrained:
+        model = downloaded(f"timm/{name}", lambda: timm.create_model(name, pretrained=True, **options))
+    if weights is not None:
+        load_timm_weights(model, read_weights(weights), str(weights), in_channels)
+    mean, std = (cfg.mean, cfg.std) if has_weights else (None, None)
+    return described(TimmBody(model), in_channels, input_px, mean, std)
+
+
+def load_timm_weights(model: Any, tensors: dict[str, Tensor], source: str, in_channels: int) -> None:
+    """Load weights strictly, after timm's own conversion of older formats, image size and channels."""
+    from timm.models import adapt_input_conv
+
+    tensors = under_prefix(tensors, model.state_dict().keys(), source)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        tensors = convert(tensors, model)
+    for first in _names(model.pretrained_cfg.get("first_conv")):
+        kernel = tensors.get(f"{first}.weight")
+        if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3 != in_channels:
+            tensors[f"{first}.weight"] = adapt_input_conv(in_channels, kernel)
+    load_weights(model, tensors, source, ignore=_names(model.pretrained_cfg.get("classifier")))
+
+
+def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())

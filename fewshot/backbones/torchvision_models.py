@@ -1,0 +1,94 @@
+"""`torchvision/<name>`: an image classifier of torchvision, with or without pretrained weights.
+
+torchvision is imported only when one of its models is asked for.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES
+from fewshot.backbones.pretrained import described, downloaded, unknown_model
+from fewshot.backbones.weights import load_weights, read_weights
+from fewshot.errors import ConfigError, FewShotError
+
+MORE_THAN_ONE_OUTPUT = ("googlenet", "inception_v3")  # auxiliary classifiers in training
+
+
+class TorchvisionBody(nn.Module):
+    """A torchvision model without its classifier; pools by itself."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (n, d)."""
+        return self.model(images)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Maps (n, c, h, w): what goes into the model's `avgpool`; `FewShotError` where it has none."""
+        children = dict(self.model.named_children())
+        if "avgpool" not in children:
+            raise FewShotError(f"torchvision's {type(self.model).__name__} has no feature maps: no `avgpool`")
+        for name, child in children.items():
+            if name == "avgpool":
+                break
+            images = child(images)
+        return images
+
+
+@FAMILIES.register("torchvision")
+def torchvision_body(
+    name: str,
+    in_channels: int,
+    input_px: int | None,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    **options: Any,
+) -> nn.Module:
+    """The torchvision model `name`, https://docs.pytorch.org/vision/stable/models.html.
+
+    Its last linear layer is removed. With weights, size and normalisation are those of the model's
+    default weights. `options` go to `torchvision.models.get_model`.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown_model("torchvision", name, known)
+    if in_channels != 3:
+        raise ConfigError(
+            f"torchvision/{name} takes 3 channels, not {in_channels}; grey images are repeated to 3, "
+            f"or take timm/{name} if timm has it"
+        )
+    transforms = models.get_model_weights(name).DEFAULT.transforms()
+    has_weights = pretrained or weights is not None
+    input_px = input_px or (transforms.crop_size[0] if has_weights else DEFAULT_INPUT_PX)
+    if name.startswith("vit_"):
+        options.setdefault("image_size", input_px)
+    try:
+        model = models.get_model(name, weights=None, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"torchvision cannot make {name!r} for {input_px} px, {options}: {error}"
+        ) from error
+    if pretrained:
+        model = downloaded(
+            f"torchvision/{name}", lambda: models.get_model(name, weights="DEFAULT", **options)
+        )
+    classifier = _without_classifier(model, name)
+    if weights is not None:
+        load_weights(model, read_weights(weights), str(weights), ignore=[classifier])
+    mean, std = (transforms.mean, transforms.std) if has_weights else (None, None)
+    return described(TorchvisionBody(model), in_channels, input_px, mean, std)
+
+
+def _without_classifier(model: nn.Module, name: str) -> str:
+    """Replace the last linear layer by the identity; returns its name."""
+    linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear or name in MORE_THAN_ONE_OUTPUT:
+        raise ConfigError(f"torchvision/{name} has no single linear classifier to remove; take another model")
+    model.set_submodule(linear[-1], nn.Identity())
+    return linear[-1]

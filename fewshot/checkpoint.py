@@ -1,0 +1,87 @@
+"""Checkpoints: one safetensors file with everything a run needs to go on bit for bit.
+
+Tensors lie in the file as such; the rest of the state (step, scores, optimizer settings, config)
+is JSON in the file's header. Nothing is pickled, so a foreign file can never run code. A file is
+written under a temporary name, flushed and renamed: the old one survives until the new one is whole.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fewshot.errors import CheckpointError
+
+FORMAT = "fewshot-checkpoint-1"
+TENSOR = "__tensor__"
+PAIRS = "__pairs__"
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write `state`: nested dicts and lists of tensors, numbers, strings and None."""
+    path = Path(path)
+    tensors: dict[str, Tensor] = {}
+    header = {"format": FORMAT, "state": json.dumps(_packed(state, "state", tensors))}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(save(tensors, header))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        kept = "; the checkpoint before it is still there" if path.exists() else ""
+        raise CheckpointError(f"could not write the checkpoint {path}: {error}{kept}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The state that `save_checkpoint` wrote to `path`, on the CPU."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise CheckpointError(f"{path} is no checkpoint of this version ({FORMAT}) of fewshot")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no readable checkpoint: truncated, or made by something else ({error})") from error
+    return _unpacked(json.loads(header["state"]), tensors)
+
+
+def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` with each tensor replaced by a reference; the tensors go to `tensors`."""
+    if isinstance(value, Tensor):
+        channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {TENSOR: name, "channels_last": channels_last and not value.is_contiguous()}
+    if isinstance(value, dict):
+        pairs = [[key, _packed(item, f"{name}.{key}", tensors)] for key, item in value.items()]
+        return dict(pairs) if all(isinstance(key, str) for key in value) else {PAIRS: pairs}
+    if isinstance(value, list | tuple):
+        return [_packed(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise CheckpointError(f"a checkpoint cannot hold {name}: {type(value).__name__}")
+
+
+def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if TENSOR in value:  # the memory format decides how sums are rounded, so it is part of the state
+        tensor = tensors[value[TENSOR]]
+        return tensor.to(memory_format=torch.channels_last) if value["channels_last"] else tensor
+    if PAIRS in value:
+        return {key: _unpacked(item, tensors) for key, item in value[PAIRS]}
+    return {key: _unpacked(item, tensors) for key, item in value.items()}

@@ -1,0 +1,171 @@
+"""Configuration: dataclasses with one field per option, read by the command line and by YAML recipes alike."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from fewshot.errors import ConfigError
+
+Count = int | tuple[int, int]
+
+
+@dataclass
+class TrainConfig:
+    """How a method is trained: the argument of `fit`."""
+
+    seed: int = 0
+    """decides initial weights, episodes, augmentation: everything that is random"""
+    max_steps: int = 1000
+    """optimizer steps"""
+    run_dir: str | None = None
+    """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
+    resume: bool = False
+    """go on with the run in run_dir, bit for bit"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+
+    train_n_way: Count = 20
+    """classes of a training episode, a number or a range [low, high]"""
+    train_n_shot: Count = 1
+    """support images of each class"""
+    train_n_query: Count = 5
+    """query images of each class"""
+    train_disjoint_groups: bool = False
+    """no photograph, writer or specimen on both sides of a training episode"""
+    episodes_per_step: int = 1
+    """episodes in one optimizer step, over all processes"""
+    accumulate_steps: int = 1
+    """split each step's episodes into this many passes, to save memory"""
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    """limits of random changes of training images, see fewshot.augment.Augmentation"""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """sgd has momentum 0.9"""
+    lr: float = 1e-3
+    """learning rate at the start"""
+    weight_decay: float = 0.0
+    """L2 penalty (decoupled with adamw)"""
+    schedule: Literal["constant", "halve", "cosine"] = "constant"
+    """of the learning rate: halve it every lr_period_steps, or a half cosine down to 0"""
+    lr_period_steps: int = 2000
+    """period of schedule=halve"""
+    warmup_steps: int = 0
+    """linear rise of the learning rate from 0"""
+    max_gradient_norm: float = 0.0
+    """clip the gradient's norm to this (0: no clipping)"""
+    average_decay: float = 0.0
+    """evaluate and keep an exponential moving average of the weights with this decay (0: the weights themselves)"""
+
+    val_n_way: Count = 5
+    """classes of a validation episode"""
+    val_n_shot: Count = 1
+    """support images of each class"""
+    val_n_query: Count = 15
+    """query images of each class"""
+    val_episodes: int = 400
+    """validation episodes, the same each time"""
+    val_every_steps: int = 250
+    """validate, and keep the best weights so far, every so many steps"""
+    patience: int = 0
+    """stop after this many validations without a better one (0: never)"""
+    checkpoint_every_steps: int = 250
+    """write the checkpoint that --resume goes on from every so many steps"""
+    log_every_steps: int = 10
+    """steps between two points of the TensorBoard curves"""
+
+    def __post_init__(self) -> None:
+        positive = (
+            "max_steps", "episodes_per_step", "accumulate_steps", "lr", "lr_period_steps", "val_episodes",
+            "val_every_steps", "checkpoint_every_steps", "log_every_steps",
+        )  # fmt: skip
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_steps", "max_gradient_norm", "average_decay", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.average_decay >= 1:
+            raise ConfigError(f"average_decay must be below 1, got {self.average_decay}")
+        if self.episodes_per_step % self.accumulate_steps:
+            raise ConfigError(
+                f"episodes_per_step={self.episodes_per_step} cannot be split into accumulate_steps={self.accumulate_steps}"
+            )
+
+
+@dataclass
+class ExperimentConfig(TrainConfig):
+    """What is trained on what, and which test cells are measured at the end."""
+
+    dataset: str = "glyphs"
+    """name of a data set"""
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    """options of the data set, for all splits"""
+    data_root: str | None = None
+    """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
+    train_split: str = "train"
+    """split to train on"""
+    skip_bad_images: bool = False
+    """list unreadable images and go on without them"""
+    method: str = "protonet"
+    """name of a method"""
+    method_options: dict[str, Any] = field(default_factory=dict)
+    """options of the method"""
+    backbone: str = "conv4"
+    """name of a backbone; timm/NAME and torchvision/NAME are any model of these libraries"""
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    """options of the backbone, such as pretrained or weights"""
+
+    test_n_way: list[int] = field(default_factory=lambda: [5])
+    """ways of the test cells"""
+    test_n_shot: list[int] = field(default_factory=lambda: [1, 5])
+    """shots of the test cells"""
+    test_n_query: int = 15
+    """query images of each class"""
+    test_episodes: int = 1000
+    """episodes of each test cell"""
+    test_seed: int = 0
+    """seed of the test episodes: the same for all methods"""
+    test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """further test sets: a name and the data set options that differ"""
+
+
+def as_dict(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain values, lists instead of tuples, as it is saved with the run."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return plain(asdict(config))
+
+
+@dataclass
+class EvaluateConfig:
+    """Which run is measured on which episodes."""
+
+    run_dir: str
+    """folder of a finished run"""
+    dataset: str | None = None
+    """name of a data set (default: the run's own, with its options)"""
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    """options of the data set, on top of the run's own where it is the run's"""
+    data_root: str | None = None
+    """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
+    split: str = "test"
+    """split of the data set"""
+    n_way: Count = 5
+    """classes of an episode, a number or a range [low, high]"""
+    n_shot: Count = 1
+    """support images of each class, a number or a range [low, high]"""
+    n_query: Count = 15
+    """query images of each class, a number or a range [low, high]"""
+    disjoint_groups: bool = False
+    """no photograph, writer or specimen on both sides of an episode"""
+    n_episodes: int = 1000
+    """episodes"""
+    seed: int = 0
+    """seed of the episodes: the same seed, the same episodes for every run"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+    json: str | None = None
+    """file for the records (default: in the run folder)"""

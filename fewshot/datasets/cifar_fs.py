@@ -1,0 +1,192 @@
+"""CIFAR-FS and FC100: the 100 classes of CIFAR-100, 600 images each, split in two published ways.
+
+CIFAR-FS: Bertinetto, Henriques, Torr, Vedaldi, Meta-learning with differentiable closed-form
+solvers, ICLR 2019, https://arxiv.org/abs/1805.08136: 64/16/20 classes drawn at random.
+FC100: Oreshkin, Rodriguez, Lacoste, TADAM, NeurIPS 2018, https://arxiv.org/abs/1805.10123:
+60/20/20 classes, no superclass in two splits.
+Images: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
+"""
+
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewshot.datasets.imageset import ImageSet, image_digests
+from fewshot.datasets.loading import DATASETS, check_split, need
+from fewshot.datasets.splits import published_split
+from fewshot.datasets.store import PackedStore, file_stamp, packed
+from fewshot.errors import DataError
+
+N_TRAIN, N_TEST = 500, 100  # images of a class in CIFAR-100's own two parts
+IMAGES_PER_CLASS = N_TRAIN + N_TEST
+IMAGE_PX = 32
+MOSAIC_ROWS, MOSAIC_COLUMNS = 20, 30
+MOSAIC_HASHES = "sha256_of_pixels.json"
+
+# Published by torchvision (torchvision/datasets/cifar.py, class CIFAR100).
+PICKLE_MD5 = {
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+}
+# All that a pickled array needs; the published files were written by Python 2 and an early numpy.
+_RECONSTRUCT = np.empty(0).__reduce__()[0]  # makes an empty array; numpy moved it between versions
+HARMLESS = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+@DATASETS.register("cifar_fs")
+def cifar_fs(root: Path, split: str) -> ImageSet:
+    """CIFAR-FS, 3 x 32 x 32: train/val/test of 64/16/20 classes with 600 images each.
+
+    Reads `<root>/cifar_fs/cifar100_webp.zip` (100 lossless mosaics), or the folder
+    `cifar-100-python` as torchvision leaves it, in `<root>/cifar_fs/` or in `<root>/`. Both give
+    the same set. Order: class by class, first the 500 images of CIFAR-100's training part, then
+    the 100 of its test part, each part sorted by image digest: the archives' own order is not the
+    same everywhere.
+    """
+    return _cifar100_split("cifar_fs", root, split)
+
+
+@DATASETS.register("fc100")
+def fc100(root: Path, split: str) -> ImageSet:
+    """FC100, 3 x 32 x 32: train/val/test of 60/20/20 classes with 600 images each.
+
+    The files are those of `cifar_fs`, in the same places; so is the order of images.
+    """
+    return _cifar100_split("fc100", root, split)
+
+
+def _cifar100_split(name: str, root: Path, split: str) -> ImageSet:
+    check_split(name, split)
+    classes = [c for part in published_split("cifar_fs").values() for c in part]  # each split: one slice
+    store = _store(name, root, classes)
+    labels = np.repeat(np.arange(len(classes)), IMAGES_PER_CLASS)
+    everything = ImageSet(store.images, labels, classes, name=name, digests=store.digests)
+    return everything.select(published_split(name)[split], split)
+
+
+def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
+    """All 100 classes, 600 rows each, packed from whichever layout is there."""
+    shape = (3, IMAGE_PX, IMAGE_PX)
+    mosaics = root / "cifar_fs" / "cifar100_webp.zip"
+    if mosaics.exists():
+        with _open_zip(mosaics) as archive:
+            hashes = _mosaic_hashes(archive, mosaics)
+            return packed(
+                "cifar100",
+                [file_stamp(mosaics), classes],
+                classes,
+                lambda class_name: _canonical(_mosaic(archive, mosaics, class_name, hashes)),
+                shape,
+                images_per_block=IMAGES_PER_CLASS,
+            )
+    folders = [root / "cifar_fs" / "cifar-100-python", root / "cifar-100-python"]
+    folder = next((f for f in folders if f.exists()), folders[0])
+    need(folder, name, "CIFAR-100 (cifar100_webp.zip, or the folder cifar-100-python)")
+    files = [need(folder / part, name, f"the file {part!r} of CIFAR-100") for part in PICKLE_MD5]
+    return packed(
+        "cifar100",
+        [[file_stamp(file) for file in files], classes],
+        [folder],
+        lambda folder: _from_pickles(folder, classes),
+        shape,
+        images_per_block=len(classes) * IMAGES_PER_CLASS,
+    )
+
+
+def _canonical(images: np.ndarray) -> np.ndarray:
+    """The 600 images of a class, its training part and its test part each sorted by image digest."""
+    keys = [digest.tobytes() for digest in image_digests(images)]
+    order = sorted(range(len(images)), key=lambda i: (i >= N_TRAIN, keys[i]))
+    return images[order]
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is no readable zip archive ({error}); delete it and fetch it again"
+        ) from error
+
+
+def _mosaic_hashes(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
+    try:
+        return json.loads(archive.read(MOSAIC_HASHES))
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {MOSAIC_HASHES} is missing or unreadable ({error})") from error
+
+
+def _mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: dict[str, str]) -> np.ndarray:
+    """Cut a class's mosaic into its tiles, (600, 3, 32, 32), once its pixels are as published."""
+    member = f"{class_name}.webp"
+    try:
+        pixels = np.asarray(Image.open(io.BytesIO(archive.read(member))).convert("RGB"))
+    except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: {member}: {error}") from error
+    shape = (MOSAIC_ROWS * IMAGE_PX, MOSAIC_COLUMNS * IMAGE_PX, 3)
+    if pixels.shape != shape:
+        raise DataError(f"{path}: {member} has shape {pixels.shape}, expected {shape}")
+    found = hashlib.sha256(pixels.tobytes()).hexdigest()
+    if found != hashes.get(class_name):
+        raise DataError(
+            f"{path}: the pixels of {member} have sha256 {found}, "
+            f"{MOSAIC_HASHES} says {hashes.get(class_name)}"
+        )
+    tiles = pixels.reshape(MOSAIC_ROWS, IMAGE_PX, MOSAIC_COLUMNS, IMAGE_PX, 3)
+    return tiles.transpose(0, 2, 4, 1, 3).reshape(IMAGES_PER_CLASS, 3, IMAGE_PX, IMAGE_PX)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles arrays and plain Python values; anything else could run code and is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in HARMLESS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR-100 does not need")
+        return HARMLESS[module, name]
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in one of torchvision's three files, after its md5 has been checked."""
+    content = path.read_bytes()
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != PICKLE_MD5[path.name]:
+        raise DataError(f"{path} has md5 {found}, published is {PICKLE_MD5[path.name]}; fetch it again")
+    try:
+        value = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise DataError(f"{path}: refused or damaged pickle: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a dictionary, got {type(value).__name__}")
+    return value
+
+
+def _from_pickles(folder: Path, classes: list[str]) -> np.ndarray:
+    """All images, (60000, 3, 32, 32), in the order of `classes`."""
+    names = np.array(_read_pickle(folder / "meta").get("fine_label_names", []))
+    if sorted(names) != sorted(classes):
+        raise DataError(f"{folder / 'meta'}: its {len(names)} class names are not the 100 of CIFAR-100")
+    parts = []
+    for part, n_images in (("train", N_TRAIN), ("test", N_TEST)):
+        content = _read_pickle(folder / part)
+        images, labels = np.asarray(content.get("data")), np.asarray(content.get("fine_labels"))
+        if images.dtype != np.uint8 or images.shape != (len(classes) * n_images, 3 * IMAGE_PX**2):
+            raise DataError(f"{folder / part}: 'data' is {images.dtype} {images.shape}")
+        rows = [np.flatnonzero(labels == list(names).index(c)) for c in classes]
+        if any(len(r) != n_images for r in rows):
+            raise DataError(f"{folder / part}: a class does not have {n_images} images")
+        parts.append([images[r].reshape(n_images, 3, IMAGE_PX, IMAGE_PX) for r in rows])
+    return np.concatenate([_canonical(np.concatenate(both)) for both in zip(*parts, strict=True)])

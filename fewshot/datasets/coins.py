@@ -1,0 +1,155 @@
+"""Coins: euro coins by denomination (evaluation only) and the coins of 32 countries."""
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from fewshot.datasets.imagefiles import (
+    ImageFile,
+    class_files,
+    classes_of,
+    few,
+    image_set,
+    natural,
+    zip_files,
+)
+from fewshot.datasets.imageset import ImageSet
+from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
+from fewshot.datasets.splits import published_split
+from fewshot.errors import DataError
+
+DENOMINATIONS = ("1c", "2c", "5c", "10c", "20c", "50c", "1e", "2e")
+EURO_NUMBERS = range(53, 61)  # Spain's coins among the 211
+NAMES_FILE = "cat_to_name.json"
+PUBLIC_PARTS = ("train", "val", "validation", "test")
+logger = logging.getLogger(__name__)
+
+
+@DATASETS.register("euro_coins")
+def euro_coins(root: Path, split: str, size_px: int = 84) -> ImageSet:
+    """1,291 euro coins of 8 denominations, cut from 40 photographs; colour. Evaluation only.
+
+    Joakim Beijar, 2018, https://github.com/kaa/coins-dataset (MIT), the part `classified/train`; from
+    `root/euro_coins/`: `euro_coins.zip`, or that repository or its class folders. Groups are the
+    photographs (the file name up to its last "_"): coins of one photograph share light, background
+    and camera, so support and query should not. `split`: `test` and `all` are both every class.
+    """
+    check_split("euro_coins", split, (*SPLITS, "all"))
+    if split in ("train", "val"):
+        raise DataError(
+            f"euro_coins has no {split!r} split: 8 denominations are too few to divide, so all of them are "
+            "for evaluation (split 'test'); train on another set, such as world_coins"
+        )
+    place = root / "euro_coins"
+    inside = [*place.glob("classified/train"), *place.glob("*/classified/train"), place]
+    files = _zip_files(place / "euro_coins.zip", "euro_coins") or class_files(inside[0])
+    _check_classes(place, classes_of(files), DENOMINATIONS)
+    files = [file._replace(group=file.file_name.rpartition("_")[0]) for file in files]
+    without = [file.file_name for file in files if not file.group]
+    if without:
+        raise DataError(f"{place}: no photograph (no '_') in the file names {few(without)}")
+    files.sort(key=lambda file: DENOMINATIONS.index(file.class_name))
+    everything = image_set("euro_coins", files, 3, size_px, "pad")
+    return everything.select(DENOMINATIONS, split)
+
+
+@DATASETS.register("world_coins")
+def world_coins(
+    root: Path, split: str, size_px: int = 84, min_images: int = 0, without_euro: bool = False
+) -> ImageSet:
+    """Coins of 32 countries, 211 denominations, both sides and many years in one class; colour.
+
+    https://www.kaggle.com/datasets/wanderdust/coin-images; from `root/world_coins/`: the cleaned
+    `world_coins_211_84.zip` (4,620 images), or its class folders, or the public layout
+    `coins/data/{train,validation,test}/<number>/` beside `cat_to_name.json`. The public one is merged;
+    identical pictures are kept once, or not at all where they lie in two classes, but near-duplicates
+    stay in, so its numbers are not those of the cleaned set. `split`: `train`, `val`, `test` are disjoint by
+    country (`data/splits/world_coins.json`), `all` is every class. `min_images` leaves out classes with
+    fewer; `without_euro` leaves out Spain's euro coins, for sets that are compared with `euro_coins`.
+    """
+    check_split("world_coins", split, (*SPLITS, "all"))
+    splits = published_split("world_coins")
+    classes = [class_name for names in splits.values() for class_name in names]
+    place = root / "world_coins"
+    archive = place / "world_coins_211_84.zip"
+    files = _zip_files(archive, "world_coins") or _unpacked_world_files(place, place / archive.stem)
+    _check_classes(place, classes_of(files), classes)
+    rank = {class_name: number for number, class_name in enumerate(classes)}
+    files.sort(key=lambda file: rank[file.class_name])
+    everything = _without_duplicates(image_set("world_coins", files, 3, size_px, "pad"))
+    chosen = classes if split == "all" else splits[split]
+    if without_euro:
+        chosen = [class_name for class_name in chosen if int(class_name[:3]) not in EURO_NUMBERS]
+    subset = everything.select(chosen, split)
+    return subset.with_min_images(min_images) if min_images else subset
+
+
+def _zip_files(archive: Path, name: str) -> list[ImageFile]:
+    """The images in the archive; none where folders lie there instead of it; an error where nothing does."""
+    if any(path.is_dir() for path in archive.parent.glob("*")) and not archive.exists():
+        return []
+    return zip_files(need(archive, name, "the archive of images"))
+
+
+def _unpacked_world_files(place: Path, unpacked: Path) -> list[ImageFile]:
+    places = (place / "coins" / "data" / part for part in PUBLIC_PARTS)
+    parts = [path for path in (*places, *(place / part for part in PUBLIC_PARTS)) if path.is_dir()]
+    if not parts:
+        return class_files(unpacked if unpacked.is_dir() else place)
+    names_file = need(place / NAMES_FILE, "world_coins", "the list of class names")
+    files = [file for part in parts for file in class_files(part)]
+    name = _class_names(names_file, classes_of(files))
+    return [file._replace(class_name=name[file.class_name]) for file in files]
+
+
+def _class_names(names_file: Path, folders: list[str]) -> dict[str, str]:
+    """Class name of each folder, whose number is a key of `cat_to_name.json`, or (in one copy) that minus 1.
+
+    The file holds {"181": "1 2 Franc,Swiss Franc,switzerland", …}, which becomes 180_1_2_Franc_switzerland.
+    """
+    try:
+        named = {}
+        for key, text in json.loads(names_file.read_text(encoding="utf-8")).items():
+            denomination, _, country = text.split(",")
+            named[int(key)] = re.sub("[ /]", "_", f"{int(key) - 1:03d}_{denomination}_{country}")
+        number = {folder: int(folder) for folder in folders}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{names_file}, or a folder beside it, is not as published ({error})") from error
+    for shift in (0, 1):
+        if {n + shift for n in number.values()} == set(named):
+            return {folder: named[n + shift] for folder, n in number.items()}
+    raise DataError(
+        f"{names_file} is not the file of these images: it has {len(named)} numbers from {min(named)} to "
+        f"{max(named)}, the folders are {len(number)} from {min(number.values())} to {max(number.values())}"
+    )
+
+
+def _check_classes(place: Path, found: list[str], expected: Iterable[str]) -> None:
+    missing, unknown = set(expected).difference(found), set(found).difference(expected)
+    for problem, names in (("lacks", missing), ("has unknown", unknown)):
+        if names:
+            raise DataError(f"{place} {problem} classes ({len(names)}): {few(sorted(names, key=natural))}")
+
+
+def _without_duplicates(images: ImageSet) -> ImageSet:
+    """Identical pictures once in a class, and not at all where they lie in two classes."""
+    _, first, picture = np.unique(images.digests, axis=0, return_index=True, return_inverse=True)
+    picture = picture.reshape(-1)  # (n_images,), which of the distinct pictures; first: its first row
+    lowest, highest = np.full(len(first), images.n_classes), np.full(len(first), -1)
+    np.minimum.at(lowest, picture, images.labels)
+    np.maximum.at(highest, picture, images.labels)
+    rows = np.sort(first[lowest == highest])
+    if len(rows) == len(images):
+        return images
+    logger.info("%s: %d of %d are duplicates and left out", images, len(images) - len(rows), len(images))
+    return ImageSet(
+        images.images[rows],
+        images.labels[rows],
+        images.class_names,
+        name=images.name,
+        digests=images.digests[rows],
+    )

@@ -1,0 +1,143 @@
+"""CUB: 200 bird species, 11,788 photographs, for fine-grained few-shot classification.
+
+Wah, Branson, Welinder, Perona, Belongie, The Caltech-UCSD Birds-200-2011 dataset, 2011,
+https://www.vision.caltech.edu/datasets/cub_200_2011/. The split is the rule of Chen, Liu, Kira,
+Wang, Huang, A closer look at few-shot classification, ICLR 2019,
+https://github.com/wyharveychen/CloserLookFewShot (filelists/CUB/write_CUB_filelist.py).
+"""
+
+import io
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewshot.datasets.decode import Resize, check_pixel_options, decode_image
+from fewshot.datasets.imagefiles import ImageFile, class_files, classes_of, few
+from fewshot.datasets.imageset import ImageSet
+from fewshot.datasets.loading import DATASETS, check_split, need
+from fewshot.datasets.store import file_stamp, packed
+from fewshot.errors import DataError
+
+IMAGE_PX = 84
+N_CLASSES = 200
+Box = tuple[float, float, float, float]  # left, top, width, height in pixels
+
+
+@DATASETS.register("cub")
+def cub(
+    root: Path,
+    split: str,
+    size_px: int = IMAGE_PX,
+    resize: Resize = "crop",
+    crop_to_box: bool = False,
+    skip_bad_images: bool = False,
+) -> ImageSet:
+    """Train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
+
+    Reads `<root>/cub/CUB_200_2011/images/<001.Black_footed_Albatross>/` as the archive unpacks, or
+    `<root>/cub/images/`. With the class folders sorted and numbered from 0, folder i is train where
+    i % 2 = 0, val where i % 4 = 1, test where i % 4 = 3. All 200 folders must be there, and every
+    file of `images.txt` where that lies beside `images/`.
+    `crop_to_box` first cuts each photograph to its bird's `bounding_boxes.txt` (some
+    papers do so, CloserLook does not); `resize` `crop` then takes the largest centred square.
+    """
+    check_split("cub", split)
+    check_pixel_options(3, size_px, resize)
+    base = next((b for b in (root / "cub" / "CUB_200_2011", root / "cub") if (b / "images").is_dir()), None)
+    base = base or need(root / "cub" / "CUB_200_2011" / "images", "cub", "the folder of images").parent
+    files = class_files(base / "images")
+    classes = _species(base / "images", files)
+    listed = _listed(base, files)
+    chosen = [name for i, name in enumerate(classes) if ("train", "val", "train", "test")[i % 4] == split]
+    files = [file for file in files if file.class_name in set(chosen)]
+    boxes = _boxes(base, listed) if crop_to_box else {}
+    store = packed(
+        "cub",
+        [resize, [[*file_stamp(file.path, base), boxes.get(_relative(file))] for file in files]],
+        files,
+        partial(_decode, boxes=boxes, size_px=size_px, resize=resize),
+        (3, size_px, size_px),
+        skip_bad_images=skip_bad_images,
+    )
+    labels = [chosen.index(files[row].class_name) for row in store.rows]
+    return ImageSet(store.images, labels, chosen, name="cub", split=split, digests=store.digests)
+
+
+def _species(folder: Path, files: list[ImageFile]) -> list[str]:
+    """The 200 class folders in order; their names begin with their numbers, 001. to 200."""
+    classes = sorted(classes_of(files))
+    numbers = [name[:4] for name in classes]
+    expected = [f"{number:03d}." for number in range(1, N_CLASSES + 1)]
+    if numbers != expected:
+        missing = [number + "*" for number in expected if number not in numbers]
+        foreign = [name for name in classes if name[:4] not in expected or numbers.count(name[:4]) > 1]
+        n_there = N_CLASSES - len(missing)
+        message = f"{folder}: {n_there} of the {N_CLASSES} class folders 001.* to 200.* are there"
+        message += f"; missing: {few(missing)}" if missing else ""
+        raise DataError(message + (f"; not expected: {few(foreign)}" if foreign else ""))
+    return classes
+
+
+def _relative(file: ImageFile) -> str:
+    return f"{file.path.parent.name}/{file.path.name}"
+
+
+def _table(path: Path, n_columns: int) -> list[list[str]]:
+    """The rows of one of CUB's text files, cells parted by spaces."""
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if len(row) != n_columns:
+            raise DataError(f"{path}: line {number} has {len(row)} of {n_columns} cells: {' '.join(row)!r}")
+    return rows
+
+
+def _listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
+    """{image number: class/file} of `images.txt`, checked against the files; empty without it."""
+    if not (base / "images.txt").exists():
+        return {}
+    listed = dict(_table(base / "images.txt", 2))
+    present, named = {_relative(file) for file in files}, set(listed.values())
+    missing, foreign = sorted(named - present), sorted(present - named)
+    if missing or foreign:
+        n_there = len(named) - len(missing)
+        message = f"{base / 'images'}: {n_there} of the {len(named)} files of images.txt are there"
+        message += f"; missing: {few(missing)}" if missing else ""
+        raise DataError(message + (f"; not listed: {few(foreign)}" if foreign else ""))
+    return listed
+
+
+def _boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
+    """{class/file: box} of every listed image."""
+    need(base / "images.txt", "cub", "the list of images, needed for crop_to_box,")
+    path = need(base / "bounding_boxes.txt", "cub", "the list of boxes, needed for crop_to_box,")
+    rows = _table(path, 5)
+    try:
+        boxes = {number: tuple(map(float, box)) for number, *box in rows}
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    without = [name for number, name in listed.items() if number not in boxes]
+    flat = [name for number, name in listed.items() if number in boxes and min(boxes[number][2:]) < 1]
+    if without or flat:
+        raise DataError(f"{path}: no box, or one thinner than a pixel, for {few(without + flat)}")
+    return {name: boxes[number] for number, name in listed.items()}
+
+
+def _decode(file: ImageFile, boxes: dict[str, Box], size_px: int, resize: Resize) -> np.ndarray:
+    """uint8 (3, size_px, size_px), cut to the image's box first where `boxes` has one."""
+    box = boxes.get(_relative(file))
+    if box is None:
+        return decode_image(file.path, str(file.path), 3, size_px, resize)
+    try:
+        with Image.open(file.path) as opened:
+            image = opened.convert("RGB")
+    except Exception as error:  # Pillow's parsers raise many kinds on damaged files
+        raise DataError(f"{file.path}: the image is damaged or cut short ({error})") from error
+    left, top = max(0, round(box[0])), max(0, round(box[1]))
+    right, bottom = min(image.width, round(box[0] + box[2])), min(image.height, round(box[1] + box[3]))
+    if right <= left or bottom <= top:
+        raise DataError(f"{file.path}: its box {box} lies outside the {image.width} x {image.height} image")
+    cut = io.BytesIO()
+    image.crop((left, top, right, bottom)).save(cut, "PPM")  # lossless
+    return decode_image(cut.getvalue(), str(file.path), 3, size_px, resize)

@@ -1,0 +1,199 @@
+"""What each data set needs on disk: `get_data` checks it and fetches what has a public direct address."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import tarfile
+import tempfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fewshot.datasets.decode import SUFFIXES
+from fewshot.errors import DataError
+from fewshot.registry import unknown_name
+
+TIMEOUT_SECONDS = 60
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file, or (with a final /) a folder, that a data set needs at `path` below the root.
+
+    `checksums` ("md5:…", "sha256:…"): of a file, any one of them is right. `files`: the checksum of
+    each file that a folder must hold; `n_images`: how many image files lie below it. `url`: where
+    it, or the archive it is unpacked from, can be fetched without login; `url_checksum`: of that
+    archive, where one is published; `inner`: the folder of the archive that becomes `path`, of
+    which `*` stands for any name. `advice`: where a person gets it.
+    """
+
+    path: str
+    checksums: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    n_images: int | None = None
+    url: str | None = None
+    url_checksum: str | None = None
+    inner: str | None = None
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What lies at an item's place: `state` is ok, differs or missing; `detail` is a sentence."""
+
+    item: Item
+    state: str
+    detail: str
+
+
+def get_data(
+    needs: dict[str, Sequence[Sequence[Item]]],
+    names: Sequence[str],
+    root: Path,
+    verify_only: bool,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """Check, and unless `verify_only` complete, the data sets `names` below `root`; all of them if none.
+
+    `needs`: for each data set the things it needs, each as a list of alternatives, of which the
+    first is the one that is fetched. Says one line for each; True when all is there as published.
+    Nothing that is there is ever replaced. Raises `UnknownNameError`.
+    """
+    for name in names:
+        if name not in needs:
+            raise unknown_name("data set to fetch", name, needs)
+    complete = True
+    for name in dict.fromkeys(names) or needs:
+        say(name)
+        for alternatives in needs[name]:
+            finding = _best(root, alternatives)
+            if finding.state == "missing" and finding.item.url and not verify_only:
+                try:
+                    fetch(root, finding.item)
+                    finding = inspect(root, finding.item)
+                except DataError as error:
+                    finding = replace(finding, detail=str(error))
+            again = "; move it away to fetch it again" if finding.state == "differs" else ""
+            say(f"  {finding.state:8} {root / finding.item.path}: {finding.detail}{again}")
+            complete = complete and finding.state == "ok"
+    return complete
+
+
+def _best(root: Path, alternatives: Sequence[Item]) -> Finding:
+    """The first alternative that is there as published, else one that is there, else the first."""
+    findings = [inspect(root, item) for item in alternatives]
+    best = min(findings, key=lambda finding: ("ok", "differs", "missing").index(finding.state))
+    if best.state != "missing":
+        return best
+    others = "".join(f"; {root / item.path} would do as well" for item in alternatives[1:])
+    return replace(best, detail=best.detail + others)
+
+
+def inspect(root: Path, item: Item) -> Finding:
+    """Compare what lies at the item's place with what is published."""
+    path = root / item.path
+    is_folder = item.path.endswith("/")
+    if not path.exists():
+        source = f"{item.url}{', unpacked' if item.inner else ''}" if item.url else item.advice
+        return Finding(item, "missing", f"put it there from {source}")
+    if path.is_dir() != is_folder:
+        return Finding(item, "differs", f"a {'folder' if is_folder else 'file'} is expected")
+    if is_folder:
+        return _inspect_folder(path, item)
+    found = {kind: _checksum(path, kind) for kind in {"sha256", *(c.split(":")[0] for c in item.checksums)}}
+    size = f"{path.stat().st_size:,} bytes, {', '.join(sorted(found.values()))}"
+    if not item.checksums:
+        return Finding(item, "ok", f"{size} (no checksum is published)")
+    if set(found.values()) & set(item.checksums):
+        return Finding(item, "ok", f"{size}, as published")
+    return Finding(item, "differs", f"{size}, published is {' or '.join(item.checksums)}")
+
+
+def _inspect_folder(path: Path, item: Item) -> Finding:
+    for name, expected in item.files.items():
+        there = (path / name).is_file()
+        found = _checksum(path / name, expected.split(":")[0]) if there else "missing"
+        if found != expected:
+            return Finding(item, "differs", f"its file {name} is {found}, published is {expected}")
+    if item.files:
+        return Finding(item, "ok", f"{len(item.files)} files, checksums as published")
+    n_images = sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(path) for name in names)
+    if n_images == 0 or item.n_images not in (None, n_images):
+        return Finding(item, "differs", f"{n_images:,} images in it, published are {item.n_images or 'more'}")
+    return Finding(item, "ok", f"{n_images:,} images{', as published' if item.n_images else ''}")
+
+
+def _checksum(path: Path, kind: str) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False))
+    return f"{kind}:{digest.hexdigest()}"
+
+
+def fetch(root: Path, item: Item) -> None:
+    """Download the item, check it, and only then put it in its place; on failure nothing is left behind."""
+    target = root / item.path
+    what = f"unpack it so that the archive's folder {item.inner} lies" if item.inner else "put it"
+    by_hand = f"try again, or fetch it by hand and {what} at {target}"
+    folders = [folder for folder in target.parents if not folder.exists()]  # nearest first
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as temporary:
+            download = Path(temporary) / "download"
+            _download(item, download)
+            made = _unpack(download, item) if item.inner else download
+            finding = inspect(made.parent, replace(item, path=made.name + "/" * bool(item.inner)))
+            if finding.state != "ok":
+                raise DataError(f"what {item.url} gave is not what is published: {finding.detail}")
+            os.replace(made, target)
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(f"{item.url} could not be fetched ({error}); {by_hand}") from error
+    except DataError as error:
+        raise DataError(f"{error}; {by_hand}") from error
+    finally:
+        with contextlib.suppress(OSError):  # not empty: the download succeeded
+            for folder in folders:
+                folder.rmdir()
+
+
+def _download(item: Item, path: Path) -> None:
+    """Write the item's url to `path`, complete and with the published checksum, or raise."""
+    request = urllib.request.Request(item.url or "", headers={"User-Agent": "fewshot"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
+        length = int(response.headers.get("Content-Length") or 0)
+        with tqdm(total=length or None, desc=item.path, unit="B", unit_scale=True, delay=1) as bar:
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                bar.update(len(chunk))
+        n_bytes = file.tell()
+        file.flush()
+        os.fsync(file.fileno())
+    if length and n_bytes != length:
+        raise DataError(f"the connection to {item.url} broke off after {n_bytes:,} of {length:,} bytes")
+    if item.url_checksum and (found := _checksum(path, item.url_checksum.split(":")[0])) != item.url_checksum:
+        raise DataError(f"{item.url} gave {n_bytes:,} bytes with {found}, published is {item.url_checksum}")
+
+
+def _unpack(archive: Path, item: Item) -> Path:
+    """Unpack beside the archive and return the folder `inner`."""
+    place = archive.parent / "unpacked"
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zip_file:
+                zip_file.extractall(place)
+        else:
+            with tarfile.open(archive) as tar_file:
+                tar_file.extractall(place, filter="data")  # refuses members that would leave the folder
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"what {item.url} gave is no readable archive ({error})") from error
+    found = sorted(place.glob(item.inner or ""))
+    if len(found) != 1:
+        raise DataError(f"what {item.url} gave has {len(found)} folders {item.inner}, expected one")
+    return found[0]

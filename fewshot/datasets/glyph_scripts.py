@@ -1,0 +1,174 @@
+"""The printed characters that `glyphs` starts from: scripts, splits, a filter against look-alikes.
+
+A character becomes a class when the fonts hold it, it is a letter or a digit of its own (no mark,
+modifier, control character or composition of another character), and its shape is not almost that
+of a class before it. How shapes are compared is told at `distinct`.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from fewshot.errors import DataError
+
+CATEGORIES = {"Lu", "Ll", "Lo", "Nd"}  # letters and digits; `Lm` are small raised copies of letters
+FONT_PX = 128  # size at which characters are drawn before anything else happens to them
+INK_LEVEL = 64  # grey levels above it count as ink where the placement is decided
+SHAPE_PX = 32  # side of the square that shapes are compared in
+SHAPE_BLUR_PX = 1.2  # a stroke that is moved by less than about this counts as the same
+MAX_CORRELATION = 0.89  # of two shapes; above it the later one is dropped
+MAX_ASPECT_RATIO = 2.0  # bounding boxes that differ by more are never the same shape …
+LONG_ASPECT_RATIO = 2.5  # … but all that are longer than this count as equally long: thick and thin bars
+
+
+class Glyph(NamedTuple):
+    """A printed character, cut to its ink, and the first and last ink of each of its rows (n, 2): x, y."""
+
+    image: Image.Image
+    outline: np.ndarray
+
+
+class Script(NamedTuple):
+    """A script, its split, and its code points as inclusive (first, last) ranges of Unicode blocks."""
+
+    name: str
+    split: str
+    ranges: tuple[tuple[int, int], ...]
+
+
+# Of a look-alike pair the character that stands earlier here stays: the letters everyone knows come
+# first, then the scripts to validate and test on, last the large ones that can spare a few.
+SCRIPTS = (
+    Script("Latin", "train", ((0x41, 0x5A), (0x61, 0x7A))),
+    Script("Digits", "train", ((0x30, 0x39),)),
+    Script("Greek", "test", ((0x370, 0x3E1), (0x3F0, 0x3FF))),
+    Script("Coptic", "test", ((0x3E2, 0x3EF),)),
+    Script("Hebrew", "test", ((0x5D0, 0x5EA),)),
+    Script("Tifinagh", "test", ((0x2D30, 0x2D7F),)),
+    Script("Lao", "test", ((0xE80, 0xEFF),)),
+    Script("Armenian", "val", ((0x530, 0x58F),)),
+    Script("Nko", "val", ((0x7C0, 0x7FF),)),
+    Script("Old_Italic", "val", ((0x10300, 0x1032F),)),
+    Script("Lisu", "val", ((0xA4D0, 0xA4FF),)),
+    Script("Georgian", "val", ((0x10A0, 0x10FF), (0x2D00, 0x2D2F))),
+    Script("Cyrillic", "train", ((0x400, 0x52F), (0xA640, 0xA69F))),
+    Script("Latin", "train", ((0xC0, 0x2AF), (0x2C60, 0x2C7F), (0xA720, 0xA7FF))),
+    Script("Arabic", "train", ((0x620, 0x6FF), (0x750, 0x77F))),
+    Script("Canadian_Aboriginal", "train", ((0x1401, 0x167F),)),
+)
+SCRIPT_OF = {code: s for s in SCRIPTS for first, last in s.ranges for code in range(first, last + 1)}
+CODES = tuple(SCRIPT_OF)  # every code point that is looked at, in the order of the table
+
+
+def class_name(code: int) -> str:
+    """`Latin/U+0041 LATIN CAPITAL LETTER A`."""
+    return f"{SCRIPT_OF[code].name}/U+{code:04X} {unicodedata.name(chr(code))}"
+
+
+@cache
+def font_codes(path: Path) -> frozenset[int]:
+    """The code points that a font file holds."""
+    from fontTools.ttLib import TTFont  # comes with matplotlib
+
+    with TTFont(path, lazy=True) as font:
+        return frozenset(font.getBestCmap())
+
+
+@cache
+def _font(path: Path) -> ImageFont.FreeTypeFont:
+    try:
+        return ImageFont.truetype(path, FONT_PX, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise DataError(f"glyphs: the font {path} cannot be read ({error})") from error
+
+
+def cropped(code: int, font: Path) -> Image.Image | None:
+    """A character at `FONT_PX`, ink 255 on 0, cut to its ink; None where it has no ink."""
+    face = _font(font)
+    left, top, right, bottom = map(int, face.getbbox(chr(code)))
+    image = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
+    ImageDraw.Draw(image).text((2 - left, 2 - top), chr(code), fill=255, font=face)
+    box = image.getbbox()
+    return image.crop(box) if box else None
+
+
+@lru_cache(maxsize=256)  # the writers of a character share its fonts
+def printed(code: int, font: Path, stand_in: Path, side: int) -> Glyph:
+    """The character in `font`, or in `stand_in` where that lacks it, its longest side `side` pixels."""
+    image = cropped(code, font) if code in font_codes(font) else None
+    image = image or cropped(code, stand_in)
+    if image is None:
+        raise DataError(f"glyphs: neither {font.name} nor {stand_in.name} draws U+{code:04X}")
+    scale = side / max(image.size)
+    image = image.resize([max(1, round(scale * length)) for length in image.size], Image.Resampling.LANCZOS)
+    ink = np.asarray(image) > INK_LEVEL
+    rows = np.flatnonzero(ink.any(axis=1))
+    first, last = ink[rows].argmax(axis=1), image.width - ink[rows, ::-1].argmax(axis=1)
+    return Glyph(image, np.concatenate([np.stack([first, rows], 1), np.stack([last, rows + 1], 1)]))
+
+
+def distinct(font: Path) -> list[int]:
+    """The code points that become classes, in the order of the table; seconds, not minutes.
+
+    A character of `font` is seen twice as a blurred square of `SHAPE_PX`: its bounding box stretched
+    to fill the square, and its ink centred and stretched to a fixed spread, which an added bar or
+    serif hardly moves. It is dropped when either view correlates with that of a kept character, in
+    any script, by more than `MAX_CORRELATION`, while their width / height ratios differ by a factor
+    below `MAX_ASPECT_RATIO` (or both are long). Width and height are free because writers vary them.
+    """
+    held = font_codes(font)
+    codes, views, log_aspects = [], [], []
+    for code in CODES:
+        simple = unicodedata.category(chr(code)) in CATEGORIES and not unicodedata.decomposition(chr(code))
+        image = cropped(code, font) if simple and code in held else None
+        if image:
+            codes.append(code)
+            views.append([_view(image, (0, 0, *image.size)), _view(image, _spread(image))])
+            log_aspects.append(np.log(image.width / image.height))
+    longest = np.log(LONG_ASPECT_RATIO)
+    return _first_of_each_shape(codes, np.array(views), np.clip(log_aspects, -longest, longest))
+
+
+def _view(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
+    """`box` of `image` as a blurred square of zero mean and unit length, flat."""
+    sixth = (box[2] - box[0]) / 6, (box[3] - box[1]) / 6  # room for the blur
+    wide = box[0] - sixth[0], box[1] - sixth[1], box[2] + sixth[0], box[3] + sixth[1]
+    large = image.transform(
+        (3 * SHAPE_PX, 3 * SHAPE_PX), Image.Transform.EXTENT, wide, Image.Resampling.BILINEAR
+    )
+    blurred = large.reduce(3).filter(ImageFilter.GaussianBlur(SHAPE_BLUR_PX))
+    pixels = np.asarray(blurred, np.float64).ravel()
+    pixels -= pixels.mean()
+    return pixels / np.linalg.norm(pixels)
+
+
+def _spread(image: Image.Image) -> tuple[float, float, float, float]:
+    """The box of two standard deviations of the ink around its centre, in x and in y."""
+    ink = np.asarray(image, np.float64)
+    edges = []
+    for axis in (0, 1):
+        weights = ink.sum(axis=axis) / ink.sum()
+        places = np.arange(len(weights)) + 0.5
+        centre = weights @ places
+        reach = 2 * max(np.sqrt(weights @ (places - centre) ** 2), 1)
+        edges.append((centre - reach, centre + reach))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+def _first_of_each_shape(codes: Sequence[int], views: np.ndarray, log_aspects: np.ndarray) -> list[int]:
+    """Codes in order, without those alike to a kept one; `views` (n_codes, 2, pixels)."""
+    views = views.transpose(1, 0, 2)  # (2, n_codes, pixels)
+    correlation = (views @ views.transpose(0, 2, 1)).max(axis=0)  # (n_codes, n_codes)
+    alike = correlation > MAX_CORRELATION
+    alike &= np.abs(log_aspects[:, None] - log_aspects) < np.log(MAX_ASPECT_RATIO)
+    kept: list[int] = []
+    for row in range(len(codes)):
+        if not alike[row, kept].any():
+            kept.append(row)
+    return [codes[row] for row in kept]

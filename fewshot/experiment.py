@@ -1,0 +1,93 @@
+"""From a configuration to a trained method and its test records; from a run folder back to a method."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fewshot import parallel, seeding
+from fewshot.backbones import create_backbone
+from fewshot.checkpoint import load_checkpoint
+from fewshot.config import ExperimentConfig
+from fewshot.datasets import ImageSet, load_dataset
+from fewshot.episodes import EpisodeSpec
+from fewshot.errors import ConfigError
+from fewshot.evaluate import evaluate
+from fewshot.features import embed
+from fewshot.methods import Method, create_method
+from fewshot.records import Records
+from fewshot.run_folder import RunFolder
+
+
+def load_split(config: ExperimentConfig, split: str, **changes: object) -> ImageSet:
+    """A split of the configured data set."""
+    options = {**config.dataset_options, **changes}
+    if config.skip_bad_images:
+        options["skip_bad_images"] = True
+    return load_dataset(config.dataset, split, config.data_root, **options)
+
+
+def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
+    """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
+    options = {"in_channels": image_shape[0], "input_px": image_shape[1]}
+    options |= config.backbone_options if backbone is None else {}
+    with seeding.forked(config.seed, "initial weights"):
+        return create_method(
+            config.method, create_backbone(backbone or config.backbone, **options), **config.method_options
+        )
+
+
+def load_run(run_dir: str | Path) -> tuple[Method, ExperimentConfig]:
+    """The method with the weights that validation chose, and the configuration, of a finished run."""
+    folder = RunFolder(run_dir)
+    config = config_from(folder)
+    state = load_checkpoint(folder.best)
+    method = build_method(config, tuple(state["image_shape"]))
+    method.load_state_dict(state["method"])
+    return method, config
+
+
+def config_from(folder: RunFolder) -> ExperimentConfig:
+    """The configuration that a run folder holds."""
+    values = folder.read_config()
+    unknown = sorted(values.keys() - {field.name for field in fields(ExperimentConfig)})
+    if unknown:
+        raise ConfigError(f"{folder.config} has options that this version of fewshot does not know: {unknown}")
+    return ExperimentConfig(**values)
+
+
+def new_run_dir(config: ExperimentConfig) -> str:
+    """A fresh folder name in runs/: data set, method, backbone, seed and time."""
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    backbone = config.backbone.replace("/", "-")
+    return parallel.from_first(f"runs/{config.dataset}-{config.method}-{backbone}-seed{config.seed}-{now}")
+
+
+def test_sets(config: ExperimentConfig) -> Iterator[tuple[str, ImageSet]]:
+    """The test split, and the further ones of `test_also`, each under its name ("" for the first)."""
+    yield "", load_split(config, "test")
+    for name, changes in config.test_also.items():
+        yield name, load_split(config, "test", **changes)
+
+
+def test_cells(config: ExperimentConfig) -> list[EpisodeSpec]:
+    """Every way with every shot."""
+    return [EpisodeSpec(way, shot, config.test_n_query) for way in config.test_n_way for shot in config.test_n_shot]
+
+
+def measure(method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config: ExperimentConfig) -> list[Records]:
+    """Records of each cell; the images are embedded once for all of them."""
+    started = time.perf_counter()
+    features = embed(method, imageset, precision=config.precision) if method.from_features else None
+    seconds = time.perf_counter() - started
+    records = [
+        evaluate(
+            method, imageset, cell, config.test_episodes, config.test_seed, precision=config.precision, features=features
+        )
+        for cell in cells
+    ]
+    for record in records:
+        record.header["embedding_seconds"] = round(seconds, 3)
+    return records
+

@@ -1,0 +1,88 @@
+"""`Method`: a support set and queries become logits; every method is held to this contract."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.episodes import PADDING, Episode
+from fewshot.registry import Registry
+
+METHODS = Registry("method")
+
+
+class Method(nn.Module, ABC):
+    """Classifies queries by a support set, for a batch of B episodes at once.
+
+    A method never receives query labels, keeps no state between calls, and answers the same episode
+    the same way each time. `backbone`: images (n, C, H, W) -> features (n, D), or None where features
+    are given directly. `transductive`: a query's logits may depend on other queries.
+    `from_features`: forward is `head` on the features of `encode`, image by image, so that an
+    evaluator may run the backbone once per image instead of once per episode.
+    """
+
+    transductive = False
+    from_features = True
+
+    def __init__(self, backbone: nn.Module | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Features (*, D), float32, of images (*, C, H, W) (uint8, or prepared for the backbone).
+
+        Without a backbone uint8 images are their own features, flat and in [0, 1], and features stay as they are.
+        """
+        if self.backbone is None:
+            return images.flatten(-3).float() / 255 if images.dtype == torch.uint8 else images
+        features = self.backbone(images.flatten(0, -4))  # (n, D)
+        return features.float().unflatten(0, images.shape[:-3])
+
+    @abstractmethod
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        """Logits (B, n_query, n_way) from features: support (B, n_support, D), query (B, n_query, D).
+
+        `support_labels` (B, n_support): 0..n_way-1, or -1 for padding. Logits of classes without
+        support are −inf.
+        """
+
+    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        """Logits (B, n_query, n_way) of images (B, n, C, H, W), or of features without a backbone.
+
+        Support and queries go through the backbone together: in training they share batch statistics.
+        """
+        features = self.encode(torch.cat([support, query], 1))  # (B, n_support + n_query, D)
+        with torch.autocast(features.device.type, enabled=False):
+            n_support = support.shape[1]
+            return self.head(features[:, :n_support], support_labels, features[:, n_support:], n_way)
+
+    def loss(self, episode: Episode) -> Tensor:
+        """What training minimises, a scalar; the episode carries images (or features, without a backbone)."""
+        return self.loss_and_logits(episode)[0]
+
+    def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """The training loss, a scalar, and the logits (B, n_query, n_way) it came from."""
+        logits = self(episode.support, episode.support_labels, episode.query, episode.n_way)
+        return negative_log_likelihood(logits, episode.query_labels).mean(), logits
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-likelihood of each episode's queries in nats, (B,); padding does not count."""
+    nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=PADDING, reduction="none")  # (B, n_query)
+    return nll.sum(1) / (labels != PADDING).sum(1)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Fraction of each episode's queries whose largest logit is the right one, (B,)."""
+    return (logits.argmax(-1) == labels).sum(1) / (labels != PADDING).sum(1)
+
+
+def create_method(name: str, backbone: nn.Module | None, **options: object) -> Method:
+    """The registered method `name` on `backbone` (None where features are given directly)."""
+    return METHODS[name](backbone, **options)
+
+
+def list_methods() -> list[str]:
+    """Names that `create_method` knows."""
+    return METHODS.names()

@@ -1,0 +1,49 @@
+"""Optimizer, learning-rate schedule and weight average of a training run."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fewshot.config import TrainConfig
+from fewshot.errors import ConfigError
+
+
+def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The configured optimizer over the parameters that take a gradient."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise ConfigError(f"{type(module).__name__} has no parameter to train")
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, config.lr, weight_decay=config.weight_decay)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LambdaLR:
+    """Learning rate as a function of the step, stepped once per optimizer step."""
+    return LambdaLR(optimizer, learning_rate_factor(config))
+
+
+def learning_rate_factor(config: TrainConfig) -> Callable[[int], float]:
+    """step -> factor of `config.lr`."""
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        if config.schedule == "halve":
+            return warm * 0.5 ** (step // config.lr_period_steps)
+        if config.schedule == "cosine":
+            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.max_steps)))
+        return warm
+
+    return factor
+
+
+def make_average(method: nn.Module, config: TrainConfig) -> AveragedModel | None:
+    """An exponential moving average of weights and batch-norm statistics, where one is asked for."""
+    if not config.average_decay:
+        return None
+    return AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True)

@@ -1,0 +1,62 @@
+"""Several processes: who am I, and collecting what each of them made. One process needs no set-up."""
+
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Number of this process, 0 where there is one."""
+    return dist.get_rank() if _running() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _running() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+def gathered(mine: T) -> list[T]:
+    """What every process gave, in order of rank, on every process."""
+    if world_size() == 1:
+        return [mine]
+    everyone: list[Any] = [None] * world_size()
+    dist.all_gather_object(everyone, mine)
+    return everyone
+
+
+def from_first(mine: T) -> T:
+    """What the first process gave, on every process."""
+    if world_size() == 1:
+        return mine
+    box = [mine]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def any_true(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    return any(gathered(flag))
+
+
+def barrier() -> None:
+    """Wait for every process."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def interleaved(parts: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+    """Undo a deal of items to processes in turn: item i came from process i % n, as its i // n-th."""
+    longest = max(map(len, parts))
+    return [part[i] for i in range(longest) for part in parts if i < len(part)]
+
+
+def _running() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,74 @@
+"""Records of an evaluation: a header that says what was measured, and one row per episode."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from fewshot.errors import DataError
+from fewshot.statistics import Estimate, mean_interval
+
+
+class EpisodeRecord(NamedTuple):
+    """One episode. `accuracy`: fraction of its queries; `loss`: nats per query; `seconds`: without embedding."""
+
+    index: int
+    accuracy: float
+    loss: float
+    n_way: int
+    n_support: int
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Records:
+    """Everything a table needs; `header` holds data fingerprint, weights, commit, versions, command."""
+
+    header: dict[str, Any]
+    episodes: list[EpisodeRecord]
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Fraction of right queries of each episode, (n_episodes,)."""
+        return np.array([e.accuracy for e in self.episodes])
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean accuracy with its 95% interval over episodes."""
+        return mean_interval(self.accuracy)
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy."""
+        return self.estimate.mean
+
+    @property
+    def half_width_95(self) -> float:
+        """Half the width of the mean's 95% interval over episodes."""
+        return self.estimate.half_width_95
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log-likelihood in nats."""
+        return float(np.mean([e.loss for e in self.episodes]))
+
+    def write(self, path: str | Path) -> None:
+        """JSON lines: the header, then one line per episode."""
+        lines = [self.header, *(e._asdict() for e in self.episodes)]
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The records that `write` wrote."""
+        try:
+            header, *rows = map(json.loads, Path(path).read_text().splitlines())
+            records = cls(header, [EpisodeRecord(**row) for row in rows])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path} does not hold records of an evaluation ({error})") from error
+        if len(rows) != header.get("n_episodes"):
+            raise DataError(f"{path} holds {len(rows)} of {header.get('n_episodes')} episodes: it is cut short")
+        return records

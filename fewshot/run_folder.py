@@ -1,0 +1,73 @@
+"""The folder of a run: configuration, checkpoints, records and TensorBoard events."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fewshot import parallel
+from fewshot.errors import ConfigError
+
+NOT_COMPARED = {"resume", "run_dir", "data_root"}  # may differ when a run goes on
+
+
+class RunFolder:
+    """Paths inside a run's folder, which holds one run of one configuration."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.last = self.path / "last.safetensors"
+        self.best = self.path / "best.safetensors"
+
+    def records(self, cell: str) -> Path:
+        """Where the records of a test cell lie."""
+        return self.path / "records" / f"{cell}.jsonl"
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration the run was made with."""
+        if not self.config.is_file():
+            raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
+        return json.loads(self.config.read_text())
+
+    def claim(self, config: dict[str, Any], resume: bool) -> None:
+        """Make the folder for a new run of `config`, or check that a run of `config` can go on in it."""
+        if not self.config.exists():
+            if resume:
+                raise ConfigError(f"nothing to resume: {self.path} holds no run")
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.config.write_text(json.dumps(config, indent=2) + "\n")
+            return
+        held = self.read_config()
+        differing = [
+            f"{key}: {held.get(key)!r} there, {config.get(key)!r} now"
+            for key in sorted((held.keys() | config.keys()) - NOT_COMPARED)
+            if held.get(key) != config.get(key)
+        ]
+        if differing:
+            raise ConfigError(
+                f"{self.path} already holds a run with another configuration ({'; '.join(differing)}); "
+                "choose another --run_dir, or the configuration it holds"
+            )
+        if not resume:
+            raise ConfigError(f"{self.path} already holds this run; go on with --resume, or choose another --run_dir")
+
+
+@contextmanager
+def run_folder(path: str | None, config: dict[str, Any], resume: bool) -> Iterator[RunFolder]:
+    """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
+    with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
+        folder = RunFolder(parallel.from_first(path or temporary))
+        problem = None
+        if parallel.is_first():
+            try:
+                folder.claim(config, resume)
+            except (ConfigError, OSError) as error:
+                problem = error
+        problem = parallel.from_first(problem)
+        if problem:
+            raise problem
+        yield folder
+        parallel.barrier()

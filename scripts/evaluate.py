@@ -1,0 +1,35 @@
+"""Measure the weights of a run on episodes of any data set, way and shot; write a record per episode."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import PartialState
+
+from fewshot import cli, parallel, report
+from fewshot.config import EvaluateConfig
+from fewshot.episodes import EpisodeSpec
+from fewshot.evaluate import evaluate
+from fewshot.experiment import load_run, load_split
+from fewshot.run_folder import RunFolder
+
+
+def main() -> None:
+    """Parse, load, measure, write, print."""
+    config = cli.parse(EvaluateConfig, __doc__)
+    device = PartialState().device
+    method, run = load_run(config.run_dir)
+    other = config.dataset not in (None, run.dataset)
+    run = replace(run, data_root=config.data_root, dataset=config.dataset or run.dataset,
+                  dataset_options={**({} if other else run.dataset_options), **config.dataset_options})  # fmt: skip
+    spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
+    records = evaluate(method.to(device), load_split(run, config.split), spec, config.n_episodes, config.seed,
+                       precision=config.precision)  # fmt: skip
+    if parallel.is_first():
+        cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}".replace(",", "").replace(" ", "-")
+        path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)
+        records.write(path)
+        print(f"{spec}: {report.percent(records.estimate)}\n{report.facts(records)}\nrecords: {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
