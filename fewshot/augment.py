@@ -1,13 +1,14 @@
 """Augmentation of image batches: uint8 in, uint8 out, on whatever device the images lie."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
+from fewshot.registry import unknown_name
 
 
 @dataclass(frozen=True)
@@ -88,3 +89,12 @@ class Augmentation:
         pixels = (mean + (pixels - mean) * contrast).clamp(0, 255)
         grey = pixels.mean(1, keepdim=True)
         return grey + (pixels - grey) * saturation
+
+
+def make_augmentation(limits: dict[str, float | bool]) -> Augmentation:
+    """The augmentation with these limits; an unknown one raises."""
+    known = [field.name for field in fields(Augmentation)]
+    for name in limits:
+        if name not in known:
+            raise unknown_name("augmentation", name, known)
+    return Augmentation(**limits)

@@ -54,7 +54,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
                 raise CheckpointError(f"{path} is no checkpoint of this version ({FORMAT}) of fewshot")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint: truncated, or made by something else ({error})") from error
+        raise CheckpointError(
+            f"{path} is no readable checkpoint: truncated, or made by something else ({error})"
+        ) from error
     return _unpacked(json.loads(header["state"]), tensors)
 
 

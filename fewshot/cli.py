@@ -32,9 +32,7 @@ class Parser(ArgumentParser):
 
 def parse(config: type[Config], description: str, arguments: Sequence[str] | None = None) -> Config:
     """The dataclass `config` with values from --config FILE and from the command line, later ones winning."""
-    parser = Parser(
-        description=description, usage="%(prog)s [--config FILE] [--OPTION VALUE …]", allow_abbrev=False
-    )
+    parser = Parser(description=description, usage="%(prog)s [--config FILE] [--OPTION VALUE …]", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
     taken: set[str] = set()
     for part in config.__mro__[:-1]:  # a base class's fields are a group of their own, after the class's own

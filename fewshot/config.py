@@ -14,7 +14,7 @@ class TrainConfig:
 
     seed: int = 0
     """decides initial weights, episodes, augmentation: everything that is random"""
-    max_steps: int = 1000
+    max_steps: int = 2500
     """optimizer steps"""
     run_dir: str | None = None
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
@@ -44,7 +44,7 @@ class TrainConfig:
     """learning rate at the start"""
     weight_decay: float = 0.0
     """L2 penalty (decoupled with adamw)"""
-    schedule: Literal["constant", "halve", "cosine"] = "constant"
+    schedule: Literal["constant", "halve", "cosine"] = "cosine"
     """of the learning rate: halve it every lr_period_steps, or a half cosine down to 0"""
     lr_period_steps: int = 2000
     """period of schedule=halve"""
@@ -87,7 +87,8 @@ class TrainConfig:
             raise ConfigError(f"average_decay must be below 1, got {self.average_decay}")
         if self.episodes_per_step % self.accumulate_steps:
             raise ConfigError(
-                f"episodes_per_step={self.episodes_per_step} cannot be split into accumulate_steps={self.accumulate_steps}"
+                f"episodes_per_step={self.episodes_per_step} cannot be split into "
+                f"accumulate_steps={self.accumulate_steps}"
             )
 
 

@@ -1,7 +1,7 @@
 """From a configuration to a trained method and its test records; from a run folder back to a method."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from fewshot.backbones import create_backbone
 from fewshot.checkpoint import load_checkpoint
 from fewshot.config import ExperimentConfig
 from fewshot.datasets import ImageSet, load_dataset
-from fewshot.episodes import EpisodeSpec
+from fewshot.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
 from fewshot.evaluate import evaluate
 from fewshot.features import embed
@@ -64,16 +64,19 @@ def new_run_dir(config: ExperimentConfig) -> str:
     return parallel.from_first(f"runs/{config.dataset}-{config.method}-{backbone}-seed{config.seed}-{now}")
 
 
-def test_sets(config: ExperimentConfig) -> Iterator[tuple[str, ImageSet]]:
-    """The test split, and the further ones of `test_also`, each under its name ("" for the first)."""
-    yield "", load_split(config, "test")
-    for name, changes in config.test_also.items():
-        yield name, load_split(config, "test", **changes)
-
-
 def test_cells(config: ExperimentConfig) -> list[EpisodeSpec]:
     """Every way with every shot."""
     return [EpisodeSpec(way, shot, config.test_n_query) for way in config.test_n_way for shot in config.test_n_shot]
+
+
+def test_sets(config: ExperimentConfig) -> dict[str, ImageSet]:
+    """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell."""
+    sets = {"": load_split(config, "test")}
+    sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
+    for imageset in sets.values():
+        for cell in test_cells(config):
+            EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
+    return sets
 
 
 def measure(method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config: ExperimentConfig) -> list[Records]:
@@ -83,7 +86,13 @@ def measure(method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config
     seconds = time.perf_counter() - started
     records = [
         evaluate(
-            method, imageset, cell, config.test_episodes, config.test_seed, precision=config.precision, features=features
+            method,
+            imageset,
+            cell,
+            config.test_episodes,
+            config.test_seed,
+            precision=config.precision,
+            features=features,
         )
         for cell in cells
     ]
@@ -91,3 +100,9 @@ def measure(method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config
         record.header["embedding_seconds"] = round(seconds, 3)
     return records
 
+
+def save_records(folder: RunFolder, test_set: str, rows: Mapping[str, Sequence[Records]]) -> None:
+    """Write the records of each row (a method) and cell below the run's folder."""
+    for row, records in rows.items():
+        for record in records:
+            record.write(folder.records("-".join(filter(None, [test_set, row, record.cell])).replace(" ", "-")))

@@ -12,9 +12,7 @@ CHUNK_IMAGES = 256  # images in one pass of the backbone: a bound on memory
 
 
 @torch.no_grad()
-def embed(
-    method: Method, imageset: ImageSet, rows: Tensor | None = None, precision: Precision = "float32"
-) -> Tensor:
+def embed(method: Method, imageset: ImageSet, rows: Tensor | None = None, precision: Precision = "float32") -> Tensor:
     """Features (n, D) of `rows` (n,) of the image set (all of them without `rows`), on the method's device.
 
     With several processes each embeds every k-th chunk and all get the whole; the chunks are those of

@@ -29,7 +29,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> Lamb
 
 
 def learning_rate_factor(config: TrainConfig) -> Callable[[int], float]:
-    """step -> factor of `config.lr`."""
+    """Step -> factor of `config.lr`."""
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0

@@ -51,6 +51,12 @@ class Records:
         return self.estimate.half_width_95
 
     @property
+    def cell(self) -> str:
+        """What was asked of each episode: `5-way 1-shot`."""
+        spec = self.header["spec"]
+        return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
+
+    @property
     def loss(self) -> float:
         """Mean negative log-likelihood in nats."""
         return float(np.mean([e.loss for e in self.episodes]))
@@ -72,3 +78,7 @@ class Records:
         if len(rows) != header.get("n_episodes"):
             raise DataError(f"{path} holds {len(rows)} of {header.get('n_episodes')} episodes: it is cut short")
         return records
+
+
+def _count(value: int | list[int]) -> str:
+    return str(value) if isinstance(value, int) else "–".join(map(str, value))

@@ -11,14 +11,16 @@ def percent(estimate: Estimate) -> str:
     return f"{100 * estimate.mean:.2f} ± {100 * estimate.half_width_95:.2f}"
 
 
-def table(rows: Mapping[str, Sequence[Records]], columns: Sequence[str]) -> str:
-    """A table of accuracies in percent: a row per method, a column per cell, under the facts they share."""
-    lines = [["", *columns], *([name, *(percent(r.estimate) for r in records)] for name, records in rows.items())]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in lines]  # fmt: skip
-    text.insert(1, "─" * len(text[0]))
-    return "\n".join(text)
+def table(rows: Mapping[str, Sequence[Records]]) -> str:
+    """A table of accuracies in percent: a row per method, a column per cell."""
+    cells = [records.cell for records in next(iter(rows.values()))]
+    lines = [["", *cells], *([name, *(percent(r.estimate) for r in records)] for name, records in rows.items())]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+    return "\n".join([text[0], "─" * len(text[0]), *text[1:]])
 
 
 def facts(records: Records) -> str:

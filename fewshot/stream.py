@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from fewshot import parallel, seeding
-from fewshot.augment import Augmentation
+from fewshot.augment import make_augmentation
 from fewshot.config import TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
@@ -30,7 +30,7 @@ class EpisodeStream:
                 f"x accumulate_steps={self.n_passes}"
             )
         self.episodes_per_step, self.seed, self.device = config.episodes_per_step, config.seed, device
-        self.augment = Augmentation(**config.augmentation)
+        self.augment = make_augmentation(config.augmentation)
         on_device = device.type != "cpu" and train_set.images.numel() <= ON_DEVICE_BYTES
         self.sampler = EpisodeSampler(
             train_set.to(device) if on_device else train_set,

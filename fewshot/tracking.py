@@ -85,7 +85,9 @@ def draw_episode(episode: Episode, logits: Tensor, b: int, scale_px: int = 56, m
         columns = [(episode.support[b, i], EDGE, "") for i in (support_labels == label).nonzero().flatten()[:shots]]
         for i in (query_labels == label).nonzero().flatten()[:queries]:
             right = int(predicted[i]) == label
-            columns.append((episode.query[b, i], RIGHT if right else WRONG, "" if right else str(int(predicted[i]) + 1)))
+            columns.append(
+                (episode.query[b, i], RIGHT if right else WRONG, "" if right else str(int(predicted[i]) + 1))
+            )
         for column, (image, colour, note) in enumerate(columns):
             left = 28 + column * cell + (12 if column >= shots else 0)
             draw.rectangle((left, top, left + cell - 3, top + cell - 3), fill=colour)

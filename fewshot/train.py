@@ -60,9 +60,11 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: T
     _refuse_leaks(train_set, val_set)
     from accelerate import Accelerator  # slow to import
 
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    stream = EpisodeStream(train_set, config, accelerator.device)
+    validation = None if val_set is None else _Validation(val_set, config)
     with run_folder(config.run_dir, as_dict(config), config.resume) as folder, seeding.forked(config.seed):
-        return _Training(method, train_set, val_set, config, accelerator, folder).run()
+        return _Training(method, stream, validation, config, accelerator, folder).run()
 
 
 class _Step(nn.Module):
@@ -76,23 +78,43 @@ class _Step(nn.Module):
         return self.method.loss_and_logits(episode)
 
 
+class _Validation:
+    """The validation episodes of a run, the same each time."""
+
+    def __init__(self, val_set: ImageSet, config: TrainConfig) -> None:
+        self.val_set, self.config = val_set, config
+        self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
+        self.seed = seeding.derive(config.seed, "validation episodes")
+        self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
+
+    def records(self, method: Method) -> Records:
+        """How good `method` is on them."""
+        config = self.config
+        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, precision=config.precision)
+
+    @torch.no_grad()
+    def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
+        """The first of them with their images, and the logits of `method`."""
+        episode = self.sampler.images(self.sampler.batch(0, GALLERY_EPISODES), device)
+        with autocast(self.config.precision, device):
+            logits = method.eval()(episode.support, episode.support_labels, episode.query, episode.n_way)
+        return episode, logits
+
+
 class _Training:
     """The state of one call of `fit`."""
 
     def __init__(
         self,
         method: Method,
-        train_set: ImageSet,
-        val_set: ImageSet | None,
+        stream: EpisodeStream,
+        validation: _Validation | None,
         config: TrainConfig,
         accelerator: "Accelerator",
         folder: RunFolder,
     ) -> None:
         self.config, self.accelerator, self.folder, self.device = config, accelerator, folder, accelerator.device
-        self.stream = EpisodeStream(train_set, config, self.device)
-        self.image_shape = train_set.image_shape
-        self.val_set, self.val_spec = val_set, EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
-        self.val_seed = seeding.derive(config.seed, "validation episodes")
+        self.stream, self.validation = stream, validation
         self.method = method.to(self.device).to(memory_format=torch.channels_last)
         if parallel.world_size() > 1:
             synchronise_batchnorm(self.method)
@@ -122,7 +144,7 @@ class _Training:
                 if self._due(config.log_every_steps) or self.step == 1:
                     self._log(tracker, bar, loss, train_accuracy, gradient_norm)
                 stopped = interruption.requested()
-                if self._due(config.val_every_steps) and self.val_set is not None and not stopped:
+                if self._due(config.val_every_steps) and self.validation and not stopped:
                     self._validate(tracker, bar)
                 if self._due(config.checkpoint_every_steps) or stopped:
                     self._save(self.folder.last)
@@ -131,12 +153,11 @@ class _Training:
         return self._finish()
 
     def _facts(self) -> dict[str, object]:
-        train_set = self.stream.sampler.imageset
+        sets = {"train": self.stream.sampler.imageset}
+        sets |= {"val": self.validation.val_set} if self.validation else {}
         return {
-            "train": repr(train_set),
-            "train_fingerprint": train_set.fingerprint,
-            "val": repr(self.val_set),
-            "val_fingerprint": self.val_set.fingerprint if self.val_set else None,
+            **{name: repr(imageset) for name, imageset in sets.items()},
+            **{f"{name}_fingerprint": imageset.fingerprint for name, imageset in sets.items()},
             "device": str(self.device),
             "precision": resolve(self.config.precision, self.device),
             "processes": parallel.world_size(),
@@ -148,7 +169,7 @@ class _Training:
 
     def _out_of_patience(self) -> bool:
         waited = (self.step - self.best_step) // self.config.val_every_steps
-        return bool(self.config.patience) and self.val_set is not None and waited >= self.config.patience
+        return bool(self.config.patience and self.validation) and waited >= self.config.patience
 
     def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:
         """One optimizer step; loss and accuracy of this process's episodes, and the gradient's norm."""
@@ -204,33 +225,17 @@ class _Training:
         """The weights that are validated and kept: the average where there is one."""
         return self.method if self.average is None else self.average.module
 
-    def _validation(self, method: Method) -> Records:
-        config = self.config
-        return evaluate(
-            method, self.val_set, self.val_spec, config.val_episodes, self.val_seed, precision=config.precision
-        )
-
     def _validate(self, tracker: Tracker, bar: tqdm) -> None:
         self._check_finite()
-        records = self._validation(self._measured)
+        records = self.validation.records(self._measured)
         tracker.validation(self.step, records)
         mean, half = records.estimate
         bar.write(f"step {self.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
         if mean > self.best_accuracy:
             self.best_step, self.best_accuracy = self.step, mean
             self._save(self.folder.best)
-            self._show(tracker)
-
-    @torch.no_grad()
-    def _show(self, tracker: Tracker) -> None:
-        """A gallery of validation episodes as the measured weights answer them."""
-        if tracker.writer:
-            sampler = EpisodeSampler(self.val_set, self.val_spec, self.val_seed)
-            episode = sampler.images(sampler.batch(0, GALLERY_EPISODES), self.device)
-            method = self._measured.eval()
-            with autocast(self.config.precision, self.device):
-                logits = method(episode.support, episode.support_labels, episode.query, episode.n_way)
-            tracker.gallery(self.step, episode, logits)
+            if tracker.writer:
+                tracker.gallery(self.step, *self.validation.gallery(self._measured, self.device))
 
     def _save(self, path: Path) -> None:
         self._check_finite()
@@ -243,7 +248,7 @@ class _Training:
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "progress": [self.step, self.best_step, self.best_accuracy, self.seconds],
-                "image_shape": self.image_shape,
+                "image_shape": self.stream.sampler.imageset.image_shape,
                 "config": as_dict(self.config),
             }
             save_checkpoint(path, state)
@@ -262,11 +267,11 @@ class _Training:
     def _finish(self) -> FitResult:
         """Give the method its best weights and measure them once more on validation."""
         self._check_finite()
-        if self.val_set is None:
+        if self.validation is None:
             self.method.load_state_dict(self._measured.state_dict())
             return FitResult(self.step, self.step, None, self.seconds)
         self.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
-        return FitResult(self.step, self.best_step, self._validation(self.method), self.seconds)
+        return FitResult(self.step, self.best_step, self.validation.records(self.method), self.seconds)
 
 
 def _refuse_leaks(train_set: ImageSet, val_set: ImageSet | None) -> None:

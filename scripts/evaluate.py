@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 
 from fewshot import cli, parallel, report
@@ -16,7 +17,7 @@ from fewshot.run_folder import RunFolder
 def main() -> None:
     """Parse, load, measure, write, print."""
     config = cli.parse(EvaluateConfig, __doc__)
-    device = PartialState().device
+    device = PartialState(cpu=not torch.accelerator.is_available()).device
     method, run = load_run(config.run_dir)
     other = config.dataset not in (None, run.dataset)
     run = replace(run, data_root=config.data_root, dataset=config.dataset or run.dataset,

@@ -21,9 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--dataset", nargs="+", action="extend", default=[], metavar="NAME", help="default: all"
-    )
+    parser.add_argument("--dataset", nargs="+", action="extend", default=[], metavar="NAME", help="default: all")
     parser.add_argument(
         "--root", metavar="FOLDER", help="the folder that holds them; default: FEWSHOT_DATA, else data/raw"
     )

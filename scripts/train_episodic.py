@@ -5,7 +5,16 @@ from dataclasses import replace
 
 from fewshot import cli, parallel, report
 from fewshot.config import ExperimentConfig
-from fewshot.experiment import build_method, load_split, measure, new_run_dir, test_cells, test_sets
+from fewshot.experiment import (
+    build_method,
+    load_split,
+    measure,
+    new_run_dir,
+    save_records,
+    test_cells,
+    test_sets,
+)
+from fewshot.features import device_of
 from fewshot.run_folder import RunFolder
 from fewshot.train import fit
 
@@ -15,25 +24,21 @@ def main() -> None:
     config = cli.parse(ExperimentConfig, __doc__)
     config = replace(config, run_dir=config.run_dir or new_run_dir(config))
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
+    tests, cells = test_sets(config), test_cells(config)
     method = build_method(config, train_set.image_shape)
     result = fit(method, train_set, val_set, config)
-    folder, cells = RunFolder(config.run_dir), test_cells(config)
-    columns = [f"{cell.n_way}-way {cell.n_shot}-shot" for cell in cells]
-    for name, test_set in test_sets(config):
-        methods = {
-            f"{config.method}, trained": method,
-            f"{config.method}, untrained": build_method(config, train_set.image_shape),
-            f"{config.method}, raw pixels": build_method(config, train_set.image_shape, backbone="pixels"),
-        }
-        rows = {row: measure(measured.to(next(method.parameters()).device), test_set, cells, config)
-                for row, measured in methods.items()}  # fmt: skip
+    methods = {
+        "trained": method,
+        "untrained": build_method(config, train_set.image_shape),
+        "raw pixels": build_method(config, train_set.image_shape, backbone="pixels"),
+    }
+    for name, test_set in tests.items():
+        rows = {row: measure(m.to(device_of(method)), test_set, cells, config) for row, m in methods.items()}
         if parallel.is_first():
-            for row, records in rows.items():
-                for column, record in zip(columns, records, strict=True):
-                    record.write(folder.records("-".join([name, row, column]).replace(", ", "-").replace(" ", "-").strip("-")))
-            print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}")
-            print(report.table(rows, columns))
-            print(report.facts(next(iter(rows.values()))[0]))
+            save_records(RunFolder(config.run_dir), name, rows)
+            print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.method}")
+            print(report.table(rows))
+            print(report.facts(rows["trained"][0]))
     if parallel.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
               f"the best on validation classes\nrun folder:  {config.run_dir}\n"

@@ -162,9 +162,7 @@ def test_grey_images_are_repeated_to_three_channels() -> None:
 @pytest.mark.parametrize("size", [(80, 80), (20, 50)])
 def test_other_sizes_are_resized_with_antialiasing(size: tuple[int, int]) -> None:
     images = random_images(1, 1, *size)
-    pillow = Image.fromarray(images[0, 0].numpy().astype(np.float32)).resize(
-        (PX, PX), Image.Resampling.BILINEAR
-    )
+    pillow = Image.fromarray(images[0, 0].numpy().astype(np.float32)).resize((PX, PX), Image.Resampling.BILINEAR)
     expected = torch.from_numpy(np.array(pillow))[None, None] / 255
     torch.testing.assert_close(make("conv4", 1).prepare(images), expected, rtol=1e-4, atol=1e-4)
 
@@ -317,9 +315,9 @@ def test_sizes_of_the_papers(name: str, input_px: int, maps: tuple[int, ...], fe
     assert backbone.feature_dim == feature_dim
 
 
-def conv_norm(in_channels: int, channels: int, kernel: int, bias: bool = False) -> int:
+def conv_norm(in_channels: int, channels: int, kernel: int) -> int:
     """Parameters of a convolution and its batch normalisation."""
-    return channels * in_channels * kernel**2 + bias * channels + 2 * channels
+    return channels * in_channels * kernel**2 + 2 * channels
 
 
 def resnet12_parameters(channels: list[int]) -> int:
@@ -330,10 +328,10 @@ def resnet12_parameters(channels: list[int]) -> int:
 @pytest.mark.parametrize(
     ("name", "in_channels", "expected"),
     [
-        ("conv4", 1, 64 * 9 + 64 + 128 + 3 * (64 * 64 * 9 + 64 + 128)),
-        ("conv4-strided", 1, 64 * 9 + 64 + 128 + 3 * (64 * 64 * 9 + 64 + 128)),
-        ("conv4-32", 3, conv_norm(3, 32, 3, bias=True) + 3 * conv_norm(32, 32, 3, bias=True)),
-        ("conv6", 3, conv_norm(3, 64, 3, bias=True) + 5 * conv_norm(64, 64, 3, bias=True)),
+        ("conv4", 1, 64 * 9 + 128 + 3 * (64 * 64 * 9 + 128)),
+        ("conv4-strided", 1, 64 * 9 + 128 + 3 * (64 * 64 * 9 + 128)),
+        ("conv4-32", 3, conv_norm(3, 32, 3) + 3 * conv_norm(32, 32, 3)),
+        ("conv6", 3, conv_norm(3, 64, 3) + 5 * conv_norm(64, 64, 3)),
         ("resnet12", 3, resnet12_parameters([64, 128, 256, 512])),
         ("resnet12-wide", 3, resnet12_parameters([64, 160, 320, 640])),
         ("resnet18", 3, 11_689_512 - 513_000),  # torchvision's published count, less the classifier
@@ -354,7 +352,7 @@ def test_pooling_before_relu_is_the_order_of_the_papers(name: str, training: boo
     images = torch.randn(4, 3, PX, PX)
     expected = images
     for i, (convolution, norm, *_) in enumerate(backbone.body.blocks):
-        expected = F.conv2d(expected, convolution.weight, convolution.bias, padding=1)
+        expected = F.conv2d(expected, convolution.weight, padding=1)
         statistics = (None, None) if training else (norm.running_mean, norm.running_var)
         expected = F.relu(F.batch_norm(expected, *statistics, norm.weight, norm.bias, training))
         expected = F.max_pool2d(expected, 2) if i < 4 else expected
@@ -390,9 +388,7 @@ def test_initial_convolutions_have_the_variance_of_the_papers() -> None:
         for convolution in create_backbone(name, 3, PX, **SMALL.get(name, {})).modules():
             if isinstance(convolution, nn.Conv2d) and convolution.weight.numel() > 20_000:
                 fan_out = convolution.out_channels * convolution.kernel_size[0] ** 2
-                torch.testing.assert_close(
-                    convolution.weight.var() * fan_out, torch.tensor(2.0), rtol=0.05, atol=0
-                )
+                torch.testing.assert_close(convolution.weight.var() * fan_out, torch.tensor(2.0), rtol=0.05, atol=0)
 
 
 def test_wide_resnet_by_hand() -> None:
@@ -417,9 +413,7 @@ def test_drop_block_drops_whole_squares_at_about_its_rate(side: int, block_px: i
     out = drop_block(torch.ones(100, 60, side, side), 0.1, block_px)
     dropped = out == 0
     block = min(block_px, side)
-    squares = (
-        dropped.float().unfold(2, block, 1).unfold(3, block, 1).amin((4, 5))
-    )  # 1: a whole square is dropped
+    squares = dropped.float().unfold(2, block, 1).unfold(3, block, 1).amin((4, 5))  # 1: a whole square is dropped
     covered = F.conv_transpose2d(squares.flatten(0, 1)[:, None], torch.ones(1, 1, block, block)) > 0
     assert torch.equal(covered.view_as(dropped), dropped)
     assert 0.075 < dropped.float().mean() < 0.105  # squares may overlap: somewhat less than the rate
@@ -463,9 +457,7 @@ def test_weights_of_several_episodes_at_once(name: str, layout: torch.memory_for
     weights = [{k: v.detach() for k, v in make(name, seed=s).named_parameters()} for s in range(3)]
     stacked = {key: torch.stack([w[key] for w in weights]) for key in weights[0]}
     at_once = vmap(lambda w, x: functional_call(backbone, w, (x,)))(stacked, images)
-    one_by_one = torch.stack(
-        [functional_call(backbone, w, (x,)) for w, x in zip(weights, images, strict=True)]
-    )
+    one_by_one = torch.stack([functional_call(backbone, w, (x,)) for w, x in zip(weights, images, strict=True)])
     torch.testing.assert_close(at_once, one_by_one, rtol=1e-3, atol=1e-4)
 
 
@@ -478,6 +470,4 @@ def test_the_large_wide_resnet_runs() -> None:
 
 def test_importing_backbones_imports_no_model_library() -> None:
     code = "import sys, fewshot.backbones; print({'timm', 'torchvision'} & set(sys.modules))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -72,9 +72,7 @@ class Python2Pickle:
         zero, one, minus = self.integer(0), self.integer(1), self.integer(-1)
         dtype = b"cnumpy\ndtype\n" + self.string(b"u1") + zero + one + b"\x87R"
         dtype += b"(" + self.integer(3) + self.string(b"|") + b"NNN" + minus + minus + zero + b"tb"
-        empty = (
-            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + zero + b"\x85" + self.string(b"b")
-        )
+        empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + zero + b"\x85" + self.string(b"b")
         shape = b"(" + b"".join(map(self.integer, array.shape)) + b"t"
         return empty + b"\x87R(" + one + shape + dtype + b"\x89" + self.string(array.tobytes()) + b"tb"
 
@@ -287,9 +285,7 @@ def test_a_real_mosaic_tile_is_a_row_of_its_class(data_root, tile, rows):
 @pytest.mark.needs_data
 def test_real_images_give_the_same_set_from_pickles(data_root, tmp_path, monkeypatch):
     sets = {split: load_dataset("cifar_fs", split, data_root) for split in PARTS}
-    images = {
-        c: s.images[s.labels == label].numpy() for s in sets.values() for label, c in enumerate(s.class_names)
-    }
+    images = {c: s.images[s.labels == label].numpy() for s in sets.values() for label, c in enumerate(s.class_names)}
     write_pickles(tmp_path / "cifar_fs" / "cifar-100-python", images, 500, monkeypatch, seed=1)
     for split, mosaics in sets.items():
         assert load_dataset("cifar_fs", split, tmp_path).fingerprint == mosaics.fingerprint

@@ -110,9 +110,7 @@ def test_damaged_archives(tmp_path):
     with zipfile.ZipFile(path) as archive:
         offset = archive.getinfo("10c/b_7.png").header_offset
     path.write_bytes(whole[: offset + 60] + b"\xff\xff\xff\xff" + whole[offset + 64 :])
-    with pytest.raises(
-        DataError, match=r"1 of 8 images cannot be read:\n.*10c/b_7.png: the archive is damaged"
-    ):
+    with pytest.raises(DataError, match=r"1 of 8 images cannot be read:\n.*10c/b_7.png: the archive is damaged"):
         euro_coins(tmp_path, "test", size_px=4)
     path.write_bytes(whole[:500])
     with pytest.raises(DataError, match="no readable zip archive"):
@@ -260,9 +258,7 @@ def test_real_euro_coins(data_root):
     with zipfile.ZipFile(data_root / "euro_coins" / "euro_coins.zip") as archive:
         (coin,) = [name for name in archive.namelist() if name == "10c/train_10_15.jpg"]
         pixels = np.asarray(Image.open(io.BytesIO(archive.read(coin))).convert("RGB"))
-    same = [
-        row for row, image in enumerate(images.images) if (image.permute(1, 2, 0).numpy() == pixels).all()
-    ]
+    same = [row for row, image in enumerate(images.images) if (image.permute(1, 2, 0).numpy() == pixels).all()]
     assert [images.class_names[images.labels[row]] for row in same] == ["10c"]
 
 
@@ -275,9 +271,7 @@ def test_real_world_coins(data_root):
     assert world_coins(data_root, "all", min_images=20).n_classes == 133
     parts = [world_coins(data_root, split) for split in ("train", "val", "test")]
     assert [part.n_classes for part in parts] == [125, 28, 58]
-    assert [len(part) for part in parts] == [
-        sum(counts[c] for c in SPLITS[s]) for s in ("train", "val", "test")
-    ]
+    assert [len(part) for part in parts] == [sum(counts[c] for c in SPLITS[s]) for s in ("train", "val", "test")]
 
 
 @pytest.mark.needs_data

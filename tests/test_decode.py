@@ -56,9 +56,7 @@ def test_shape_dtype_and_memory_layout():
 def test_same_size_keeps_every_pixel():
     noise = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     for resize in ("crop", "pad", "stretch"):
-        np.testing.assert_array_equal(
-            decode(encoded(Image.fromarray(noise)), resize=resize), noise.transpose(2, 0, 1)
-        )
+        np.testing.assert_array_equal(decode(encoded(Image.fromarray(noise)), resize=resize), noise.transpose(2, 0, 1))
 
 
 GREY_OF_RED = 76  # ITU-R 601: 0.299 * 255 = 76.2
@@ -176,9 +174,7 @@ STORED = {
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_exif_orientation(orientation, file_format):
     upright = np.zeros((48, 48, 3), np.uint8)  # red, green / blue, white quarters
-    for (top, left), colour in zip(
-        [(0, 0), (0, 24), (24, 0), (24, 24)], (RED, GREEN, BLUE, WHITE), strict=True
-    ):
+    for (top, left), colour in zip([(0, 0), (0, 24), (24, 0), (24, 24)], (RED, GREEN, BLUE, WHITE), strict=True):
         upright[top : top + 24, left : left + 24] = colour
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation

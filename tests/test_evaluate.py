@@ -19,7 +19,9 @@ def told(n_classes: int = 6, wrong: int = 0) -> ImageSet:
     """Images whose only pixel is their class, except the first `wrong` of each class, which show the next class."""
     labels = np.repeat(np.arange(n_classes), 20)
     shown = np.where(np.arange(len(labels)) % 20 < wrong, (labels + 1) % n_classes, labels)
-    return ImageSet(np.uint8(shown * 40).reshape(-1, 1, 1, 1), labels, [f"c{i}" for i in range(n_classes)], split="test")
+    return ImageSet(
+        np.uint8(shown * 40).reshape(-1, 1, 1, 1), labels, [f"c{i}" for i in range(n_classes)], split="test"
+    )
 
 
 class Flattening(Method):
@@ -55,7 +57,7 @@ def test_accuracy_is_counted_as_by_hand():
         episode = sampler.batch(i, 1)
         support, query = pixel[episode.support[0]], pixel[episode.query[0]]
         means = torch.stack([support[episode.support_labels[0] == c].mean() for c in range(3)])
-        logits = -(query[:, None] - means) ** 2
+        logits = -((query[:, None] - means) ** 2)
         right = (logits.argmax(1) == episode.query_labels[0]).double().mean()
         assert records.episodes[i].accuracy == pytest.approx(float(right), abs=1e-6)
         nll = torch.nn.functional.cross_entropy(logits, episode.query_labels[0])

@@ -11,9 +11,19 @@ FLOORS = [
     {"datasets"},
     {"episodes", "augment", "backbones"},
     {"methods"},
-    {"records", "features", "evaluate", "checkpoint", "run_folder", "tracking", "optimization", "stream", "interruption"},
+    {
+        "records",
+        "features",
+        "evaluate",
+        "checkpoint",
+        "run_folder",
+        "tracking",
+        "optimization",
+        "stream",
+        "interruption",
+    },
     {"train"},
-    {"experiment", "report", "classifier"},
+    {"experiment", "report", "benchmark", "classifier"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

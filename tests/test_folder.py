@@ -296,9 +296,7 @@ def test_names_are_compared_in_one_unicode_form(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps({"train": ["caf\u00e9", "dog"]}))
     table = "file,group\n" + "".join(f"{name}/\u00e1.png,{name}\n" for name in ("caf\u00e9", "dog", "emu"))
     (tmp_path / "g.csv").write_text(table, "utf-8")
-    train = load(
-        tmp_path / "pets", "train", split_file=str(tmp_path / "s.json"), groups=str(tmp_path / "g.csv")
-    )
+    train = load(tmp_path / "pets", "train", split_file=str(tmp_path / "s.json"), groups=str(tmp_path / "g.csv"))
     assert train.class_names == ("caf\u00e9", "dog")
     assert train.n_classes == len(set(train.groups)) == 2
 
@@ -380,9 +378,9 @@ def test_a_relative_root_has_a_name(tmp_path, monkeypatch):
     assert load(Path()).name == "my pets.v1"
 
 
-NAMES = st.text(
-    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=12
-).filter(lambda name: not name.startswith(".") and name.casefold() not in ("__macosx", "@eadir"))
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=12).filter(
+    lambda name: not name.startswith(".") and name.casefold() not in ("__macosx", "@eadir")
+)
 FORMATS = st.sampled_from([".png", ".PNG", ".bmp", ".gif", ".webp", ".tif", ".Tiff", ".ppm"])
 TREES = st.lists(
     st.tuples(NAMES, st.lists(FORMATS, min_size=1, max_size=4)),

@@ -207,9 +207,7 @@ COUNT_7 = {"url_checksum": None, "files": {}, "n_images": 7, "inner": "*"}
         ("/evil", {"url_checksum": None}, "is no readable archive"),
     ],
 )
-def test_an_archive_that_is_not_the_published_one_leaves_nothing_behind(
-    tmp_path, server, page, changes, message
-):
+def test_an_archive_that_is_not_the_published_one_leaves_nothing_behind(tmp_path, server, page, changes, message):
     complete, said = run(tmp_path / "root", cifar_item(server.url + page, **changes))
     assert not complete
     assert re.search(message, said), said
@@ -253,10 +251,7 @@ def test_an_alternative_that_is_there_is_enough(tmp_path, server):
 def test_what_needs_a_login_is_only_told(tmp_path):
     complete, said = run(tmp_path, Item("set/data/", advice="https://example.org (needs a login)"))
     assert not complete
-    assert (
-        said
-        == f"  missing  {tmp_path / 'set' / 'data'}: put it there from https://example.org (needs a login)"
-    )
+    assert said == f"  missing  {tmp_path / 'set' / 'data'}: put it there from https://example.org (needs a login)"
     (tmp_path / "set" / "data").mkdir(parents=True)
     assert "0 images in it" in run(tmp_path, Item("set/data/"))[1]
     (tmp_path / "set" / "data" / "a.jpg").write_bytes(b"j")

@@ -56,9 +56,7 @@ def test_every_class_has_one_image_of_every_writer(everything: ImageSet) -> None
     assert drawn == [(label, w) for label in range(everything.n_classes) for w in range(N_WRITERS)]
 
 
-def test_splits_are_disjoint_by_script_and_make_up_the_whole(
-    everything: ImageSet, splits: dict[str, ImageSet]
-) -> None:
+def test_splits_are_disjoint_by_script_and_make_up_the_whole(everything: ImageSet, splits: dict[str, ImageSet]) -> None:
     check_disjoint(**{split: part.class_names for split, part in splits.items()})
     check_disjoint(**{split: sorted(scripts_of(part)) for split, part in splits.items()})
     assert sum((part.class_names for part in splits.values()), ()) == everything.class_names
@@ -76,9 +74,7 @@ def test_class_names_tell_script_code_point_and_unicode_name(everything: ImageSe
         script, rest = name.split("/", 1)
         point, unicode_name = rest.split(" ", 1)
         assert unicodedata.lookup(unicode_name) == chr(int(point[2:], 16))
-        assert any(
-            s.name == script and first <= code_of(name) <= last for s in SCRIPTS for first, last in s.ranges
-        )
+        assert any(s.name == script and first <= code_of(name) <= last for s in SCRIPTS for first, last in s.ranges)
 
 
 def test_only_letters_and_digits_of_their_own(everything: ImageSet) -> None:
@@ -144,9 +140,7 @@ def test_drawing_again_elsewhere_gives_the_same(everything: ImageSet, tmp_path: 
     code = "from pathlib import Path; from fewshot.datasets.glyphs import glyphs; "
     code += "print(glyphs(Path('unused'), 'all', n_writers=2).fingerprint)"
     environment = os.environ | {"FEWSHOT_CACHE": str(tmp_path), "PYTHONHASHSEED": "7"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     first_two = everything.groups < 2
     images, labels = everything.images[first_two], everything.labels[first_two]
     expected = ImageSet(images, labels, everything.class_names, everything.groups[first_two])
@@ -169,9 +163,7 @@ def test_reopening_draws_nothing_and_is_fast(everything: ImageSet, monkeypatch: 
 
 
 def test_importing_leaves_matplotlib_and_font_tools_alone() -> None:
-    code = (
-        "import sys, fewshot.datasets.glyphs; print(sorted({'matplotlib', 'fontTools'} & set(sys.modules)))"
-    )
+    code = "import sys, fewshot.datasets.glyphs; print(sorted({'matplotlib', 'fontTools'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -57,9 +57,7 @@ def write_tables(root: Path, copies: int = 2) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes"), [("mini_imagenet", (64, 16, 20)), ("tiered_imagenet", (351, 97, 160))]
-)
+@pytest.mark.parametrize(("name", "sizes"), [("mini_imagenet", (64, 16, 20)), ("tiered_imagenet", (351, 97, 160))])
 def test_published_class_lists_have_the_published_sizes_and_are_disjoint(name, sizes):
     splits = published_split(name)
     assert tuple(len(set(splits[split])) for split in PARTS) == sizes
@@ -75,9 +73,7 @@ def test_mini_imagenet_holds_the_same_100_classes_as_timm_lists():
     assert sorted(w for names in published_split("mini_imagenet").values() for w in names) == sorted(listed)
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes"), [("mini_imagenet", (64, 16, 20)), ("tiered_imagenet", (351, 97, 160))]
-)
+@pytest.mark.parametrize(("name", "sizes"), [("mini_imagenet", (64, 16, 20)), ("tiered_imagenet", (351, 97, 160))])
 def test_class_folders_become_classes_in_published_order(tmp_path, name, sizes):
     write_folders(tmp_path, name)
     for split, n_classes in zip(PARTS, sizes, strict=True):
@@ -211,9 +207,7 @@ def write_birds(base: Path, species=SPECIES) -> Path:
         Image.fromarray(pixels).save(base / "images" / name / "bird.jpg", quality=100, subsampling=0)
         lines.append(f"{number} {name}/bird.jpg")
     (base / "images.txt").write_text("\n".join(lines) + "\n")
-    (base / "bounding_boxes.txt").write_text(
-        "".join(f"{i} 25.0 5.0 10.0 10.0\n" for i in range(1, len(lines) + 1))
-    )
+    (base / "bounding_boxes.txt").write_text("".join(f"{i} 25.0 5.0 10.0 10.0\n" for i in range(1, len(lines) + 1)))
     return base
 
 
@@ -291,15 +285,11 @@ def remove(*names: str):
             r"no box.*002.Bird_2.* and 189 more",
         ),
         (
-            lambda b: (b / "bounding_boxes.txt").write_text(
-                "".join(f"{i} 90 0 9 9\n" for i in range(1, 201))
-            ),
+            lambda b: (b / "bounding_boxes.txt").write_text("".join(f"{i} 90 0 9 9\n" for i in range(1, 201))),
             "outside the 40 x 20 image",
         ),
         (
-            lambda b: (b / "bounding_boxes.txt").write_text(
-                "".join(f"{i} 0 0 9 {i % 2}.5\n" for i in range(1, 201))
-            ),
+            lambda b: (b / "bounding_boxes.txt").write_text("".join(f"{i} 0 0 9 {i % 2}.5\n" for i in range(1, 201))),
             r"thinner than a pixel, for .?002.Bird_2.* and 90 more",
         ),
         (

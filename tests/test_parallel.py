@@ -25,7 +25,7 @@ with seeding.forked(0, "test"):
     method = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
 config = TrainConfig(run_dir={run_dir!r}, max_steps={steps}, train_n_way=4, train_n_query=3, episodes_per_step=4,
     accumulate_steps={passes}, val_n_query=3, val_episodes=30, val_every_steps=10, precision="float32",
-    augmentation={{"rotation_degrees": 20.0}}, lr=1e-2)
+    augmentation={{"rotation_degrees": 20.0}}, lr=1e-2, optimizer="sgd")
 fit(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
 records = evaluate(method, striped(40, split="test", seed=2), EpisodeSpec(5, 1, 5), 2500)
 print("process", parallel.rank(), "of", parallel.world_size(), "has", len(records.episodes))
@@ -38,7 +38,7 @@ def launch(tmp_path: Path, name: str, processes: int, steps: int = 20, passes: i
     script = tmp_path / f"{name}.py"
     tests = str(Path(__file__).parent)
     script.write_text(TRAIN.format(tests=tests, run_dir=str(tmp_path / name), steps=steps, passes=passes))
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
     command = [sys.executable, *(launcher if processes > 1 else []), str(script)]
     with (tmp_path / f"{name}.log").open("w") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})

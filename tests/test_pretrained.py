@@ -80,9 +80,7 @@ def test_lite0_knows_coins_better_than_chance(data_root, published: dict[str, Te
         features = F.normalize(torch.cat([backbone(part) for part in pixels.split(64)])).numpy()
     rng, right = np.random.default_rng(0), []
     for _ in range(200):
-        support = np.concatenate(
-            [rng.choice(np.flatnonzero(labels == c), 4, replace=False) for c in range(8)]
-        )
+        support = np.concatenate([rng.choice(np.flatnonzero(labels == c), 4, replace=False) for c in range(8)])
         apart = ~np.isin(photographs, photographs[support])
         prototypes = features[support].reshape(8, 4, -1).mean(1)
         distances = ((features[apart][:, None] - prototypes) ** 2).sum(-1)
@@ -127,9 +125,7 @@ def test_timm_weights_must_fit_but_for_the_classifier(tmp_path) -> None:
 
 def test_timm_converts_channels_and_image_size(tmp_path) -> None:
     vit = saved_timm(tmp_path / "vit.safetensors", "vit_tiny_patch16_224")
-    smaller = create_backbone(
-        "timm/vit_tiny_patch16_224", input_px=64, weights=tmp_path / "vit.safetensors"
-    ).eval()
+    smaller = create_backbone("timm/vit_tiny_patch16_224", input_px=64, weights=tmp_path / "vit.safetensors").eval()
     assert smaller.body.model.pos_embed.shape[1] == 1 + 4 * 4
     torch.testing.assert_close(smaller.body.model.blocks[3].attn.qkv.weight, vit.blocks[3].attn.qkv.weight)
     assert smaller(random_images(2, 3, 50, 50)).shape == (2, smaller.feature_dim) == (2, 192)

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from conftest import striped
+
 from fewshot import ImageSet, TrainConfig, evaluate, fit
 from fewshot.augment import Augmentation
 from fewshot.checkpoint import load_checkpoint
@@ -57,7 +57,7 @@ def test_early_stopping_waits_for_patience(toy_sets, small_protonet):
 
 def test_accumulated_passes_equal_one_pass(toy_sets, small_protonet):
     """Without batch statistics two passes of two episodes are one pass of four."""
-    train, val, _ = toy_sets
+    train = toy_sets[0]
     weights = []
     for passes in (1, 2, 4):
         method = small_protonet()
@@ -65,7 +65,12 @@ def test_accumulated_passes_equal_one_pass(toy_sets, small_protonet):
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.train = lambda mode=True: None  # stays in evaluation mode
                 layer.training = False
-        fit(method, train, None, replace(QUICK, max_steps=3, episodes_per_step=4, accumulate_steps=passes, optimizer="sgd"))
+        fit(
+            method,
+            train,
+            None,
+            replace(QUICK, max_steps=3, episodes_per_step=4, accumulate_steps=passes, optimizer="sgd"),
+        )
         weights.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(weights[2], weights[0], rtol=1e-4, atol=1e-5)
@@ -81,7 +86,7 @@ def test_learning_rate_schedules():
 
 
 def test_weight_average_is_the_moving_mean(toy_sets, small_protonet, tmp_path):
-    train, val, _ = toy_sets
+    train = toy_sets[0]
     snapshots = []
     for steps in (1, 2, 3):
         method = small_protonet()
@@ -180,7 +185,7 @@ def test_overlapping_splits_are_refused(toy_sets, small_protonet):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(toy_sets, small_protonet, tmp_path):
-    train, val, _ = toy_sets
+    train = toy_sets[0]
     config = replace(QUICK, run_dir=str(tmp_path / "run"), optimizer="sgd", lr=1e30, checkpoint_every_steps=1)
     with pytest.raises(TrainingError, match=r"loss of step \d+ is not finite \(lr=1e\+30") as error:
         fit(small_protonet(), train, None, config)

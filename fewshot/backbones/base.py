@@ -84,9 +84,7 @@ class Backbone(nn.Module):
         grey repeated to three channels, normalised, and channels-last where the weights are.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
-            raise FewShotError(
-                f"expected uint8 images (n, C, H, W), got {images.dtype} {tuple(images.shape)}"
-            )
+            raise FewShotError(f"expected uint8 images (n, C, H, W), got {images.dtype} {tuple(images.shape)}")
         if images.shape[1] != self.in_channels and (images.shape[1], self.in_channels) != (1, 3):
             raise FewShotError(
                 f"images have {images.shape[1]} channels, this backbone takes {self.in_channels}; "
@@ -159,9 +157,7 @@ def create_backbone(
     cannot be, `CheckpointError` for weights that do not fit.
     """
     if pretrained and weights:
-        raise ConfigError(
-            f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both"
-        )
+        raise ConfigError(f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both")
     factory = _factory(name)
     parameters = inspect.signature(factory).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

@@ -18,10 +18,11 @@ class ConvNet(nn.Module):
 
     `n_pooled`: only the first so many blocks pool; `n_unpadded`: the first so many convolutions have
     no padding. `strided`: convolutions of stride 2 take the place of pooling, as in MAML.
-    Differs from the papers: initialised as PyTorch does (Snell's code draws the scale of batch
-    normalisation from U(0, 1), Chen 2019 convolutions from N(0, 2 / fan_out)). With `strided`, padding
-    is one pixel on each side where TensorFlow pads right and below only, and batch normalisation has a
-    scale, which MAML's has not.
+    Differs from the papers: convolutions have no bias, which batch normalisation would cancel (Adam
+    turns the rounding noise of its gradient into a walk); initialised as PyTorch does (Snell's code
+    draws the scale of batch normalisation from U(0, 1), Chen 2019 convolutions from N(0, 2 / fan_out)).
+    With `strided`, padding is one pixel on each side where TensorFlow pads right and below only, and
+    batch normalisation has a scale, which MAML's has not.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ConvNet(nn.Module):
             side_px -= 2 * (1 - padding)
             side_px = (side_px + 1) // 2 if strided else side_px // 2 if pooled else side_px
             channels = in_channels if i == 0 else n_filters
-            convolution = nn.Conv2d(channels, n_filters, 3, stride=2 if strided else 1, padding=padding)
+            convolution = nn.Conv2d(channels, n_filters, 3, stride=2 if strided else 1, padding=padding, bias=False)
             pool = [nn.MaxPool2d(2)] if pooled else []
             blocks.append(nn.Sequential(convolution, nn.BatchNorm2d(n_filters), *pool, nn.ReLU()))
         if side_px < 1:

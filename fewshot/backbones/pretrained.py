@@ -51,6 +51,4 @@ def unknown_model(family: str, name: str, known: Iterable[str]) -> UnknownNameEr
     known = list(known)
     near = difflib.get_close_matches(name, known, n=N_NEAREST, cutoff=0.4)
     hint = f" Nearest: {', '.join(near)}." if near else ""
-    return UnknownNameError(
-        f"{family} has no model {name!r}.{hint} Its list_models() lists all {len(known)}."
-    )
+    return UnknownNameError(f"{family} has no model {name!r}.{hint} Its list_models() lists all {len(known)}.")

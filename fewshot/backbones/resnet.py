@@ -26,9 +26,7 @@ class Block12(nn.Module):
             layers += [nn.Conv2d(channels if i else in_channels, channels, 3, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(channels), nn.LeakyReLU(LEAK)]
         self.layers = nn.Sequential(*layers[:-1])
-        self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
-        )
+        self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
         """(n, in_channels, h, w) -> (n, channels, h / 2, w / 2)."""
@@ -57,9 +55,7 @@ class ResNet12(nn.Module):
     ) -> None:
         super().__init__()
         if input_px < 2 ** len(channels):
-            raise ConfigError(
-                f"ResNet-12 halves the side {len(channels)} times: {input_px} px is too small for it"
-            )
+            raise ConfigError(f"ResNet-12 halves the side {len(channels)} times: {input_px} px is too small for it")
         if not 0 <= drop_rate < 1:
             raise ConfigError(f"drop_rate is in [0, 1), got {drop_rate}")
         self.drop_rate, self.drop_block_px, self.pooling = drop_rate, drop_block_px, pooling
@@ -77,9 +73,7 @@ class ResNet12(nn.Module):
             if self.training and self.drop_rate:
                 spatial = i >= len(self.blocks) - 2
                 maps = (
-                    drop_block(maps, self.drop_rate, self.drop_block_px)
-                    if spatial
-                    else F.dropout(maps, self.drop_rate)
+                    drop_block(maps, self.drop_rate, self.drop_block_px) if spatial else F.dropout(maps, self.drop_rate)
                 )
         return maps
 

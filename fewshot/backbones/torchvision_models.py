@@ -71,13 +71,9 @@ def torchvision_body(
     try:
         model = models.get_model(name, weights=None, **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"torchvision cannot make {name!r} for {input_px} px, {options}: {error}"
-        ) from error
+        raise ConfigError(f"torchvision cannot make {name!r} for {input_px} px, {options}: {error}") from error
     if pretrained:
-        model = downloaded(
-            f"torchvision/{name}", lambda: models.get_model(name, weights="DEFAULT", **options)
-        )
+        model = downloaded(f"torchvision/{name}", lambda: models.get_model(name, weights="DEFAULT", **options))
     classifier = _without_classifier(model, name)
     if weights is not None:
         load_weights(model, read_weights(weights), str(weights), ignore=[classifier])

@@ -33,23 +33,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]
-        raise CheckpointError(
-            f"{path} holds no readable weights, or more than weights: {first_line}"
-        ) from error
+        raise CheckpointError(f"{path} holds no readable weights, or more than weights: {first_line}") from error
     for nest in NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]
-    tensors = (
-        {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    )
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         raise CheckpointError(f"{path} holds no named tensors, but {type(content).__name__}")
     return tensors
 
 
-def load_weights(
-    module: nn.Module, tensors: Mapping[str, Tensor], source: str, ignore: Iterable[str] = ()
-) -> None:
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, ignore: Iterable[str] = ()) -> None:
     """Load `tensors` into `module`; nothing may be missing or left over.
 
     The module's tensors may lie under a prefix (`body.`, `module.`, `backbone.body.` …): what lies
@@ -59,17 +53,14 @@ def load_weights(
     """
     wanted = module.state_dict().keys()
     found = under_prefix(tensors, wanted, source)
-    found = {
-        key: tensor for key, tensor in found.items() if not key.startswith(tuple(f"{i}." for i in ignore))
-    }
+    found = {key: tensor for key, tensor in found.items() if not key.startswith(tuple(f"{i}." for i in ignore))}
     try:
         missing, unexpected = module.load_state_dict(found, strict=False)
     except RuntimeError as error:  # shapes
         raise CheckpointError(f"the weights in {source} do not fit: {error}") from error
     if missing or unexpected:
         raise CheckpointError(
-            f"the weights in {source} do not fit: "
-            f"{_some('missing', missing)}, {_some('unexpected', unexpected)}"
+            f"the weights in {source} do not fit: {_some('missing', missing)}, {_some('unexpected', unexpected)}"
         )
 
 

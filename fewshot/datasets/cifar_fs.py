@@ -118,9 +118,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} is no readable zip archive ({error}); delete it and fetch it again"
-        ) from error
+        raise DataError(f"{path} is no readable zip archive ({error}); delete it and fetch it again") from error
 
 
 def _mosaic_hashes(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
@@ -143,8 +141,7 @@ def _mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: dict[
     found = hashlib.sha256(pixels.tobytes()).hexdigest()
     if found != hashes.get(class_name):
         raise DataError(
-            f"{path}: the pixels of {member} have sha256 {found}, "
-            f"{MOSAIC_HASHES} says {hashes.get(class_name)}"
+            f"{path}: the pixels of {member} have sha256 {found}, {MOSAIC_HASHES} says {hashes.get(class_name)}"
         )
     tiles = pixels.reshape(MOSAIC_ROWS, IMAGE_PX, MOSAIC_COLUMNS, IMAGE_PX, 3)
     return tiles.transpose(0, 2, 4, 1, 3).reshape(IMAGES_PER_CLASS, 3, IMAGE_PX, IMAGE_PX)

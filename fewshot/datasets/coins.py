@@ -58,9 +58,7 @@ def euro_coins(root: Path, split: str, size_px: int = 84) -> ImageSet:
 
 
 @DATASETS.register("world_coins")
-def world_coins(
-    root: Path, split: str, size_px: int = 84, min_images: int = 0, without_euro: bool = False
-) -> ImageSet:
+def world_coins(root: Path, split: str, size_px: int = 84, min_images: int = 0, without_euro: bool = False) -> ImageSet:
     """Coins of 32 countries, 211 denominations, both sides and many years in one class; colour.
 
     https://www.kaggle.com/datasets/wanderdust/coin-images; from `root/world_coins/`: the cleaned

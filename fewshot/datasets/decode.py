@@ -62,9 +62,7 @@ def _opened(path: Path, _n_bytes: int, _changed_ns: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise DataError(
-            f"{path} is no readable zip archive ({error}); delete it and fetch it again"
-        ) from error
+        raise DataError(f"{path} is no readable zip archive ({error}); delete it and fetch it again") from error
 
 
 @cache
@@ -98,9 +96,7 @@ def _load(data: bytes, name: str, size_px: int, resize: Resize) -> Image.Image:
 
 def _in_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
     if image.mode == "F":
-        raise DataError(
-            f"{name}: pixels are floating-point numbers of unknown range; save it with 8 or 16 bits"
-        )
+        raise DataError(f"{name}: pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _from_16_bits(image, name)
     if image.has_transparency_data:
@@ -110,9 +106,7 @@ def _in_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
     try:
         return image.convert(mode)
     except ValueError as error:
-        raise DataError(
-            f"{name}: colours of mode {image.mode} cannot be turned into {mode}; save it as RGB"
-        ) from error
+        raise DataError(f"{name}: colours of mode {image.mode} cannot be turned into {mode}; save it as RGB") from error
 
 
 def _from_16_bits(image: Image.Image, name: str) -> Image.Image:

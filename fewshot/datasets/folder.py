@@ -86,9 +86,7 @@ def _chosen(root: Path, split: str, splits: dict[str, list[str]], classes: list[
             "val and test, name a split_file, or ask for the split 'all'"
         )
     if len(chosen) < 2:
-        raise DataError(
-            f"{root}: split {split!r} has only the class {few(chosen)}; episodes need two or more"
-        )
+        raise DataError(f"{root}: split {split!r} has only the class {few(chosen)}; episodes need two or more")
     return chosen
 
 

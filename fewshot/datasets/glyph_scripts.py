@@ -138,9 +138,7 @@ def _view(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndar
     """`box` of `image` as a blurred square of zero mean and unit length, flat."""
     sixth = (box[2] - box[0]) / 6, (box[3] - box[1]) / 6  # room for the blur
     wide = box[0] - sixth[0], box[1] - sixth[1], box[2] + sixth[0], box[3] + sixth[1]
-    large = image.transform(
-        (3 * SHAPE_PX, 3 * SHAPE_PX), Image.Transform.EXTENT, wide, Image.Resampling.BILINEAR
-    )
+    large = image.transform((3 * SHAPE_PX, 3 * SHAPE_PX), Image.Transform.EXTENT, wide, Image.Resampling.BILINEAR)
     blurred = large.reduce(3).filter(ImageFilter.GaussianBlur(SHAPE_BLUR_PX))
     pixels = np.asarray(blurred, np.float64).ravel()
     pixels -= pixels.mean()

@@ -86,9 +86,7 @@ def glyphs(root: Path, split: str, n_writers: int = 20, image_px: int = 28) -> I
         "glyphs",
         [*key, codes, n_writers, image_px],
         codes,
-        lambda code: np.stack(
-            [draw(code, number, w, fonts, image_px)[None] for number, w in enumerate(writers)]
-        ),
+        lambda code: np.stack([draw(code, number, w, fonts, image_px)[None] for number, w in enumerate(writers)]),
         (1, image_px, image_px),
         images_per_block=n_writers,
     )

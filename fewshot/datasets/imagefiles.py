@@ -82,17 +82,13 @@ def class_files(place: Path) -> list[ImageFile]:
     entries = visible(place)
     loose = [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name)]
     if loose:
-        raise DataError(
-            f"{place}: {len(loose)} images lie in no class folder: {few(loose)}; move them into one"
-        )
+        raise DataError(f"{place}: {len(loose)} images lie in no class folder: {few(loose)}; move them into one")
     folders = [entry for entry in entries if entry.is_dir()]
     if not folders:
         raise DataError(f"{place}: no class folder in it; one folder per class is expected, with its images")
     check_distinct(place, [folder.name for folder in folders])
     content = {folder: visible(folder) for folder in folders}
-    nested = [
-        f"{folder.name}/{entry.name}" for folder in folders for entry in content[folder] if entry.is_dir()
-    ]
+    nested = [f"{folder.name}/{entry.name}" for folder in folders for entry in content[folder] if entry.is_dir()]
     if nested:
         hint = "move the images up; folders of splits are named train, val and test"
         raise DataError(f"{place}: folders inside class folders: {few(nested)}; {hint}")
@@ -144,9 +140,7 @@ def check_distinct(place: Path, names: Iterable[str]) -> None:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise DataError(
-                f"{place}: the class folder {os.fsencode(name)!r} has no UTF-8 name; rename it"
-            ) from error
+            raise DataError(f"{place}: the class folder {os.fsencode(name)!r} has no UTF-8 name; rename it") from error
         twin = seen.setdefault(nfc(name).casefold(), name)
         if twin != name:
             message = f"{twin!r} and {name!r} are one name but for case or the way accents are stored"

@@ -105,9 +105,7 @@ def _listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile
     present = {f.name for f in need(folder, "mini_imagenet", "the folder of images").iterdir()}
     absent = sorted(set(names) - present)
     if absent:
-        raise DataError(
-            f"{folder}: {len(absent)} of the {len(names)} files of {table.name} are missing: {few(absent)}"
-        )
+        raise DataError(f"{folder}: {len(absent)} of the {len(names)} files of {table.name} are missing: {few(absent)}")
     rank = {wnid: number for number, wnid in enumerate(wnids)}
     ordered = sorted(lines[1:], key=lambda line: (rank[line[1]], natural(line[0])))
     return [ImageFile(wnid, folder / name) for name, wnid in ordered]

@@ -5,21 +5,25 @@ induction, Science 2015, https://github.com/brendenlake/omniglot. Groups are the
 """
 
 import io
+import logging
 import zipfile
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fewshot.datasets.decode import open_zip
+from fewshot.datasets.download import fetch
 from fewshot.datasets.imageset import ImageSet
-from fewshot.datasets.loading import DATASETS, check_split, need
+from fewshot.datasets.loading import DATASETS, SPLITS, check_split
+from fewshot.datasets.sources import NEEDS
 from fewshot.datasets.store import file_stamp, packed
 from fewshot.errors import DataError
 
-ARCHIVES = ("images_background.zip", "images_evaluation.zip")
 IMAGE_PX = 28
+logger = logging.getLogger(__name__)
 
 # The split of Vinyals et al. 2016 as a rule, checked against the 1,623 names of
 # https://github.com/jakesnell/prototypical-networks (data/omniglot/splits/vinyals): 1028/172/423.
@@ -55,29 +59,37 @@ def omniglot(
         raise DataError(f"omniglot: resize is 'nearest' or 'antialiased', got {resize!r}")
     known = ("train", "val", "trainval", "test", "all") if protocol == "vinyals" else ("train", "test", "all")
     check_split(f"omniglot ({protocol})", split, known)
-    archives = [need(root / "omniglot" / name, "omniglot", "an archive of drawings") for name in ARCHIVES]
-    members = _members(archives)
-    characters = list(dict.fromkeys(character for _, character, _ in members))
+    archives = _archives(root)
     store = packed(
         "omniglot",
         {"sources": [file_stamp(path) for path in archives], "resize": resize, "inverted": inverted},
-        [(archives[background == "evaluation"], file) for background, _, file in members],
-        lambda member: _decode(*member, resize, inverted),
+        lambda: _members(archives),
+        lambda member: _decode(archives[member[0] == "evaluation"], member[2], resize, inverted),
         (1, IMAGE_PX, IMAGE_PX),
+        describe=_characters,
     )
-    label = {character: number for number, character in enumerate(characters)}
+    parts, characters, drawers = zip(*store.about, strict=True)
     everything = ImageSet(
         store.images,
-        [label[character] for _, character, _ in members],
+        np.repeat(np.arange(len(characters)), [len(d) for d in drawers]),
         characters,
-        groups=[int(Path(file).stem.split("_")[1]) for _, _, file in members],  # 0462_07.png: drawer 7
+        groups=np.concatenate(drawers),
         name="omniglot" if protocol == "vinyals" else "omniglot-lake",
         digests=store.digests,
     )
-    part = {character: part for part, character, _ in members}
-    chosen = [c for c in characters if split == "all" or _belongs(c, part[c], split, protocol)]
+    chosen = [
+        c for c, part in zip(characters, parts, strict=True) if split == "all" or _belongs(c, part, split, protocol)
+    ]
     subset = everything.select(chosen, split)
     return subset.rotations_as_classes() if rotations else subset
+
+
+def _characters(members: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, list[int]]]:
+    """(part, character, the drawer of each image) of each character, in the order of the rows."""
+    drawers: dict[tuple[str, str], list[int]] = {}
+    for part, character, file in members:  # 0462_07.png is by drawer 7
+        drawers.setdefault((part, character), []).append(int(Path(file).stem.split("_")[1]))
+    return [(part, character, numbers) for (part, character), numbers in drawers.items()]
 
 
 def _belongs(character: str, part: str, split: str, protocol: str) -> bool:
@@ -89,37 +101,37 @@ def _belongs(character: str, part: str, split: str, protocol: str) -> bool:
     return split in ("val", "trainval") if alphabet in VAL_ALPHABETS else split in ("train", "trainval")
 
 
+def _archives(root: Path) -> list[Path]:
+    """The two archives below `root`, fetched from the public source where they are missing."""
+    items = [alternatives[0] for alternatives in NEEDS["omniglot"]]
+    for item in items:
+        if not (root / item.path).exists():
+            logger.warning("omniglot: %s is missing; fetching %s", root / item.path, item.url)
+            fetch(root, item)
+    return [root / item.path for item in items]
+
+
 def _members(archives: list[Path]) -> list[tuple[str, str, str]]:
     """(background or evaluation, Alphabet/character, file in the archive), in a fixed order.
 
     The order puts the classes of each Vinyals split next to each other: their pixels are one slice.
     """
-    members = []
+    files: dict[tuple[str, str], list[str]] = {}
     for part, archive in zip(("background", "evaluation"), archives, strict=True):
-        for file in _open_zip(archive).namelist():
+        for file in open_zip(archive).namelist():
             if file.endswith(".png"):
-                alphabet, character = file.split("/")[-3:-1]
-                members.append((part, f"{alphabet}/{character}", file))
-    order = {"train": 0, "val": 1, "test": 2}
+                files.setdefault((part, "/".join(file.split("/")[-3:-1])), []).append(file)
 
-    def rank(member: tuple[str, str, str]) -> tuple[int, str, str]:
-        split = next(s for s in order if _belongs(member[1], member[0], s, "vinyals"))
-        return order[split], member[1], member[2]
+    def rank(part_and_character: tuple[str, str]) -> tuple[int, str]:
+        part, character = part_and_character
+        return [_belongs(character, part, split, "vinyals") for split in SPLITS].index(True), character
 
-    return sorted(members, key=rank)
-
-
-@cache
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is no readable zip archive ({error}); delete it and fetch it again") from error
+    return [(part, c, file) for part, c in sorted(files, key=rank) for file in sorted(files[part, c])]
 
 
 def _decode(archive: Path, file: str, resize: str, inverted: bool) -> np.ndarray:
     try:
-        image = Image.open(io.BytesIO(_open_zip(archive).read(file)))
+        image = Image.open(io.BytesIO(open_zip(archive).read(file)))
         if resize == "nearest":
             pixels = np.asarray(image.convert("1").resize((IMAGE_PX, IMAGE_PX), Image.Resampling.NEAREST))
             pixels = pixels.astype(np.uint8) * 255

@@ -26,18 +26,21 @@ from tqdm import tqdm
 from fewshot.datasets.imageset import image_digests
 from fewshot.errors import DataError
 
-STORE_VERSION = 1  # raise when the layout of a store changes
+STORE_VERSION = 2  # raise when the layout of a store changes
 logger = logging.getLogger(__name__)
 Block = TypeVar("Block")
 
 
 class PackedStore(NamedTuple):
     """`images` (n, channels, height_px, width_px) uint8, `digests` (n, 8) uint8, and the rows of the
-    blocks that were asked for that are in it, `rows` (n,); all of them unless bad images were skipped."""
+    blocks that were asked for that are in it, `rows` (n,); all of them unless bad images were skipped.
+    `about`: what `describe` said of the blocks when the store was built.
+    """
 
     images: np.ndarray
     digests: np.ndarray
     rows: np.ndarray
+    about: Any
 
 
 def cache_dir() -> Path:
@@ -56,26 +59,31 @@ def file_stamp(path: Path, relative_to: Path | None = None) -> list[Any]:
 def packed(
     name: str,
     key: Any,
-    blocks: Sequence[Block],
+    blocks: Sequence[Block] | Callable[[], Sequence[Block]],
     decode: Callable[[Block], np.ndarray],
     image_shape: tuple[int, int, int],
     images_per_block: int = 1,
     skip_bad_images: bool = False,
+    describe: Callable[[Sequence[Block]], Any] = lambda blocks: None,
 ) -> PackedStore:
     """Open the store of `blocks`, building it first where there is none.
 
     `key`: anything JSON can hold that decides the pixels (stamps of the sources, size, resize rule).
     `decode(block)` returns uint8 (images_per_block, *image_shape), or (*image_shape) where that is 1,
     and raises `DataError` for a bad image. All bad images are named in one error, unless
-    `skip_bad_images`: then they are listed as a warning and left out.
+    `skip_bad_images`: then they are listed as a warning and left out. Blocks given as a function are
+    listed only to build; what a caller needs to know of them afterwards, `describe` says (as JSON).
     """
-    text = json.dumps([STORE_VERSION, name, key, image_shape, images_per_block, len(blocks), skip_bad_images])
+    n_blocks = None if callable(blocks) else len(blocks)
+    text = json.dumps([STORE_VERSION, name, key, image_shape, images_per_block, n_blocks, skip_bad_images])
     folder = cache_dir() / f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_suffix(".lock")):
+        with _locked(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
-                _build(folder, blocks, decode, image_shape, images_per_block, skip_bad_images)
+                blocks = blocks() if callable(blocks) else blocks
+                about = describe(blocks)
+                _build(folder, blocks, decode, image_shape, images_per_block, skip_bad_images, about)
     return _open(folder)
 
 
@@ -84,7 +92,7 @@ def _open(folder: Path) -> PackedStore:
         index = json.loads((folder / "index.json").read_text())
         # mode "c": pages are shared and read on demand; a write would stay in this process
         images = np.memmap(folder / "images.u8", np.uint8, "c", shape=tuple(index["shape"]))
-        return PackedStore(images, np.load(folder / "digests.npy"), np.load(folder / "rows.npy"))
+        return PackedStore(images, np.load(folder / "digests.npy"), np.load(folder / "rows.npy"), index["about"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"the packed store {folder} is damaged ({error}); delete that folder to rebuild it") from error
 
@@ -96,6 +104,7 @@ def _build(
     image_shape: tuple[int, int, int],
     images_per_block: int,
     skip_bad_images: bool,
+    about: Any,
 ) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -115,7 +124,8 @@ def _build(
         kept = np.repeat([number not in bad for number in range(len(blocks))], images_per_block)
         np.save(temporary / "rows.npy", np.flatnonzero(kept))
         np.save(temporary / "digests.npy", np.concatenate(digests))
-        (temporary / "index.json").write_text(json.dumps({"shape": [int(kept.sum()), *image_shape]}))
+        index = {"shape": [int(kept.sum()), *image_shape], "about": about}
+        (temporary / "index.json").write_text(json.dumps(index))
         os.rename(temporary, folder)
     except OSError as error:
         raise DataError(f"could not write the packed store {folder}: {error}") from error
@@ -123,9 +133,7 @@ def _build(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _decoded(
-    name: str, blocks: Sequence[Any], decode: Callable[[Any], np.ndarray]
-) -> Iterator[np.ndarray | DataError]:
+def _decoded(name: str, blocks: Sequence[Any], decode: Callable[[Any], np.ndarray]) -> Iterator[np.ndarray | DataError]:
     """Decoded blocks in order; threads, since Pillow leaves the interpreter lock while it decodes."""
 
     def attempt(block: Any) -> np.ndarray | DataError:
