@@ -9,7 +9,7 @@ from pathlib import Path
 from fewshot import parallel, seeding
 from fewshot.backbones import create_backbone
 from fewshot.checkpoint import load_checkpoint
-from fewshot.config import ExperimentConfig
+from fewshot.config import ExperimentConfig, as_dict
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
@@ -79,8 +79,13 @@ def test_sets(config: ExperimentConfig) -> dict[str, ImageSet]:
     return sets
 
 
-def measure(method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config: ExperimentConfig) -> list[Records]:
-    """Records of each cell; the images are embedded once for all of them."""
+def measure(
+    method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config: ExperimentConfig, selected_on: str
+) -> list[Records]:
+    """Records of each cell; the images are embedded once for all of them.
+
+    `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network.
+    """
     started = time.perf_counter()
     features = embed(method, imageset, precision=config.precision) if method.from_features else None
     seconds = time.perf_counter() - started
@@ -97,7 +102,7 @@ def measure(method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config
         for cell in cells
     ]
     for record in records:
-        record.header["embedding_seconds"] = round(seconds, 3)
+        record.header |= {"embedding_seconds": round(seconds, 3), "selected_on": selected_on, "config": as_dict(config)}
     return records
 
 

@@ -27,8 +27,9 @@ def facts(records: Records) -> str:
     """One line on what was measured: test set, episodes, seed, fingerprint, commit."""
     head = records.header
     kind = "transductive" if head["transductive"] else "inductive"
+    chosen = head.get("selected_on", "unknown")
     return (
         f"{head['dataset']}/{head['split']}, {head['n_episodes']} episodes, {head['spec']['n_query']} queries a class, "
-        f"seed {head['seed']}, {kind}, mean ± 95% interval over episodes (%); "
+        f"seed {head['seed']}, {kind}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
         f"data {head['data_fingerprint']}, commit {head['commit']}, {head['precision']}"
     )

@@ -18,7 +18,8 @@ RIGHT, WRONG, EDGE, PAPER = (40, 160, 80), (210, 50, 50), (120, 120, 120), (255,
 class Tracker:
     """Writes scalars, galleries and texts below `folder`; nothing where `enabled` is false.
 
-    `from_step`: points of an earlier, interrupted attempt from this step on are hidden.
+    `from_step`: the step that a resumed run goes on from; points that an interrupted attempt wrote
+    after it are hidden.
     """
 
     def __init__(self, folder: Path, from_step: int, enabled: bool) -> None:
@@ -26,7 +27,7 @@ class Tracker:
         if enabled:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            self.writer = SummaryWriter(str(folder), purge_step=from_step or None)
+            self.writer = SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)
             band = ["Margin", ["val/accuracy", "val/accuracy_low", "val/accuracy_high"]]
             both = ["Multiline", ["train/accuracy", "val/accuracy"]]
             self.writer.add_custom_scalars(

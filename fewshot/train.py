@@ -17,9 +17,8 @@ from fewshot.backbones.sync_batchnorm import synchronise_batchnorm
 from fewshot.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.config import TrainConfig, as_dict
 from fewshot.datasets import ImageSet, check_disjoint
-from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
+from fewshot.episodes import Episode
 from fewshot.errors import LeakageError, TrainingError
-from fewshot.evaluate import evaluate
 from fewshot.interruption import Interruption
 from fewshot.methods import Method, accuracy
 from fewshot.optimization import make_average, make_optimizer, make_schedule
@@ -29,11 +28,10 @@ from fewshot.records import Records
 from fewshot.run_folder import RunFolder, run_folder
 from fewshot.stream import EpisodeStream
 from fewshot.tracking import Tracker
+from fewshot.validation import Validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-GALLERY_EPISODES = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: T
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     stream = EpisodeStream(train_set, config, accelerator.device)
-    validation = None if val_set is None else _Validation(val_set, config)
+    validation = None if val_set is None else Validation(val_set, config)
     with run_folder(config.run_dir, as_dict(config), config.resume) as folder, seeding.forked(config.seed):
         return _Training(method, stream, validation, config, accelerator, folder).run()
 
@@ -78,29 +76,6 @@ class _Step(nn.Module):
         return self.method.loss_and_logits(episode)
 
 
-class _Validation:
-    """The validation episodes of a run, the same each time."""
-
-    def __init__(self, val_set: ImageSet, config: TrainConfig) -> None:
-        self.val_set, self.config = val_set, config
-        self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
-        self.seed = seeding.derive(config.seed, "validation episodes")
-        self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
-
-    def records(self, method: Method) -> Records:
-        """How good `method` is on them."""
-        config = self.config
-        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, precision=config.precision)
-
-    @torch.no_grad()
-    def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
-        """The first of them with their images, and the logits of `method`."""
-        episode = self.sampler.images(self.sampler.batch(0, GALLERY_EPISODES), device)
-        with autocast(self.config.precision, device):
-            logits = method.eval()(episode.support, episode.support_labels, episode.query, episode.n_way)
-        return episode, logits
-
-
 class _Training:
     """The state of one call of `fit`."""
 
@@ -108,7 +83,7 @@ class _Training:
         self,
         method: Method,
         stream: EpisodeStream,
-        validation: _Validation | None,
+        validation: Validation | None,
         config: TrainConfig,
         accelerator: "Accelerator",
         folder: RunFolder,

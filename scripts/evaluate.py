@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 
 from fewshot import cli, parallel, report
-from fewshot.config import EvaluateConfig
+from fewshot.config import EvaluateConfig, as_dict
 from fewshot.episodes import EpisodeSpec
 from fewshot.evaluate import evaluate
 from fewshot.experiment import load_run, load_split
@@ -25,6 +25,7 @@ def main() -> None:
     spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
     records = evaluate(method.to(device), load_split(run, config.split), spec, config.n_episodes, config.seed,
                        precision=config.precision)  # fmt: skip
+    records.header |= {"selected_on": "val", "config": as_dict(run)}
     if parallel.is_first():
         cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}".replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)

@@ -33,7 +33,10 @@ def main() -> None:
         "raw pixels": build_method(config, train_set.image_shape, backbone="pixels"),
     }
     for name, test_set in tests.items():
-        rows = {row: measure(m.to(device_of(method)), test_set, cells, config) for row, m in methods.items()}
+        rows = {
+            row: measure(m.to(device_of(method)), test_set, cells, config, "val" if m is method else "nothing")
+            for row, m in methods.items()
+        }
         if parallel.is_first():
             save_records(RunFolder(config.run_dir), name, rows)
             print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.method}")

@@ -21,6 +21,7 @@ FLOORS = [
         "optimization",
         "stream",
         "interruption",
+        "validation",
     },
     {"train"},
     {"experiment", "report", "benchmark", "classifier"},

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fewshot.datasets.decode import open_zip
 from fewshot.datasets.imageset import ImageSet, image_digests
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.splits import published_split
@@ -83,16 +84,16 @@ def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
     shape = (3, IMAGE_PX, IMAGE_PX)
     mosaics = root / "cifar_fs" / "cifar100_webp.zip"
     if mosaics.exists():
-        with _open_zip(mosaics) as archive:
-            hashes = _mosaic_hashes(archive, mosaics)
-            return packed(
-                "cifar100",
-                [file_stamp(mosaics), classes],
-                classes,
-                lambda class_name: _canonical(_mosaic(archive, mosaics, class_name, hashes)),
-                shape,
-                images_per_block=IMAGES_PER_CLASS,
-            )
+        archive = open_zip(mosaics)
+        hashes = _mosaic_hashes(archive, mosaics)
+        return packed(
+            "cifar100",
+            [file_stamp(mosaics), classes],
+            classes,
+            lambda class_name: _canonical(_mosaic(archive, mosaics, class_name, hashes)),
+            shape,
+            images_per_block=IMAGES_PER_CLASS,
+        )
     folders = [root / "cifar_fs" / "cifar-100-python", root / "cifar-100-python"]
     folder = next((f for f in folders if f.exists()), folders[0])
     need(folder, name, "CIFAR-100 (cifar100_webp.zip, or the folder cifar-100-python)")
@@ -112,13 +113,6 @@ def _canonical(images: np.ndarray) -> np.ndarray:
     keys = [digest.tobytes() for digest in image_digests(images)]
     order = sorted(range(len(images)), key=lambda i: (i >= N_TRAIN, keys[i]))
     return images[order]
-
-
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no readable zip archive ({error}); delete it and fetch it again") from error
 
 
 def _mosaic_hashes(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:

@@ -42,6 +42,7 @@ def cub(
     file of `images.txt` where that lies beside `images/`.
     `crop_to_box` first cuts each photograph to its bird's `bounding_boxes.txt` (some
     papers do so, CloserLook does not); `resize` `crop` then takes the largest centred square.
+    `skip_bad_images`: list unreadable images and go on without them.
     """
     check_split("cub", split)
     check_pixel_options(3, size_px, resize)

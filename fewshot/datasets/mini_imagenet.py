@@ -40,6 +40,7 @@ def mini_imagenet(
     need to be there. Either way the classes must be the published ones.
     `resize`: `stretch` makes any image square as the papers' preparation did; images that are
     84 x 84 already stay as they are. Order: classes as published, files in natural order.
+    `skip_bad_images`: list unreadable images and go on without them.
     """
     check_split("mini_imagenet", split)
     folder = need(root / "mini_imagenet", "mini_imagenet", "the folder of images")

@@ -106,6 +106,8 @@ def _build(
     skip_bad_images: bool,
     about: Any,
 ) -> None:
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed: we hold the lock
+        shutil.rmtree(abandoned, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         bad: dict[int, str] = {}

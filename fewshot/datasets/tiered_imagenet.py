@@ -31,6 +31,7 @@ def tiered_imagenet(
     ones. Only the split asked for needs to be there; at 84 x 84 its packed pixels take 9.5, 2.6
     and 4.4 GB. `resize`: `stretch` makes any image square as the authors' preparation did.
     Order: classes as published, files in natural order.
+    `skip_bad_images`: list unreadable images and go on without them.
     """
     check_split("tiered_imagenet", split)
     folder = need(root / "tiered_imagenet", "tiered_imagenet", "the folder of images")

@@ -1,0 +1,38 @@
+"""The validation episodes of a training run: they choose its weights."""
+
+import torch
+from torch import Tensor
+
+from fewshot import seeding
+from fewshot.config import TrainConfig
+from fewshot.datasets import ImageSet
+from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
+from fewshot.evaluate import evaluate
+from fewshot.methods import Method
+from fewshot.precision import autocast
+from fewshot.records import Records
+
+GALLERY_EPISODES = 3
+
+
+class Validation:
+    """The validation episodes of a run, the same each time."""
+
+    def __init__(self, val_set: ImageSet, config: TrainConfig) -> None:
+        self.val_set, self.config = val_set, config
+        self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
+        self.seed = seeding.derive(config.seed, "validation episodes")
+        self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
+
+    def records(self, method: Method) -> Records:
+        """How good `method` is on them."""
+        config = self.config
+        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, precision=config.precision)
+
+    @torch.no_grad()
+    def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
+        """The first of them with their images, and the logits of `method`."""
+        episode = self.sampler.images(self.sampler.batch(0, GALLERY_EPISODES), device)
+        with autocast(self.config.precision, device):
+            logits = method.eval()(episode.support, episode.support_labels, episode.query, episode.n_way)
+        return episode, logits
