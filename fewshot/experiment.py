@@ -39,10 +39,10 @@ def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbon
 
 
 def load_run(run_dir: str | Path) -> tuple[Method, ExperimentConfig]:
-    """The method with the weights that validation chose, and the configuration, of a finished run."""
+    """The method and the configuration of a run: the weights that validation chose, else the last ones."""
     folder = RunFolder(run_dir)
     config = config_from(folder)
-    state = load_checkpoint(folder.best)
+    state = load_checkpoint(folder.best if folder.best.exists() else folder.last)
     method = build_method(config, tuple(state["image_shape"]))
     method.load_state_dict(state["method"])
     return method, config

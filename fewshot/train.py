@@ -118,7 +118,8 @@ class _Training:
                 bar.update()
                 if self._due(config.log_every_steps) or self.step == 1:
                     self._log(tracker, bar, loss, train_accuracy, gradient_norm)
-                stopped = interruption.requested()
+                alone = parallel.world_size() == 1  # asking the others costs a message: not at every step
+                stopped = (alone or self._due(config.log_every_steps)) and interruption.requested()
                 if self._due(config.val_every_steps) and self.validation and not stopped:
                     self._validate(tracker, bar)
                 if self._due(config.checkpoint_every_steps) or stopped:

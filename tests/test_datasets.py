@@ -112,7 +112,9 @@ def test_omniglot_pixels_are_those_of_the_papers(data_root, resize, inverted):
                 pixels = np.asarray(image.convert("L").resize((28, 28), Image.Resampling.LANCZOS))
             ours = imageset.gather(torch.tensor(row))[0].numpy()
             expected = (255 - pixels if inverted else pixels).astype(int)
-            tolerance = 0 if resize == "nearest" else 1  # Lanczos rounds after each axis, so turning first moves a level
+            tolerance = (
+                0 if resize == "nearest" else 1
+            )  # Lanczos rounds after each axis, so turning first moves a level
             assert np.abs(ours - expected).max() <= tolerance
 
 

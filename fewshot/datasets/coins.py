@@ -67,8 +67,9 @@ def world_coins(root: Path, split: str, size_px: int = 84, min_images: int = 0, 
     `coins/data/{train,validation,test}/<number>/` beside `cat_to_name.json`. The public one is merged;
     identical pictures are kept once, or not at all where they lie in two classes, but near-duplicates
     stay in, so its numbers are not those of the cleaned set. `split`: `train`, `val`, `test` are disjoint by
-    country (`data/splits/world_coins.json`), `all` is every class. `size_px`: images are fitted
-    into such a square, on white. `min_images` leaves out classes with fewer; `without_euro` leaves out Spain's euro coins, for sets that are compared with `euro_coins`.
+    country (`data/splits/world_coins.json`), `all` is every class. `size_px`: images are fitted into
+    such a square, on white. `min_images` leaves out classes with fewer; `without_euro` leaves out
+    Spain's euro coins, for sets that are compared with `euro_coins`.
     """
     check_split("world_coins", split, (*SPLITS, "all"))
     splits = published_split("world_coins")
