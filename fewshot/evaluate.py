@@ -42,10 +42,9 @@ def evaluate(
     was_training = method.training
     method.eval()
     source = _Source(method, sampler, n_episodes, precision, features)
-    with autocast(precision, device_of(method)):
-        mine = [_measure(method, episode, first, seed) for first, episode in source]
+    mine = [_measure(method, episode, first, seed, precision) for first, episode in source]
     method.train(was_training)
-    records = [record for batch in _interleaved(mine) for record in batch]
+    records = [record for batch in parallel.interleaved(parallel.gathered(mine)) for record in batch]
     header = {
         "spec": vars(spec),
         "seed": seed,
@@ -105,10 +104,14 @@ class _Source:
         return replace(episode, support=support, query=query)
 
 
-def _measure(method: Method, episode: Episode, first: int, seed: int) -> list[EpisodeRecord]:
+def _measure(method: Method, episode: Episode, first: int, seed: int, precision: Precision) -> list[EpisodeRecord]:
     started = time.perf_counter()
-    classify = method.head if method.from_features else method
-    logits = classify(episode.support, episode.support_labels, episode.query, episode.n_way).float()
+    arguments = (episode.support, episode.support_labels, episode.query, episode.n_way)
+    if method.from_features:
+        logits = method.head(*arguments)  # in float32, as in `forward`
+    else:
+        with autocast(precision, device_of(method)):
+            logits = method(*arguments).float()
     if logits.isnan().any():
         raise TrainingError(f"{type(method).__name__}: logits are NaN in the episodes from {first} on")
     columns = [
@@ -122,7 +125,3 @@ def _measure(method: Method, episode: Episode, first: int, seed: int) -> list[Ep
         EpisodeRecord(first + b, acc, round(loss, 5), n_way, n_support, seed, seconds)
         for b, (acc, loss, n_way, n_support) in enumerate(zip(*columns, strict=True))
     ]
-
-
-def _interleaved(mine: list[list[EpisodeRecord]]) -> list[list[EpisodeRecord]]:
-    return parallel.interleaved(parallel.gathered(mine))

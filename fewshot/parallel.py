@@ -2,7 +2,6 @@
 
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -52,7 +51,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def interleaved(parts: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+def interleaved(parts: list[list[T]]) -> list[T]:
     """Undo a deal of items to processes in turn: item i came from process i % n, as its i // n-th."""
     longest = max(map(len, parts))
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
