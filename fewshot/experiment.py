@@ -102,7 +102,7 @@ def measure(
         for cell in cells
     ]
     for record in records:
-        record.header |= {"embedding_seconds": round(seconds, 3), "selected_on": selected_on, "config": as_dict(config)}
+        record.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
     return records
 
 

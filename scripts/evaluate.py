@@ -25,7 +25,7 @@ def main() -> None:
     spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
     records = evaluate(method.to(device), load_split(run, config.split), spec, config.n_episodes, config.seed,
                        precision=config.precision)  # fmt: skip
-    records.header |= {"selected_on": "val", "config": as_dict(run)}
+    records.header.update(selected_on="val", config=as_dict(run))
     if parallel.is_first():
         cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}".replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)
