@@ -25,7 +25,7 @@ with seeding.forked(0, "test"):
     method = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
 config = TrainConfig(run_dir={run_dir!r}, max_steps={steps}, train_n_way=4, train_n_query=3, episodes_per_step=4,
     accumulate_steps={passes}, val_n_query=3, val_episodes=30, val_every_steps=10, precision="float32",
-    augmentation={{"rotation_degrees": 20.0}}, lr=1e-2, optimizer="sgd")
+    augmentation={{"rotation_degrees": 20.0}}, lr=2e-3, optimizer="sgd")
 fit(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
 with seeding.forked(1, "test"):
     fresh = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))

@@ -24,7 +24,7 @@ from fewshot.stream import EpisodeStream
 
 QUICK = TrainConfig(
     max_steps=12, train_n_way=4, train_n_query=3, val_n_query=3, val_episodes=30, val_every_steps=4,
-    checkpoint_every_steps=5, precision="float32",
+    checkpoint_every_steps=5, precision="float32", schedule="constant",
 )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def test_weight_average_is_the_moving_mean(toy_sets, small_protonet, tmp_path):
     snapshots = []
     for steps in (1, 2, 3):
         method = small_protonet()
-        fit(method, train, None, replace(QUICK, max_steps=steps, schedule="constant"))
+        fit(method, train, None, replace(QUICK, max_steps=steps))
         snapshots.append(method.backbone.body.state_dict()["blocks.0.0.weight"].clone())
     method = small_protonet()
     fit(method, train, None, replace(QUICK, max_steps=3, average_decay=0.8))
