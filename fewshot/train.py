@@ -16,9 +16,9 @@ from fewshot import parallel, seeding
 from fewshot.backbones.sync_batchnorm import synchronise_batchnorm
 from fewshot.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.config import TrainConfig, as_dict
-from fewshot.datasets import ImageSet, check_disjoint
+from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode
-from fewshot.errors import LeakageError, TrainingError
+from fewshot.errors import TrainingError
 from fewshot.interruption import Interruption
 from fewshot.methods import Method, accuracy
 from fewshot.optimization import make_average, make_optimizer, make_schedule
@@ -28,7 +28,7 @@ from fewshot.records import Records
 from fewshot.run_folder import RunFolder, run_folder
 from fewshot.stream import EpisodeStream
 from fewshot.tracking import Tracker
-from fewshot.validation import Validation
+from fewshot.validation import Validation, refuse_leaks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,7 +55,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: T
     With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
     Raises `LeakageError` for a test split, `TrainingError` for a loss that is not finite.
     """
-    _refuse_leaks(train_set, val_set)
+    refuse_leaks(train_set, val_set)
     from accelerate import Accelerator  # slow to import
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
@@ -248,11 +248,3 @@ class _Training:
             return FitResult(self.step, self.step, None, self.seconds)
         self.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
         return FitResult(self.step, self.best_step, self.validation.records(self.method), self.seconds)
-
-
-def _refuse_leaks(train_set: ImageSet, val_set: ImageSet | None) -> None:
-    for role, imageset in (("train", train_set), ("validate", val_set)):
-        if imageset is not None and imageset.split == "test":
-            raise LeakageError(f"{imageset} is a test split: it cannot be used to {role}")
-    if val_set is not None and train_set.name == val_set.name:
-        check_disjoint(train=train_set.class_names, val=val_set.class_names)

@@ -1,12 +1,13 @@
-"""The validation episodes of a training run: they choose its weights."""
+"""Validation: the episodes that choose a run's weights, and the guard against choosing on test data."""
 
 import torch
 from torch import Tensor
 
 from fewshot import seeding
 from fewshot.config import TrainConfig
-from fewshot.datasets import ImageSet
+from fewshot.datasets import ImageSet, check_disjoint
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
+from fewshot.errors import LeakageError
 from fewshot.evaluate import evaluate
 from fewshot.methods import Method
 from fewshot.precision import autocast
@@ -36,3 +37,12 @@ class Validation:
         with autocast(self.config.precision, device):
             logits = method.eval()(episode.support, episode.support_labels, episode.query, episode.n_way)
         return episode, logits
+
+
+def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None) -> None:
+    """Raise `LeakageError` for a test split, `DataError` where training and validation share a class."""
+    for role, imageset in (("train", train_set), ("validate", val_set)):
+        if imageset is not None and imageset.split == "test":
+            raise LeakageError(f"{imageset} is a test split: it cannot be used to {role}")
+    if val_set is not None and train_set.name == val_set.name:
+        check_disjoint(train=train_set.class_names, val=val_set.class_names)
