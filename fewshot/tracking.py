@@ -23,13 +23,13 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, from_step: int, enabled: bool) -> None:
-        self.writer = None
+        self.writer, self.from_step = None, from_step
         if enabled:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
             self.writer = SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)
             band = ["Margin", ["val/accuracy", "val/accuracy_low", "val/accuracy_high"]]
-            both = ["Multiline", ["train/accuracy", "val/accuracy"]]
+            both = ["Multiline", ["train/accuracy", "val/accuracy$"]]
             self.writer.add_custom_scalars(
                 {"accuracy": {"validation, 95% interval": band, "training and validation": both}}
             )
@@ -48,11 +48,11 @@ class Tracker:
         )
 
     def config(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
-        """The resolved configuration and the run's facts, in the text tab."""
+        """The resolved configuration and the facts of this attempt, in the text tab."""
         if self.writer:
             for tag, values in (("config", config), ("run", facts)):
                 rows = "\n".join(f"| {key} | `{json.dumps(value)}` |" for key, value in values.items())
-                self.writer.add_text(tag, f"| | |\n|---|---|\n{rows}", 0)
+                self.writer.add_text(tag, f"| | |\n|---|---|\n{rows}", self.from_step)
 
     def gallery(self, step: int, episode: Episode, logits: Tensor) -> None:
         """Episodes as pictures: a row per class, support left, queries right, framed green or red."""
