@@ -8,7 +8,9 @@ from fewshot.datasets import ImageSet
 from fewshot.methods import Method
 from fewshot.precision import Precision, autocast
 
-CHUNK_IMAGES = 256  # images in one pass of the backbone: a bound on memory
+# Pixels in one pass of the backbone. On a CPU the activations of 128 images of 28 px stay in its caches: 33,840
+# images took 1.8 s, against 4.2 s in chunks of 256; an accelerator wants large passes.
+CHUNK_PIXELS = {"cpu": 128 * 28 * 28, "other": 1 << 23}
 
 
 @torch.no_grad()
@@ -22,7 +24,9 @@ def embed(method: Method, imageset: ImageSet, rows: Tensor | None = None, precis
     device = device_of(method)
     was_training = method.training
     method.eval()
-    chunks = rows.split(CHUNK_IMAGES)[parallel.rank() :: parallel.world_size()]
+    _, height_px, width_px = imageset.image_shape
+    chunk_images = max(8, CHUNK_PIXELS["cpu" if device.type == "cpu" else "other"] // (height_px * width_px))
+    chunks = rows.split(chunk_images)[parallel.rank() :: parallel.world_size()]
     with autocast(precision, device):
         mine = [method.encode(imageset.gather(chunk).to(device)).cpu() for chunk in chunks]
     method.train(was_training)
