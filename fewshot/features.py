@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fewshot import parallel
 from fewshot.datasets import ImageSet
+from fewshot.memory_format import channels_last
 from fewshot.methods import Method
 from fewshot.precision import Precision, autocast
 
@@ -27,7 +28,7 @@ def embed(method: Method, imageset: ImageSet, rows: Tensor | None = None, precis
     _, height_px, width_px = imageset.image_shape
     chunk_images = max(8, CHUNK_PIXELS["cpu" if device.type == "cpu" else "other"] // (height_px * width_px))
     chunks = rows.split(chunk_images)[parallel.rank() :: parallel.world_size()]
-    with autocast(precision, device):
+    with autocast(precision, device), channels_last(method):
         mine = [method.encode(imageset.gather(chunk).to(device)).cpu() for chunk in chunks]
     method.train(was_training)
     return torch.cat(parallel.interleaved(parallel.gathered(mine))).to(device)

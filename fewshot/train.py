@@ -20,6 +20,7 @@ from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode
 from fewshot.errors import TrainingError
 from fewshot.interruption import Interruption
+from fewshot.memory_format import channels_last
 from fewshot.methods import Method, accuracy
 from fewshot.optimization import make_average, make_optimizer, make_schedule
 from fewshot.precision import autocast, resolve
@@ -61,7 +62,9 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: T
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     stream = EpisodeStream(train_set, config, accelerator.device)
     validation = None if val_set is None else Validation(val_set, config)
-    with run_folder(config.run_dir, as_dict(config), config.resume) as folder, seeding.forked(config.seed):
+    method.to(accelerator.device)
+    folder_of_run = run_folder(config.run_dir, as_dict(config), config.resume)
+    with folder_of_run as folder, seeding.forked(config.seed), channels_last(method):
         return _Training(method, stream, validation, config, accelerator, folder).run()
 
 
@@ -90,7 +93,7 @@ class _Training:
     ) -> None:
         self.config, self.accelerator, self.folder, self.device = config, accelerator, folder, accelerator.device
         self.stream, self.validation = stream, validation
-        self.method = method.to(self.device).to(memory_format=torch.channels_last)
+        self.method = method
         if parallel.world_size() > 1:
             synchronise_batchnorm(self.method)
         self.average = make_average(self.method, config)

@@ -471,3 +471,20 @@ def test_the_large_wide_resnet_runs() -> None:
 def test_importing_backbones_imports_no_model_library() -> None:
     code = "import sys, fewshot.backbones; print({'timm', 'torchvision'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_folded_normalisation_is_the_same_function() -> None:
+    backbone = create_backbone("conv4", 1, PX)
+    generator = torch.Generator().manual_seed(0)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean):
+                tensor.data.uniform_(-1, 1, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    images = torch.rand(5, 1, PX, PX, generator=generator)
+    backbone.eval()
+    plain = backbone(images).detach()
+    with torch.no_grad():
+        folded = backbone(images)
+    torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(folded, plain)  # or nothing was folded

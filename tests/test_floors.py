@@ -7,7 +7,18 @@ import fewshot
 
 ROOT = Path(fewshot.__file__).parent
 FLOORS = [
-    {"errors", "registry", "seeding", "statistics", "config", "cli", "parallel", "precision", "provenance"},
+    {
+        "errors",
+        "registry",
+        "seeding",
+        "statistics",
+        "config",
+        "cli",
+        "parallel",
+        "precision",
+        "provenance",
+        "memory_format",
+    },
     {"datasets"},
     {"episodes", "augment", "backbones"},
     {"methods"},

@@ -241,6 +241,15 @@ def test_small_class_is_named(small_protonet):
         fit(small_protonet(), small, None, replace(QUICK, train_n_way=2))
 
 
+def test_weights_can_be_saved_by_anyone_afterwards(toy_sets, small_protonet, tmp_path):
+    from safetensors.torch import save_file
+
+    method = small_protonet()
+    fit(method, *toy_sets[:2], replace(QUICK, max_steps=2))
+    evaluate(method, toy_sets[2], EpisodeSpec(3, 1, 3), 5)
+    save_file(method.state_dict(), tmp_path / "weights.safetensors")  # refuses weights that are not contiguous
+
+
 def test_global_generators_are_left_alone(toy_sets, small_protonet):
     torch_before = torch.random.get_rng_state()
     fit(small_protonet(), *toy_sets[:2], replace(QUICK, max_steps=2))

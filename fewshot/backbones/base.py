@@ -178,8 +178,7 @@ def create_backbone(
             load_weights(body, read_weights(weights), str(weights))
     input_px = getattr(body, "input_px", input_px or DEFAULT_INPUT_PX)
     about = {key: getattr(body, key, None) for key in ("pooling", "mean", "std")}
-    # channels-last weights: 1.4 times the training speed and 2.8 times the embedding speed on a CPU
-    return Backbone(body, in_channels, input_px, **about).to(memory_format=torch.channels_last)
+    return Backbone(body, in_channels, input_px, **about)
 
 
 def list_backbones() -> list[str]:
