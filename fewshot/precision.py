@@ -14,7 +14,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 def resolve(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
     """What `auto` means on `device`: bfloat16 on GPUs that support it and on CPUs with AMX tiles.
 
-    On a CPU without AMX bfloat16 is emulated or barely faster, so `auto` is float32 there.
+    On a CPU without AMX bfloat16 was not measured, so `auto` is float32 there.
     """
     if precision != "auto":
         if precision not in ("float32", "bfloat16"):
