@@ -9,13 +9,13 @@ Count = int | tuple[int, int]
 
 
 @dataclass
-class TrainConfig:
-    """How a method is trained: the argument of `fit`."""
+class FitConfig:
+    """What training on episodes and on plain batches have in common."""
 
     seed: int = 0
     """decides initial weights, episodes, augmentation: everything that is random"""
     max_steps: int = 2500
-    """optimizer steps"""
+    """optimizer steps (0: no training, the method is measured as it starts)"""
     run_dir: str | None = None
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
     resume: bool = False
@@ -23,18 +23,8 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
 
-    train_n_way: Count = 20
-    """classes of a training episode, a number or a range [low, high]"""
-    train_n_shot: Count = 1
-    """support images of each class"""
-    train_n_query: Count = 5
-    """query images of each class"""
-    train_disjoint_groups: bool = False
-    """no photograph, writer or specimen on both sides of a training episode"""
-    episodes_per_step: int = 1
-    """episodes in one optimizer step, over all processes"""
     accumulate_steps: int = 1
-    """split each step's episodes into this many passes, to save memory"""
+    """split each step into this many passes, to save memory"""
     augmentation: dict[str, Any] = field(default_factory=dict)
     """limits of random changes of training images, see fewshot.augment.Augmentation"""
 
@@ -44,10 +34,12 @@ class TrainConfig:
     """learning rate at the start"""
     weight_decay: float = 0.0
     """L2 penalty (decoupled with adamw)"""
-    schedule: Literal["constant", "halve", "cosine"] = "cosine"
-    """of the learning rate: halve it every lr_period_steps, or a half cosine down to 0"""
+    schedule: Literal["constant", "halve", "step", "cosine"] = "cosine"
+    """of the learning rate: halve it every lr_period_steps, a tenth at each of lr_milestones, or a half cosine to 0"""
     lr_period_steps: int = 2000
     """period of schedule=halve"""
+    lr_milestones: list[float] = field(default_factory=lambda: [0.9])
+    """where schedule=step multiplies the learning rate by 0.1, as fractions of max_steps"""
     warmup_steps: int = 0
     """linear rise of the learning rate from 0"""
     max_gradient_norm: float = 0.0
@@ -74,27 +66,66 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         positive = (
-            "max_steps", "episodes_per_step", "accumulate_steps", "lr", "lr_period_steps", "val_episodes",
-            "val_every_steps", "checkpoint_every_steps", "log_every_steps",
+            "accumulate_steps", "lr", "lr_period_steps", "val_episodes", "val_every_steps", "checkpoint_every_steps",
+            "log_every_steps",
         )  # fmt: skip
         for name in positive:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_steps", "max_gradient_norm", "average_decay", "patience"):
+            self._check_positive(name)
+        for name in ("max_steps", "weight_decay", "warmup_steps", "max_gradient_norm", "average_decay", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.average_decay >= 1:
             raise ConfigError(f"average_decay must be below 1, got {self.average_decay}")
-        if self.episodes_per_step % self.accumulate_steps:
+        if not all(0 < milestone < 1 for milestone in self.lr_milestones):
+            raise ConfigError(f"lr_milestones are fractions of max_steps between 0 and 1, got {self.lr_milestones}")
+
+    def _check_positive(self, name: str) -> None:
+        if not getattr(self, name) > 0:
+            raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def _check_can_be_split(self, name: str) -> None:
+        self._check_positive(name)
+        if getattr(self, name) % self.accumulate_steps:
             raise ConfigError(
-                f"episodes_per_step={self.episodes_per_step} cannot be split into "
-                f"accumulate_steps={self.accumulate_steps}"
+                f"{name}={getattr(self, name)} cannot be split into accumulate_steps={self.accumulate_steps}"
             )
 
 
 @dataclass
-class ExperimentConfig(TrainConfig):
-    """What is trained on what, and which test cells are measured at the end."""
+class TrainConfig(FitConfig):
+    """How a method is trained on episodes: the argument of `fit`."""
+
+    train_n_way: Count = 20
+    """classes of a training episode, a number or a range [low, high]"""
+    train_n_shot: Count = 1
+    """support images of each class"""
+    train_n_query: Count = 5
+    """query images of each class"""
+    train_disjoint_groups: bool = False
+    """no photograph, writer or specimen on both sides of a training episode"""
+    episodes_per_step: int = 1
+    """episodes in one optimizer step, over all processes"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_can_be_split("episodes_per_step")
+
+
+@dataclass
+class PretrainConfig(FitConfig):
+    """How a classifier of the base classes is trained on plain batches: the argument of `fit`."""
+
+    batch_size: int = 64
+    """labelled images in one optimizer step, over all processes"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_can_be_split("batch_size")
+
+
+@dataclass
+class SetupConfig:
+    """Data, backbone and test cells: what both kinds of experiment share."""
 
     dataset: str = "glyphs"
     """name of a data set"""
@@ -106,10 +137,6 @@ class ExperimentConfig(TrainConfig):
     """split to train on"""
     skip_bad_images: bool = False
     """list unreadable images and go on without them"""
-    method: str = "protonet"
-    """name of a method"""
-    method_options: dict[str, Any] = field(default_factory=dict)
-    """options of the method"""
     backbone: str = "conv4"
     """name of a backbone; timm/NAME and torchvision/NAME are any model of these libraries"""
     backbone_options: dict[str, Any] = field(default_factory=dict)
@@ -129,7 +156,46 @@ class ExperimentConfig(TrainConfig):
     """further test sets: a name and the data set options that differ"""
 
 
-def as_dict(config: TrainConfig) -> dict[str, Any]:
+@dataclass
+class ExperimentConfig(TrainConfig, SetupConfig):
+    """Which method is trained on episodes of what, and which test cells are measured at the end."""
+
+    method: str = "protonet"
+    """name of a method"""
+    method_options: dict[str, Any] = field(default_factory=dict)
+    """options of the method"""
+    pretrained_run: str | None = None
+    """folder of a run, such as one of scripts/pretrain.py, whose backbone this one starts from"""
+
+    @property
+    def trained_name(self) -> str:
+        """What is trained, in a word."""
+        return self.method
+
+
+@dataclass
+class PretrainExperimentConfig(PretrainConfig, SetupConfig):
+    """Which classifier is trained on the base classes of what, and which test cells are measured at the end."""
+
+    classifier: Literal["linear", "cosine"] = "linear"
+    """head over the base classes: linear with bias, or cosine with a learnable norm of each class"""
+    classifier_scale: float | None = None
+    """factor of the cosine head (default: 2 for up to 200 classes, else 10)"""
+    label_smoothing: float = 0.0
+    """share of the target that is spread over all base classes"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing lies in [0, 1), got {self.label_smoothing}")
+
+    @property
+    def trained_name(self) -> str:
+        """What is trained, in a word."""
+        return f"classifier-{self.classifier}"
+
+
+def as_dict(config: FitConfig) -> dict[str, Any]:
     """The configuration as plain values, lists instead of tuples, as it is saved with the run."""
 
     def plain(value: Any) -> Any:

@@ -6,21 +6,27 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from fewshot import parallel, seeding
 from fewshot.backbones import create_backbone
 from fewshot.checkpoint import load_checkpoint
-from fewshot.config import ExperimentConfig, as_dict
+from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
 from fewshot.evaluate import evaluate
 from fewshot.features import embed
 from fewshot.methods import Method, create_method
+from fewshot.methods.classifier import Classifier
 from fewshot.records import Records
 from fewshot.run_folder import RunFolder
 
+AnyConfig = ExperimentConfig | PretrainExperimentConfig
 
-def load_split(config: ExperimentConfig, split: str, **changes: object) -> ImageSet:
+
+def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
     """A split of the configured data set."""
     options = {**config.dataset_options, **changes}
     if config.skip_bad_images:
@@ -30,46 +36,69 @@ def load_split(config: ExperimentConfig, split: str, **changes: object) -> Image
 
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
     """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
-    options = {"in_channels": image_shape[0], "input_px": image_shape[1]}
-    options |= config.backbone_options if backbone is None else {}
     with seeding.forked(config.seed, "initial weights"):
-        return create_method(
-            config.method, create_backbone(backbone or config.backbone, **options), **config.method_options
-        )
+        return create_method(config.method, _backbone(config, image_shape, backbone), **config.method_options)
 
 
-def load_run(run_dir: str | Path) -> tuple[Method, ExperimentConfig]:
+def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, ...], n_classes: int) -> Classifier:
+    """The configured classifier of `n_classes` base classes with its initial weights."""
+    with seeding.forked(config.seed, "initial weights"):
+        backbone = _backbone(config, image_shape)
+        return Classifier(backbone, n_classes, config.classifier, config.classifier_scale, config.label_smoothing)
+
+
+def _backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str | None = None) -> nn.Module:
+    """The configured backbone, or the one called `name` with default options."""
+    options = {"in_channels": image_shape[0], "input_px": image_shape[1]}
+    return create_backbone(name or config.backbone, **options, **({} if name else config.backbone_options))
+
+
+def load_run(run_dir: str | Path) -> tuple[Method, AnyConfig]:
     """The method and the configuration of a run: the weights that validation chose, else the last ones."""
     folder = RunFolder(run_dir)
     config = config_from(folder)
     state = load_checkpoint(folder.best if folder.best.exists() else folder.last)
-    method = build_method(config, tuple(state["image_shape"]))
+    image_shape = tuple(state["image_shape"])
+    if isinstance(config, PretrainExperimentConfig):
+        method = build_classifier(config, image_shape, state["n_classes"])
+    else:
+        method = build_method(config, image_shape)
     method.load_state_dict(state["method"])
     return method, config
 
 
-def config_from(folder: RunFolder) -> ExperimentConfig:
-    """The configuration that a run folder holds."""
+def config_from(folder: RunFolder) -> AnyConfig:
+    """The configuration that a run folder holds, of the kind that it was made with."""
     values = folder.read_config()
-    unknown = sorted(values.keys() - {field.name for field in fields(ExperimentConfig)})
+    kind = PretrainExperimentConfig if "batch_size" in values else ExperimentConfig
+    unknown = sorted(values.keys() - {field.name for field in fields(kind)})
     if unknown:
         raise ConfigError(f"{folder.config} has options that this version of fewshot does not know: {unknown}")
-    return ExperimentConfig(**values)
+    return kind(**values)
 
 
-def new_run_dir(config: ExperimentConfig) -> str:
-    """A fresh folder name in runs/: data set, method, backbone, seed and time."""
+def choose_device() -> torch.device:
+    """The accelerator if there is one, else the CPU; in a launched group of processes, each joins the others."""
+    from accelerate import PartialState  # slow to import
+
+    return PartialState(cpu=not torch.accelerator.is_available()).device
+
+
+def new_run_dir(config: AnyConfig) -> str:
+    """A fresh folder name in runs/: data set, method or classifier, backbone, seed and time."""
+    choose_device()  # joins the other processes, so that all take the first one's name
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     backbone = config.backbone.replace("/", "-")
-    return parallel.from_first(f"runs/{config.dataset}-{config.method}-{backbone}-seed{config.seed}-{now}")
+    name = f"{config.dataset}-{config.trained_name}-{backbone}-seed{config.seed}-{now}"
+    return parallel.from_first(f"runs/{name}")
 
 
-def test_cells(config: ExperimentConfig) -> list[EpisodeSpec]:
+def test_cells(config: AnyConfig) -> list[EpisodeSpec]:
     """Every way with every shot."""
     return [EpisodeSpec(way, shot, config.test_n_query) for way in config.test_n_way for shot in config.test_n_shot]
 
 
-def test_sets(config: ExperimentConfig) -> dict[str, ImageSet]:
+def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
     """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell."""
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
@@ -80,7 +109,7 @@ def test_sets(config: ExperimentConfig) -> dict[str, ImageSet]:
 
 
 def measure(
-    method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config: ExperimentConfig, selected_on: str
+    method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config: AnyConfig, selected_on: str
 ) -> list[Records]:
     """Records of each cell; the images are embedded once for all of them.
 

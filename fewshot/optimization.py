@@ -8,11 +8,11 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fewshot.config import TrainConfig
+from fewshot.config import FitConfig
 from fewshot.errors import ConfigError
 
 
-def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
     """The configured optimizer over the parameters that take a gradient."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
@@ -23,18 +23,21 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     return kind(parameters, config.lr, weight_decay=config.weight_decay)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LambdaLR:
+def make_schedule(optimizer: torch.optim.Optimizer, config: FitConfig) -> LambdaLR:
     """Learning rate as a function of the step, stepped once per optimizer step."""
     return LambdaLR(optimizer, learning_rate_factor(config))
 
 
-def learning_rate_factor(config: TrainConfig) -> Callable[[int], float]:
+def learning_rate_factor(config: FitConfig) -> Callable[[int], float]:
     """Step -> factor of `config.lr`."""
+    milestone_steps = [round(fraction * config.max_steps) for fraction in config.lr_milestones]
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
         if config.schedule == "halve":
             return warm * 0.5 ** (step // config.lr_period_steps)
+        if config.schedule == "step":
+            return warm * 0.1 ** sum(step >= milestone for milestone in milestone_steps)
         if config.schedule == "cosine":
             return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.max_steps)))
         return warm
@@ -42,7 +45,7 @@ def learning_rate_factor(config: TrainConfig) -> Callable[[int], float]:
     return factor
 
 
-def make_average(method: nn.Module, config: TrainConfig) -> AveragedModel | None:
+def make_average(method: nn.Module, config: FitConfig) -> AveragedModel | None:
     """An exponential moving average of weights and batch-norm statistics, where one is asked for."""
     if not config.average_decay:
         return None

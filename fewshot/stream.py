@@ -1,5 +1,6 @@
-"""The stream of training episodes: the same on one process as on many."""
+"""The stream of training data, episodes or plain batches: the same on one process as on many."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,7 +8,8 @@ import torch
 
 from fewshot import parallel, seeding
 from fewshot.augment import make_augmentation
-from fewshot.config import TrainConfig
+from fewshot.batches import Batch, BatchSampler
+from fewshot.config import FitConfig, PretrainConfig, TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
@@ -15,42 +17,83 @@ from fewshot.errors import ConfigError
 ON_DEVICE_BYTES = 8 << 30  # image sets up to this size live on an accelerator whole
 
 
-class EpisodeStream:
-    """Step s takes episodes [s * episodes_per_step, (s + 1) * episodes_per_step) of the training set.
+class Stream(ABC):
+    """Step s takes items [s * per_step, (s + 1) * per_step) of an endless sequence of the training set's.
 
     They are dealt to `accumulate_steps` passes, and within a pass to the processes, in order; so what
-    a step sees depends on neither. Augmentation of an episode depends on the seed and its index.
+    a step sees depends on neither. Augmentation depends on the seed and an item's index.
+    `unit`: what the items are called; `size_option`: the option that says how many make a step.
     """
 
-    def __init__(self, train_set: ImageSet, config: TrainConfig, device: torch.device) -> None:
+    unit: str
+    size_option: str
+
+    def __init__(self, train_set: ImageSet, config: FitConfig, device: torch.device) -> None:
         self.n_passes, self.n_processes = config.accumulate_steps, parallel.world_size()
-        if config.episodes_per_step % (self.n_passes * self.n_processes):
+        self.per_step = getattr(config, self.size_option)
+        if self.per_step % (self.n_passes * self.n_processes):
             raise ConfigError(
-                f"episodes_per_step={config.episodes_per_step} must be divisible by {self.n_processes} processes "
+                f"{self.size_option}={self.per_step} must be divisible by {self.n_processes} processes "
                 f"x accumulate_steps={self.n_passes}"
             )
-        self.episodes_per_step, self.seed, self.device = config.episodes_per_step, config.seed, device
+        self.seed, self.device = config.seed, device
         self.augment = make_augmentation(config.augmentation)
         on_device = device.type != "cpu" and train_set.images.numel() <= ON_DEVICE_BYTES
-        self.sampler = EpisodeSampler(
-            train_set.to(device) if on_device else train_set,
-            EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups),
-            seeding.derive(config.seed, "training episodes"),
-        )
+        self.imageset = train_set.to(device) if on_device else train_set
 
-    def passes(self, step: int) -> Iterator[Episode]:
-        """This process's share of a step, a batch of episodes with uint8 images for each pass."""
-        in_pass = self.episodes_per_step // self.n_passes  # over all processes
+    def passes(self, step: int) -> Iterator[Episode | Batch]:
+        """This process's share of a step, with uint8 images, for each pass."""
+        in_pass = self.per_step // self.n_passes  # over all processes
         share = in_pass // self.n_processes
         for number in range(self.n_passes):
-            first = step * self.episodes_per_step + number * in_pass + parallel.rank() * share
-            yield self._augmented(self.sampler.images(self.sampler.batch(first, share), self.device), first)
+            yield self._items(step * self.per_step + number * in_pass + parallel.rank() * share, share)
 
-    def _augmented(self, episode: Episode, first: int) -> Episode:
+    @abstractmethod
+    def _items(self, first: int, count: int) -> Episode | Batch:
+        """Items first .. first + count - 1 with augmented images, on the device."""
+
+
+class EpisodeStream(Stream):
+    """Episodes of the training set; augmentation of one depends on the seed and its index."""
+
+    unit, size_option = "episodes", "episodes_per_step"
+
+    def __init__(self, train_set: ImageSet, config: TrainConfig, device: torch.device) -> None:
+        super().__init__(train_set, config, device)
+        spec = EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups)
+        self.sampler = EpisodeSampler(self.imageset, spec, seeding.derive(config.seed, "training episodes"))
+
+    def _items(self, first: int, count: int) -> Episode:
+        episode = self.sampler.images(self.sampler.batch(first, count), self.device)
         if not self.augment.changes:
             return episode
         n_support = episode.support.shape[1]
         images = torch.cat([episode.support, episode.query], 1)  # (B, n_support + n_query, C, H, W)
-        generators = (seeding.generator(self.seed, "augmentation", first + b) for b in range(len(episode)))
+        generators = (seeding.generator(self.seed, "augmentation", first + b) for b in range(count))
         changed = torch.stack([self.augment(*pair) for pair in zip(images, generators, strict=True)])
         return replace(episode, support=changed[:, :n_support], query=changed[:, n_support:])
+
+
+class BatchStream(Stream):
+    """Labelled images of the training set, epoch after epoch."""
+
+    unit, size_option = "images", "batch_size"
+
+    def __init__(self, train_set: ImageSet, config: PretrainConfig, device: torch.device) -> None:
+        super().__init__(train_set, config, device)
+        self.sampler = BatchSampler(self.imageset, seeding.derive(config.seed, "training batches"))
+
+    def _items(self, first: int, count: int) -> Batch:
+        batch = self.sampler.images(self.sampler.batch(first, count), self.device)
+        if not self.augment.changes:
+            return batch
+        step, before = divmod(first, self.per_step)
+        generator = seeding.generator(self.seed, "augmentation", step)
+        if before:  # dots stand for the step's images before these, as if all were changed in one go
+            self.augment(torch.zeros(before, 1, 1, 1, dtype=torch.uint8), generator)
+        return replace(batch, images=self.augment(batch.images, generator))
+
+
+def make_stream(train_set: ImageSet, config: FitConfig, device: torch.device) -> Stream:
+    """The stream that `config` describes: plain batches for a `PretrainConfig`, else episodes."""
+    return (BatchStream if isinstance(config, PretrainConfig) else EpisodeStream)(train_set, config, device)

@@ -14,20 +14,21 @@ from tqdm import tqdm
 
 from fewshot import parallel, seeding
 from fewshot.backbones.sync_batchnorm import synchronise_batchnorm
+from fewshot.batches import Batch
 from fewshot.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.config import TrainConfig, as_dict
+from fewshot.config import FitConfig, as_dict
 from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode
 from fewshot.errors import TrainingError
 from fewshot.interruption import Interruption
+from fewshot.learner import Learner
 from fewshot.memory_format import channels_last
-from fewshot.methods import Method, accuracy
-from fewshot.optimization import make_average, make_optimizer, make_schedule
+from fewshot.methods import Method
 from fewshot.precision import autocast, resolve
 from fewshot.provenance import provenance
 from fewshot.records import Records
 from fewshot.run_folder import RunFolder, run_folder
-from fewshot.stream import EpisodeStream
+from fewshot.stream import Stream, make_stream
 from fewshot.tracking import Tracker
 from fewshot.validation import Validation, refuse_leaks
 
@@ -49,9 +50,11 @@ class FitResult:
     seconds: float
 
 
-def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: TrainConfig) -> FitResult:
-    """Train `method` in place on episodes of `train_set`, keeping the best weights on `val_set`.
+def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: FitConfig) -> FitResult:
+    """Train `method` in place on `train_set`, keeping the best weights on `val_set`.
 
+    A `TrainConfig` trains on episodes, a `PretrainConfig` on plain batches of labelled images; with
+    `max_steps=0` nothing is trained, and the method is validated and kept as it is.
     Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
     With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
     Raises `LeakageError` for a test split, `TrainingError` for a loss that is not finite.
@@ -60,7 +63,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: T
     from accelerate import Accelerator  # slow to import
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    stream = EpisodeStream(train_set, config, accelerator.device)
+    stream = make_stream(train_set, config, accelerator.device) if config.max_steps else None
     validation = None if val_set is None else Validation(val_set, config)
     method.to(accelerator.device)
     folder_of_run = run_folder(config.run_dir, as_dict(config), config.resume)
@@ -69,7 +72,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: T
     accurate = accelerator.device.type == "cpu" and resolve(config.precision, accelerator.device) == "float32"
     layout = contextlib.nullcontext() if accurate else channels_last(method)
     with folder_of_run as folder, seeding.forked(config.seed), layout:
-        return _Training(method, stream, validation, config, accelerator, folder).run()
+        return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
 
 
 class _Step(nn.Module):
@@ -79,8 +82,8 @@ class _Step(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        return self.method.loss_and_logits(episode)
+    def forward(self, batch: Episode | Batch) -> tuple[Tensor, Tensor]:
+        return self.method.training_step(batch)
 
 
 class _Training:
@@ -89,41 +92,41 @@ class _Training:
     def __init__(
         self,
         method: Method,
-        stream: EpisodeStream,
+        train_set: ImageSet,
+        stream: Stream | None,
         validation: Validation | None,
-        config: TrainConfig,
+        config: FitConfig,
         accelerator: "Accelerator",
         folder: RunFolder,
     ) -> None:
         self.config, self.accelerator, self.folder, self.device = config, accelerator, folder, accelerator.device
-        self.stream, self.validation = stream, validation
-        self.method = method
+        self.train_set, self.stream, self.validation = train_set, stream, validation
         if parallel.world_size() > 1:
-            synchronise_batchnorm(self.method)
-        self.average = make_average(self.method, config)
-        self.step_module = accelerator.prepare_model(_Step(self.method))
-        self.optimizer = make_optimizer(self.method, config)
-        self.schedule = make_schedule(self.optimizer, config)
-        self.step, self.best_step, self.best_accuracy, self.seconds = 0, 0, -1.0, 0.0
+            synchronise_batchnorm(method)
+        self.learner, self.step_module = Learner(method, config), _Step(method)
+        if config.max_steps:
+            self.step_module = accelerator.prepare_model(self.step_module)
         self.first_bad_step = torch.tensor(math.inf, device=self.device)
         if config.resume and folder.last.exists():
-            self._restore()
+            self.learner.restore(load_checkpoint(folder.last))
 
     def run(self) -> FitResult:
-        config, started = self.config, time.perf_counter() - self.seconds
-        tracker = Tracker(self.folder.path / "tensorboard", self.step, parallel.is_first() and bool(config.run_dir))
+        config, learner, started = self.config, self.learner, time.perf_counter() - self.learner.seconds
+        tracker = Tracker(self.folder.path / "tensorboard", learner.step, parallel.is_first() and bool(config.run_dir))
         tracker.config(as_dict(config), self._facts())
         bar = tqdm(
-            total=config.max_steps, initial=self.step, desc="training", unit="step",
+            total=config.max_steps, initial=learner.step, desc="training", unit="step",
             disable=not parallel.is_first(), mininterval=0.2 if sys.stderr.isatty() else 30, miniters=1,
         )  # fmt: skip
         with contextlib.closing(tracker), bar, Interruption() as interruption:
-            while self.step < config.max_steps and not self._out_of_patience():
+            if config.max_steps == 0:
+                self._keep_as_it_is(tracker, bar)
+            while learner.step < config.max_steps and not self._out_of_patience():
                 loss, train_accuracy, gradient_norm = self._optimise()
-                self.step += 1
-                self.seconds = time.perf_counter() - started
+                learner.step += 1
+                learner.seconds = time.perf_counter() - started
                 bar.update()
-                if self._due(config.log_every_steps) or self.step == 1:
+                if self._due(config.log_every_steps) or learner.step == 1:
                     self._log(tracker, bar, loss, train_accuracy, gradient_norm)
                 alone = parallel.world_size() == 1  # asking the others costs a message: not at every step
                 stopped = (alone or self._due(config.log_every_steps)) and interruption.requested()
@@ -132,11 +135,11 @@ class _Training:
                 if self._due(config.checkpoint_every_steps) or stopped:
                     self._save(self.folder.last)
                 if stopped:
-                    interruption.leave(f"stopped at step {self.step}; the run goes on from there with --resume")
+                    interruption.leave(f"stopped at step {learner.step}; the run goes on from there with --resume")
         return self._finish()
 
     def _facts(self) -> dict[str, object]:
-        sets = {"train": self.stream.sampler.imageset}
+        sets = {"train": self.train_set}
         sets |= {"val": self.validation.val_set} if self.validation else {}
         return {
             **{name: repr(imageset) for name, imageset in sets.items()},
@@ -148,51 +151,47 @@ class _Training:
         }
 
     def _due(self, every_steps: int) -> bool:
-        return self.step % every_steps == 0 or self.step == self.config.max_steps
+        return self.learner.step % every_steps == 0 or self.learner.step == self.config.max_steps
 
     def _out_of_patience(self) -> bool:
-        waited = (self.step - self.best_step) // self.config.val_every_steps
+        waited = (self.learner.step - self.learner.best_step) // self.config.val_every_steps
         return bool(self.config.patience and self.validation) and waited >= self.config.patience
 
     def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One optimizer step; loss and accuracy of this process's episodes, and the gradient's norm."""
+        """One optimizer step; loss and accuracy of this process's share, and the gradient's norm."""
         config = self.config
-        seeding.reseed(config.seed, "step", self.step, parallel.rank())  # dropout
+        seeding.reseed(config.seed, "step", self.learner.step, parallel.rank())  # dropout
         self.step_module.train()
         losses, accuracies = [], []
-        for number, episode in enumerate(self.stream.passes(self.step), start=1):
+        for number, batch in enumerate(self.stream.passes(self.learner.step), start=1):
             last = number == config.accumulate_steps
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.step_module):
                 with autocast(config.precision, self.device):
-                    loss, logits = self.step_module(episode)
+                    loss, train_accuracy = self.step_module(batch)
                 (loss / config.accumulate_steps).backward()
             losses.append(loss.detach())
-            accuracies.append(accuracy(logits.detach(), episode.query_labels).mean())
-        norm = nn.utils.clip_grad_norm_(self.method.parameters(), config.max_gradient_norm or math.inf)
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update_parameters(self.method)
+            accuracies.append(train_accuracy)
+        norm = self.learner.update()
         loss = torch.stack(losses).mean()
         bad = ~loss.isfinite() & self.first_bad_step.isinf()
-        self.first_bad_step = torch.where(bad, float(self.step + 1), self.first_bad_step)
+        self.first_bad_step = torch.where(bad, float(self.learner.step + 1), self.first_bad_step)
         return loss, torch.stack(accuracies).mean(), norm
 
     def _log(self, tracker: Tracker, bar: tqdm, loss: Tensor, train_accuracy: Tensor, norm: Tensor) -> None:
         self._check_finite()
+        learner, stream = self.learner, self.stream
         everyone = parallel.gathered((float(loss), float(train_accuracy)))
         loss_mean, accuracy_mean = (sum(values) / len(everyone) for values in zip(*everyone, strict=True))
-        best = f"{100 * self.best_accuracy:.2f}%" if self.best_step else "–"
+        best = f"{100 * learner.best_accuracy:.2f}%" if learner.best_step else "–"
         bar.set_postfix(loss=f"{loss_mean:.3f}", train=f"{100 * accuracy_mean:.1f}%", best_val=best, refresh=False)
-        tracker.scalars(
-            self.step,
-            train_loss=loss_mean,
-            train_accuracy=accuracy_mean,
-            train_gradient_norm=float(norm),
-            train_learning_rate=self.schedule.get_last_lr()[0],
-            train_episodes_per_second=self.step * self.config.episodes_per_step / self.seconds,
-        )
+        values = {
+            "train_loss": loss_mean,
+            "train_accuracy": accuracy_mean,
+            "train_gradient_norm": float(norm),
+            "train_learning_rate": learner.schedule.get_last_lr()[0],
+            f"train_{stream.unit}_per_second": learner.step * stream.per_step / learner.seconds,
+        }
+        tracker.scalars(learner.step, **values)
 
     def _check_finite(self) -> None:
         bad = min(parallel.gathered(float(self.first_bad_step)))
@@ -203,55 +202,41 @@ class _Training:
                 f"precision={self.config.precision}){kept}. A smaller lr or max_gradient_norm often helps"
             )
 
-    @property
-    def _measured(self) -> Method:
-        """The weights that are validated and kept: the average where there is one."""
-        return self.method if self.average is None else self.average.module
+    def _keep_as_it_is(self, tracker: Tracker, bar: tqdm) -> None:
+        if self.validation:
+            self._validate(tracker, bar)
+        self._save(self.folder.last)
 
     def _validate(self, tracker: Tracker, bar: tqdm) -> None:
         self._check_finite()
-        records = self.validation.records(self._measured)
-        tracker.validation(self.step, records)
+        learner = self.learner
+        records = self.validation.records(learner.measured)
+        tracker.validation(learner.step, records)
         mean, half = records.estimate
-        bar.write(f"step {self.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
-        if mean > self.best_accuracy:
-            self.best_step, self.best_accuracy = self.step, mean
+        bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
+        if mean > learner.best_accuracy:
+            learner.best_step, learner.best_accuracy = learner.step, mean
             self._save(self.folder.best)
             if tracker.writer:
-                tracker.gallery(self.step, *self.validation.gallery(self._measured, self.device))
+                tracker.gallery(learner.step, *self.validation.gallery(learner.measured, self.device))
 
     def _save(self, path: Path) -> None:
         self._check_finite()
         if parallel.is_first():
-            average = self.average
-            state = {
-                "method": self._measured.state_dict(),
-                "training": None if average is None else self.method.state_dict(),
-                "n_averaged": None if average is None else int(average.n_averaged),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "progress": [self.step, self.best_step, self.best_accuracy, self.seconds],
-                "image_shape": self.stream.sampler.imageset.image_shape,
+            about = {
+                "image_shape": self.train_set.image_shape,
+                "n_classes": self.train_set.n_classes,
                 "config": as_dict(self.config),
             }
-            save_checkpoint(path, state)
+            save_checkpoint(path, self.learner.state() | about)
         parallel.barrier()
-
-    def _restore(self) -> None:
-        state = load_checkpoint(self.folder.last)
-        self._measured.load_state_dict(state["method"])
-        if self.average is not None:
-            self.method.load_state_dict(state["training"])
-            self.average.n_averaged.fill_(state["n_averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step, self.best_step, self.best_accuracy, self.seconds = state["progress"]
 
     def _finish(self) -> FitResult:
         """Give the method its best weights and measure them once more on validation."""
         self._check_finite()
+        learner = self.learner
         if self.validation is None:
-            self.method.load_state_dict(self._measured.state_dict())
-            return FitResult(self.step, self.step, None, self.seconds)
-        self.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
-        return FitResult(self.step, self.best_step, self.validation.records(self.method), self.seconds)
+            learner.method.load_state_dict(learner.measured.state_dict())
+            return FitResult(learner.step, learner.step, None, learner.seconds)
+        learner.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
+        return FitResult(learner.step, learner.best_step, self.validation.records(learner.method), learner.seconds)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fewshot import seeding
-from fewshot.config import TrainConfig
+from fewshot.config import FitConfig
 from fewshot.datasets import ImageSet, check_disjoint
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import LeakageError
@@ -19,7 +19,7 @@ GALLERY_EPISODES = 3
 class Validation:
     """The validation episodes of a run, the same each time."""
 
-    def __init__(self, val_set: ImageSet, config: TrainConfig) -> None:
+    def __init__(self, val_set: ImageSet, config: FitConfig) -> None:
         self.val_set, self.config = val_set, config
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")

@@ -3,21 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
-
 from fewshot import cli, parallel, report
 from fewshot.config import EvaluateConfig, as_dict
 from fewshot.episodes import EpisodeSpec
 from fewshot.evaluate import evaluate
-from fewshot.experiment import load_run, load_split
+from fewshot.experiment import choose_device, load_run, load_split
 from fewshot.run_folder import RunFolder
+from fewshot.stages import selected_on
 
 
 def main() -> None:
     """Parse, load, measure, write, print."""
     config = cli.parse(EvaluateConfig, __doc__)
-    device = PartialState(cpu=not torch.accelerator.is_available()).device
+    device = choose_device()
     method, run = load_run(config.run_dir)
     other = config.dataset not in (None, run.dataset)
     run = replace(run, data_root=config.data_root, dataset=config.dataset or run.dataset,
@@ -25,7 +23,7 @@ def main() -> None:
     spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
     records = evaluate(method.to(device), load_split(run, config.split), spec, config.n_episodes, config.seed,
                        precision=config.precision)  # fmt: skip
-    records.header.update(selected_on="val", config=as_dict(run))
+    records.header.update(selected_on=selected_on(config.run_dir), config=as_dict(run))
     if parallel.is_first():
         cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}".replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)

@@ -5,17 +5,10 @@ from dataclasses import replace
 
 from fewshot import cli, parallel, report
 from fewshot.config import ExperimentConfig
-from fewshot.experiment import (
-    build_method,
-    load_split,
-    measure,
-    new_run_dir,
-    save_records,
-    test_cells,
-    test_sets,
-)
+from fewshot.experiment import load_split, measure, new_run_dir, save_records, test_cells, test_sets
 from fewshot.features import device_of
 from fewshot.run_folder import RunFolder
+from fewshot.stages import compared_methods, selected_on, starting_method
 from fewshot.train import fit
 
 
@@ -25,26 +18,25 @@ def main() -> None:
     config = replace(config, run_dir=config.run_dir or new_run_dir(config))
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
     tests, cells = test_sets(config), test_cells(config)
-    method = build_method(config, train_set.image_shape)
+    method = starting_method(config, train_set)
     result = fit(method, train_set, val_set, config)
-    methods = {
-        "trained": method,
-        "untrained": build_method(config, train_set.image_shape),
-        "raw pixels": build_method(config, train_set.image_shape, backbone="pixels"),
-    }
+    methods, device = compared_methods(method, config, train_set), device_of(method)
     for name, test_set in tests.items():
         rows = {
-            row: measure(m.to(device_of(method)), test_set, cells, config, "val" if m is method else "nothing")
+            row: measure(m.to(device), test_set, cells, config, selected_on(config.run_dir, row))
             for row, m in methods.items()
         }
         if parallel.is_first():
             save_records(RunFolder(config.run_dir), name, rows)
             print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.method}")
             print(report.table(rows))
-            print(report.facts(rows["trained"][0]))
+            print(report.facts(next(iter(rows.values()))[0]))
     if parallel.is_first():
-        print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
-              f"the best on validation classes\nrun folder:  {config.run_dir}\n"
+        if "raw pixels" not in methods:
+            print(f"no row of raw pixels: {config.method} cannot be made without a backbone that learns")
+        trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
+                   "the best on validation classes")  # fmt: skip
+        print(f"\n{trained if config.max_steps else 'no episodic training'}\nrun folder:  {config.run_dir}\n"
               f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {config.run_dir}")  # fmt: skip
 
 

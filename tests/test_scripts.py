@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fewshot import Records, cli
-from fewshot.config import EvaluateConfig, ExperimentConfig
+from fewshot.config import EvaluateConfig, ExperimentConfig, PretrainExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 QUICK = """
@@ -99,7 +99,7 @@ def test_evaluation_on_a_folder_of_pictures_with_groups(finished, tmp_path):
         (["--method", "protonett"], ["unknown method", "Did you mean 'protonet'?"]),
         (["--backbone", "conv5"], ["unknown backbone", "Did you mean 'conv"]),
         (["--lr", "fast"], ["lr", "float", "fast"]),
-        (["--max_steps", "0"], ["max_steps must be positive, got 0"]),
+        (["--max_steps", "-1"], ["max_steps must not be negative, got -1"]),
         (["--train_n_way", "5000"], ["462 classes, too few for 5000-way"]),
         (["--train_n_query", "30"], ["needs 31 images of each class"]),
         (["--test_n_shot", "[9]"], ["glyphs/test", "needs 24 images of each class"]),
@@ -169,16 +169,17 @@ def test_recipes_are_valid_and_say_what_to_expect():
     recipes = sorted((ROOT / "scripts" / "recipes").glob("*/*.yaml"))
     assert recipes
     for recipe in recipes:
-        config = cli.parse(ExperimentConfig, "", ["--config", str(recipe)])
-        assert config.dataset == recipe.parent.name
         head = recipe.read_text()
+        kind = PretrainExperimentConfig if "scripts/pretrain.py" in head.splitlines()[0] else ExperimentConfig
+        config = cli.parse(kind, "", ["--config", str(recipe)])
+        assert config.dataset == recipe.parent.name
         for fact in ("# Command: ", "# Time: ", "# Expected: ", "# Source: "):
             assert fact in head, f"{recipe}: {fact}"
         assert recipe.relative_to(ROOT).as_posix() in head
 
 
 def test_every_option_is_explained(capsys):
-    for config in (ExperimentConfig, EvaluateConfig):
+    for config in (ExperimentConfig, PretrainExperimentConfig, EvaluateConfig):
         with pytest.raises(SystemExit):
             cli.parse(config, "", ["--help"])
         text = capsys.readouterr().out

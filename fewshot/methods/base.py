@@ -20,24 +20,27 @@ class Method(nn.Module, ABC):
     are given directly. `transductive`: a query's logits may depend on other queries.
     `from_features`: forward is `head` on the features of `encode`, image by image, so that an
     evaluator may run the backbone once per image instead of once per episode.
+    `wants_base_features`: it keeps something of the base classes' features, see `learn_base_classes`.
     """
 
     transductive = False
     from_features = True
+    wants_base_features = False
 
     def __init__(self, backbone: nn.Module | None) -> None:
         super().__init__()
         self.backbone = backbone
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features (*, D), float32, of images (*, C, H, W) (uint8, or prepared for the backbone).
+        """Features (*, D), float32 or wider, of images (*, C, H, W) (uint8, or prepared for the backbone).
 
         Without a backbone uint8 images are their own features, flat and in [0, 1], and features stay as they are.
         """
         if self.backbone is None:
             return images.flatten(-3).float() / 255 if images.dtype == torch.uint8 else images
         features = self.backbone(images.flatten(0, -4))  # (n, D)
-        return features.float().unflatten(0, images.shape[:-3])
+        features = features.float() if features.dtype.itemsize < 4 else features
+        return features.unflatten(0, images.shape[:-3])
 
     @abstractmethod
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
@@ -56,6 +59,18 @@ class Method(nn.Module, ABC):
         with torch.autocast(features.device.type, enabled=False):
             n_support = support.shape[1]
             return self.head(features[:, :n_support], support_labels, features[:, n_support:], n_way)
+
+    def learn_base_classes(self, features: Tensor, labels: Tensor) -> None:
+        """What a method keeps of the base classes before any episode; called where `wants_base_features`.
+
+        `features` (n, D), from `encode`, of all training images; `labels` (n,). What is kept lies in
+        buffers or parameters, so that a checkpoint holds it.
+        """
+
+    def training_step(self, batch: Episode) -> tuple[Tensor, Tensor]:
+        """The training loss and the accuracy on a batch, two scalars; the accuracy has no gradient."""
+        loss, logits = self.loss_and_logits(batch)
+        return loss, accuracy(logits.detach(), batch.query_labels).mean()
 
     def loss(self, episode: Episode) -> Tensor:
         """What training minimises, a scalar; the episode carries images (or features, without a backbone)."""

@@ -1,0 +1,145 @@
+"""Two stages: a run that starts from another's backbone, and what it is compared with at the end."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewshot.checkpoint import load_checkpoint
+from fewshot.config import ExperimentConfig
+from fewshot.datasets import ImageSet
+from fewshot.errors import ConfigError, LeakageError
+from fewshot.experiment import AnyConfig, build_method, choose_device, config_from, load_split
+from fewshot.features import embed
+from fewshot.methods import Method
+from fewshot.run_folder import RunFolder
+
+PREFIX = "backbone."  # of the backbone's weights in a method's state dict
+
+
+def starting_method(
+    config: ExperimentConfig, train_set: ImageSet, backbone: str | None = None, *, pretrained: bool = True
+) -> Method:
+    """The configured method as training finds it: with the weights of `pretrained_run` and the base classes' features.
+
+    `backbone`: the name of another one than the configured; `pretrained=False`: with initial weights.
+    Raises `ConfigError`, `CheckpointError` or `LeakageError` for a `pretrained_run` that cannot be used.
+    """
+    method = build_method(config, train_set.image_shape, backbone)
+    if config.pretrained_run and pretrained:
+        load_pretrained(method, config)
+    if method.wants_base_features:
+        if config.max_steps:
+            raise ConfigError(
+                f"{config.method} with {config.method_options} keeps features of the base classes, which training the "
+                "backbone makes stale: set max_steps: 0, and give the backbone by pretrained_run"
+            )
+        features = embed(method.to(choose_device()), train_set, precision=config.precision)
+        method.learn_base_classes(features, torch.from_numpy(train_set.labels).to(features.device))
+    return method
+
+
+def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
+    """`method` after training and, by their names in the test table, what it is compared with.
+
+    "pretrained": before episodic training, where there was some; "untrained": initial weights; "raw
+    pixels": without a network, for methods that can be made without one. Where nothing was trained at
+    all, `method` itself is "untrained".
+    """
+    rows = {"trained" if config.max_steps or config.pretrained_run else "untrained": method}
+    if config.max_steps and config.pretrained_run:
+        rows["pretrained"] = starting_method(config, train_set)
+    if "untrained" not in rows:
+        rows["untrained"] = starting_method(config, train_set, pretrained=False)
+    with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
+        rows["raw pixels"] = starting_method(config, train_set, "pixels", pretrained=False)
+    return rows
+
+
+def selected_on(run_dir: str | Path, row: str = "trained") -> str:
+    """What chose the weights of a run, for the header of its records: "val", or "nothing" and why."""
+    folder = RunFolder(run_dir)
+    config = config_from(folder)
+    pretrained_run = getattr(config, "pretrained_run", None)
+    if row not in ("trained", "pretrained"):
+        return "nothing"
+    if config.max_steps and row == "trained":
+        return "val" if folder.best.exists() else "nothing: last step"
+    if not pretrained_run:
+        return "nothing"
+    if not RunFolder(pretrained_run).config.is_file():
+        return f"unknown: {pretrained_run} is gone"
+    return selected_on(pretrained_run)
+
+
+def load_pretrained(method: Method, config: ExperimentConfig) -> None:
+    """Give the method's backbone the weights of the run `config.pretrained_run`: those that validation chose.
+
+    Raises `ConfigError` where there is no such run, it has not ended, or its backbone is another one,
+    `LeakageError` where it was trained on validation or test classes of this run.
+    """
+    folder, run = RunFolder(config.pretrained_run), _pretrained_config(config)
+    refuse_seen_classes(config, folder)
+    if run.backbone != config.backbone:
+        raise ConfigError(f"pretrained_run={folder.path} has the backbone {run.backbone}, this run {config.backbone}")
+    last = load_checkpoint(folder.last)
+    step = last["progress"][0]
+    if step < run.max_steps and not run.patience:
+        raise ConfigError(
+            f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; let it go on with --resume"
+        )
+    weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
+    _check_fits(method, weights, folder)
+    method.backbone.load_state_dict(weights)
+
+
+def refuse_seen_classes(config: ExperimentConfig, folder: RunFolder) -> None:
+    """Raise `LeakageError` where the run in `folder`, or one that it started from, saw classes that this one keeps.
+
+    Runs on other data sets are not compared. Where the data set's options are the same, so are the splits;
+    otherwise the classes themselves are compared.
+    """
+    run = config_from(folder)
+    if run.dataset == config.dataset:
+        if run.train_split in ("val", "test"):
+            raise LeakageError(
+                f"{folder.path} was trained on {run.dataset}/{run.train_split}: a run cannot start there"
+            )
+        if run.dataset_options != config.dataset_options:
+            seen = load_split(run, run.train_split)
+            for split in ("val", "test"):
+                held_out = load_split(config, split)
+                shared = sorted(set(seen.class_names) & set(held_out.class_names))
+                if shared and seen.name == held_out.name:
+                    raise LeakageError(
+                        f"{folder.path} was trained on {len(shared)} classes of {held_out}: {', '.join(shared[:10])}"
+                    )
+    if getattr(run, "pretrained_run", None):
+        refuse_seen_classes(config, RunFolder(run.pretrained_run))
+
+
+def _pretrained_config(config: ExperimentConfig) -> AnyConfig:
+    folder = RunFolder(config.pretrained_run)
+    if not folder.config.is_file():
+        recipe = folder.path.name if folder.path.name.startswith("pretrain") else "pretrain"
+        raise ConfigError(
+            f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
+            f"--config scripts/recipes/{config.dataset}/{recipe}.yaml --run_dir {folder.path}"
+        )
+    if folder.path.resolve() == Path(config.run_dir or "").resolve():
+        raise ConfigError(f"pretrained_run and run_dir are both {folder.path}")
+    return config_from(folder)
+
+
+def _check_fits(method: Method, weights: dict[str, Any], folder: RunFolder) -> None:
+    mine = {name: tuple(tensor.shape) for name, tensor in method.backbone.state_dict().items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    differing = [name for name in (*mine, *theirs) if mine.get(name) != theirs.get(name)]
+    if differing:
+        name = differing[0]
+        raise ConfigError(
+            f"the backbone of pretrained_run={folder.path} does not fit this run's: {len(set(differing))} weights "
+            f"differ, {name} is {theirs.get(name, 'missing')} there and {mine.get(name, 'missing')} here"
+        )
