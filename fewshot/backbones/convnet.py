@@ -5,6 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import has_torch_function
 
 from fewshot.backbones.base import BACKBONES, Pooling
 from fewshot.errors import ConfigError
@@ -15,11 +16,12 @@ class ConvBlock(nn.Sequential):
 
     Where neither batch statistics nor gradients are wanted, the normalisation is folded into the
     convolution's weights: the same function up to rounding, without a pass over the largest maps.
+    Not so where somebody overrides torch's functions, to normalise by other statistics.
     """
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, C, H, W) -> (n, n_filters, h, w)."""
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or has_torch_function((images,)):
             return super().forward(images)
         convolution, norm, *rest = self
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (n_filters,)

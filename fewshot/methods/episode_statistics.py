@@ -1,0 +1,76 @@
+"""Batch normalisation by the statistics of each episode: what "transductive" means for a convolutional network."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+NORMS = nn.modules.batchnorm._NormBase
+BATCH_NORM = inspect.signature(F.batch_norm)
+
+
+class EpisodeStatistics(TorchFunctionMode):
+    """Within the block every batch normalisation, in whatever mode, uses each episode's own statistics.
+
+    Its inputs are then (n_episodes * m, C, ...), one episode after the other; mean and biased variance
+    are taken over the m inputs of an episode. Running statistics are neither used nor changed.
+    `counted` (n_episodes, m) bool: the inputs that the statistics are taken over (None: all of them).
+    """
+
+    def __init__(self, n_episodes: int, counted: Tensor | None = None) -> None:
+        super().__init__()
+        self.n_episodes, self.counted = n_episodes, counted
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.batch_norm:
+            given = BATCH_NORM.bind(*args, **(kwargs or {})).arguments
+            return self.normalise(given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5))
+        return func(*args, **(kwargs or {}))
+
+    def normalise(self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """`inputs` (n_episodes * m, C, ...) by their episode's statistics, then scaled and shifted."""
+        x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, m, C, ...)
+        x = x.float() if x.dtype.itemsize < 4 else x
+        across, more = [1, *range(3, x.ndim)], [1] * (x.ndim - 3)
+        if self.counted is None:
+            centred = x - x.mean(across, keepdim=True)
+            variance = centred.square().mean(across, keepdim=True)
+        else:
+            share = self.counted.to(x.dtype).view(*self.counted.shape, *[1] * (x.ndim - 2))  # (n_episodes, m, 1, ...)
+            share = share / share.sum(1, keepdim=True) / x[0, 0, 0].numel()
+            centred = x - (x * share).sum(across, keepdim=True)
+            variance = (centred.square() * share).sum(across, keepdim=True)
+        scale = torch.rsqrt(variance + eps)
+        if weight is not None:  # (C,), or (n_episodes, C)
+            scale = scale * weight.view(-1, 1, weight.shape[-1], *more)
+        normalised = centred * scale
+        if bias is not None:
+            normalised = normalised + bias.view(-1, 1, bias.shape[-1], *more)
+        return normalised.flatten(0, 1).to(inputs.dtype)
+
+
+@contextmanager
+def episode_statistics(module: nn.Module, n_episodes: int, counted: Tensor | None = None) -> Iterator[None]:
+    """Within the block `module` normalises by episode, see `EpisodeStatistics`, and nothing in it changes."""
+    with norms_in_eval(module), EpisodeStatistics(n_episodes, counted):
+        yield
+
+
+@contextmanager
+def norms_in_eval(module: nn.Module) -> Iterator[None]:
+    """Within the block batch normalisation counts no batches and, over several processes, asks no other one."""
+    norms = [child for child in module.modules() if isinstance(child, NORMS) and child.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()

@@ -1,0 +1,200 @@
+"""Relation Network."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.episodes import PADDING, Episode
+from fewshot.errors import ConfigError, FewShotError
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.distances import without_absent
+from fewshot.methods.episode_statistics import episode_statistics
+
+
+@METHODS.register("relation")
+class RelationNetwork(Method):
+    """A small network scores how well each query's feature map goes with each class's.
+
+    Sung, Yang, Zhang, Xiang, Torr, Hospedales, Learning to Compare: Relation Network for Few-Shot
+    Learning, CVPR 2018, https://arxiv.org/abs/1711.06025, and the authors' code,
+    https://github.com/floodsung/LearningToCompare_FSL. A class's map is the sum (or mean:
+    `shot_pooling`) of its support maps; logits are the relation scores before the sigmoid. `loss`:
+    "mse" of the sigmoid scores against 1 for a query's own class and 0 for the others, or
+    "cross_entropy" of the logits. The authors' backbone is "conv4-relation".
+
+    `transductive=True` is the published protocol: batch normalisation by the statistics of each
+    episode, in training and at test, of support, queries and pairs apart; an episode's queries then
+    change each other's logits (those that only pad it too: a method cannot tell them, so take n_way
+    and n_query fixed). The default is ordinary batch normalisation, with running statistics at test;
+    in training the pairs of classes that pad a ragged episode count in its statistics.
+
+    Differs from the authors' code: see `RelationModule`; only the relation module is initialised as
+    theirs, the backbone by itself.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        loss: Literal["mse", "cross_entropy"] = "mse",
+        shot_pooling: Literal["sum", "mean"] = "sum",
+        transductive: bool = False,
+        n_filters: int = 64,
+        n_hidden: int = 8,
+    ) -> None:
+        super().__init__(backbone)
+        if loss not in ("mse", "cross_entropy"):
+            raise ConfigError(f"relation: loss is mse or cross_entropy, got {loss!r}")
+        if shot_pooling not in ("sum", "mean"):
+            raise ConfigError(f"relation: shot_pooling is sum or mean, got {shot_pooling!r}")
+        self.loss_name, self.shot_pooling = loss, shot_pooling
+        self.transductive, self.from_features = transductive, not transductive
+        channels, side_px = _map_shape(backbone)
+        self.relation = RelationModule(channels, side_px, n_filters, n_hidden)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Feature maps (*, c, h, w), float32, of images (*, C, H, W)."""
+        maps = self.backbone.feature_maps(images.flatten(0, -4))  # (n, c, h, w)
+        return maps.float().unflatten(0, images.shape[:-3])
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        """Logits (B, n_query, n_way) from maps: support (B, n_support, c, h, w), query (B, n_query, c, h, w)."""
+        member = F.one_hot(support_labels + 1, n_way + 1)[..., 1:].to(support.dtype)  # (B, n_support, n_way)
+        counts = member.sum(1)  # (B, n_way)
+        if self.shot_pooling == "mean":
+            member = member / counts.clamp_min(1)[:, None]
+        classes = (member.transpose(1, 2) @ support.flatten(2)).unflatten(2, support.shape[2:])  # (B, n_way, c, h, w)
+        if not self.transductive:
+            return without_absent(self.relation(classes, query), counts > 0)
+        pairs = (counts > 0)[:, None].expand(-1, query.shape[1], -1)  # (B, n_query, n_way)
+        with episode_statistics(self, len(pairs), pairs.flatten(1)):
+            return without_absent(self.relation(classes, query, fold=False), counts > 0)
+
+    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        """Logits (B, n_query, n_way) of images (B, n, C, H, W); `transductive` encodes support and queries apart."""
+        if not self.transductive:
+            return super().forward(support, support_labels, query, n_way)
+        support = self._encode_by_episode(support, support_labels != PADDING)
+        query = self._encode_by_episode(query, None)
+        with torch.autocast(support.device.type, enabled=False):
+            return self.head(support, support_labels, query, n_way)
+
+    def _encode_by_episode(self, images: Tensor, counted: Tensor | None) -> Tensor:
+        gradients = torch.is_grad_enabled()
+        # without gradients a backbone may fold running statistics into its weights, which would bypass the episode's
+        with episode_statistics(self, len(images), counted), torch.enable_grad():
+            maps = self.encode(images)
+        return maps if gradients else maps.detach()
+
+    def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """The training loss, a scalar, and the logits (B, n_query, n_way) it came from."""
+        if self.loss_name == "cross_entropy":
+            return super().loss_and_logits(episode)
+        logits = self(episode.support, episode.support_labels, episode.query, episode.n_way)
+        return squared_error(logits, episode.query_labels).mean(), logits
+
+
+class RelationModule(nn.Module):
+    """Relation scores, before the sigmoid, of all pairs of a class map and a query map.
+
+    The authors': two blocks of a 3x3 convolution, batch normalisation, ReLU and 2x2 max-pooling on
+    the concatenated maps, then a linear layer to `n_hidden`, ReLU, and one to a score. Convolutions
+    are not padded on maps of at least 10 x 10 (19 -> 17 -> 8 -> 6 -> 3 for 84 px images), else by one
+    pixel (5 -> 2 -> 1 for 28 px); a map of side 1 is not pooled further. Their initial values:
+    convolutions N(0, 2 / (9 n_filters)), linear layers N(0, 0.01²) with biases of 1.
+
+    The first convolution is linear in the concatenation, so it runs once on each map and not on each
+    pair, and the halves are added: the same function up to rounding. ReLU is monotone, so pooling
+    goes before it. In evaluation mode batch normalisation goes into the convolutions' weights, unless
+    `fold` is False. Differs from the authors': convolutions have no bias, which batch normalisation
+    would cancel; running statistics move by 0.1 a step where theirs are the last batch's.
+    """
+
+    def __init__(self, channels: int, side_px: int, n_filters: int = 64, n_hidden: int = 8) -> None:
+        super().__init__()
+        padding = 0 if side_px >= 10 else 1
+        self.blocks, n_inputs = nn.ModuleList(), 2 * channels
+        for _ in range(2):
+            side_px -= 2 * (1 - padding)
+            pool = nn.MaxPool2d(2) if side_px > 1 else nn.Identity()
+            side_px = max(1, side_px // 2)
+            self.blocks.append(RelationBlock(n_inputs, n_filters, padding, pool))
+            n_inputs = n_filters
+        self.linear = nn.Sequential(nn.Linear(n_filters * side_px**2, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 1))
+        for layer in (self.linear[0], self.linear[2]):
+            nn.init.normal_(layer.weight, 0, 0.01)
+            nn.init.ones_(layer.bias)
+
+    def forward(self, classes: Tensor, query: Tensor, fold: bool = True) -> Tensor:
+        """Scores (B, n_query, n_way) of `classes` (B, n_way, c, h, w) and `query` (B, n_query, c, h, w)."""
+        fold = fold and not self.training
+        first, second = self.blocks
+        parts, (weight, bias) = [], first.kernel(fold)  # the concatenation is [class, query]
+        for maps, half, offset in zip((classes, query), weight.chunk(2, 1), (bias, None), strict=True):
+            part = F.conv2d(maps.flatten(0, 1), half, offset, padding=first.conv.padding)
+            if fold:  # twice as fast on a CPU; in training see fewshot/train.py on batch statistics in this layout
+                part = part.contiguous(memory_format=torch.channels_last)
+            parts.append(part.unflatten(0, maps.shape[:2]))
+        pairs = parts[1][:, :, None] + parts[0][:, None]  # (B, n_query, n_way, n_filters, h, w)
+        maps = first.finish(pairs.flatten(0, 2), fold)
+        weight, bias = second.kernel(fold)
+        maps = second.finish(F.conv2d(maps, weight, bias, padding=second.conv.padding), fold)
+        return self.linear(maps.flatten(1)).view(pairs.shape[:3])
+
+
+class RelationBlock(nn.Module):
+    """A 3x3 convolution, batch normalisation, pooling and ReLU, in steps."""
+
+    def __init__(self, n_inputs: int, n_filters: int, padding: int, pool: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(n_inputs, n_filters, 3, padding=padding, bias=False)
+        self.norm = nn.BatchNorm2d(n_filters)
+        self.pool = pool
+        nn.init.normal_(self.conv.weight, 0, (2 / (9 * n_filters)) ** 0.5)
+
+    def kernel(self, fold: bool) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the convolution; with `fold` they contain the batch normalisation."""
+        if not fold:
+            return self.conv.weight, None
+        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)  # (n_filters,)
+        return self.conv.weight * scale[:, None, None, None], self.norm.bias - self.norm.running_mean * scale
+
+    def finish(self, maps: Tensor, fold: bool) -> Tensor:
+        """What follows the convolution, (n, n_filters, h, w) -> (n, n_filters, h / 2, w / 2)."""
+        return self.pool(maps if fold else self.norm(maps)).relu()
+
+
+def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over each episode's pairs of (sigmoid(logit) - 1 or 0)², (B,).
+
+    `logits` (B, n_query, n_way), `labels` (B, n_query); padding and absent classes do not count.
+    """
+    target = F.one_hot(labels + 1, logits.shape[2] + 1)[..., 1:]  # (B, n_query, n_way)
+    counts = (labels != PADDING)[..., None] & (logits != -torch.inf)
+    errors = (logits.sigmoid() - target).square() * counts
+    return errors.sum((1, 2)) / counts.sum((1, 2))
+
+
+@torch.no_grad()
+def _map_shape(backbone: nn.Module | None) -> tuple[int, int]:
+    """Channels and side of the backbone's feature maps, from a pass with one blank image."""
+    if not hasattr(backbone, "feature_maps"):
+        raise ConfigError("relation compares feature maps: it needs a backbone that has them, such as conv4-relation")
+    modes = {module: module.training for module in backbone.modules()}
+    backbone.eval()
+    try:
+        like = next(backbone.parameters(), torch.zeros(()))
+        blank = like.new_zeros(1, backbone.in_channels, backbone.input_px, backbone.input_px)
+        _, channels, height, width = backbone.feature_maps(blank).shape
+    except FewShotError as error:
+        raise ConfigError(f"relation compares feature maps: {error}") from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if height != width or height < 2:
+        raise ConfigError(
+            f"relation compares square feature maps of at least 2 x 2, this backbone's are {height} x {width}: "
+            "take conv4-relation, which pools less, or larger images"
+        )
+    return channels, height
