@@ -1,0 +1,29 @@
+"""Meta-Baseline, and Classifier-Baseline before any episode was trained on."""
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.distances import cosine, prototypes, without_absent
+
+
+@METHODS.register("meta-baseline")
+class MetaBaseline(Method):
+    """The cosine between a query and each class's mean support feature, times a learned temperature.
+
+    Chen, Liu, Xu, Darrell, Wang, Meta-Baseline: Exploring Simple Meta-Learning for Few-Shot Learning,
+    ICCV 2021, https://arxiv.org/abs/2003.04390; code https://github.com/yinboc/few-shot-meta-baseline,
+    models/meta_baseline.py. The mean is of raw features: only it and the query are brought to length 1.
+    The temperature multiplies, and starts at 10 as the authors' does.
+
+    The same head on a backbone trained as a plain classifier, before episodes, is their
+    Classifier-Baseline. Differs from the paper: none known.
+    """
+
+    def __init__(self, backbone: nn.Module | None, init_temperature: float = 10.0) -> None:
+        super().__init__(backbone)
+        self.temperature = nn.Parameter(torch.tensor(float(init_temperature)))
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
+        return without_absent(self.temperature * cosine(query, means), present)
