@@ -20,7 +20,7 @@ FLOORS = [
         "memory_format",
     },
     {"datasets"},
-    {"episodes", "augment", "backbones"},
+    {"episodes", "batches", "augment", "backbones"},
     {"methods"},
     {
         "records",
@@ -31,11 +31,12 @@ FLOORS = [
         "tracking",
         "optimization",
         "stream",
+        "learner",
         "interruption",
         "validation",
     },
     {"train"},
-    {"experiment", "report", "benchmark", "classifier"},
+    {"experiment", "stages", "report", "benchmark", "benchmark_heads", "classifier"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -1,0 +1,107 @@
+"""Baseline and Baseline++: a head fitted to each episode on frozen features."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.errors import ConfigError
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.distances import without_absent
+from fewshot.methods.sgd_head import draw, fit_cosine, fit_linear
+from fewshot.methods.softmax_regression import fit_softmax_regression
+
+Solver = Literal["faithful", "logistic"]
+NORM_FLOOR = 1e-5  # added to a feature's length; CloserLookFewShot, backbone.py
+
+
+def _checked(method: str, solver: str, c: float) -> None:
+    if solver not in ("faithful", "logistic"):
+        raise ConfigError(f"{method}: solver is faithful or logistic, got {solver!r}")
+    if not c > 0:
+        raise ConfigError(f"{method}: c, the weight of the data against the penalty, is positive, got {c}")
+
+
+def _logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+    """Logits (B, n_query, n_way) of a linear head, −inf for classes that `labels` lacks."""
+    present = (labels[..., None] == torch.arange(weight.shape[1], device=labels.device)).any(1)
+    return without_absent(torch.baddbmm(bias[:, None], query, weight.mT), present)
+
+
+@METHODS.register("baseline")
+class Baseline(Method):
+    """A linear classifier is fitted to the features of each episode's support set.
+
+    Chen, Liu, Kira, Wang, Huang, A Closer Look at Few-shot Classification, ICLR 2019,
+    https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. `solver="faithful"` repeats their SGD
+    from a new nn.Linear (`sgd_head`); its draws come from `seed` and the episode's features, see `sgd_head.draw`.
+    `solver="logistic"` finds the minimum of L2-regularised cross-entropy with scikit-learn's C = `c`
+    (`softmax_regression`). `normalize` brings features to unit length first.
+
+    The head is fitted to detached features: a loss reaches the backbone through the queries' features only.
+    The authors train the backbone as a plain classifier of the base classes (stage 1), and so should you.
+
+    Differs from the authors' code: classes that an episode lacks take no part; `logistic` and `normalize` are ours.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        solver: Solver = "faithful",
+        c: float = 1.0,
+        normalize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone)
+        _checked("baseline", solver, c)
+        self.solver, self.c, self.normalize, self.seed = solver, c, normalize, seed
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        support = support.detach()
+        if self.normalize:
+            support, query = F.normalize(support, dim=-1), F.normalize(query, dim=-1)
+        if self.solver == "faithful":
+            draws = draw(support, support_labels, n_way, self.seed)
+            weight, bias = fit_linear(support, support_labels, draws)
+        else:
+            weight, bias = fit_softmax_regression(support, support_labels, n_way, self.c)
+        return _logits(query, weight, bias, support_labels)
+
+
+@METHODS.register("baseline++")
+class BaselinePlusPlus(Method):
+    """As Baseline, with cosine similarities: logits are `scale` · |w_c| · cos(w_c, x), without a bias.
+
+    Chen et al. 2019, as above, section 3.2. In the authors' code, and with `solver="faithful"` here, each class's
+    norm |w_c| is learnt too, apart from its direction (torch's WeightNorm), so that the logits are not cosines alone.
+    Their scale is 2 for up to 200 classes. `solver="logistic"` fits softmax regression (with a bias) with C = `c`
+    to the unit-length features times `scale`, which bounds the norms by a penalty instead.
+
+    Differs from the paper: the learnt norms, as in the authors' code. From that code: as Baseline.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        solver: Solver = "faithful",
+        scale: float = 2.0,
+        c: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone)
+        _checked("baseline++", solver, c)
+        if not scale > 0:
+            raise ConfigError(f"baseline++: scale is positive, got {scale}")
+        self.solver, self.scale, self.c, self.seed = solver, scale, c, seed
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        support, query = (x / (x.norm(dim=-1, keepdim=True) + NORM_FLOOR) for x in (support.detach(), query))
+        if self.solver == "faithful":
+            draws = draw(support, support_labels, n_way, self.seed)
+            weight = self.scale * fit_cosine(support, support_labels, draws, self.scale)
+            bias = weight.new_zeros(weight.shape[:2])
+        else:
+            weight, bias = fit_softmax_regression(self.scale * support, support_labels, n_way, self.c)
+            weight = self.scale * weight
+        return _logits(query, weight, bias, support_labels)
