@@ -1,0 +1,82 @@
+"""Almost No Inner Loop."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.errors import ConfigError
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.distances import without_absent
+from fewshot.methods.episode_statistics import episode_statistics
+from fewshot.methods.inner_loop import Reduction, Weights, check_inner_loop, descend, inner_loss, present_classes
+
+
+@METHODS.register("anil")
+class ANIL(Method):
+    """MAML that adapts the linear classifier only; the features stay as they are.
+
+    Raghu, Raghu, Bengio, Vinyals, Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness
+    of MAML, ICLR 2020, https://arxiv.org/abs/1909.09157, section 4. Options as in `MAML`.
+
+    Since the features do not change, running statistics are right for them: by default the backbone's batch
+    normalisation works as in any network. `transductive=True` normalises each episode's support and queries,
+    together, by their own statistics at test too, as implementations of the paper do.
+
+    Differs from the paper: `transductive` is off by default. In training its batch statistics are those of
+    all episodes of a step together.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        n_way: int = 5,
+        order: Literal[1, 2] = 2,
+        inner_steps: int = 1,
+        test_inner_steps: int | None = None,
+        inner_lr: float = 0.4,
+        inner_reduction: Reduction = "sum/K",
+        learn_inner_lr: bool = False,
+        transductive: bool = False,
+        feature_dim: int | None = None,
+    ) -> None:
+        super().__init__(backbone)
+        dim = feature_dim if backbone is None else backbone.feature_dim
+        if dim is None:
+            raise ConfigError("anil without a backbone needs feature_dim, the size of the features it is given")
+        self.n_way, self.order, self.inner_reduction = n_way, order, inner_reduction
+        self.inner_steps, self.test_inner_steps = (
+            inner_steps,
+            inner_steps if test_inner_steps is None else test_inner_steps,
+        )
+        check_inner_loop("anil", n_way, order, min(self.inner_steps, self.test_inner_steps), inner_reduction)
+        self.transductive, self.from_features = transductive, not transductive
+        self.classifier = nn.Linear(dim, n_way)
+        weights = (self.classifier.weight, self.classifier.bias)
+        self.inner_lr = inner_lr
+        self.inner_rates = nn.ParameterList(torch.full_like(w, inner_lr) for w in weights if learn_inner_lr)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Features (B, n, D) of images (B, n, C, H, W), of each episode's own statistics if `transductive`."""
+        if not self.transductive:
+            return super().encode(images)
+        with episode_statistics(self, len(images)):
+            return super().encode(images)
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        present = present_classes(support_labels, n_way, self.n_way, "anil")  # (B, self.n_way)
+
+        def loss(weights: Weights) -> Tensor:
+            return inner_loss(_logits(support, weights), support_labels, present, self.inner_reduction)
+
+        initial = {"weight": self.classifier.weight, "bias": self.classifier.bias}
+        weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
+        rates = list(self.inner_rates) or self.inner_lr
+        steps = self.inner_steps if self.training else self.test_inner_steps
+        weights = descend(loss, weights, rates, steps, self.order, learning=torch.is_grad_enabled())
+        return without_absent(_logits(query, weights), present)[..., :n_way]
+
+
+def _logits(features: Tensor, weights: Weights) -> Tensor:
+    """(B, n, classes) of features (B, n, D) and a classifier per episode."""
+    return torch.baddbmm(weights["bias"][:, None], features, weights["weight"].transpose(1, 2))

@@ -1,0 +1,71 @@
+"""Gradient descent on the support sets of many tasks at once, differentiable: the inner loop of MAML and ANIL."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewshot.episodes import PADDING
+from fewshot.errors import ConfigError, EpisodeError
+
+Reduction = Literal["sum/K", "mean"]
+Weights = dict[str, Tensor]  # by name, each with a leading task dimension T
+
+
+def check_inner_loop(name: str, n_way: int, order: int, inner_steps: int, reduction: str) -> None:
+    """Raise `ConfigError` for options of method `name` that mean nothing."""
+    if order not in (1, 2):
+        raise ConfigError(f"{name}: order is 1 (first-order gradients) or 2, got {order!r}")
+    if n_way < 2 or inner_steps < 1:
+        raise ConfigError(f"{name}: n_way is at least 2 and inner steps at least 1, got {n_way} and {inner_steps}")
+    if reduction not in ("sum/K", "mean"):
+        raise ConfigError(f"{name}: inner_reduction is sum/K or mean, got {reduction!r}")
+
+
+def descend(
+    loss: Callable[[Weights], Tensor],
+    weights: Weights,
+    rates: list[Tensor] | float,
+    steps: int,
+    order: int,
+    learning: bool,
+) -> Weights:
+    """`weights` after `steps` steps of gradient descent on `loss`, the sum of the tasks' own losses.
+
+    `rates`: one learning rate, or a tensor for each weight, without the task dimension. With `learning`
+    the result is a function of the initial weights and rates: through the gradients too with `order` 2,
+    as if they were constants with `order` 1, which builds no graph of them. Without it they are constants.
+    """
+    with torch.enable_grad():
+        for _ in range(steps):
+            if not learning:
+                weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+            gradients = torch.autograd.grad(loss(weights), list(weights.values()), create_graph=learning and order == 2)
+            each = rates if isinstance(rates, list) else [rates] * len(weights)
+            moves = zip(weights.items(), gradients, each, strict=True)
+            weights = {name: weight - rate * gradient for (name, weight), gradient, rate in moves}
+    return weights if learning else {name: weight.detach() for name, weight in weights.items()}
+
+
+def inner_loss(logits: Tensor, labels: Tensor, present: Tensor, reduction: Reduction) -> Tensor:
+    """Sum over T tasks of their support losses, a scalar.
+
+    `logits` (T, n_support, classes), `labels` (T, n_support) with -1 for padding, `present` (T, classes).
+    A task's cross-entropy is summed over its support and divided by its mean number of shots ("sum/K"),
+    or averaged.
+    """
+    logits = logits.masked_fill(~present[:, None], -torch.inf)
+    summed = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=PADDING, reduction="none").sum(1)  # (T,)
+    images = (labels != PADDING).sum(1).to(summed.dtype)
+    return (summed / (images / present.sum(1) if reduction == "sum/K" else images)).sum()
+
+
+def present_classes(labels: Tensor, n_way: int, n_outputs: int, name: str) -> Tensor:
+    """Which of a classifier's `n_outputs` classes each task's support has, (T, n_outputs) bool."""
+    if n_way > n_outputs:
+        raise EpisodeError(
+            f"an episode of {n_way} classes does not fit {name}'s classifier, which was made for n_way={n_outputs}"
+        )
+    return F.one_hot(labels + 1, n_outputs + 1)[..., 1:].any(1)

@@ -1,0 +1,134 @@
+"""Networks with weights per task: values, gradients and second derivatives against one network after the other."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from fewshot import create_backbone, seeding
+from fewshot.methods.episode_statistics import EpisodeStatistics, episode_statistics
+from fewshot.methods.taskwise import TaskWise
+
+TASKS, IMAGES = 3, 4
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """float64, with batch-norm scales of both signs: pooling must follow them."""
+    with seeding.forked(0, "test"):
+        for parameter in module.parameters():
+            if parameter.ndim == 1:
+                nn.init.normal_(parameter)
+    return module.double()
+
+
+def network(name: str) -> nn.Module:
+    with seeding.forked(0, "test"):
+        if name == "plain layers":  # biases, groups, stride, pooling that overlaps, leaky ReLU, no scale in a norm
+            body = nn.Sequential(
+                nn.Conv2d(2, 4, 3, bias=True), nn.BatchNorm2d(4, affine=False), nn.LeakyReLU(0.1), nn.MaxPool2d(3, 2),
+                nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(),
+                nn.Linear(36, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3, bias=False),
+            )  # fmt: skip
+        else:
+            body = create_backbone(name, 2, 16, **({} if name == "resnet10" else {"n_filters": 4}))
+    return randomised(body)
+
+
+def derivatives(run, weights: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Output, gradient of a function of it, and gradient of a function of that gradient."""
+    leaves = list(weights.values())
+    output = run(weights)
+    first = torch.autograd.grad(output.square().mean() + output.sin().sum(), leaves, create_graph=True)
+    mixed = sum((g.sin() * torch.linspace(0, 1, g.numel(), dtype=g.dtype).view(g.shape)).sum() for g in first)
+    return [output, *first, *torch.autograd.grad(mixed, leaves)]
+
+
+@pytest.mark.parametrize("name", ["conv4", "conv4-strided", "conv4-relation", "resnet10", "plain layers"])
+def test_all_tasks_at_once_equal_one_after_the_other(name):
+    body, generator = network(name), seeding.generator(1, name)
+    images = torch.randn(TASKS * IMAGES, 2, 16, 16, dtype=torch.float64, generator=generator)
+    weights = {
+        key: p.detach() + 0.1 * torch.randn(TASKS, *p.shape, dtype=torch.float64, generator=generator)
+        for key, p in body.named_parameters()
+    }
+    weights = {key: weight.requires_grad_() for key, weight in weights.items()}
+
+    def together(weights):
+        with TaskWise(TASKS):
+            return functional_call(body.eval(), weights, (images,))
+
+    def singly(weights):
+        single = copy.deepcopy(body).train()
+        parts = ({key: weight[t] for key, weight in weights.items()} for t in range(TASKS))
+        pairs = zip(parts, images.split(IMAGES), strict=True)
+        return torch.cat([functional_call(single, part, (batch,)) for part, batch in pairs])
+
+    for ours, oracle in zip(derivatives(together, weights), derivatives(singly, weights), strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-7)
+
+
+def test_images_that_do_not_count_change_no_statistic():
+    body = network("conv4")
+    images = torch.randn(TASKS, IMAGES, 2, 16, 16, dtype=torch.float64, generator=seeding.generator(2))
+    counted = torch.tensor([[True] * 4, [True, False, True, False], [True] * 4])
+    weights = {key: p.detach().expand(TASKS, *p.shape).clone().requires_grad_() for key, p in body.named_parameters()}
+
+    def masked(weights):
+        with TaskWise(TASKS, counted):
+            return functional_call(body.eval(), weights, (images.flatten(0, 1),))[counted.flatten()]
+
+    def cut(weights):
+        single = copy.deepcopy(body).train()
+        parts = [({key: weight[t] for key, weight in weights.items()}, images[t, counted[t]]) for t in range(TASKS)]
+        return torch.cat([functional_call(single, part, (batch,)) for part, batch in parts])
+
+    for ours, oracle in zip(derivatives(masked, weights), derivatives(cut, weights), strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-9)
+
+
+def test_uncounted_images_are_normalised_too():
+    body = network("conv4")
+    images = torch.randn(1, 5, 2, 16, 16, dtype=torch.float64, generator=seeding.generator(3))
+    counted = torch.tensor([[True, True, True, False, False]])
+    with torch.enable_grad(), TaskWise(1, counted):
+        both = body.eval()(images[0])
+    with torch.enable_grad(), TaskWise(1, counted[:, :4]):
+        one_less = body.eval()(images[0, :4])
+    torch.testing.assert_close(both[:4], one_less)
+    assert both[3:].abs().sum() > 0
+
+
+def test_bfloat16_convolutions_agree():
+    body = network("conv4").float()
+    images = torch.randn(TASKS * IMAGES, 2, 16, 16, generator=seeding.generator(4))
+    weights = {key: p.detach().expand(TASKS, *p.shape) for key, p in body.named_parameters()}
+    outputs = []
+    for dtype in (None, torch.bfloat16):
+        with torch.enable_grad(), TaskWise(TASKS, dtype=dtype):
+            outputs.append(functional_call(body.eval(), weights, (images,)).float())
+    assert (outputs[0] - outputs[1]).abs().mean() < 0.02 * outputs[0].abs().mean()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_episode_statistics_are_those_of_a_batch_each_and_leave_no_trace(training):
+    norm = randomised(nn.BatchNorm2d(3)).train(training)
+    before = copy.deepcopy(norm.state_dict())
+    images = torch.randn(8, 3, 5, 5, dtype=torch.float64, generator=seeding.generator(5))
+    with episode_statistics(norm, 2):
+        ours = norm(images)
+    assert norm.training is training
+    oracle = torch.cat([copy.deepcopy(norm).train()(half) for half in images.split(4)])
+    torch.testing.assert_close(ours, oracle)
+    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
+
+
+def test_episode_statistics_of_vectors_and_of_counted_inputs():
+    norm = randomised(nn.BatchNorm1d(3))
+    features = torch.randn(8, 3, dtype=torch.float64, generator=seeding.generator(6))
+    counted = torch.tensor([[True, True, False, True], [True, True, True, True]])
+    with EpisodeStatistics(2, counted):
+        ours = norm.eval()(features)
+    oracle = torch.cat([copy.deepcopy(norm).train()(features[[0, 1, 3]]), copy.deepcopy(norm).train()(features[4:])])
+    torch.testing.assert_close(ours[[0, 1, 3, 4, 5, 6, 7]], oracle)
