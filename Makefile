@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train test lint benchmark clean
+.PHONY: train test lint benchmark learn2learn clean
 
 train: $(VENV)/installed
 	$(RUN) scripts/train_episodic.py
@@ -21,6 +21,9 @@ benchmark: $(VENV)/installed-test
 	$(RUN) -m pip install --quiet -e '.[benchmark]'
 	$(RUN) scripts/benchmark.py
 
+# for the method maml-learn2learn and its tests, which are skipped without it
+learn2learn: $(VENV)/installed-learn2learn
+
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "fewshot needs Python 3.11 or newer; name one with make PYTHON=..."'
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +33,18 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(RUN) -m pip install --quiet -e '.[test,pretrained]'
+	touch $@
+
+# learn2learn 0.2.0 is compiled from C written anew by Cython 3, and installed without what it asks for but does
+# not import (qpth would bring back numpy 1; gym's own requirements print a notice at each import)
+$(VENV)/installed-learn2learn: $(VENV)/installed
+	@echo '#include <Python.h>' | $(CC) -E "-I$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("include"))')" - >/dev/null || \
+	{ echo "make learn2learn compiles C: it needs a C compiler (tried $(CC); name another with CC=...) and Python.h (python3-dev)" >&2; exit 1; }
+	$(RUN) -m pip install --quiet --upgrade setuptools wheel 'cython>=3' requests
+	CYTHON_FORCE_REGEN=1 CC="$(CC)" $(RUN) -m pip install --quiet --no-deps --no-build-isolation \
+	  -C--global-option=build_ext learn2learn==0.2.0
+	$(RUN) -m pip install --quiet --no-deps gym==0.26.2
+	$(RUN) -c 'from learn2learn.algorithms import MAML'
 	touch $@
 
 clean:

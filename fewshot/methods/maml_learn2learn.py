@@ -1,0 +1,123 @@
+"""MAML by learn2learn's own wrapper: the reference that ours is compared with."""
+
+import importlib
+import warnings
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.episodes import PADDING
+from fewshot.errors import ConfigError, FewShotError
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.distances import without_absent
+from fewshot.methods.inner_loop import Reduction, check_inner_loop, inner_loss, present_classes
+
+NAME = "maml-learn2learn"
+
+
+@METHODS.register(NAME)
+class Learn2LearnMAML(Method):
+    """`learn2learn.algorithms.MAML` around the backbone and a linear classifier, one episode after the other.
+
+    Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
+    https://arxiv.org/abs/1703.03400; Arnold, Mahajan, Datta, Bunner, Zarkias, learn2learn: A Library for
+    Meta-Learning Research, 2020, https://arxiv.org/abs/2008.12284. Options are those of "maml", which is
+    faster; `make learn2learn` installs the library, and without it construction raises `FewShotError`.
+
+    Each pass normalises by its own batch statistics, in training and at test: the support's while adapting,
+    the queries' afterwards. So the logits of a query depend on the other queries, those that only pad a
+    ragged episode included. Running statistics are neither used nor changed. The classifier's initial
+    weights are learned for each label: logits depend on which class is given which label, and an episode
+    has at most `n_way` of them.
+
+    Differs from the paper: every weight is adapted, those of batch normalisation too (the authors' code
+    leaves them out); the classifier starts as PyTorch's linear layers do (the authors draw from N(0, 1) on
+    Omniglot).
+    """
+
+    transductive = True
+    from_features = False
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        n_way: int = 5,
+        order: Literal[1, 2] = 2,
+        inner_steps: int = 1,
+        test_inner_steps: int | None = None,
+        inner_lr: float = 0.4,  # with sum/K, on Omniglot: the paper, appendix A.1
+        inner_reduction: Reduction = "sum/K",
+    ) -> None:
+        super().__init__(backbone)
+        if backbone is None:
+            raise ConfigError(f"{NAME} adapts a network: it needs a backbone, not features")
+        _wrapper()  # learn2learn is missed here, not after the data are loaded
+        self.n_way, self.order, self.inner_reduction, self.inner_lr = n_way, order, inner_reduction, inner_lr
+        self.inner_steps = inner_steps
+        self.test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps
+        for steps in (self.inner_steps, self.test_inner_steps):
+            check_inner_loop(NAME, n_way, order, steps, inner_reduction)
+        self.classifier = nn.Linear(backbone.feature_dim, n_way)
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        """Raises `ConfigError`: every weight is adapted, so features are never those of another episode."""
+        raise ConfigError(f"{NAME} adapts its backbone to every episode: it classifies images, not features")
+
+    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        """Logits (B, n_query, n_way) of images (B, n, C, H, W); they carry a graph where gradients are on."""
+        present = present_classes(support_labels, n_way, self.n_way, NAME)  # (B, self.n_way)
+        learning = torch.is_grad_enabled()
+        episodes = zip(support, support_labels, query, present, strict=True)
+        with torch.enable_grad():  # adapting takes gradients, at test too
+            logits = [self._episode(*episode, learning) for episode in episodes]
+        return torch.cat(logits)[..., :n_way]
+
+    def adapted(self, support: Tensor, support_labels: Tensor, present: Tensor, learning: bool = True) -> nn.Module:
+        """learn2learn's copy of the network after the inner steps on one episode's support (n_support, C, H, W).
+
+        `present` (self.n_way,): the classes it has. Without `learning` no graph leads back to the method.
+        """
+        images, labels = support[support_labels != PADDING], support_labels[support_labels != PADDING]
+        network = nn.Sequential(self.backbone, self.classifier)
+        first_order = not learning or self.order == 1
+        learner = _wrapper()(network, self.inner_lr, first_order, allow_nograd=True).clone()
+        _use_batch_statistics(learner)
+        for _ in range(self.inner_steps if self.training else self.test_inner_steps):
+            logits = self._at_weights_precision(learner(images))[None]  # (1, n_support, self.n_way)
+            learner.adapt(inner_loss(logits, labels[None], present[None], self.inner_reduction))
+        return learner
+
+    def _episode(self, support: Tensor, labels: Tensor, query: Tensor, present: Tensor, learning: bool) -> Tensor:
+        """Logits (1, n_query, self.n_way) of one episode; `present` (self.n_way,)."""
+        logits = self.adapted(support, labels, present, learning)(query)
+        logits = without_absent(self._at_weights_precision(logits)[None], present[None])
+        return logits if learning else logits.detach()
+
+    def _at_weights_precision(self, logits: Tensor) -> Tensor:
+        """`logits`, which autocast may have made bfloat16, in the weights' own precision."""
+        return logits.to(self.classifier.weight.dtype)
+
+
+def _use_batch_statistics(learner: nn.Module) -> None:
+    """Without running statistics a normalisation layer uses those of the batch, in either mode.
+
+    `learner` is a clone: its layers share tensors with the method's, but are objects of their own. In
+    evaluation mode a layer that is synchronised over processes is not, which an episode must not be.
+    """
+    for module in learner.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.eval()
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+
+
+@cache
+def _wrapper() -> type[nn.Module]:
+    """`learn2learn.algorithms.MAML`; it and gym, which it imports, may warn of their age."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("learn2learn").algorithms.MAML
+    except ImportError as error:
+        raise FewShotError(f"{NAME} needs learn2learn, which `make learn2learn` installs ({error})") from error
