@@ -1,6 +1,7 @@
 """Where a number comes from: code, versions, command, weights."""
 
 import hashlib
+import os
 import platform
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from torch import nn
 
 
 def provenance() -> dict[str, Any]:
-    """Commit, command line and library versions, for the header of a record."""
-    return {"commit": commit(), "command": " ".join(sys.argv), "versions": versions()}
+    """Commit, command line, library versions and hardware, for the header of a record."""
+    return {"commit": commit(), "command": " ".join(sys.argv), "versions": versions(), "hardware": hardware()}
 
 
 @cache
@@ -23,6 +24,16 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that can move a number."""
     others = {name: version(name) for name in ("fewshot", "numpy", "pillow")}
     return {"python": platform.python_version(), "torch": torch.__version__, **others}
+
+
+@cache
+def hardware() -> str:
+    """The GPU if there is one, else the CPU's model, and the number of CPU cores."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else (models or [platform.machine()])[0]
+    return f"{device}, {os.cpu_count()} CPU cores"
 
 
 @cache

@@ -1,18 +1,12 @@
 """What fitting a head to each episode costs: ours for a whole batch, against one episode after the other."""
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot import seeding
-from fewshot.benchmark import median_seconds
-from fewshot.datasets import ImageSet
-from fewshot.episodes import EpisodeSpec
-from fewshot.evaluate import evaluate
-from fewshot.methods import create_method
+from fewshot.benchmarks.timing import median_seconds
 from fewshot.methods.sgd_head import BATCH, DAMPENING, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, draw, fit_linear
 from fewshot.methods.softmax_regression import fit_softmax_regression
 
@@ -89,27 +83,3 @@ def logistic_speed(
         "ours_ms": ours_ms, "sklearn_ms": sklearn_ms, "ratio": sklearn_ms / ours_ms,
         "accuracy": float((ours() == right).float().mean()), "sklearn_accuracy": sum(theirs) / n_sklearn,
     }  # fmt: skip
-
-
-def frozen_table(
-    methods: Sequence[tuple[str, Mapping[str, object]]],
-    imageset: ImageSet,
-    features: Tensor,
-    spec: EpisodeSpec,
-    n_episodes: int = 10_000,
-) -> list[dict[str, object]]:
-    """One row per (name, options): seconds and episodes per second of evaluating on frozen features, and the accuracy.
-
-    `features` (len(imageset), D) are the backbone's, from `embed`: the one pass that all methods share.
-    Drawing the episodes counts.
-    """
-    rows = []
-    for name, options in methods:
-        method = create_method(name, None, **options).to(features.device)
-        records = evaluate(method, imageset, spec, n_episodes, features=features)
-        seconds = records.header["seconds"]
-        rows.append({
-            "method": name, "options": dict(options), "seconds": seconds,
-            "episodes_per_second": n_episodes / seconds, "accuracy": records.mean,
-        })  # fmt: skip
-    return rows
