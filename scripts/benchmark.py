@@ -1,22 +1,27 @@
-"""Measure what the code costs: drawing, the data path, evaluation against easyfsl, memory, start-up."""
+"""Measure what the code costs, side by side with other libraries: data path, evaluation, heads, MAML, start-up."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from fewshot import EpisodeSpec, TrainConfig, benchmark, cli, create_backbone, create_method, load_dataset, seeding
+from fewshot import benchmarks, cli, load_dataset
+
+Section = Literal["data", "evaluation", "frozen", "heads", "maml", "process"]
 
 
 @dataclass
 class BenchmarkConfig:
     """What is measured."""
 
+    only: list[Section] = field(default_factory=lambda: list(benchmarks.SECTIONS))
+    """these sections only"""
     dataset: str = "omniglot"
-    """name of a data set"""
+    """name of a data set, for drawing, training and evaluation"""
     n_episodes: int = 10000
     """episodes that our evaluator is timed on"""
     n_easyfsl_episodes: int = 100
-    """episodes that easyfsl's loop is timed on (0: it is left out)"""
+    """episodes that easyfsl's loop is timed on"""
     json: str = "benchmark.json"
     """file for the numbers"""
 
@@ -25,21 +30,11 @@ def main() -> None:
     """Parse, measure, print, write."""
     config = cli.parse(BenchmarkConfig, __doc__)
     train_set, test_set = load_dataset(config.dataset, "train"), load_dataset(config.dataset, "test")
-    with seeding.forked(0):
-        method = create_method("protonet", create_backbone("conv4", *train_set.image_shape[:2]))
-    augmentation = {"rotation_degrees": 10.0, "scale": 0.1}
-    numbers = {
-        "drawing, 5-way 1-shot": {"episodes/s": benchmark.episodes_per_second(test_set, EpisodeSpec(5, 1, 15))},
-        "data path, 60-way": benchmark.data_path(method, train_set, TrainConfig(train_n_way=60), "auto"),
-        "data path, 60-way, augmented": benchmark.data_path(
-            method, train_set, TrainConfig(train_n_way=60, augmentation=augmentation), "auto"),
-        "evaluation, episodes/s": benchmark.evaluation(method, test_set, config.n_episodes, config.n_easyfsl_episodes)
-        if config.n_easyfsl_episodes else {},
-        "memory of evaluation": benchmark.evaluation_memory(config.dataset),
-        "start-up": benchmark.start_up(Path(__file__).parent / "train_episodic.py"),
-    }  # fmt: skip
+    script = Path(__file__).parent / "train_episodic.py"
+    numbers = benchmarks.measure(config.only, train_set, test_set, config.n_episodes, config.n_easyfsl_episodes, script)
+    width = max(map(len, numbers))
     for name, values in numbers.items():
-        print(f"{name:32}" + "  ".join(f"{key} {value:,.4g}" for key, value in values.items()))
+        print(f"{name:{width}}  " + "  ".join(f"{key} {value:,.4g}" for key, value in values.items()))
     Path(config.json).write_text(json.dumps(numbers, indent=2) + "\n")
 
 

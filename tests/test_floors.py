@@ -36,7 +36,7 @@ FLOORS = [
         "validation",
     },
     {"train"},
-    {"experiment", "stages", "report", "benchmark", "benchmark_heads", "classifier"},
+    {"experiment", "stages", "report", "reproduce", "benchmarks", "classifier"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

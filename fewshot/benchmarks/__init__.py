@@ -1,0 +1,64 @@
+"""What the code costs: time and memory, measured side by side with other libraries in one run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fewshot import seeding
+from fewshot.backbones import create_backbone
+from fewshot.benchmarks import data, evaluation, process
+from fewshot.config import TrainConfig
+from fewshot.datasets import ImageSet
+from fewshot.episodes import EpisodeSpec
+from fewshot.methods import create_method
+
+Numbers = dict[str, dict[str, float]]
+SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "process")
+
+
+def measure(
+    sections: Iterable[str], train_set: ImageSet, test_set: ImageSet, n_episodes: int, n_easyfsl: int, script: Path
+) -> Numbers:
+    """The numbers of the named sections, by what was measured; `script` is the one whose start-up is timed."""
+    with seeding.forked(0):
+        method = create_method("protonet", create_backbone("conv4", *train_set.image_shape[:2]))
+    wide = TrainConfig(train_n_way=60)
+    augmented = TrainConfig(train_n_way=60, augmentation={"rotation_degrees": 10.0, "scale": 0.1})
+    numbers: Numbers = {}
+    for section in sections:
+        if section == "data":
+            numbers["drawing, 5-way 1-shot"] = {"episodes/s": data.episodes_per_second(test_set, EpisodeSpec(5, 1, 15))}
+            numbers["data path, 60-way"] = data.data_path(method, train_set, wide, "auto")
+            numbers["data path, 60-way, augmented"] = data.data_path(method, train_set, augmented, "auto")
+        elif section == "evaluation":
+            numbers["evaluation, episodes/s"] = evaluation.evaluation(method, test_set, n_episodes, n_easyfsl)
+            numbers["memory of evaluation"] = process.evaluation_memory(test_set.name)
+        elif section == "frozen":
+            rows = evaluation.frozen_methods(method, test_set, n_episodes)
+            numbers |= {f"{n_episodes} episodes, {name}": values for name, values in rows.items()}
+        elif section == "heads":
+            numbers |= _heads()
+        elif section == "maml":
+            numbers |= _maml()
+        elif section == "process":
+            numbers["start-up"] = process.start_up(script)
+    return numbers
+
+
+def _heads() -> Numbers:
+    from fewshot.benchmarks import heads  # scikit-learn is not everybody's
+
+    return {
+        "Baseline, the authors' SGD, 5w5s": heads.faithful_speed(),
+        "logistic regression, 5w1s": heads.logistic_speed(1),
+        "logistic regression, 5w5s": heads.logistic_speed(5),
+    }
+
+
+def _maml() -> Numbers:
+    from fewshot.benchmarks import maml
+
+    return {
+        "MAML, 1 inner step, s": maml.maml_speed(1),
+        "MAML, 5 inner steps, s": maml.maml_speed(5),
+        "MAML, 5 inner steps, peak MiB": maml.maml_memory(5),
+    }

@@ -1,0 +1,76 @@
+"""What MAML costs: ours for a whole meta-batch, against learn2learn's wrapper one task after the other."""
+
+from collections.abc import Callable
+
+import torch
+
+from fewshot import seeding
+from fewshot.backbones import create_backbone
+from fewshot.benchmarks.timing import peak_mib, turns
+from fewshot.episodes import Episode
+from fewshot.methods import Method, create_method
+
+N_TASKS, N_WAY = 32, 5
+
+
+def episodes_of_noise(device: torch.device | str = "cpu") -> Episode:
+    """A meta-batch of Omniglot's shape, 5-way 1-shot with 1 query a class: 32 x 10 images of 28 px."""
+    generator = seeding.generator(0, "benchmark maml")
+    images = torch.randint(0, 256, (2, N_TASKS, N_WAY, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(N_WAY).expand(N_TASKS, -1)
+    return Episode(images[0], labels, images[1], labels, N_WAY, labels).to(device)
+
+
+def method_of(name: str, inner_steps: int, order: int = 2, **options: object) -> Method:
+    """MAML on Conv-4-64 with seeded weights; all weights adapted, batch statistics of the queries, as learn2learn."""
+    with seeding.forked(0):
+        backbone = create_backbone("conv4", 1, 28)
+        return create_method(name, backbone, inner_steps=inner_steps, order=order, **options).train()
+
+
+def maml_speed(inner_steps: int, repeats: int = 5, device: torch.device | str = "cpu") -> dict[str, float]:
+    """Seconds of a second-order meta-gradient: the median of runs that take turns, and the ratios to learn2learn.
+
+    Both in float32 and under bfloat16 autocast; ours is compared with the faster of learn2learn's.
+    """
+    episode = episodes_of_noise(device)
+    ours = method_of("maml", inner_steps, adapt_norm=True, transductive=True).to(device)
+    theirs = method_of("maml-learn2learn", inner_steps).to(device)
+
+    def step(method: Method, half: bool) -> Callable[[], float]:
+        def run() -> float:
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+                loss = method.loss(episode)
+            loss.backward()
+            return float(loss)  # waits for a GPU
+
+        return run
+
+    runs = {
+        "ours": step(ours, False), "ours_bf16": step(ours, True),
+        "learn2learn": step(theirs, False), "learn2learn_bf16": step(theirs, True),
+    }  # fmt: skip
+    seconds = turns(runs, repeats)
+    best = min(seconds["learn2learn"], seconds["learn2learn_bf16"])
+    return seconds | {
+        "ratio_float32": seconds["learn2learn"] / seconds["ours"],
+        "ratio_best": best / min(seconds["ours"], seconds["ours_bf16"]),
+    }
+
+
+def maml_memory(inner_steps: int = 5) -> dict[str, float]:
+    """Peak MiB, above the imports, of one meta-gradient of 32 tasks: by order, all tasks at once and in groups."""
+    base = peak_mib("import fewshot.benchmarks.maml")
+    cases = {
+        "order_1": "order=1, tasks_at_once=32",
+        "order_2": "order=2, tasks_at_once=32",
+        "order_2_groups": "order=2",
+    }
+    return {
+        name: peak_mib(
+            "from fewshot.benchmarks.maml import episodes_of_noise, method_of\n"
+            f"method_of('maml', {inner_steps}, transductive=True, {options}).loss(episodes_of_noise()).backward()"
+        )
+        - base
+        for name, options in cases.items()
+    }

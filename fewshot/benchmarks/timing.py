@@ -1,0 +1,44 @@
+"""Wall time and memory of runs and processes."""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+# VmHWM, since ru_maxrss of a child begins at its parent's
+PEAK = "print('peak', [l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
+
+
+def median_seconds(run: Callable[[], object], repeats: int, warmup: int = 1) -> float:
+    """Median wall time of `run`."""
+    seconds = []
+    for _ in range(warmup + repeats):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[warmup:])
+
+
+def turns(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each run; they take turns, so that a busy machine slows all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(1 + repeats):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def process_seconds(command: list[str], repeats: int = 5) -> float:
+    """Median wall time of a whole process."""
+    return median_seconds(lambda: subprocess.run(command, check=True, capture_output=True), repeats)
+
+
+def peak_mib(code: str) -> float:
+    """Peak resident memory of a Python process that runs `code`, MiB."""
+    output = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{PEAK}"], check=True, capture_output=True, text=True
+    ).stdout
+    return float(output.split("peak")[-1]) / 1024
