@@ -7,7 +7,7 @@ from sklearn.neighbors import NearestCentroid
 from torch import nn
 
 from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method, list_methods, seeding
-from fewshot.errors import ConfigError, UnknownNameError
+from fewshot.errors import UnknownNameError
 from fewshot.methods import METHODS, accuracy, negative_log_likelihood
 from fewshot.methods.distances import cosine, prototypes, squared_euclidean
 
@@ -20,7 +20,6 @@ OPTIONS = {  # what a method needs to be told of the toy episodes; otherwise its
 }
 VARIANTS = [
     *((name, OPTIONS.get(name, {})) for name in list_methods()),
-    ("protonet", {"distance": "cosine"}),
     ("matching", {"similarity": "squared_euclidean"}),
     ("matching", {"full_context": True, "feature_dim": DIM}),
     ("maml", ADAPTED | {"transductive": True, "learn_inner_lr": True, "order": 1}),
@@ -220,13 +219,6 @@ def test_protonet_logits_by_hand():
     assert logits.tolist() == [[[-1.0, -5.0]]]
 
 
-def test_cosine_protonet_by_hand():
-    method = create_method("protonet", None, distance="cosine", initial_scale=4.0)
-    support = torch.tensor([[[2.0, 0.0], [0.0, 5.0]]])
-    logits = method(support, torch.tensor([[0, 1]]), torch.tensor([[[3.0, 4.0]]]), 2)
-    torch.testing.assert_close(logits, torch.tensor([[[4 * 0.6, 4 * 0.8]]]))
-
-
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_squared_distances_against_float64(offset):
     a, b = (offset + torch.randn(2, n, 64, generator=seeding.generator(n)) for n in (7, 5))
@@ -255,7 +247,5 @@ def test_loss_and_accuracy_ignore_padding():
 def test_unknown_method_names_the_nearest():
     with pytest.raises(UnknownNameError, match=r"Did you mean 'protonet'\?"):
         create_method("protonets", None)
-    with pytest.raises(ConfigError, match="manhattan"):
-        create_method("protonet", None, distance="manhattan")
     with pytest.raises(ValueError, match="registered twice"):
         METHODS.register("protonet", object)

@@ -34,7 +34,7 @@ class MatchingNetwork(Method):
         self,
         backbone: nn.Module | None,
         similarity: Literal["cosine", "squared_euclidean"] = "cosine",
-        initial_scale: float = 10.0,  # of the cosine, as in PrototypicalNetwork
+        initial_scale: float = 10.0,  # of the cosine, as in MetaBaseline
         full_context: bool = False,
         processing_steps: int = 5,  # the paper gives none; Chen et al. 2019 take the number of support images
         feature_dim: int | None = None,

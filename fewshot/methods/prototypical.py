@@ -1,13 +1,9 @@
 """Prototypical Networks."""
 
-from typing import Literal
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import cosine, prototypes, squared_euclidean, without_absent
+from fewshot.methods.distances import prototypes, squared_euclidean, without_absent
 
 
 @METHODS.register("protonet")
@@ -17,27 +13,11 @@ class PrototypicalNetwork(Method):
     Snell, Swersky, Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017,
     https://arxiv.org/abs/1703.05175, equations 1 and 2. Logits are negated squared Euclidean
     distances, summed over the feature's dimensions and not scaled, as in the authors' code.
-    `distance="cosine"` instead multiplies the cosine similarity by a learnable `scale`.
+    With a cosine in their place it is "meta-baseline".
 
-    Differs from the paper: none known with `squared_euclidean`; the paper's cosine variant has no scale.
+    Differs from the paper: none known.
     """
-
-    def __init__(
-        self,
-        backbone: nn.Module | None,
-        distance: Literal["squared_euclidean", "cosine"] = "squared_euclidean",
-        initial_scale: float = 10.0,  # of the cosine: Chen et al. 2021, section 3.2
-    ) -> None:
-        super().__init__(backbone)
-        if distance not in ("squared_euclidean", "cosine"):
-            raise ConfigError(f"protonet: distance is squared_euclidean or cosine, got {distance!r}")
-        self.distance = distance
-        self.scale = nn.Parameter(torch.tensor(float(initial_scale))) if distance == "cosine" else None
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
-        if self.scale is None:
-            logits = -squared_euclidean(query, means)  # (B, n_query, n_way)
-        else:
-            logits = self.scale * cosine(query, means)
-        return without_absent(logits, present)
+        return without_absent(-squared_euclidean(query, means), present)

@@ -81,11 +81,8 @@ class RelationNetwork(Method):
             return self.head(support, support_labels, query, n_way)
 
     def _encode_by_episode(self, images: Tensor, counted: Tensor | None) -> Tensor:
-        gradients = torch.is_grad_enabled()
-        # without gradients a backbone may fold running statistics into its weights, which would bypass the episode's
-        with episode_statistics(self, len(images), counted), torch.enable_grad():
-            maps = self.encode(images)
-        return maps if gradients else maps.detach()
+        with episode_statistics(self, len(images), counted):
+            return self.encode(images)
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """The training loss, a scalar, and the logits (B, n_query, n_way) it came from."""
