@@ -1,0 +1,340 @@
+"""The table of all methods: from constructed records, and from runs that are made, kept, resumed or refused."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewshot import Records, report
+from fewshot.checkpoint import save_checkpoint
+from fewshot.config import as_dict
+from fewshot.errors import ConfigError, DataError, UnknownNameError
+from fewshot.records import EpisodeRecord
+from fewshot.report import Row
+from fewshot.reproduce import Run, find_runs, rows, run_all
+
+ROOT = Path(__file__).parents[1]
+
+# ---------------------------------------------------------------- the table
+
+
+def made_up(accuracies: list[float], n_shot: int = 1, **changes: object) -> Records:
+    header = {
+        "spec": {"n_way": 5, "n_shot": n_shot, "n_query": 15}, "n_episodes": len(accuracies), "seed": 0,
+        "transductive": False, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc", "commit": "def",
+        "precision": "float32", "selected_on": "val", "versions": {"torch": "2.0", "python": "3.12"},
+        "hardware": "a CPU, 8 CPU cores",
+    }  # fmt: skip
+    return Records(header | changes, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
+
+
+def cells_of(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+# differences of (0.5, 0.7) to (0.4, 0.5): 0.1 and 0.2; mean 0.15, standard deviation (n - 1) 0.0707107, standard
+# error 0.05, t(1 degree, 97.5%) = 12.7062: half-width 0.63531. Unpaired it would be another.
+TWO = [
+    Row("protonet", [made_up([0.4, 0.5]), made_up([0.9, 0.9], 5)], "10 episodes", (0.44,)),
+    Row("better", [made_up([0.5, 0.7]), made_up([0.8, 0.8], 5)], "64 images + 10 episodes", (1.91, 0.36)),
+]
+
+
+def test_a_row_per_method_with_paired_differences_best_first():
+    head, _, first, second = cells_of(report.comparison(TWO, "protonet"))
+    assert head == [
+        "method", "5-way 1-shot", "5-way 5-shot", "5-way 1-shot, minus protonet", "5-way 5-shot, minus protonet",
+        "transductive", "weights selected on", "trained on", "minutes", "precision",
+    ]  # fmt: skip
+    assert first[:1] + first[2:5] == ["better", "80.00 ± 0.00", "+15.00 ± 63.53", "−10.00 ± 0.00"]
+    assert first[5:] == ["no", "val", "64 images + 10 episodes", "1.9 + 0.4", "float32"]
+    assert second[0] == "protonet"
+    assert second[3:5] == ["–", "–"]
+
+
+def test_without_the_reference_no_differences():
+    head, *_ = cells_of(report.comparison(TWO[1:], "protonet"))
+    assert head[:4] == ["method", "5-way 1-shot", "5-way 5-shot", "transductive"]
+
+
+def test_a_difference_of_nothing_has_no_minus():
+    assert report.signed_percent((made_up([-0.00001, -0.00001])).estimate) == "+0.00 ± 0.00"
+
+
+@pytest.mark.parametrize(
+    ("change", "value"), [("data_fingerprint", "xyz"), ("seed", 1), ("split", "val"), ("n_episodes", 3)]
+)
+def test_rows_of_other_episodes_are_refused(change, value):
+    other = Row("other", [made_up([0.5, 0.7]), made_up([0.8, 0.8], 5, **{change: value})])
+    with pytest.raises(DataError, match=f"{change} is .* in protonet, .*{value} in other"):
+        report.comparison([*TWO, other], "protonet")
+
+
+def test_rows_of_another_spec_are_refused():
+    with pytest.raises(DataError, match=r"spec is .* in protonet, .*'n_shot': 3.* in other"):
+        report.comparison([*TWO, Row("other", [made_up([0.5, 0.7], 3), made_up([0.8, 0.8], 5)])], "protonet")
+
+
+def test_facts_of_a_comparison():
+    text = report.comparison_facts([*TWO, Row("raw pixels", [made_up([0.5, 0.7], commit="123")])], 7, "python x.py")
+    for fact in (
+        "omniglot/test", "2 episodes", "15 queries", "episodes of seed 0", "training seed 7", "Data abc,",
+        "commit def, 123,", "torch 2.0", "Python 3.12", "a CPU, 8 CPU cores", "`python x.py`",
+        "0.8 in all",  # 0.44 + 0.36: stage 1 is a row of its own in a whole table
+    ):  # fmt: skip
+        assert fact in text, fact
+
+
+# ---------------------------------------------------------------- the file
+
+
+def test_only_what_stands_between_the_lines_is_replaced(tmp_path):
+    file = tmp_path / "RESULTS.md"
+    before = "# Résultats\r\n\n<!-- a: begin -->\nold\n<!-- a: end -->\n\n<!-- b: begin -->\nkeep\n<!-- b: end -->  "
+    file.write_bytes(before.encode())
+    file.chmod(0o640)
+    report.write_section(file, "a", "unused", "new\ntable")
+    assert file.read_bytes().decode() == before.replace("old", "new\ntable")
+    assert file.stat().st_mode & 0o777 == 0o640
+    report.write_section(file, "a", "unused", "old")
+    assert file.read_bytes().decode() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["RESULTS.md"]
+
+
+def test_a_section_is_added_at_the_end(tmp_path):
+    file = tmp_path / "RESULTS.md"
+    report.write_section(file, "a", "All", "new")
+    section = "## All\n\n<!-- a: begin -->\nnew\n<!-- a: end -->\n"
+    assert file.read_text() == section
+    report.write_section(file, "b", "Others", "newer")
+    assert file.read_text() == section + "\n" + section.replace("new", "newer").replace("All", "Others").replace(
+        " a:", " b:"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["<!-- a: begin -->\n", "<!-- a: end -->\n<!-- a: begin -->\n", "<!-- a: begin -->\n<!-- a: end -->\n" * 2]
+)
+def test_lines_that_are_no_pair_are_refused(tmp_path, text):
+    file = tmp_path / "RESULTS.md"
+    file.write_text(text)
+    with pytest.raises(DataError, match="once each, in this order"):
+        report.write_section(file, "a", "All", "new")
+    assert file.read_text() == text
+
+
+# ---------------------------------------------------------------- runs, with scripts that only note how they are called
+
+FAKE = """
+import shutil, sys
+from pathlib import Path
+option = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+run = Path(option["--run_dir"])
+with (Path(__file__).parent / "calls.txt").open("a") as calls:
+    print(Path(__file__).stem, run.name, "resume" if sys.argv[-1] == "--resume" else "new",
+          Path(option.get("--pretrained_run", "-")).name, option["--seed"], file=calls)
+prepared = Path(__file__).parent / "prepared" / run.name
+if not prepared.exists():
+    print("first line")
+    print("cannot do it", file=sys.stderr)
+    raise SystemExit(3)
+shutil.copytree(prepared, run, dirs_exist_ok=True)
+"""
+
+
+def prepare(run: Run, prepared: Path, accuracy: float, steps: int, seconds: float) -> None:
+    """What a run of the recipe leaves behind, in the folder `prepared`."""
+    folder = type(run.folder)(prepared / run.folder.path.name)
+    folder.claim(as_dict(run.config), resume=False)
+    save_checkpoint(folder.last, {"progress": [steps, steps, 0.5, seconds], "w": torch.zeros(1)})
+    for row in {run.own_row, *([] if run.is_pretrain else ["untrained", "raw pixels"])}:
+        for shot in (1, 5):
+            value = accuracy if row == run.own_row else 0.25
+            made_up([value, value], shot).write(folder.records(f"{row}-5-way-{shot}-shot".replace(" ", "-")))
+
+
+@pytest.fixture
+def project(tmp_path):
+    """scripts/ with two fake scripts, three recipes, and the folders that their runs of seed 2 would make."""
+    scripts, recipes = tmp_path / "scripts", tmp_path / "scripts" / "recipes" / "toy"
+    recipes.mkdir(parents=True)
+    for name in ("pretrain.py", "train_episodic.py"):
+        (scripts / name).write_text(FAKE)
+    (recipes / "baseline.yaml").write_text("method: protonet\nmax_steps: 0\npretrained_run: runs/toy/pretrain\n")
+    (recipes / "protonet.yaml").write_text("max_steps: 9\nepisodes_per_step: 4\n")
+    (recipes / "pretrain.yaml").write_text("max_steps: 30\nbatch_size: 64\nrun_dir: elsewhere\n")
+    found = find_runs(recipes, tmp_path / "out", seed=2)
+    for run, *facts in zip(found, (0.75, 0.5, 0.625), (30, 0, 9), (114.0, 0.0, 24.0), strict=True):
+        prepare(run, scripts / "prepared", *facts)
+    return scripts, recipes, found
+
+
+def calls(scripts: Path) -> list[str]:
+    file = scripts / "calls.txt"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_runs_in_order_once_and_makes_the_rows(project, capsys):
+    scripts, recipes, found = project
+    assert run_all(found, scripts) == []
+    expected = [
+        "pretrain pretrain-seed2 new - 2",
+        "train_episodic baseline-seed2 new pretrain-seed2 2",
+        "train_episodic protonet-seed2 new - 2",
+    ]
+    assert calls(scripts) == expected
+    assert found[1].folder.path == recipes.parents[2] / "out" / "toy" / "baseline-seed2"
+    assert "pretrain: 1.9 min  5-way 1-shot 75.00 ± 0.00  5-way 5-shot 75.00 ± 0.00\n" in capsys.readouterr().out
+    assert run_all(find_runs(recipes, scripts.parent / "out", 2), scripts) == []
+    assert calls(scripts) == expected  # nothing is repeated
+    assert capsys.readouterr().out.count("(had run)") == 3
+    table = {row.name: (row.records[1].mean, row.trained_on, row.minutes) for row in rows(found)}
+    assert table == {
+        "pretrain (Classifier-Baseline)": (0.75, "1,920 images", (1.9,)),
+        "baseline": (0.5, "1,920 images", (1.9, 0.0)),
+        "protonet": (0.625, "36 episodes", (0.4,)),
+        "untrained protonet": (0.25, "nothing", ()),
+        "raw pixels": (0.25, "nothing", ()),
+    }
+
+
+def test_an_interrupted_run_is_resumed(project):
+    scripts, _, found = project
+    run_all(found, scripts)
+    records = found[2].records_file("untrained", "5-way 5-shot")
+    whole = records.read_text()
+    for text in ("", whole[: whole.rindex("{")]):  # no header; a record is missing
+        records.write_text(text)
+        assert run_all(found, scripts) == []
+        assert calls(scripts)[-1] == "train_episodic protonet-seed2 resume - 2"
+        assert records.read_text() == whole
+    records.unlink()
+    assert run_all(found, scripts) == []
+    assert len(calls(scripts)) == 6
+
+
+def test_a_failed_run_is_reported_and_the_others_go_on(project, capsys):
+    scripts, _, found = project
+    (scripts / "prepared" / "baseline-seed2").rename(scripts / "gone")
+    assert run_all(found, scripts) == [found[1]]
+    printed = capsys.readouterr().out
+    log = found[1].folder.path / "log.txt"
+    assert f"baseline: FAILED, exit status 3; the end of {log}:" in printed
+    assert "    cannot do it\n" in printed
+    assert "protonet: 0.4 min" in printed
+    (scripts / "prepared" / "protonet-seed2" / "records" / "trained-5-way-1-shot.jsonl").unlink()
+    found[2].records_file("trained", "5-way 1-shot").unlink()
+    assert run_all(found[2:], scripts) == [found[2]]  # status 0 without its records
+    assert "protonet: FAILED, exit status 0" in capsys.readouterr().out
+
+
+def test_an_edited_recipe_stops_before_anything_runs(project):
+    scripts, recipes, found = project
+    run_all(found, scripts)
+    (recipes / "protonet.yaml").write_text("max_steps: 9\nepisodes_per_step: 4\nlr: 0.5\n")
+    (recipes / "another.yaml").write_text("max_steps: 3\n")
+    folder = found[2].folder.path
+    advice = f"(lr: 0.001 there, 0.5 now): delete {folder}, or choose another --out"
+    with pytest.raises(ConfigError, match=re.escape(advice)):
+        run_all(find_runs(recipes, scripts.parent / "out", 2), scripts)
+    assert len(calls(scripts)) == 3
+
+
+def test_a_run_whose_stage_one_is_gone_is_not_used(project):
+    scripts, _, found = project
+    run_all(found, scripts)
+    (found[0].folder.config).unlink()
+    with pytest.raises(
+        ConfigError, match=r"baseline has run, but .*pretrain-seed2 that it started from is gone: delete"
+    ):
+        run_all(found, scripts)
+
+
+def test_named_recipes_bring_those_they_start_from(project):
+    _, recipes, _ = project
+    assert [run.name for run in find_runs(recipes, Path("out"), names=["baseline"])] == ["pretrain", "baseline"]
+    with pytest.raises(UnknownNameError, match=r"'protonett'. Did you mean 'protonet'\?"):
+        find_runs(recipes, Path("out"), names=["protonett"])
+    with pytest.raises(ConfigError, match=r"there is no recipe \(\*.yaml\) in .*nothing"):
+        find_runs(recipes.parent / "nothing", Path("out"))
+
+
+def test_recipes_that_cannot_be_run_or_compared_are_refused(project, capsys):
+    _, recipes, _ = project
+    (recipes / "other.yaml").write_text("test_n_shot: [2]\n")
+    with pytest.raises(ConfigError, match=r"pretrain and other are .* \(test_n_shot: \[1, 5\] and \[2\]\).*--recipes"):
+        find_runs(recipes, Path("out"))
+    (recipes / "other.yaml").write_text("pretrained_run: runs/toy/other\n")
+    with pytest.raises(ConfigError, match="pretrained_run goes in a circle: other -> other"):
+        find_runs(recipes, Path("out"))
+    (recipes / "other.yaml").write_text("max_step: 3\n")
+    with pytest.raises(ConfigError, match=r"other.yaml is no valid recipe"):
+        find_runs(recipes, Path("out"))
+    assert "Did you mean max_steps?" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- as a user runs it
+
+TINY = "backbone_options: {n_filters: 4}\nval_n_way: 2\nval_n_query: 2\nval_episodes: 5\ntest_n_way: [2]\n"
+TINY += "test_n_shot: [1]\ntest_n_query: 2\ntest_episodes: 10\ndataset: folder\nprecision: float32\n"
+
+
+def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for name in "ab":
+            (tmp_path / "data" / split / f"{split}-{name}").mkdir(parents=True)
+            for i in range(4):
+                pixels = rng.integers(0, 255, (16, 16), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / f"{split}-{name}" / f"{i}.png")
+    recipes = tmp_path / "scripts" / "recipes" / "toy"
+    recipes.mkdir(parents=True)
+    for name in ("reproduce.py", "pretrain.py", "train_episodic.py"):
+        (tmp_path / "scripts" / name).write_text((ROOT / "scripts" / name).read_text())
+    tiny = f"{TINY}data_root: {tmp_path / 'data'}\ndataset_options: {{size_px: 16, channels: 1}}\n"
+    (recipes / "protonet.yaml").write_text(
+        tiny + "max_steps: 2\ntrain_n_way: 2\ntrain_n_query: 2\npretrained_run: runs/toy/pretrain\n"
+    )
+    stage_one = tmp_path / "out" / "toy" / "pretrain-seed0"
+    (recipes / "pretrain.yaml").write_text(tiny + "max_steps: 100000\nbatch_size: 4\ncheckpoint_every_steps: 5\n")
+
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        while not (stage_one / "last.safetensors").exists() and not ended.wait(0.02):
+            pass
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.chdir(tmp_path)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(SystemExit, match="130"):
+            run_all(find_runs(recipes, Path("out")), tmp_path / "scripts")
+    finally:
+        ended.set()
+        thread.join()
+    assert "stopped in pretrain; the same command goes on from there" in capsys.readouterr().out
+    log = stage_one / "log.txt"
+    step = int(re.search(r"stopped at step (\d+); the run goes on from there with --resume", log.read_text())[1])
+    for file in (recipes / "pretrain.yaml", stage_one / "config.json"):  # it ends a step later
+        file.write_text(file.read_text().replace("100000", str(step + 1)))
+    command = [sys.executable, "scripts/reproduce.py", "toy", "--out", "out", "--report", "R.md"]
+    again = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert again.returncode == 0, again.stderr + log.read_text()
+    assert f"{step + 1} steps in" in log.read_text()
+    written = (tmp_path / "R.md").read_text()
+    assert re.search(r"\n\| protonet +\| \d+\.\d\d ± \d+\.\d\d +\| –  .*\| no +\| val .* images \+ 2 episodes", written)
+    for name in (r"pretrain \(Classifier-Baseline\)", "untrained protonet", "raw pixels"):
+        assert re.search(rf"\n\| {name} +\| \d+\.\d\d ± \d+\.\d\d +\| [+−]\d+\.\d\d ± ", written), name
+    assert "CPU cores. Command: `python scripts/reproduce.py toy --out out --report R.md`" in written
+    assert written.split("begin -->\n")[1].split("<!--")[0].strip() in again.stdout
