@@ -42,7 +42,7 @@ def maml_speed(inner_steps: int, repeats: int = 5, device: torch.device | str = 
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
                 loss = method.loss(episode)
             loss.backward()
-            return float(loss)  # waits for a GPU
+            return float(loss.detach())  # waits for a GPU
 
         return run
 
