@@ -209,6 +209,19 @@ def test_a_network_of_other_layers_is_adapted_one_task_at_a_time():
     torch.testing.assert_close(logits, torch.stack(rows), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("learn_inner_lr", [False, True])
+def test_frozen_weights_are_not_adapted(learn_inner_lr):
+    method, batch = maml(inner_steps=2, learn_inner_lr=learn_inner_lr), episodes()
+    first = method.backbone.body.blocks[0][0].weight.requires_grad_(False)
+    method.classifier.weight.requires_grad_(False)
+    adapted = method.adapted_weights(batch.support, batch.support_labels, WAY, 2)
+    assert "backbone.body.blocks.0.0.weight" not in adapted
+    assert "backbone.body.blocks.1.0.weight" in adapted
+    method.loss(batch).backward()
+    assert first.grad is None
+    assert method.classifier.weight.grad is None
+
+
 def test_wrong_options_and_episodes_are_named():
     with pytest.raises(ConfigError, match="needs a backbone"):
         create_method("maml", None)

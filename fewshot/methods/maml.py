@@ -133,11 +133,9 @@ class MAML(Method):
         return max(4, IMAGES_AT_ONCE // images) if device.type == "cpu" else 1 << 30
 
     def _prepared(self, images: Tensor) -> Tensor:
-        return (
-            self.backbone.prepare(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-            if (images.dtype == torch.uint8)
-            else images
-        )
+        if images.dtype != torch.uint8:
+            return images
+        return self.backbone.prepare(images.flatten(0, 1)).unflatten(0, images.shape[:2])
 
 
 class _Tasks:
@@ -162,8 +160,11 @@ class _Tasks:
 
     def adapt(self, support: Tensor, steps: int) -> Weights:
         """Weights of each task after `steps` steps on its support (T, n_support, C, H, W), prepared."""
-        method = self.method
+        method, rates = self.method, self.method.inner_lr
         initial = {name: method.get_parameter(name) for name in method.adapted}
+        initial = {name: weight for name, weight in initial.items() if weight.requires_grad}  # frozen ones stay
+        if method.inner_rates:
+            rates = [rate for name, rate in zip(method.adapted, method.inner_rates, strict=True) if name in initial]
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
         counted = None if bool(self.counted.all()) else self.counted
 
@@ -171,7 +172,6 @@ class _Tasks:
             logits = self._logits(weights, support, counted)
             return inner_loss(logits, self.labels, self.present, method.inner_reduction)
 
-        rates = list(method.inner_rates) or method.inner_lr
         return descend(loss, weights, rates, steps, method.order, self.learning)
 
     def query_logits(self, weights: Weights, support: Tensor, query: Tensor) -> Tensor:
@@ -193,7 +193,11 @@ class _Tasks:
             body = {name: p.detach() for name, p in method.backbone.named_parameters()} | body
         with TaskWise(n_tasks, counted, self.dtype):
             features = functional_call(method.backbone, body, (images.flatten(0, 1),))  # (T * n, D)
-        return linear(features, weights["classifier.weight"], weights["classifier.bias"]).unflatten(0, (n_tasks, -1))
+        classifier = {
+            name: weights.get(f"classifier.{name}", p.expand(n_tasks, *p.shape))  # frozen: the same for all tasks
+            for name, p in method.classifier.named_parameters()
+        }
+        return linear(features, **classifier).unflatten(0, (n_tasks, -1))
 
 
 class _WithGradients(torch.autograd.Function):
