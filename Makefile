@@ -17,7 +17,7 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-benchmark: $(VENV)/installed-test
+benchmark: $(VENV)/installed-test $(VENV)/installed-learn2learn
 	$(RUN) -m pip install --quiet -e '.[benchmark]'
 	$(RUN) scripts/benchmark.py
 

@@ -11,8 +11,8 @@ from fewshot import create_backbone, seeding
 from fewshot.errors import ConfigError, TrainingError
 from fewshot.methods import accuracy
 from fewshot.methods.baseline import Baseline, BaselinePlusPlus
-from fewshot.methods.sgd_head import draw, fit_cosine, fit_linear
-from fewshot.methods.softmax_regression import fit_softmax_regression
+from fewshot.methods.parts.sgd_head import draw, fit_cosine, fit_linear
+from fewshot.methods.parts.softmax_regression import fit_softmax_regression
 
 VARIANTS = [(cls, solver) for cls in (Baseline, BaselinePlusPlus) for solver in ("faithful", "logistic")]
 variants = pytest.mark.parametrize(("cls", "solver"), VARIANTS)

@@ -8,8 +8,8 @@ from torch import nn
 from torch.func import functional_call
 
 from fewshot import create_backbone, seeding
-from fewshot.methods.episode_statistics import EpisodeStatistics, episode_statistics
-from fewshot.methods.taskwise import TaskWise
+from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics
+from fewshot.methods.parts.taskwise import TaskWise
 
 TASKS, IMAGES = 3, 4
 

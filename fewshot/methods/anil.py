@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
-from fewshot.methods.episode_statistics import episode_statistics
-from fewshot.methods.inner_loop import Reduction, Weights, check_inner_loop, descend, inner_loss, present_classes
+from fewshot.methods.parts.episode_statistics import episode_statistics
+from fewshot.methods.parts.inner_loop import Reduction, Weights, check_inner_loop, descend, inner_loss, present_classes
 
 
 @METHODS.register("anil")

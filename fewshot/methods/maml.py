@@ -12,9 +12,10 @@ from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method, negative_log_likelihood
 from fewshot.methods.distances import without_absent
-from fewshot.methods.episode_statistics import NORMS, norms_in_eval
-from fewshot.methods.inner_loop import Reduction, Weights, check_inner_loop, descend, inner_loss, present_classes
-from fewshot.methods.taskwise import LAYERS, TaskWise, linear
+from fewshot.methods.parts.episode_statistics import NORMS, norms_in_eval
+from fewshot.methods.parts.inner_loop import Reduction, Weights, check_inner_loop, descend, inner_loss, present_classes
+from fewshot.methods.parts.task_layers import linear
+from fewshot.methods.parts.taskwise import LAYERS, TaskWise
 
 IMAGES_AT_ONCE = 160  # on a CPU: of a meta-batch of 32 tasks 8 to 16 at once ran 1.1 to 1.6 times as fast as 2 or 32
 

@@ -12,7 +12,7 @@ from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
-from fewshot.methods.inner_loop import Reduction, check_inner_loop, inner_loss, present_classes
+from fewshot.methods.parts.inner_loop import Reduction, check_inner_loop, inner_loss, present_classes
 
 NAME = "maml-learn2learn"
 

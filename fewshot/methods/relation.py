@@ -10,7 +10,7 @@ from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
-from fewshot.methods.episode_statistics import episode_statistics
+from fewshot.methods.parts.episode_statistics import episode_statistics
 
 
 @METHODS.register("relation")

@@ -1,0 +1,168 @@
+"""Layers with weights of their own for each task, differentiable any number of times.
+
+Maps are (T, n, h, w, C) here: T tasks, n images of each, channels last. A convolution is one batched matrix
+product over image patches; so are its gradients, and theirs.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Convolution(torch.autograd.Function):
+    """Maps (T, n, h, w, in) by matrices (T, k * k * in, out), stride 1."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, matrix: Tensor, k: int, padding: int) -> Tensor:
+        patches = _patches(maps, k, padding)
+        ctx.save_for_backward(maps, matrix, patches)
+        ctx.k, ctx.padding = k, padding
+        side = [length + 2 * padding - k + 1 for length in maps.shape[2:4]]
+        return torch.bmm(patches, matrix).view(*maps.shape[:2], *side, -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        maps, matrix, patches = ctx.saved_tensors
+        k, padding = ctx.k, ctx.padding
+        of_maps = (
+            Convolution.apply(gradient, _flipped(matrix, k), k, k - 1 - padding) if ctx.needs_input_grad[0] else None
+        )
+        of_matrix = _WeightGradient.apply(maps, gradient, patches, k, padding) if ctx.needs_input_grad[1] else None
+        return of_maps, of_matrix, None, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    """The gradient of `Convolution` for its matrices, itself differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, gradient: Tensor, patches: Tensor, k: int, padding: int) -> Tensor:
+        ctx.save_for_backward(gradient, patches)
+        ctx.k, ctx.padding = k, padding
+        return torch.bmm(patches.transpose(1, 2), gradient.reshape(len(maps), -1, gradient.shape[-1]))
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, patches = ctx.saved_tensors
+        k, padding = ctx.k, ctx.padding
+        of_maps = (
+            Convolution.apply(gradient, _flipped(upstream, k), k, k - 1 - padding) if ctx.needs_input_grad[0] else None
+        )
+        of_gradient = torch.bmm(patches, upstream).view(gradient.shape) if ctx.needs_input_grad[1] else None
+        return of_maps, of_gradient, None, None, None
+
+
+class Pooled(torch.autograd.Function):
+    """Maps (T, n, h, w, C), centred by task, at the maxima of their tiles, and their variance (T, 1, C) by task.
+
+    `share` (T, n, 1, 1, 1): each value's weight in mean and variance; None: all alike. `side`: of a tile.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, share: Tensor | None, side: int, sign: Tensor | None) -> tuple[Tensor, Tensor]:
+        n_tasks, n, h, w, channels = maps.shape
+        centred = (maps - _mean(maps, share)).contiguous()
+        if share is None and maps.dtype.itemsize >= 4:
+            variance = torch.linalg.vector_norm(centred.flatten(1, 3), dim=1, keepdim=True).square() / (n * h * w)
+        else:
+            wide = centred.float() if maps.dtype.itemsize < 4 else centred
+            variance = _mean(wide.square(), share).view(n_tasks, 1, channels)
+        index, out = None, centred
+        if side > 1:
+            signed = centred if sign is None else centred * sign[:, None, None, None]
+            _, index = F.max_pool2d(images_of(signed), side, return_indices=True)
+            index = index.permute(0, 2, 3, 1).flatten(1, 2)  # (T * n, tiles, C)
+            out = centred.view(n_tasks * n, h * w, channels).gather(1, index)
+            out = out.view(n_tasks, n, h // side, w // side, channels)
+        ctx.save_for_backward(maps, centred, share, index)
+        return out, variance
+
+    @staticmethod
+    def backward(ctx: Any, of_pooled: Tensor, of_variance: Tensor) -> tuple[Tensor | None, ...]:
+        return _PooledGradient.apply(of_pooled, of_variance, *ctx.saved_tensors), None, None, None
+
+
+class _PooledGradient(torch.autograd.Function):
+    """The gradient of `Pooled` for its maps, itself differentiable.
+
+    With u the upstream gradient at the chosen values, g that of the variance, p the shares and c the
+    centred maps: u, spread to where it came from, − p Σ u + 2 p g c.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        of_pooled: Tensor,
+        of_variance: Tensor,
+        maps: Tensor,
+        centred: Tensor,
+        share: Tensor | None,
+        index: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(of_variance, centred, share, index)
+        ctx.shape = of_pooled.shape
+        p = _share(centred, share)
+        total = of_pooled.sum((1, 2, 3), keepdim=True)
+        out = torch.addcmul(-p * total, centred, (2 * p * of_variance[:, None, None]).to(centred.dtype))
+        if index is None:
+            return out + of_pooled
+        tiles = of_pooled.reshape(len(index), -1, index.shape[-1])
+        out.view(len(index), -1, index.shape[-1]).scatter_add_(1, index, tiles.to(out.dtype))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        of_variance, centred, share, index = ctx.saved_tensors
+        p = _share(centred, share)
+        mean = _mean(upstream, share)
+        of_of_pooled = upstream
+        if index is not None:
+            of_of_pooled = upstream.reshape(len(index), -1, index.shape[-1]).gather(1, index).view(ctx.shape)
+        of_of_pooled = of_of_pooled - mean
+        of_of_variance = 2 * _mean(upstream * centred, share)[:, :, 0, 0]  # Σ p c = 0: the mean changes nothing
+        of_maps = (upstream - mean) * (2 * p * of_variance[:, None, None]).to(upstream.dtype)
+        return of_of_pooled, of_of_variance.to(of_variance.dtype), of_maps, None, None, None
+
+
+def _share(maps: Tensor, share: Tensor | None) -> Tensor | float:
+    return share if share is not None else 1 / maps[0, ..., 0].numel()
+
+
+def _mean(maps: Tensor, share: Tensor | None) -> Tensor:
+    """Mean by task and channel of maps (T, n, h, w, C), (T, 1, 1, 1, C)."""
+    if share is None:
+        return maps.flatten(1, 3).mean(1)[:, None, None, None]
+    return (maps * share).flatten(1, 3).sum(1)[:, None, None, None]
+
+
+def _patches(maps: Tensor, k: int, padding: int) -> Tensor:
+    """All k x k patches (T, n * h' * w', k * k * C) of maps (T, n, h, w, C)."""
+    padded = F.pad(maps, (0, 0, padding, padding, padding, padding)) if padding else maps.contiguous()
+    n_tasks, n, h, w, channels = padded.shape
+    row, image = w * channels, h * w * channels
+    shape = (n_tasks * n, h - k + 1, w - k + 1, k, k * channels)
+    return padded.as_strided(shape, (image, row, channels, row, 1)).reshape(n_tasks, -1, k * k * channels)
+
+
+def _flipped(matrix: Tensor, k: int) -> Tensor:
+    """The matrices (T, k * k * out, in) that carry a convolution's gradient back to its input."""
+    turned = matrix.unflatten(1, (k * k, -1)).flip(1)  # (T, k * k, in, out)
+    return turned.transpose(2, 3).flatten(1, 2)
+
+
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Inputs (T * n, in) by weights (T, out, in)."""
+    by_task = inputs.unflatten(0, (len(weight), -1)).to(weight.dtype)  # (T, n, in)
+    out = by_task @ weight.transpose(1, 2)
+    return (out if bias is None else out + bias[:, None]).flatten(0, 1)
+
+
+def images_of(by_task: Tensor) -> Tensor:
+    """Maps (T, n, h, w, C) as (T * n, C, h, w), channels-last."""
+    return by_task.flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def by_task(maps: Tensor, n_tasks: int) -> Tensor:
+    """Maps (T * n, C, h, w) as (T, n, h, w, C)."""
+    return maps.permute(0, 2, 3, 1).unflatten(0, (n_tasks, -1))
