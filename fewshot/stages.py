@@ -44,7 +44,7 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
     """`method` after training and, by their names in the test table, what it is compared with.
 
     "pretrained": before episodic training, where there was some; "untrained": initial weights; "raw
-    pixels": without a network, for methods that can be made without one. Where nothing was trained at
+    pixels": without a network, for methods that have nothing to learn but one. Where nothing was trained at
     all, `method` itself is "untrained".
     """
     rows = {"trained" if config.max_steps or config.pretrained_run else "untrained": method}
@@ -52,9 +52,15 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
         rows["pretrained"] = starting_method(config, train_set)
     if "untrained" not in rows:
         rows["untrained"] = starting_method(config, train_set, pretrained=False)
-    with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
-        rows["raw pixels"] = starting_method(config, train_set, "pixels", pretrained=False)
+    if not _learns_by_itself(method):
+        with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
+            rows["raw pixels"] = starting_method(config, train_set, "pixels", pretrained=False)
     return rows
+
+
+def _learns_by_itself(method: Method) -> bool:
+    """Whether the method has weights to learn beside its backbone's and a few scalars: without them it is nothing."""
+    return any(p.ndim and not name.startswith(PREFIX) for name, p in method.named_parameters())
 
 
 def selected_on(run_dir: str | Path, row: str = "trained") -> str:

@@ -33,7 +33,7 @@ def main() -> None:
             print(report.facts(next(iter(rows.values()))[0]))
     if parallel.is_first():
         if "raw pixels" not in methods:
-            print(f"no row of raw pixels: {config.method} cannot be made without a backbone that learns")
+            print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
                    "the best on validation classes")  # fmt: skip
         print(f"\n{trained if config.max_steps else 'no episodic training'}\nrun folder:  {config.run_dir}\n"

@@ -452,6 +452,15 @@ def test_a_method_that_needs_its_backbone_has_no_row_of_raw_pixels(glyphs, monke
     assert list(compared_methods(starting_method(config, glyphs), config, glyphs)) == ["trained", "untrained"]
 
 
+@pytest.mark.parametrize(
+    ("method", "has_row"), [("relation", False), ("anil", False), ("matching", True), ("r2d2", True)]
+)
+def test_a_method_with_weights_of_its_own_has_no_row_of_raw_pixels(glyphs, method, has_row):
+    options = GLYPHS | ({"backbone": "conv4-relation"} if method == "relation" else {})
+    config = ExperimentConfig(method=method, max_steps=5, **options)
+    assert ("raw pixels" in compared_methods(starting_method(config, glyphs), config, glyphs)) is has_row
+
+
 def test_a_missing_run_names_the_command_that_makes_it(glyphs, tmp_path):
     config = ExperimentConfig(pretrained_run=str(tmp_path / "pretrain_cosine"), **GLYPHS)
     command = f"python scripts/pretrain.py --config scripts/recipes/glyphs/pretrain_cosine.yaml --run_dir {tmp_path}"
