@@ -1,6 +1,7 @@
 """MAML and ANIL against plain loops and learn2learn, in float64; what order, steps, masks and modes mean."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -162,8 +163,34 @@ def test_steps_at_test_differ_from_those_in_training():
         assert not torch.allclose(method.train()(*arguments), three(*arguments))
 
 
-def test_anil_equals_a_plain_loop_on_its_features():
-    method, batch = maml("anil", inner_steps=3, inner_lr=0.2, transductive=True), episodes()
+def plain_head(classifier, features, labels, order, steps):
+    weight, bias = classifier.weight, classifier.bias
+    for _ in range(steps):
+        inner = F.cross_entropy(features @ weight.T + bias, labels) * WAY  # sum / K
+        of_weight, of_bias = torch.autograd.grad(inner, [weight, bias], create_graph=order == 2)
+        weight, bias = weight - 0.2 * of_weight, bias - 0.2 * of_bias
+    return lambda queries: queries @ weight.T + bias
+
+
+def learn2learn_head(classifier, features, labels, order, steps):
+    """As learn2learn's own ANIL examples: its MAML wrapper around the classifier alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from learn2learn.algorithms import MAML
+
+    learner = MAML(classifier, lr=0.2, first_order=order == 1).clone()
+    for _ in range(steps):
+        learner.adapt(F.cross_entropy(learner(features), labels) * WAY)
+    return learner
+
+
+@pytest.mark.parametrize("adapt", [plain_head, learn2learn_head])
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_anil_equals_the_oracles(adapt, order, steps):
+    if adapt is learn2learn_head:
+        pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
+    method, batch = maml("anil", order=order, inner_steps=steps, inner_lr=0.2, transductive=True), episodes()
     loss, logits = method.loss_and_logits(batch)
     loss.backward()
     twin = copy.deepcopy(method)
@@ -171,12 +198,8 @@ def test_anil_equals_a_plain_loop_on_its_features():
     backbone, rows = batch_statistics(twin.backbone), []
     for support, labels, query in zip(batch.support, batch.support_labels, batch.query, strict=True):
         features = backbone(torch.cat([support, query]))
-        weight, bias = twin.classifier.weight, twin.classifier.bias
-        for _ in range(3):
-            inner = F.cross_entropy(features[: len(support)] @ weight.T + bias, labels) * WAY  # sum / K
-            of_weight, of_bias = torch.autograd.grad(inner, [weight, bias], create_graph=True)
-            weight, bias = weight - 0.2 * of_weight, bias - 0.2 * of_bias
-        rows.append(features[len(support) :] @ weight.T + bias)
+        head = adapt(twin.classifier, features[: len(support)], labels, order, steps)
+        rows.append(head(features[len(support) :]))
     torch.testing.assert_close(logits, torch.stack(rows), rtol=1e-8, atol=1e-8)
     F.cross_entropy(torch.cat(rows), batch.query_labels.flatten()).backward()
     for name, p in backbone.named_parameters():
