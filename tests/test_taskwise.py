@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from fewshot import create_backbone, seeding
 from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics
+from fewshot.methods.parts.task_layers import Convolution
 from fewshot.methods.parts.taskwise import TaskWise
 
 TASKS, IMAGES = 3, 4
@@ -69,6 +71,22 @@ def test_all_tasks_at_once_equal_one_after_the_other(name):
         torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(("side", "k", "padding", "stride"), [(6, 3, 1, 1), (7, 3, 1, 2), (6, 3, 1, 2), (8, 3, 0, 3)])
+def test_convolution_by_matrix_product(side, k, padding, stride):
+    generator = seeding.generator(7)
+    maps = torch.randn(2, 2, side, side, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.randn(2, 4, 3, k, k, dtype=torch.float64, generator=generator, requires_grad=True)
+
+    def run(maps, weight):
+        return Convolution.apply(maps, weight.permute(0, 3, 4, 2, 1).reshape(2, -1, 4), k, padding, stride)
+
+    for task, ours in enumerate(run(maps, weight)):
+        oracle = F.conv2d(maps[task].permute(0, 3, 1, 2), weight[task], stride=stride, padding=padding)
+        torch.testing.assert_close(ours.permute(0, 3, 1, 2), oracle)
+    assert torch.autograd.gradcheck(run, (maps, weight))
+    assert torch.autograd.gradgradcheck(run, (maps, weight))
+
+
 def test_images_that_do_not_count_change_no_statistic():
     body = network("conv4")
     images = torch.randn(TASKS, IMAGES, 2, 16, 16, dtype=torch.float64, generator=seeding.generator(2))
@@ -100,8 +118,9 @@ def test_uncounted_images_are_normalised_too():
     assert both[3:].abs().sum() > 0
 
 
-def test_bfloat16_convolutions_agree():
-    body = network("conv4").float()
+@pytest.mark.parametrize("name", ["conv4", "conv4-strided"])
+def test_bfloat16_convolutions_agree(name):
+    body = network(name).float()
     images = torch.randn(TASKS * IMAGES, 2, 16, 16, generator=seeding.generator(4))
     weights = {key: p.detach().expand(TASKS, *p.shape) for key, p in body.named_parameters()}
     outputs = []

@@ -57,8 +57,8 @@ def _heads() -> Numbers:
 def _maml() -> Numbers:
     from fewshot.benchmarks import maml
 
-    return {
-        "MAML, 1 inner step, s": maml.maml_speed(1),
-        "MAML, 5 inner steps, s": maml.maml_speed(5),
-        "MAML, 5 inner steps, peak MiB": maml.maml_memory(5),
+    cases = [(backbone, steps) for backbone in ("conv4", "conv4-strided") for steps in (1, 5)]
+    speeds = {
+        f"MAML, {backbone}, inner steps: {steps}; s": maml.maml_speed(steps, backbone) for backbone, steps in cases
     }
+    return speeds | {"MAML, conv4, inner steps: 5; peak MiB": maml.maml_memory(5)}

@@ -21,21 +21,23 @@ def episodes_of_noise(device: torch.device | str = "cpu") -> Episode:
     return Episode(images[0], labels, images[1], labels, N_WAY, labels).to(device)
 
 
-def method_of(name: str, inner_steps: int, order: int = 2, **options: object) -> Method:
-    """MAML on Conv-4-64 with seeded weights; all weights adapted, batch statistics of the queries, as learn2learn."""
+def method_of(name: str, inner_steps: int, order: int = 2, backbone: str = "conv4", **options: object) -> Method:
+    """MAML on a network of 64 filters with seeded weights."""
     with seeding.forked(0):
-        backbone = create_backbone("conv4", 1, 28)
-        return create_method(name, backbone, inner_steps=inner_steps, order=order, **options).train()
+        network = create_backbone(backbone, 1, 28)
+        return create_method(name, network, inner_steps=inner_steps, order=order, **options).train()
 
 
-def maml_speed(inner_steps: int, repeats: int = 5, device: torch.device | str = "cpu") -> dict[str, float]:
+def maml_speed(
+    inner_steps: int, backbone: str = "conv4", repeats: int = 5, device: torch.device | str = "cpu"
+) -> dict[str, float]:
     """Seconds of a second-order meta-gradient: the median of runs that take turns, and the ratios to learn2learn.
 
-    Both in float32 and under bfloat16 autocast; ours is compared with the faster of learn2learn's.
+    All weights are adapted, and queries normalised by their own batch statistics, as learn2learn does. Both in float32 and under bfloat16 autocast; ours is compared with the faster of learn2learn's.
     """
     episode = episodes_of_noise(device)
-    ours = method_of("maml", inner_steps, adapt_norm=True, transductive=True).to(device)
-    theirs = method_of("maml-learn2learn", inner_steps).to(device)
+    ours = method_of("maml", inner_steps, backbone=backbone, adapt_norm=True, transductive=True).to(device)
+    theirs = method_of("maml-learn2learn", inner_steps, backbone=backbone).to(device)
 
     def step(method: Method, half: bool) -> Callable[[], float]:
         def run() -> float:
