@@ -57,8 +57,9 @@ def _heads() -> Numbers:
 def _maml() -> Numbers:
     from fewshot.benchmarks import maml
 
-    cases = [(backbone, steps) for backbone in ("conv4", "conv4-strided") for steps in (1, 5)]
-    speeds = {
-        f"MAML, {backbone}, inner steps: {steps}; s": maml.maml_speed(steps, backbone) for backbone, steps in cases
+    numbers = {
+        f"MAML, {backbone}, inner steps: {steps}; s": maml.maml_speed(steps, backbone)
+        for backbone in ("conv4", "conv4-strided")
+        for steps in (1, 5)
     }
-    return speeds | {"MAML, conv4, inner steps: 5; peak MiB": maml.maml_memory(5)}
+    return numbers | {"MAML, conv4, inner steps: 5; peak MiB": maml.maml_memory(5)}

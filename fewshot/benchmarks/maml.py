@@ -33,7 +33,8 @@ def maml_speed(
 ) -> dict[str, float]:
     """Seconds of a second-order meta-gradient: the median of runs that take turns, and the ratios to learn2learn.
 
-    All weights are adapted, and queries normalised by their own batch statistics, as learn2learn does. Both in float32 and under bfloat16 autocast; ours is compared with the faster of learn2learn's.
+    All weights are adapted, and queries normalised by their own batch statistics, as learn2learn does. Both in
+    float32 and under bfloat16 autocast; ours is compared with the faster of learn2learn's.
     """
     episode = episodes_of_noise(device)
     ours = method_of("maml", inner_steps, backbone=backbone, adapt_norm=True, transductive=True).to(device)
