@@ -164,6 +164,8 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     """name of a method"""
     method_options: dict[str, Any] = field(default_factory=dict)
     """options of the method"""
+    test_variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """further rows of the test table, of the same weights: a name and the method_options that differ"""
     pretrained_run: str | None = None
     """folder of a run, such as one of scripts/pretrain.py, whose backbone this one starts from"""
 
@@ -204,6 +206,16 @@ def as_dict(config: FitConfig) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
     return plain(asdict(config))
+
+
+def differing_options(held: dict[str, Any], config: FitConfig) -> dict[str, tuple[Any, Any]]:
+    """Options in which a saved configuration differs from `config`: what it holds, and what `config` says.
+
+    Options younger than the saved configuration count as held at their defaults.
+    """
+    now = as_dict(config)
+    held = {**as_dict(type(config)()), **held}
+    return {key: (held.get(key), now.get(key)) for key in sorted(held | now) if held.get(key) != now.get(key)}
 
 
 @dataclass

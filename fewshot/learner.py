@@ -14,7 +14,8 @@ class Learner:
     """The method, the average of its weights, optimizer, schedule and progress; saved and restored as a whole.
 
     With `max_steps=0` there is no optimizer and no schedule, and the method may have no parameter at all.
-    `seconds`: of training and validation so far, over all attempts of a resumed run.
+    `seconds`: of training and validation so far, over all attempts of a resumed run. `history`: step,
+    seconds, mean and half-width of the 95% interval of each validation so far.
     """
 
     def __init__(self, method: Method, config: FitConfig) -> None:
@@ -23,6 +24,7 @@ class Learner:
         self.optimizer = make_optimizer(method, config) if config.max_steps else None
         self.schedule = make_schedule(self.optimizer, config) if self.optimizer else None
         self.step, self.best_step, self.best_accuracy, self.seconds = 0, 0, -1.0, 0.0
+        self.history: list[list[float]] = []
 
     @property
     def measured(self) -> Method:
@@ -49,6 +51,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict() if self.optimizer else None,
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "progress": [self.step, self.best_step, self.best_accuracy, self.seconds],
+            "history": self.history,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -61,3 +64,4 @@ class Learner:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
         self.step, self.best_step, self.best_accuracy, self.seconds = state["progress"]
+        self.history = state.get("history", [])  # not in checkpoints of early versions

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from fewshot import cli
 from fewshot.checkpoint import load_checkpoint
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict
+from fewshot.config import ExperimentConfig, PretrainExperimentConfig
 from fewshot.errors import ConfigError, DataError
 from fewshot.experiment import AnyConfig, test_cells
 from fewshot.interruption import Interruption
 from fewshot.records import Records
 from fewshot.registry import unknown_name
 from fewshot.report import Row, percent
-from fewshot.run_folder import NOT_COMPARED, RunFolder
+from fewshot.run_folder import RunFolder
 
 REFERENCE = "protonet"  # the recipe that the others are compared with; its run also gives the floor rows
 SAME = ("dataset", "dataset_options", "test_n_way", "test_n_shot", "test_n_query", "test_episodes", "test_seed")
@@ -69,11 +69,7 @@ class Run:
         if not self.folder.config.exists():
             return
         advice = f"delete {self.folder.path}, or choose another --out"
-        held, now = self.folder.read_config(), as_dict(self.config)
-        options = [key for key in (now | held) if key not in NOT_COMPARED and held.get(key) != now.get(key)]
-        if options:
-            differing = "; ".join(f"{key}: {held.get(key)!r} there, {now.get(key)!r} now" for key in options)
-            raise ConfigError(f"the run of {self.name} is not what its recipe says now ({differing}): {advice}")
+        self.folder.refuse_other(self.config, f"the recipe {self.name} was changed after it ran; {advice}")
         start = self.stage_one and self.stage_one.folder
         if start and not start.config.exists():
             raise ConfigError(f"{self.name} has run, but {start.path} that it started from is gone: {advice}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot import parallel
+from fewshot.config import FitConfig, as_dict, differing_options
 from fewshot.errors import ConfigError
 
 NOT_COMPARED = {"resume", "run_dir", "data_root"}  # may differ when a run goes on
@@ -32,31 +33,31 @@ class RunFolder:
             raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
         return json.loads(self.config.read_text())
 
-    def claim(self, config: dict[str, Any], resume: bool) -> None:
+    def refuse_other(self, config: FitConfig, advice: str) -> None:
+        """Raise `ConfigError` where the folder holds a run of another configuration."""
+        differing = [
+            f"{key}: {there!r} there, {now!r} now"
+            for key, (there, now) in differing_options(self.read_config(), config).items()
+            if key not in NOT_COMPARED
+        ]
+        if differing:
+            raise ConfigError(f"{self.path} holds a run with another configuration ({'; '.join(differing)}): {advice}")
+
+    def claim(self, config: FitConfig, resume: bool) -> None:
         """Make the folder for a new run of `config`, or check that a run of `config` can go on in it."""
         if not self.config.exists():
             if resume:
                 raise ConfigError(f"nothing to resume: {self.path} holds no run")
             self.path.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(json.dumps(config, indent=2) + "\n")
+            self.config.write_text(json.dumps(as_dict(config), indent=2) + "\n")
             return
-        held = self.read_config()
-        differing = [
-            f"{key}: {held.get(key)!r} there, {config.get(key)!r} now"
-            for key in sorted((held.keys() | config.keys()) - NOT_COMPARED)
-            if held.get(key) != config.get(key)
-        ]
-        if differing:
-            raise ConfigError(
-                f"{self.path} already holds a run with another configuration ({'; '.join(differing)}); "
-                "choose another --run_dir, or the configuration it holds"
-            )
+        self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
         if not resume:
             raise ConfigError(f"{self.path} already holds this run; go on with --resume, or choose another --run_dir")
 
 
 @contextmanager
-def run_folder(path: str | None, config: dict[str, Any], resume: bool) -> Iterator[RunFolder]:
+def run_folder(path: str | None, config: FitConfig, resume: bool) -> Iterator[RunFolder]:
     """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
     with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
         folder = RunFolder(parallel.from_first(path or temporary))

@@ -1,6 +1,7 @@
 """Two stages: a run that starts from another's backbone, and what it is compared with at the end."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,17 @@ def starting_method(
 def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
     """`method` after training and, by their names in the test table, what it is compared with.
 
-    "pretrained": before episodic training, where there was some; "untrained": initial weights; "raw
-    pixels": without a network, for methods that have nothing to learn but one. Where nothing was trained at
-    all, `method` itself is "untrained".
+    each of `test_variants`: the same weights with other options; "pretrained": before episodic training,
+    where there was some; "untrained": initial weights; "raw pixels": without a network, for methods that
+    have nothing to learn but one. Where nothing was trained at all, `method` itself is "untrained".
     """
     rows = {"trained" if config.max_steps or config.pretrained_run else "untrained": method}
+    for name, options in config.test_variants.items():
+        if name in (*rows, "pretrained", "untrained", "raw pixels"):
+            raise ConfigError(f"test_variants: {name!r} is a row of every test table already; choose another name")
+        varied = replace(config, method_options={**config.method_options, **options})
+        rows[name] = build_method(varied, train_set.image_shape)
+        rows[name].load_state_dict(method.state_dict())
     if config.max_steps and config.pretrained_run:
         rows["pretrained"] = starting_method(config, train_set)
     if "untrained" not in rows:
@@ -68,9 +75,9 @@ def selected_on(run_dir: str | Path, row: str = "trained") -> str:
     folder = RunFolder(run_dir)
     config = config_from(folder)
     pretrained_run = getattr(config, "pretrained_run", None)
-    if row not in ("trained", "pretrained"):
+    if row in ("untrained", "raw pixels"):
         return "nothing"
-    if config.max_steps and row == "trained":
+    if config.max_steps and row != "pretrained":
         return "val" if folder.best.exists() else "nothing: last step"
     if not pretrained_run:
         return "nothing"

@@ -66,7 +66,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
     stream = make_stream(train_set, config, accelerator.device) if config.max_steps else None
     validation = None if val_set is None else Validation(val_set, config)
     method.to(accelerator.device)
-    folder_of_run = run_folder(config.run_dir, as_dict(config), config.resume)
+    folder_of_run = run_folder(config.run_dir, config, config.resume)
     # torch's channels-last batch norm on a CPU sums in float32 one by one: off by 2e-3 where contiguous is by 5e-7.
     # bfloat16 rounds more coarsely than that; float32 runs keep the accurate layout.
     accurate = accelerator.device.type == "cpu" and resolve(config.precision, accelerator.device) == "float32"
@@ -213,6 +213,7 @@ class _Training:
         records = self.validation.records(learner.measured)
         tracker.validation(learner.step, records)
         mean, half = records.estimate
+        learner.history.append([learner.step, learner.seconds, mean, half])
         bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
         if mean > learner.best_accuracy:
             learner.best_step, learner.best_accuracy = learner.step, mean

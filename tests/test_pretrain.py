@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, fit, seeding
 from fewshot.batches import Batch, BatchSampler
 from fewshot.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentConfig, TrainConfig, as_dict
+from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentConfig, TrainConfig
 from fewshot.errors import ConfigError, LeakageError
 from fewshot.experiment import build_classifier, build_method, config_from, load_run, load_split
 from fewshot.methods import METHODS, Method
@@ -374,7 +374,7 @@ def stored_run(
     folder: Path, config: PretrainExperimentConfig, glyphs: ImageSet, step: int = 1
 ) -> tuple[Path, Classifier]:
     config = replace(config, run_dir=str(folder))
-    RunFolder(folder).claim(as_dict(config), resume=False)
+    RunFolder(folder).claim(config, resume=False)
     method = build_classifier(replace(config, seed=5), glyphs.image_shape, 30)
     state = {"method": method.state_dict(), "progress": [step, 1, 0.5, 1.0], "image_shape": glyphs.image_shape}
     save_checkpoint(RunFolder(folder).last, state | {"n_classes": 30})
@@ -387,7 +387,7 @@ def test_both_kinds_of_runs_can_be_loaded(pretrained, glyphs, tmp_path):
     assert isinstance(config, PretrainExperimentConfig)
     assert all(torch.equal(tensor, method.state_dict()[name]) for name, tensor in stored.state_dict().items())
     episodic = ExperimentConfig(run_dir=str(tmp_path / "episodic"))
-    RunFolder(tmp_path / "episodic").claim(as_dict(episodic), resume=False)
+    RunFolder(tmp_path / "episodic").claim(episodic, resume=False)
     assert config_from(RunFolder(tmp_path / "episodic")) == episodic
 
 
@@ -412,14 +412,14 @@ def test_rows_and_what_selected_them(pretrained, glyphs, tmp_path, max_steps):
     assert list(compared_methods(method, config, glyphs)) == (
         ["trained", "untrained", "raw pixels"] if max_steps else ["untrained", "raw pixels"]
     )
-    RunFolder(tmp_path / "b").claim(as_dict(config), resume=False)
+    RunFolder(tmp_path / "b").claim(config, resume=False)
     assert selected_on(folder) == "nothing: last step"
     (folder / "best.safetensors").write_bytes(b"")
     assert selected_on(folder) == "val"
     assert selected_on(tmp_path / "b") == ("nothing: last step" if max_steps else "nothing")
     assert selected_on(tmp_path / "b", "raw pixels") == "nothing"
     second = replace(config, run_dir=str(tmp_path / "c"), pretrained_run=str(folder))
-    RunFolder(tmp_path / "c").claim(as_dict(second), resume=False)
+    RunFolder(tmp_path / "c").claim(second, resume=False)
     assert selected_on(tmp_path / "c", "pretrained") == "val"
     assert selected_on(tmp_path / "c") == ("nothing: last step" if max_steps else "val")
 
@@ -493,8 +493,7 @@ def test_a_run_that_saw_held_out_classes_is_refused(glyphs, tmp_path, split):
     with pytest.raises(LeakageError, match=f"was trained on glyphs/{split}"):
         starting_method(second, glyphs)
     between = tmp_path / "between"  # neither may a run that started from such a one
-    values = as_dict(replace(second, run_dir=str(between)))
-    RunFolder(between).claim(values, resume=False)
+    RunFolder(between).claim(replace(second, run_dir=str(between)), resume=False)
     with pytest.raises(LeakageError, match=f"was trained on glyphs/{split}"):
         starting_method(replace(second, pretrained_run=str(between)), glyphs)
 
@@ -562,3 +561,18 @@ def test_a_missing_stage_one_is_said_before_a_run_folder_is_made(tmp_path):
 
 
 assert striped  # used by the launched runs
+
+
+def test_a_variant_is_the_same_weights_with_other_options(glyphs):
+    options = {"n_way": 5, "inner_steps": 1}
+    config = ExperimentConfig(method="maml", method_options=options, max_steps=5, test_episodes=3, **GLYPHS)
+    config.test_variants = {"transductive": {"transductive": True}}
+    method = starting_method(config, glyphs)
+    rows = compared_methods(method, config, glyphs)
+    assert list(rows) == ["trained", "transductive", "untrained"]
+    assert rows["transductive"].transductive and not method.transductive
+    for name, tensor in method.state_dict().items():
+        torch.testing.assert_close(rows["transductive"].state_dict()[name], tensor, rtol=0, atol=0)
+    config.test_variants = {"untrained": {}}
+    with pytest.raises(ConfigError, match="test_variants: 'untrained' is a row of every test table already"):
+        compared_methods(method, config, glyphs)

@@ -15,7 +15,6 @@ from PIL import Image
 
 from fewshot import Records, report
 from fewshot.checkpoint import save_checkpoint
-from fewshot.config import as_dict
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.records import EpisodeRecord
 from fewshot.report import Row
@@ -153,7 +152,7 @@ shutil.copytree(prepared, run, dirs_exist_ok=True)
 def prepare(run: Run, prepared: Path, accuracy: float, steps: int, seconds: float) -> None:
     """What a run of the recipe leaves behind, in the folder `prepared`."""
     folder = type(run.folder)(prepared / run.folder.path.name)
-    folder.claim(as_dict(run.config), resume=False)
+    folder.claim(run.config, resume=False)
     save_checkpoint(folder.last, {"progress": [steps, steps, 0.5, seconds], "w": torch.zeros(1)})
     for row in {run.own_row, *([] if run.is_pretrain else ["untrained", "raw pixels"])}:
         for shot in (1, 5):
@@ -242,7 +241,7 @@ def test_an_edited_recipe_stops_before_anything_runs(project):
     (recipes / "protonet.yaml").write_text("max_steps: 9\nepisodes_per_step: 4\nlr: 0.5\n")
     (recipes / "another.yaml").write_text("max_steps: 3\n")
     folder = found[2].folder.path
-    advice = f"(lr: 0.001 there, 0.5 now): delete {folder}, or choose another --out"
+    advice = f"(lr: 0.001 there, 0.5 now): the recipe protonet was changed after it ran; delete {folder}, or choose another --out"
     with pytest.raises(ConfigError, match=re.escape(advice)):
         run_all(find_runs(recipes, scripts.parent / "out", 2), scripts)
     assert len(calls(scripts)) == 3
