@@ -16,7 +16,12 @@ from torch import nn
 
 def provenance() -> dict[str, Any]:
     """Commit, command line, library versions and hardware, for the header of a record."""
-    return {"commit": commit(), "command": " ".join(sys.argv), "versions": versions(), "hardware": hardware()}
+    return {"commit": commit(), "command": command(), "versions": versions(), "hardware": hardware()}
+
+
+def command() -> str:
+    """The command line, with paths below the current folder relative to it."""
+    return " ".join(sys.argv).replace(f"{Path.cwd()}{os.sep}", "")
 
 
 @cache
@@ -26,14 +31,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, **others}
 
 
-@cache
 def hardware() -> str:
-    """The GPU if there is one, else the CPU's model, and the number of CPU cores."""
+    """The GPU if there is one, else the CPU's model, and how many of the CPU's cores torch uses."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else (models or [platform.machine()])[0]
-    return f"{device}, {os.cpu_count()} CPU cores"
+    return f"{device}, {torch.get_num_threads()} of {os.cpu_count()} CPU cores"
 
 
 @cache
