@@ -1,6 +1,7 @@
 """Records of an evaluation: a header that says what was measured, and one row per episode."""
 
 import json
+from abc import ABC
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -23,17 +24,11 @@ class EpisodeRecord(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
-class Records:
-    """Everything a table needs; `header` holds data fingerprint, weights, commit, versions, command."""
+class Measured(ABC):
+    """Accuracies of episodes; `header`: what was measured, on what, by what (data, weights, commit, command)."""
 
     header: dict[str, Any]
-    episodes: list[EpisodeRecord]
-
-    @property
-    def accuracy(self) -> np.ndarray:
-        """Fraction of right queries of each episode, (n_episodes,)."""
-        return np.array([e.accuracy for e in self.episodes])
+    accuracy: np.ndarray  # fraction of right queries of each episode, (n_episodes,)
 
     @property
     def estimate(self) -> Estimate:
@@ -55,6 +50,27 @@ class Records:
         """What was asked of each episode: `5-way 1-shot`."""
         spec = self.header["spec"]
         return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
+
+
+@dataclass(frozen=True)
+class Scores(Measured):
+    """The accuracies alone, (n_episodes,)."""
+
+    header: dict[str, Any]
+    accuracy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Records(Measured):
+    """A record of each episode: everything that a table needs."""
+
+    header: dict[str, Any]
+    episodes: list[EpisodeRecord]
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Fraction of right queries of each episode, (n_episodes,)."""
+        return np.array([e.accuracy for e in self.episodes])
 
     @property
     def loss(self) -> float:

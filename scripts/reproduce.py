@@ -1,47 +1,51 @@
-"""Run every recipe of a data set that has not run yet, and make one table of all methods from their records.
+"""Run the recipes of a data set that have not run yet, keep their results, and make the tables of all methods.
 
 Interrupted, the same command goes on where it stopped; a complete run is not repeated.
 """
 
 import argparse
-import shlex
+import os
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parent
+SCRIPTS = Path(os.path.relpath(Path(__file__).parent))
 
 
 def main() -> None:
     """Parse, run, compare, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", nargs="?", default="glyphs", help="a folder of scripts/recipes; default: glyphs")
-    parser.add_argument(
-        "--recipes", nargs="+", default=[], metavar="NAME", help="and those they start from; default: all of the folder"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of training; default: 0")
-    parser.add_argument("--out", default="runs/reproduce", metavar="FOLDER", help="default: runs/reproduce")
-    parser.add_argument(
-        "--report", default="RESULTS.md", metavar="FILE", help="holds the table; null: print only; default: RESULTS.md"
+    add = parser.add_argument
+    add("--methods", nargs="+", default=[], metavar="NAME", help="recipes, and those they start from; default: all")
+    add("--cells", nargs="+", default=[], metavar="CELL", help="run what measures one of these, such as 5w1s 20w5s")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="of training; default: 0")
+    add("--budget", type=float, metavar="MINUTES", help="stop after so long, to go on later; 0: make the tables only")
+    add("--out", default="runs/reproduce", metavar="FOLDER", help="of the runs; default: runs/reproduce")
+    add("--results", default="results", metavar="FOLDER", help="what is kept of each run; default: results")
+    add(
+        "--report", default="RESULTS.md", metavar="FILE", help="holds the tables; null: print only; default: RESULTS.md"
     )
     arguments = parser.parse_args()
 
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
     from fewshot import cli, report
-    from fewshot.reproduce import REFERENCE, find_runs, rows, run_all
+    from fewshot.reproduce import run_all, section
+    from fewshot.runs import find_runs
+    from fewshot.tables import short
 
     def reproduce() -> None:
-        dataset = arguments.dataset
-        runs = find_runs(SCRIPTS / "recipes" / dataset, Path(arguments.out), arguments.seed, arguments.recipes)
-        failed = run_all(runs, SCRIPTS)
-        table = rows([run for run in runs if run not in failed])
-        if table:
-            facts = report.comparison_facts(table, arguments.seed, f"python {shlex.join(sys.argv)}")
-            text = f"{report.comparison(table, REFERENCE)}\n\n{facts}"
-            print(f"\n{text}")
-        if failed:
-            sys.exit(f"\nfailed: {', '.join(run.name for run in failed)}; {arguments.report} is left as it was")
+        dataset, results = arguments.dataset, Path(arguments.results) / arguments.dataset
+        recipes, published = SCRIPTS / "recipes" / dataset, SCRIPTS / "published" / f"{dataset}.yaml"
+        runs = find_runs(recipes, Path(arguments.out), arguments.seeds, arguments.methods)
+        if arguments.cells:
+            runs = [run for run in runs if set(map(short, run.cells)) & set(arguments.cells)]
+        failed = run_all(runs, SCRIPTS, results, arguments.budget)
+        text = section(recipes, results, published)
+        print(f"\n{text}")
         if arguments.report != "null":
             report.write_section(arguments.report, f"reproduce {dataset}", f"{dataset}: all methods", text)
+        if failed:
+            sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")
 
     cli.run(reproduce)
 

@@ -36,7 +36,8 @@ FLOORS = [
         "validation",
     },
     {"train"},
-    {"experiment", "stages", "report", "reproduce", "benchmarks", "classifier"},
+    {"experiment", "stages", "report", "results", "classifier"},
+    {"tables", "published", "runs", "reproduce", "comparison", "guard", "figures", "benchmarks"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -1,4 +1,4 @@
-"""The table of all methods: from constructed records, and from runs that are made, kept, resumed or refused."""
+"""Runs of all recipes: made, kept, resumed or refused; and the tables that end up in a file."""
 
 import os
 import re
@@ -17,12 +17,11 @@ from fewshot import Records, report
 from fewshot.checkpoint import save_checkpoint
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.records import EpisodeRecord
-from fewshot.report import Row
-from fewshot.reproduce import Run, find_runs, rows, run_all
+from fewshot.reproduce import run_all, section
+from fewshot.results import Result
+from fewshot.runs import Run, find_runs
 
 ROOT = Path(__file__).parents[1]
-
-# ---------------------------------------------------------------- the table
 
 
 def made_up(accuracies: list[float], n_shot: int = 1, **changes: object) -> Records:
@@ -33,63 +32,6 @@ def made_up(accuracies: list[float], n_shot: int = 1, **changes: object) -> Reco
         "hardware": "a CPU, 8 CPU cores",
     }  # fmt: skip
     return Records(header | changes, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
-
-
-def cells_of(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-
-
-# differences of (0.5, 0.7) to (0.4, 0.5): 0.1 and 0.2; mean 0.15, standard deviation (n - 1) 0.0707107, standard
-# error 0.05, t(1 degree, 97.5%) = 12.7062: half-width 0.63531. Unpaired it would be another.
-TWO = [
-    Row("protonet", [made_up([0.4, 0.5]), made_up([0.9, 0.9], 5)], "10 episodes", (0.44,)),
-    Row("better", [made_up([0.5, 0.7]), made_up([0.8, 0.8], 5)], "64 images + 10 episodes", (1.91, 0.36)),
-]
-
-
-def test_a_row_per_method_with_paired_differences_best_first():
-    head, _, first, second = cells_of(report.comparison(TWO, "protonet"))
-    assert head == [
-        "method", "5-way 1-shot", "5-way 5-shot", "5-way 1-shot, minus protonet", "5-way 5-shot, minus protonet",
-        "transductive", "weights selected on", "trained on", "minutes", "precision",
-    ]  # fmt: skip
-    assert first[:1] + first[2:5] == ["better", "80.00 ± 0.00", "+15.00 ± 63.53", "−10.00 ± 0.00"]
-    assert first[5:] == ["no", "val", "64 images + 10 episodes", "1.9 + 0.4", "float32"]
-    assert second[0] == "protonet"
-    assert second[3:5] == ["–", "–"]
-
-
-def test_without_the_reference_no_differences():
-    head, *_ = cells_of(report.comparison(TWO[1:], "protonet"))
-    assert head[:4] == ["method", "5-way 1-shot", "5-way 5-shot", "transductive"]
-
-
-def test_a_difference_of_nothing_has_no_minus():
-    assert report.signed_percent((made_up([-0.00001, -0.00001])).estimate) == "+0.00 ± 0.00"
-
-
-@pytest.mark.parametrize(
-    ("change", "value"), [("data_fingerprint", "xyz"), ("seed", 1), ("split", "val"), ("n_episodes", 3)]
-)
-def test_rows_of_other_episodes_are_refused(change, value):
-    other = Row("other", [made_up([0.5, 0.7]), made_up([0.8, 0.8], 5, **{change: value})])
-    with pytest.raises(DataError, match=f"{change} is .* in protonet, .*{value} in other"):
-        report.comparison([*TWO, other], "protonet")
-
-
-def test_rows_of_another_spec_are_refused():
-    with pytest.raises(DataError, match=r"spec is .* in protonet, .*'n_shot': 3.* in other"):
-        report.comparison([*TWO, Row("other", [made_up([0.5, 0.7], 3), made_up([0.8, 0.8], 5)])], "protonet")
-
-
-def test_facts_of_a_comparison():
-    text = report.comparison_facts([*TWO, Row("raw pixels", [made_up([0.5, 0.7], commit="123")])], 7, "python x.py")
-    for fact in (
-        "omniglot/test", "2 episodes", "15 queries", "episodes of seed 0", "training seed 7", "Data abc,",
-        "commit def, 123,", "torch 2.0", "Python 3.12", "a CPU, 8 CPU cores", "`python x.py`",
-        "0.8 in all",  # 0.44 + 0.36: stage 1 is a row of its own in a whole table
-    ):  # fmt: skip
-        assert fact in text, fact
 
 
 # ---------------------------------------------------------------- the file
@@ -149,15 +91,20 @@ shutil.copytree(prepared, run, dirs_exist_ok=True)
 """
 
 
+HISTORY = [[9, 12.34, 0.1234567, 0.0123456]]
+
+
 def prepare(run: Run, prepared: Path, accuracy: float, steps: int, seconds: float) -> None:
     """What a run of the recipe leaves behind, in the folder `prepared`."""
     folder = type(run.folder)(prepared / run.folder.path.name)
     folder.claim(run.config, resume=False)
-    save_checkpoint(folder.last, {"progress": [steps, steps, 0.5, seconds], "w": torch.zeros(1)})
+    save_checkpoint(folder.last, {"progress": [steps, steps, 0.5, seconds], "history": HISTORY, "w": torch.zeros(1)})
     for row in {run.own_row, *([] if run.is_pretrain else ["untrained", "raw pixels"])}:
         for shot in (1, 5):
-            value = accuracy if row == run.own_row else 0.25
-            made_up([value, value], shot).write(folder.records(f"{row}-5-way-{shot}-shot".replace(" ", "-")))
+            value = accuracy if row == run.own_row else 0.2
+            made_up([value, value], shot, config={"a": 1}).write(
+                folder.records(f"{row}-5-way-{shot}-shot".replace(" ", "-"))
+            )
 
 
 @pytest.fixture
@@ -170,8 +117,8 @@ def project(tmp_path):
     (recipes / "baseline.yaml").write_text("method: protonet\nmax_steps: 0\npretrained_run: runs/toy/pretrain\n")
     (recipes / "protonet.yaml").write_text("max_steps: 9\nepisodes_per_step: 4\n")
     (recipes / "pretrain.yaml").write_text("max_steps: 30\nbatch_size: 64\nrun_dir: elsewhere\n")
-    found = find_runs(recipes, tmp_path / "out", seed=2)
-    for run, *facts in zip(found, (0.75, 0.5, 0.625), (30, 0, 9), (114.0, 0.0, 24.0), strict=True):
+    found = find_runs(recipes, tmp_path / "out", [2])
+    for run, *facts in zip(found, (0.8, 0.4, 0.6), (30, 0, 9), (114.0, 0.0, 24.0), strict=True):
         prepare(run, scripts / "prepared", *facts)
     return scripts, recipes, found
 
@@ -183,7 +130,7 @@ def calls(scripts: Path) -> list[str]:
 
 def test_runs_in_order_once_and_makes_the_rows(project, capsys):
     scripts, recipes, found = project
-    assert run_all(found, scripts) == []
+    assert run_all(found, scripts, scripts / "kept") == []
     expected = [
         "pretrain pretrain-seed2 new - 2",
         "train_episodic baseline-seed2 new pretrain-seed2 2",
@@ -191,70 +138,76 @@ def test_runs_in_order_once_and_makes_the_rows(project, capsys):
     ]
     assert calls(scripts) == expected
     assert found[1].folder.path == recipes.parents[2] / "out" / "toy" / "baseline-seed2"
-    assert "pretrain: 1.9 min  5-way 1-shot 75.00 ± 0.00  5-way 5-shot 75.00 ± 0.00\n" in capsys.readouterr().out
-    assert run_all(find_runs(recipes, scripts.parent / "out", 2), scripts) == []
+    assert (
+        "pretrain, seed 2: 1.9 min  5-way 1-shot 80.00 ± 0.00  5-way 5-shot 80.00 ± 0.00\n" in capsys.readouterr().out
+    )
+    assert run_all(find_runs(recipes, scripts.parent / "out", [2]), scripts, scripts / "kept") == []
     assert calls(scripts) == expected  # nothing is repeated
     assert capsys.readouterr().out.count("(had run)") == 3
-    table = {row.name: (row.records[1].mean, row.trained_on, row.minutes) for row in rows(found)}
-    assert table == {
-        "pretrain (Classifier-Baseline)": (0.75, "1,920 images", (1.9,)),
-        "baseline": (0.5, "1,920 images", (1.9, 0.0)),
-        "protonet": (0.625, "36 episodes", (0.4,)),
-        "untrained protonet": (0.25, "nothing", ()),
-        "raw pixels": (0.25, "nothing", ()),
-    }
+    kept = sorted((scripts / "kept").iterdir())
+    assert [path.name for path in kept] == ["baseline-seed2.json", "pretrain-seed2.json", "protonet-seed2.json"]
+    results = {path.name.partition("-")[0]: Result.read(path) for path in kept}
+    assert results["baseline"].facts["stages"] == [["1,920 images", 1.9], ["", 0.0]]
+    assert results["protonet"].facts["stages"] == [["36 episodes", 0.4]]
+    assert results["protonet"].facts["history"] == [[9, 12.3, 0.12346, 0.01235]]
+    assert {row: scores[1].mean for row, scores in results["protonet"].records.items()} == {
+        "trained": 0.6, "untrained": 0.2, "raw pixels": 0.2,
+    }  # fmt: skip
+    header = results["protonet"].records["trained"][0].header
+    assert header["command"].startswith("python scripts/train_episodic.py --config ")
+    assert header["command"].endswith("protonet-seed2 --seed 2")
 
 
 def test_an_interrupted_run_is_resumed(project):
     scripts, _, found = project
-    run_all(found, scripts)
+    run_all(found, scripts, scripts / "kept")
     records = found[2].records_file("untrained", "5-way 5-shot")
     whole = records.read_text()
     for text in ("", whole[: whole.rindex("{")]):  # no header; a record is missing
         records.write_text(text)
-        assert run_all(found, scripts) == []
+        assert run_all(found, scripts, scripts / "kept") == []
         assert calls(scripts)[-1] == "train_episodic protonet-seed2 resume - 2"
         assert records.read_text() == whole
     records.unlink()
-    assert run_all(found, scripts) == []
+    assert run_all(found, scripts, scripts / "kept") == []
     assert len(calls(scripts)) == 6
 
 
 def test_a_failed_run_is_reported_and_the_others_go_on(project, capsys):
     scripts, _, found = project
     (scripts / "prepared" / "baseline-seed2").rename(scripts / "gone")
-    assert run_all(found, scripts) == [found[1]]
+    assert run_all(found, scripts, scripts / "kept") == [found[1]]
     printed = capsys.readouterr().out
     log = found[1].folder.path / "log.txt"
-    assert f"baseline: FAILED, exit status 3; the end of {log}:" in printed
+    assert f"baseline, seed 2: FAILED, exit status 3; the end of {log}:" in printed
     assert "    cannot do it\n" in printed
-    assert "protonet: 0.4 min" in printed
+    assert "protonet, seed 2: 0.4 min" in printed
     (scripts / "prepared" / "protonet-seed2" / "records" / "trained-5-way-1-shot.jsonl").unlink()
     found[2].records_file("trained", "5-way 1-shot").unlink()
-    assert run_all(found[2:], scripts) == [found[2]]  # status 0 without its records
-    assert "protonet: FAILED, exit status 0" in capsys.readouterr().out
+    assert run_all(found[2:], scripts, scripts / "kept") == [found[2]]  # status 0 without its records
+    assert "protonet, seed 2: FAILED, exit status 0" in capsys.readouterr().out
 
 
 def test_an_edited_recipe_stops_before_anything_runs(project):
     scripts, recipes, found = project
-    run_all(found, scripts)
+    run_all(found, scripts, scripts / "kept")
     (recipes / "protonet.yaml").write_text("max_steps: 9\nepisodes_per_step: 4\nlr: 0.5\n")
     (recipes / "another.yaml").write_text("max_steps: 3\n")
     folder = found[2].folder.path
-    advice = f"(lr: 0.001 there, 0.5 now): the recipe protonet was changed after it ran; delete {folder}, or choose another --out"
+    advice = f"there, 0.5 now): the recipe protonet was changed after it ran; delete {folder}, or choose another --out"
     with pytest.raises(ConfigError, match=re.escape(advice)):
-        run_all(find_runs(recipes, scripts.parent / "out", 2), scripts)
+        run_all(find_runs(recipes, scripts.parent / "out", [2]), scripts, scripts / "kept")
     assert len(calls(scripts)) == 3
 
 
 def test_a_run_whose_stage_one_is_gone_is_not_used(project):
     scripts, _, found = project
-    run_all(found, scripts)
+    run_all(found, scripts, scripts / "kept")
     (found[0].folder.config).unlink()
     with pytest.raises(
         ConfigError, match=r"baseline has run, but .*pretrain-seed2 that it started from is gone: delete"
     ):
-        run_all(found, scripts)
+        run_all(found, scripts, scripts / "kept")
 
 
 def test_named_recipes_bring_those_they_start_from(project):
@@ -268,8 +221,8 @@ def test_named_recipes_bring_those_they_start_from(project):
 
 def test_recipes_that_cannot_be_run_or_compared_are_refused(project, capsys):
     _, recipes, _ = project
-    (recipes / "other.yaml").write_text("test_n_shot: [2]\n")
-    with pytest.raises(ConfigError, match=r"pretrain and other are .* \(test_n_shot: \[1, 5\] and \[2\]\).*--recipes"):
+    (recipes / "other.yaml").write_text("test_n_query: 2\n")
+    with pytest.raises(ConfigError, match=r"pretrain and other are .* \(test_n_query: 15 and 2\)"):
         find_runs(recipes, Path("out"))
     (recipes / "other.yaml").write_text("pretrained_run: runs/toy/other\n")
     with pytest.raises(ConfigError, match="pretrained_run goes in a circle: other -> other"):
@@ -318,11 +271,11 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
     thread.start()
     try:
         with pytest.raises(SystemExit, match="130"):
-            run_all(find_runs(recipes, Path("out")), tmp_path / "scripts")
+            run_all(find_runs(recipes, Path("out")), tmp_path / "scripts", tmp_path / "kept")
     finally:
         ended.set()
         thread.join()
-    assert "stopped in pretrain; the same command goes on from there" in capsys.readouterr().out
+    assert "stopped in pretrain, seed 0; the same command goes on from there" in capsys.readouterr().out
     log = stage_one / "log.txt"
     step = int(re.search(r"stopped at step (\d+); the run goes on from there with --resume", log.read_text())[1])
     for file in (recipes / "pretrain.yaml", stage_one / "config.json"):  # it ends a step later
@@ -332,8 +285,38 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
     assert again.returncode == 0, again.stderr + log.read_text()
     assert f"{step + 1} steps in" in log.read_text()
     written = (tmp_path / "R.md").read_text()
-    assert re.search(r"\n\| protonet +\| \d+\.\d\d ± \d+\.\d\d +\| –  .*\| no +\| val .* images \+ 2 episodes", written)
-    for name in (r"pretrain \(Classifier-Baseline\)", "untrained protonet", "raw pixels"):
-        assert re.search(rf"\n\| {name} +\| \d+\.\d\d ± \d+\.\d\d +\| [+−]\d+\.\d\d ± ", written), name
-    assert "CPU cores. Command: `python scripts/reproduce.py toy --out out --report R.md`" in written
+    for name in ("protonet", "classifier-baseline", "untrained protonet", "raw pixels"):
+        assert re.search(rf"\n\| {name} +\| \d+\.\d\d ± \d+\.\d\d +\| 1 ", written), name
+    for name in ("classifier-baseline", "untrained protonet", "raw pixels"):
+        assert re.search(rf"\n\| {name} +\| [+−]\d+\.\d\d ± \d+\.\d\d +\|\n", written), name
+    assert re.search(r"\n\| protonet +\| 0 +\| .* images \+ 2 episodes \| \d+\.\d \+ 0\.\d ", written)
+    assert "Command: `python scripts/reproduce.py toy`" in written
     assert written.split("begin -->\n")[1].split("<!--")[0].strip() in again.stdout
+    kept = tmp_path / "results" / "toy" / "protonet-seed0.json"
+    assert str(tmp_path) not in kept.read_text().replace(str(tmp_path / "data"), "")
+    assert re.search(r"python scripts/train_episodic.py --config scripts/recipes/toy/protonet.yaml", kept.read_text())
+
+
+def test_a_budget_stops_a_run_and_leaves_the_others(project, capsys):
+    scripts, _, found = project
+    slow = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\ntime.sleep(60)\n"
+    (scripts / "pretrain.py").write_text(slow)
+    assert run_all(found, scripts, scripts / "kept", budget_minutes=1 / 60) == []
+    left = "before: pretrain, seed 2 (begun); baseline, seed 2; protonet, seed 2. The same command goes on from there"
+    assert left in capsys.readouterr().out
+    assert calls(scripts) == []
+    assert not (scripts / "kept").exists()
+
+
+def test_a_row_of_a_changed_recipe_is_not_run(project, tmp_path, capsys):
+    scripts, recipes, found = project
+    run_all(found, scripts, scripts / "kept")
+    text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+    assert re.search(r"\n\| protonet +\| 60.00 ± 0.00 +\| 60.00 ± 0.00 +\| 1 ", text)
+    assert "Command: `python scripts/reproduce.py toy --seeds 2`" in text
+    capsys.readouterr()
+    (recipes / "protonet.yaml").write_text("max_steps: 10\nepisodes_per_step: 4\n")
+    text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+    assert re.search(r"\n\| protonet +\| not run +\| not run +\| – ", text)
+    reason = "left out of the tables: protonet, seed 2: the recipe has changed since (max_steps was 9, is 10)\n"
+    assert capsys.readouterr().out == reason
