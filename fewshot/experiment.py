@@ -50,7 +50,7 @@ def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, .
 def _backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str | None = None) -> nn.Module:
     """The configured backbone, or the one called `name` with default options."""
     options = {"in_channels": image_shape[0], "input_px": image_shape[1]}
-    return create_backbone(name or config.backbone, **options, **({} if name else config.backbone_options))
+    return create_backbone(name or config.backbone, **options | ({} if name else config.backbone_options))
 
 
 def load_run(run_dir: str | Path) -> tuple[Method, AnyConfig]:

@@ -13,6 +13,7 @@ from fewshot.records import Records
 from fewshot.registry import unknown_name
 from fewshot.results import Result
 from fewshot.run_folder import RunFolder
+from fewshot.stages import starting_row
 from fewshot.tables import FLOOR_ROWS, row_name
 
 SAME = ("dataset", "test_n_query", "test_episodes", "test_seed")
@@ -48,7 +49,7 @@ class Run:
     def own_row(self) -> str:
         """What its records are called, beside those that the script compares it with."""
         trained = self.config.max_steps or self.stage_one
-        return "classifier-baseline" if self.is_pretrain else "trained" if trained else "untrained"
+        return "classifier-baseline" if self.is_pretrain else "trained" if trained else starting_row(self.config)
 
     @property
     def variants(self) -> list[str]:
@@ -71,7 +72,7 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether the run has ended: the records of its own row and of the untrained network are there, whole."""
-        rows = {self.own_row} if self.is_pretrain else {self.own_row, *self.variants, "untrained"}
+        rows = {self.own_row} if self.is_pretrain else {self.own_row, *self.variants, starting_row(self.config)}
         try:
             return all(self.records(row, test_set) for test_set in ("", *self.config.test_also) for row in rows)
         except (DataError, FileNotFoundError):
@@ -99,7 +100,7 @@ class Run:
         """What is kept of it: every row that it measured."""
         records = {}
         for test_set in ("", *self.config.test_also):
-            for row in dict.fromkeys((self.own_row, *self.variants, "pretrained", *FLOOR_ROWS)):
+            for row in dict.fromkeys((self.own_row, *self.variants, "pretrained", "frozen", *FLOOR_ROWS)):
                 if self.records_file(row, self.cells[0], test_set).exists():
                     records[": ".join(filter(None, [test_set, row]))] = self._without_config(row, test_set)
         last = load_checkpoint(self.folder.last)

@@ -45,24 +45,32 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
     """`method` after training and, by their names in the test table, what it is compared with.
 
     each of `test_variants`: the same weights with other options; "pretrained": before episodic training,
-    where there was some; "untrained": initial weights; "raw pixels": without a network, for methods that
-    have nothing to learn but one. Where nothing was trained at all, `method` itself is "untrained".
+    where there was some; "untrained": initial weights, called "frozen" where they are published ones;
+    "raw pixels": without a network, for methods that have nothing to learn but one. Where nothing was
+    trained at all, `method` itself is "untrained" or "frozen".
     """
-    rows = {"trained" if config.max_steps or config.pretrained_run else "untrained": method}
+    start = starting_row(config)
+    rows = {"trained" if config.max_steps or config.pretrained_run else start: method}
     for name, options in config.test_variants.items():
-        if name in (*rows, "pretrained", "untrained", "raw pixels"):
+        if name in (*rows, "pretrained", start, "raw pixels"):
             raise ConfigError(f"test_variants: {name!r} is a row of every test table already; choose another name")
         varied = replace(config, method_options={**config.method_options, **options})
         rows[name] = build_method(varied, train_set.image_shape)
         rows[name].load_state_dict(method.state_dict())
     if config.max_steps and config.pretrained_run:
         rows["pretrained"] = starting_method(config, train_set)
-    if "untrained" not in rows:
-        rows["untrained"] = starting_method(config, train_set, pretrained=False)
+    if start not in rows:
+        rows[start] = starting_method(config, train_set, pretrained=False)
     if not _learns_by_itself(method):
         with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
             rows["raw pixels"] = starting_method(config, train_set, "pixels", pretrained=False)
     return rows
+
+
+def starting_row(config: AnyConfig) -> str:
+    """What a method with the backbone's initial weights is called in tables: these may be published ones."""
+    options = config.backbone_options
+    return "frozen" if options.get("pretrained") or options.get("weights") else "untrained"
 
 
 def _learns_by_itself(method: Method) -> bool:
@@ -75,7 +83,7 @@ def selected_on(run_dir: str | Path, row: str = "trained") -> str:
     folder = RunFolder(run_dir)
     config = config_from(folder)
     pretrained_run = getattr(config, "pretrained_run", None)
-    if row in ("untrained", "raw pixels"):
+    if row in ("untrained", "frozen", "raw pixels"):
         return "nothing"
     if config.max_steps and row != "pretrained":
         return "val" if folder.best.exists() else "nothing: last step"
@@ -137,9 +145,11 @@ def _pretrained_config(config: ExperimentConfig) -> AnyConfig:
     folder = RunFolder(config.pretrained_run)
     if not folder.config.is_file():
         recipe = folder.path.name if folder.path.name.startswith("pretrain") else "pretrain"
+        default_place = folder.path.parts[:1] == ("runs",) and len(folder.path.parts) == 3
+        group = folder.path.parent.name if default_place else config.dataset
         raise ConfigError(
             f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
-            f"--config scripts/recipes/{config.dataset}/{recipe}.yaml --run_dir {folder.path}"
+            f"--config scripts/recipes/{group}/{recipe}.yaml --run_dir {folder.path}"
         )
     if folder.path.resolve() == Path(config.run_dir or "").resolve():
         raise ConfigError(f"pretrained_run and run_dir are both {folder.path}")
