@@ -31,6 +31,7 @@ DATA = {
     # 125/28/58 classes of 6 to 36 images; recipes leave out those with fewer than 9: one of training, one of test
     "world_coins": ((3, 84, 84), 9, {"train": 124, "val": 28, "test": 57}),
 }
+DATASET_OF = {"glyphs": "glyphs", "omniglot": "omniglot", "cifar_fs": "cifar_fs", "coins": "world_coins"}
 ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.glob("*/*.yaml"))
 STAGE_1 = [name for name in ALL if Path(name).stem.startswith("pretrain")]
 EPISODIC = [name for name in ALL if name not in STAGE_1]
@@ -62,7 +63,9 @@ def split(config: AnyConfig, part: str, **changes: object) -> ImageSet:
     options = {**config.dataset_options, **changes}
     signature = inspect.signature(DATASETS[config.dataset])
     signature.bind(Path(), part, **options)  # raises for an option that the data set has not
-    assert options.keys() <= {"resize", "rotations"}, "say here what this option does to the classes"
+    known = {"resize", "rotations", "min_images"}
+    assert options.keys() <= known, "say here what this option does to the classes"
+    assert options.get("min_images", n_images) == n_images
     turns = 4 if options.get("rotations") is False else 1
     return classes_only(n_classes[part] // turns, n_images)
 
@@ -70,8 +73,14 @@ def split(config: AnyConfig, part: str, **changes: object) -> ImageSet:
 def small_method(config: ExperimentConfig) -> Method:
     if config.method == "maml-learn2learn" and find_spec("learn2learn") is None:
         pytest.skip("learn2learn is not installed: make learn2learn")
-    config = replace(config, backbone_options={**config.backbone_options, "n_filters": N_FILTERS})
-    return build_method(config, DATA[config.dataset][0])
+    return build_method(with_small_backbone(config), DATA[config.dataset][0])
+
+
+def with_small_backbone(config: AnyConfig) -> AnyConfig:
+    """The recipe's backbone with fewer filters; a published one without its weights, for small images."""
+    if config.backbone_options.get("pretrained"):
+        return replace(config, backbone_options={"input_px": 32})
+    return replace(config, backbone_options={**config.backbone_options, "n_filters": N_FILTERS})
 
 
 def small_episode(config: ExperimentConfig, n_episodes: int = 2) -> Episode:
@@ -106,23 +115,24 @@ def assert_a_step_is_finite(method: Method, batch: Episode | Batch, config: AnyC
 
 
 def test_there_are_recipes_for_known_data_sets_only():
-    assert {Path(name).parts[0] for name in ALL} == DATA.keys()
+    assert {Path(name).parts[0] for name in ALL} == set(DATASET_OF)
+    assert set(DATASET_OF.values()) == DATA.keys()
 
 
-@pytest.mark.parametrize("group", ["glyphs", "omniglot", "cifar_fs", "coins"])
+@pytest.mark.parametrize("group", DATASET_OF)
 def test_every_method_has_a_recipe(group):
     configs = [parsed(name) for name in EPISODIC if name.startswith(f"{group}/")]
     without = {"maml-learn2learn"} if group == "coins" else set()
     assert {config.method for config in configs} == set(list_methods()) - without
-    stage_1 = {parsed(name).classifier for name in STAGE_1 if name.startswith(f"{dataset}/")}
+    stage_1 = {parsed(name).classifier for name in STAGE_1 if name.startswith(f"{group}/")}
     assert stage_1 == {"linear", "cosine"}
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_it_belongs_where_it_lies(name):
     config = parsed(name)
-    dataset, stem = Path(name).parts[0], Path(name).stem
-    assert config.dataset == dataset
+    group, stem = Path(name).parts[0], Path(name).stem
+    assert config.dataset == DATASET_OF[group]
     if name in EPISODIC:
         assert stem == config.method or stem.startswith(f"{config.method}_")
     script = "pretrain.py" if name in STAGE_1 else "train_episodic.py"
@@ -172,7 +182,7 @@ def test_a_step_of_the_method_is_finite(name):
 def test_a_step_of_the_classifier_is_finite(name):
     config = parsed(name)
     shape, n_classes = DATA[config.dataset][0], split(config, "train").n_classes
-    config = replace(config, backbone_options={"n_filters": N_FILTERS})
+    config = with_small_backbone(config)
     assert_a_step_is_finite(build_classifier(config, shape, n_classes), random_batch(shape, n_classes), config)
 
 
@@ -180,9 +190,9 @@ def test_a_step_of_the_classifier_is_finite(name):
 def test_a_first_stage_is_a_recipe_that_fits(name):
     config = parsed(name)
     if config.pretrained_run is None:
-        assert config.max_steps > 0, "nothing is trained, in no stage"
+        assert config.max_steps > 0 or config.backbone_options.get("pretrained"), "nothing is trained, in no stage"
         return
-    first = f"{config.dataset}/{Path(config.pretrained_run).name}.yaml"
+    first = f"{Path(name).parts[0]}/{Path(config.pretrained_run).name}.yaml"
     assert first in STAGE_1
     stage_1 = parsed(first)
     assert stage_1.run_dir == config.pretrained_run
