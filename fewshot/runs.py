@@ -46,6 +46,12 @@ class Run:
         return "pretrain.py" if self.is_pretrain else "train_episodic.py"
 
     @property
+    def command(self) -> str:
+        """The command that makes it, from the folder that holds scripts/."""
+        option, recipe, *others = self.arguments
+        return f"python scripts/{self.script} {option} {Path(*Path(recipe).parts[-4:])} {' '.join(others)}"
+
+    @property
     def own_row(self) -> str:
         """What its records are called, beside those that the script compares it with."""
         trained = self.config.max_steps or self.stage_one
@@ -114,7 +120,7 @@ class Run:
         records = self.records(row, test_set)
         for record in records:
             del record.header["config"]
-            record.header["command"] = " ".join(["python", f"scripts/{self.script}", *self.arguments])
+            record.header["command"] = self.command
         return records
 
 
