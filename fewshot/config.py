@@ -1,11 +1,12 @@
 """Configuration: dataclasses with one field per option, read by the command line and by YAML recipes alike."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from fewshot.errors import ConfigError
 
 Count = int | tuple[int, int]
+Setup = TypeVar("Setup", bound="SetupConfig")
 
 
 @dataclass
@@ -59,6 +60,8 @@ class FitConfig:
     """validate, and keep the best weights so far, every so many steps"""
     patience: int = 0
     """stop after this many validations without a better one (0: never)"""
+    stop_at_accuracy: float = 0.0
+    """stop when the mean of a validation reaches this, a fraction (0: never)"""
     checkpoint_every_steps: int = 250
     """write the checkpoint that --resume goes on from every so many steps"""
     log_every_steps: int = 10
@@ -74,6 +77,8 @@ class FitConfig:
         for name in ("max_steps", "weight_decay", "warmup_steps", "max_gradient_norm", "average_decay", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.stop_at_accuracy <= 1:
+            raise ConfigError(f"stop_at_accuracy is a fraction between 0 and 1, got {self.stop_at_accuracy}")
         if self.average_decay >= 1:
             raise ConfigError(f"average_decay must be below 1, got {self.average_decay}")
         if not all(0 < milestone < 1 for milestone in self.lr_milestones):
@@ -152,6 +157,8 @@ class SetupConfig:
     """episodes of each test cell"""
     test_seed: int = 0
     """seed of the test episodes: the same for all methods"""
+    test_floor: bool = True
+    """also measure what the method is compared with: initial weights, raw pixels, the weights it started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
     """further test sets: a name and the data set options that differ"""
 
@@ -218,12 +225,10 @@ def differing_options(held: dict[str, Any], config: FitConfig) -> dict[str, tupl
     return {key: (held.get(key), now.get(key)) for key in sorted(held | now) if held.get(key) != now.get(key)}
 
 
-@dataclass
-class EvaluateConfig:
-    """Which run is measured on which episodes."""
+@dataclass(kw_only=True)
+class MeasureConfig:
+    """What a run is measured on."""
 
-    run_dir: str
-    """folder of a finished run"""
     dataset: str | None = None
     """name of a data set (default: the run's own, with its options)"""
     dataset_options: dict[str, Any] = field(default_factory=dict)
@@ -246,5 +251,39 @@ class EvaluateConfig:
     """seed of the episodes: the same seed, the same episodes for every run"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+
+    def applied_to(self, run: Setup) -> Setup:
+        """The configuration of a run with this data set: its own options hold where the data set is its own."""
+        options = run.dataset_options if self.dataset in (None, run.dataset) else {}
+        return replace(
+            run,
+            data_root=self.data_root,
+            dataset=self.dataset or run.dataset,
+            dataset_options={**options, **self.dataset_options},
+        )
+
+
+@dataclass
+class EvaluateConfig(MeasureConfig):
+    """Which run is measured on which episodes."""
+
+    run_dir: str
+    """folder of a finished run"""
     json: str | None = None
     """file for the records (default: in the run folder)"""
+
+
+@dataclass
+class CompareConfig(MeasureConfig):
+    """Which two runs are measured on the same episodes."""
+
+    run_a: str
+    """folder of a finished run"""
+    run_b: str
+    """folder of the other run"""
+    out: str | None = None
+    """folder for tables and figure (default: compare/A-vs-B in the folder of the first run)"""
+
+    def __post_init__(self) -> None:
+        if self.n_episodes < 2:
+            raise ConfigError(f"a comparison needs at least 2 episodes, got n_episodes={self.n_episodes}")

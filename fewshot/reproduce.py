@@ -14,9 +14,8 @@ from fewshot.report import percent
 from fewshot.results import Result, read_results
 from fewshot.run_folder import NOT_COMPARED
 from fewshot.runs import Run, find_runs
-from fewshot.tables import FLOOR_ROWS
+from fewshot.tables import FLOOR_ROWS, REFERENCE
 
-REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
 LOG_LINES = 10  # of a failed run are shown
 POLL_SECONDS = 0.1
 OF_THE_PLACE = NOT_COMPARED | {"pretrained_run"}  # options that say where things lie

@@ -14,7 +14,7 @@ from fewshot.registry import unknown_name
 from fewshot.results import Result
 from fewshot.run_folder import RunFolder
 from fewshot.stages import starting_row
-from fewshot.tables import FLOOR_ROWS, row_name
+from fewshot.tables import FLOOR_ROWS, REFERENCE, row_name
 
 SAME = ("dataset", "test_n_query", "test_episodes", "test_seed")
 STAGE_ONE = "pretrain"  # how the names of its recipes start
@@ -78,7 +78,9 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether the run has ended: the records of its own row and of the untrained network are there, whole."""
-        rows = {self.own_row} if self.is_pretrain else {self.own_row, *self.variants, starting_row(self.config)}
+        rows = {self.own_row, *self.variants}
+        if self.config.test_floor and not self.is_pretrain:
+            rows.add(starting_row(self.config))
         try:
             return all(self.records(row, test_set) for test_set in ("", *self.config.test_also) for row in rows)
         except (DataError, FileNotFoundError):
@@ -163,10 +165,12 @@ def _runs_of_seed(group: str, known: dict[str, Path], wanted: Sequence[str], out
 
 
 def _read(recipe: Path, folder: Path, seed: int) -> Run:
-    arguments = ("--config", str(recipe), "--run_dir", str(folder), "--seed", str(seed))
+    arguments = ["--config", str(recipe), "--run_dir", str(folder), "--seed", str(seed)]
+    if row_name(recipe.stem) != REFERENCE:
+        arguments += ["--test_floor", "false"]  # the tables show the reference's floor only
     kind = PretrainExperimentConfig if recipe.stem.startswith(STAGE_ONE) else ExperimentConfig
     try:
-        return Run(recipe.stem, RunFolder(folder), arguments, cli.parse(kind, "", arguments))
+        return Run(recipe.stem, RunFolder(folder), tuple(arguments), cli.parse(kind, "", arguments))
     except SystemExit:  # the reason stands on stderr
         raise ConfigError(f"{recipe} is no valid recipe") from None
 

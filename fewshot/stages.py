@@ -42,7 +42,7 @@ def starting_method(
 
 
 def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
-    """`method` after training and, by their names in the test table, what it is compared with.
+    """`method` after training and, by their names in the test table, what it is compared with (`test_floor`).
 
     each of `test_variants`: the same weights with other options; "pretrained": before episodic training,
     where there was some; "untrained": initial weights, called "frozen" where they are published ones;
@@ -57,6 +57,8 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
         varied = replace(config, method_options={**config.method_options, **options})
         rows[name] = build_method(varied, train_set.image_shape)
         rows[name].load_state_dict(method.state_dict())
+    if not config.test_floor:
+        return rows
     if config.max_steps and config.pretrained_run:
         rows["pretrained"] = starting_method(config, train_set)
     if start not in rows:
@@ -106,7 +108,7 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
         raise ConfigError(f"pretrained_run={folder.path} has the backbone {run.backbone}, this run {config.backbone}")
     last = load_checkpoint(folder.last)
     step = last["progress"][0]
-    if step < run.max_steps and not run.patience:
+    if step < run.max_steps and not (run.patience or run.stop_at_accuracy):
         raise ConfigError(
             f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; let it go on with --resume"
         )

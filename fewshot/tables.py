@@ -4,30 +4,40 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.records import Measured
+from fewshot.records import Measured, Scores
 from fewshot.report import percent, signed_percent
 from fewshot.results import Result
 from fewshot.statistics import Estimate, mean_interval, paired_difference
 
 SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs
 WAYS = re.compile(r"_\d+way$")  # ends the name of a recipe that adds cells of other ways to a method's row
+REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
 FLOOR_ROWS = ("untrained", "raw pixels")  # what a method reaches without training
 NOT_RUN, NO_CELL = "not run", "–"
+OFTEN_SHARED = {
+    "precision": "precision",
+    "data_fingerprint": "data",
+    "commit": "commit",
+    "hardware": "hardware",
+}  # keys of headers: what all results have in common stands in `facts`, the rest in columns of `training`
 
 
 @dataclass(frozen=True)
 class Row:
     """A method in the tables.
 
-    `cells`: for each cell that its recipes measure, the records, one for each training seed.
+    `cells`: for each cell that its recipes measure, the records, one for each training seed. `still_rising`: cells
+    whose validation curve was rising when the training of a seed ended.
     """
 
     name: str
     cells: dict[str, list[Measured]] = field(default_factory=dict)
+    still_rising: set[str] = field(default_factory=set)
 
     def accuracy(self, cell: str) -> np.ndarray:
         """Of each episode, the mean over training seeds, (n_episodes,)."""
@@ -52,22 +62,26 @@ def rows_of(
 ) -> list[Row]:
     """A row for each method. `planned`: for each recipe, the cells of each row that its runs measure.
 
-    Cells that are planned and not among the results are in the row, empty. Rows of "untrained" and "raw pixels"
-    stem from the recipe that comes first, as `planned` has them.
+    Cells that are planned and not among the results are in the row, empty. Raises `DataError` where two recipes
+    measure the same cell of a row, or the seeds of a recipe were measured on different episodes.
     """
     rows: dict[str, Row] = {}
     for recipe, recipe_rows in planned.items():
         for row_name, cells in recipe_rows.items():
             row = rows.setdefault(_label(recipe, row_name), Row(_label(recipe, row_name)))
+            mine = [result for result in results if result.recipe == recipe]
+            rising = row_name not in FLOOR_ROWS and any(curve(r.facts["history"]) == "rising" for r in mine)
+            row.still_rising.update(cells if rising else ())
             for cell in cells:
                 stored = [
                     measured
-                    for result in results
-                    if result.recipe == recipe
+                    for result in mine
                     for measured in result.records.get(": ".join(filter(None, [test_set, row_name])), [])
                     if measured.cell == cell
                 ]
-                row.cells[cell] = [*row.cells.get(cell, []), *stored]
+                if cell in row.cells:
+                    raise DataError(f"{row.name}, {cell}: {recipe} and a recipe before it both measure this cell")
+                row.cells[cell] = stored
     for row in rows.values():
         _refuse_other_episodes(row)
     return list(rows.values())
@@ -87,7 +101,7 @@ def _label(recipe: str, row: str) -> str:
         return row
     if row == "classifier-baseline":
         return name.replace("pretrain", row)
-    return name if row == "trained" else f"{name}, {row}"
+    return name if row in ("trained", "frozen") else f"{name}, {row}"
 
 
 def _refuse_other_episodes(row: Row) -> None:
@@ -111,22 +125,31 @@ def accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
     head = ["method", *map(short, cells), "seeds", "transductive", "weights selected on"]
     lines = []
     for row in sorted(rows, key=lambda row: _rank(row, cells)):
-        seeds = {len(row.cells[cell]) for cell in cells if row.cells.get(cell)}
+        ran = any(row.cells.get(cell) for cell in cells)
         about = [row.header("transductive").replace("True", "yes").replace("False", "no"), row.header("selected_on")]
         lines.append(
             [
                 row.name,
                 *(ours(row, cell) for cell in cells),
-                *([_distinct(sorted(seeds)), *about] if seeds else ["–"] * 3),
+                *([_n_seeds(row, cells), *about] if ran else [NO_CELL] * 3),
             ]
         )
     return markdown(head, lines)
 
 
-def _rank(row: Row, cells: Sequence[str]) -> tuple[bool, float]:
-    """Best first in the first cell that it has; at the end what did not run."""
-    means = [row.estimate(cell).mean for cell in cells if row.cells.get(cell)]
-    return (True, 0.0) if not means else (False, -means[0])
+def _n_seeds(row: Row, cells: Sequence[str]) -> str:
+    """`3`, or `3 / 3 / – / 1` in the order of the cells where they have different numbers of seeds."""
+    numbers = [len(row.cells[cell]) if cell in row.cells else None for cell in cells]
+    different = set(numbers) - {None}
+    return str(*different) if len(different) == 1 else " / ".join(NO_CELL if n is None else str(n) for n in numbers)
+
+
+def _rank(row: Row, cells: Sequence[str]) -> tuple[int, float]:
+    """Best first in the first cell; then what has only a later one, in that; at the end what did not run."""
+    for i, cell in enumerate(cells):
+        if row.cells.get(cell):
+            return i, -row.estimate(cell).mean
+    return len(cells), 0.0
 
 
 def ours(row: Row, cell: str) -> str:
@@ -148,7 +171,7 @@ def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> st
     for row in sorted(rows, key=lambda row: _rank(row, cells)):
         if row is not base and any(row.cells.values()):
             lines.append([row.name, *(_difference(row, base, cell) for cell in cells)])
-    return markdown([f"minus {reference}", *map(short, cells)], lines)
+    return markdown([f"minus {reference}", *map(short, cells)], lines) if lines else ""
 
 
 def _difference(row: Row, base: Row, cell: str) -> str:
@@ -159,37 +182,66 @@ def _difference(row: Row, base: Row, cell: str) -> str:
 
 
 def training(results: Sequence[Result], recipes: Iterable[str]) -> str:
-    """How each recipe was trained: seeds, what it saw, minutes, its validation curve, precision, data, commit."""
+    """How each recipe was trained: seeds, what it saw, minutes of each stage, its validation curve.
+
+    What not all results share is here too: precision, data, commit, hardware; else it stands in `facts`.
+    """
+    differing = [key for key in OFTEN_SHARED if _differs(key, results)]
     head = [
-        "recipe", "training seeds", "trained on", "minutes a seed", "best validation", "at the end", "precision",
-        "data", "commit", "hardware",
+        "recipe", "training seeds", "trained on", "minutes a seed", "best validation", "validation at the end",
+        *(OFTEN_SHARED[key] for key in differing),
     ]  # fmt: skip
     lines = []
     for recipe in recipes:
         mine = [result for result in results if result.recipe == recipe]
-        lines.append([recipe, *(_about(mine) if mine else [NOT_RUN, *["–"] * (len(head) - 2)])])
+        about = [*_about(mine), *(_said(key, mine) for key in differing)] if mine else []
+        lines.append([recipe, *(about or [NOT_RUN, *[NO_CELL] * (len(head) - 2)])])
     return markdown(head, lines)
 
 
 def _about(results: Sequence[Result]) -> list[str]:
-    """What `training` says of the seeds of one recipe."""
-    headers = [measured.header for result in results for records in result.records.values() for measured in records]
-    seen = [" + ".join(filter(None, (what for what, _ in result.facts["stages"]))) for result in results]
-    minutes = zip(*([minutes for _, minutes in result.facts["stages"]] for result in results), strict=True)
-    keys = ("precision", "data_fingerprint", "commit", "hardware")
+    """What `training` says of the seeds of one recipe; a stage that saw nothing is not spoken of.
+
+    Minutes of different hardware stand apart, in the order in which the hardware is named.
+    """
+    stages = [[(what, minutes) for what, minutes in result.facts["stages"] if what] for result in results]
+    if len({len(of_seed) for of_seed in stages}) > 1:
+        raise DataError(f"{results[0].recipe}: its seeds were trained in different numbers of stages")
+    minutes: dict[str, list[list[float]]] = {}  # those of each hardware are averaged
+    for result, of_seed in zip(results, stages, strict=True):
+        minutes.setdefault(_said("hardware", [result]), []).append([m for _, m in of_seed])
+    trained = [result for result in results if result.facts["stages"][-1][0]]  # itself, not just stage 1
     return [
         ", ".join(str(result.seed) for result in results),
-        _distinct(what or "nothing" for what in seen),
-        " + ".join(f"{fmean(of_stage):.1f}" for of_stage in minutes),
-        _best_validation(results),
-        _distinct(curve(result.facts["history"]) for result in results),
-        *(_distinct(header.get(key, "unknown") for header in headers) for key in keys),
+        _distinct(" + ".join(what for what, _ in of_seed) or "nothing" for of_seed in stages),
+        "; ".join(" + ".join(f"{fmean(m):.1f}" for m in zip(*seeds, strict=True)) for seeds in minutes.values())
+        or NO_CELL,
+        _best_validation(trained) or NO_CELL,
+        _distinct(curve(result.facts["history"]) for result in trained) or NO_CELL,
     ]
 
 
 def _best_validation(results: Sequence[Result]) -> str:
+    """`94.40 (20w1s)`: the best mean, averaged over seeds, and the cell that it was measured on."""
     best = [max(mean for _, _, mean, _ in result.facts["history"]) for result in results if result.facts["history"]]
-    return f"{100 * fmean(best):.2f}" if best else NO_CELL
+    if not best:
+        return ""
+    config = results[0].facts["config"]
+    spec = {"n_way": config["val_n_way"], "n_shot": config["val_n_shot"]}
+    return f"{100 * fmean(best):.2f} ({short(Scores({'spec': spec}, np.empty(0)).cell)})"
+
+
+def _said(key: str, results: Sequence[Result]) -> str:
+    """What the headers of all their records say under `key`."""
+    return _distinct(header.get(key, "unknown") for header in _headers(results))
+
+
+def _differs(key: str, results: Sequence[Result]) -> bool:
+    return len({_said(key, [result]) for result in results}) > 1
+
+
+def _headers(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [measured.header for result in results for records in result.records.values() for measured in records]
 
 
 def curve(history: Sequence[Sequence[float]]) -> str:
@@ -197,36 +249,38 @@ def curve(history: Sequence[Sequence[float]]) -> str:
 
     Rising: the best of the last quarter of training lies above the best before by more than a standard error.
     """
-    if len(history) < 4:
-        return "too few points" if history else "not kept"
+    if not history:
+        return "not kept"
     last_step = history[-1][0]
-    before = max(mean for step, _, mean, _ in history if step <= 0.75 * last_step)
-    step_after = [(mean, half) for step, _, mean, half in history if step > 0.75 * last_step]
-    mean, half = max(step_after)
-    return "rising" if mean - before > half / 1.96 else "falling" if before - mean > half / 1.96 else "flat"
+    before = [mean for step, _, mean, _ in history if step <= 0.75 * last_step]
+    if len(history) < 4 or not before:
+        return "too few points"
+    mean, half = max((mean, half) for step, _, mean, half in history if step > 0.75 * last_step)
+    best_before = max(before)
+    if abs(mean - best_before) <= half / 1.96:
+        return "flat"
+    return "rising" if mean > best_before else "falling"
 
 
 def facts(results: Sequence[Result], command: str) -> str:
-    """A sentence on what all numbers of the tables share, and how they are made again."""
-    headers = [m.header for result in results for records in result.records.values() for m in records]
-
-    def all_of(key: str) -> str:
-        return _distinct(header[key] for header in headers)
-
+    """Sentences on what all numbers of the tables share, and how they are made again."""
+    headers = _headers(results)
     if not headers:
         return f"Nothing was run yet. Command: `{command}`"
+    dataset, split, seed = (_said(key, results) for key in ("dataset", "split", "seed"))
+    shared = [f"{name} {_said(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)]
     return (
-        f"{all_of('dataset')}, {all_of('split')} classes, {_distinct(format(h['n_episodes'], ',') for h in headers)} "
-        f"episodes a cell, {_distinct(h['spec']['n_query'] for h in headers)} queries a class, episodes of seed "
-        f"{all_of('seed')}. Accuracy in %: mean over training seeds ± 95% interval over episodes (standard deviation "
-        f"over training seeds). torch {_distinct(h['versions']['torch'] for h in headers)}, Python "
-        f"{_distinct(h['versions']['python'] for h in headers)}. Command: `{command}`"
+        f"{dataset}, {split} classes, {_distinct(format(h['n_episodes'], ',') for h in headers)} episodes a cell, "
+        f"{_distinct(h['spec']['n_query'] for h in headers)} queries a class, episodes of seed {seed}. Accuracy in "
+        "%: mean over training seeds ± 95% interval over episodes (standard deviation over training seeds). "
+        f"Shared by all: {', '.join([*shared, ''])}torch {_distinct(h['versions']['torch'] for h in headers)}, "
+        f"Python {_distinct(h['versions']['python'] for h in headers)}. Command: `{command}`"
     )
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
-    text = [list(head), ["---"] * len(head), *map(list, lines)]
+    """A Markdown table with aligned columns; `|` in a text is escaped."""
+    text = [[t.replace("|", r"\|") for t in line] for line in (head, ["---"] * len(head), *lines)]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
     return "\n".join(
         f"| {' | '.join(t.ljust(width) for t, width in zip(line, widths, strict=True))} |" for line in text
@@ -234,4 +288,4 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _distinct(values: Iterable[object]) -> str:
-    return ", ".join(dict.fromkeys(map(str, values)))
+    return "; ".join(dict.fromkeys(map(str, values)))

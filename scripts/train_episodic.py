@@ -32,7 +32,7 @@ def main() -> None:
             print(report.table(rows))
             print(report.facts(next(iter(rows.values()))[0]))
     if parallel.is_first():
-        if "raw pixels" not in methods:
+        if config.test_floor and "raw pixels" not in methods:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
                    "the best on validation classes")  # fmt: skip

@@ -577,3 +577,21 @@ def test_a_variant_is_the_same_weights_with_other_options(glyphs):
     config.test_variants = {"untrained": {}}
     with pytest.raises(ConfigError, match="test_variants: 'untrained' is a row of every test table already"):
         compared_methods(method, config, glyphs)
+
+
+def test_without_the_floor_only_the_method_is_measured(glyphs):
+    config = ExperimentConfig(max_steps=5, test_floor=False, **GLYPHS)
+    method = starting_method(config, glyphs)
+    assert list(compared_methods(method, config, glyphs)) == ["trained"]
+    assert list(compared_methods(method, replace(config, test_floor=True), glyphs)) == [
+        "trained", "untrained", "raw pixels",
+    ]  # fmt: skip
+
+
+def test_published_weights_are_called_frozen(glyphs, monkeypatch):
+    config = ExperimentConfig(max_steps=5, **GLYPHS)
+    monkeypatch.setattr("fewshot.stages.build_method", lambda *arguments: build_method(replace(config), (1, 28, 28)))
+    published = replace(config, backbone_options={"pretrained": True})
+    method = build_method(config, (1, 28, 28))
+    assert list(compared_methods(method, published, glyphs)) == ["trained", "frozen", "raw pixels"]
+    assert list(compared_methods(method, replace(published, max_steps=0), glyphs))[0] == "frozen"
