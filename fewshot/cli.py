@@ -30,14 +30,22 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
 
-def parse(config: type[Config], description: str, arguments: Sequence[str] | None = None) -> Config:
-    """The dataclass `config` with values from --config FILE and from the command line, later ones winning."""
-    parser = Parser(description=description, usage="%(prog)s [--config FILE] [--OPTION VALUE …]", allow_abbrev=False)
+def parse(
+    config: type[Config], description: str, arguments: Sequence[str] | None = None, *, positional: bool = False
+) -> Config:
+    """The dataclass `config` with values from --config FILE and from the command line, later ones winning.
+
+    `positional`: fields without a default are given by their place, `compare.py RUN_A RUN_B`.
+    """
+    required = [f.name for f in dataclasses.fields(config) if f.default is f.default_factory is dataclasses.MISSING]
+    places = "".join(f"{name.upper()} " for name in required if positional)
+    usage = f"%(prog)s {places}[--config FILE] [--OPTION VALUE …]"
+    parser = Parser(description=description, usage=usage, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
     taken: set[str] = set()
     for part in config.__mro__[:-1]:  # a base class's fields are a group of their own, after the class's own
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
-        parser.add_class_arguments(part, skip=inherited | taken)
+        parser.add_class_arguments(part, skip=inherited | taken, as_positional=positional)
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # --resume alone means --resume true

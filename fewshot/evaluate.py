@@ -1,7 +1,7 @@
 """The one evaluator: a method's accuracy on every episode, as records that tables are made from."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -18,6 +18,7 @@ from fewshot.provenance import provenance, weights_hash
 from fewshot.records import EpisodeRecord, Records
 
 BATCH_NUMBERS = 1 << 22  # feature or pixel values gathered at once: a bound on memory
+Watch = Callable[[int, Episode, Tensor], None]
 
 
 @torch.no_grad()
@@ -30,19 +31,21 @@ def evaluate(
     *,
     precision: Precision = "float32",
     features: Tensor | None = None,
+    watch: Watch | None = None,
 ) -> Records:
     """Accuracy and loss of `method` on episodes 0 .. n_episodes-1 of `(imageset, spec, seed)`.
 
     The episodes are the same for every method, machine and number of processes. A method that works
     from features has each image embedded once; `features` (len(imageset), D), from `embed`, saves
     even that where several specs are measured. Runs on the method's device, in evaluation mode.
+    `watch` is given each batch of this process: its first index, the episodes and their logits.
     """
     sampler = EpisodeSampler(imageset, spec, seed)
     started = time.perf_counter()
     was_training = method.training
     method.eval()
     source = _Source(method, sampler, n_episodes, precision, features)
-    mine = [_measure(method, episode, first, seed, precision) for first, episode in source]
+    mine = [_measure(method, episode, first, seed, precision, watch) for first, episode in source]
     method.train(was_training)
     records = [record for batch in parallel.interleaved(parallel.gathered(mine)) for record in batch]
     header = {
@@ -104,7 +107,9 @@ class _Source:
         return replace(episode, support=support, query=query)
 
 
-def _measure(method: Method, episode: Episode, first: int, seed: int, precision: Precision) -> list[EpisodeRecord]:
+def _measure(
+    method: Method, episode: Episode, first: int, seed: int, precision: Precision, watch: Watch | None
+) -> list[EpisodeRecord]:
     started = time.perf_counter()
     arguments = (episode.support, episode.support_labels, episode.query, episode.n_way)
     if method.from_features:
@@ -121,6 +126,8 @@ def _measure(method: Method, episode: Episode, first: int, seed: int, precision:
         (episode.support_labels != PADDING).sum(1).tolist(),
     ]
     seconds = (time.perf_counter() - started) / len(episode)
+    if watch:
+        watch(first, episode, logits)
     return [
         EpisodeRecord(first + b, acc, round(loss, 5), n_way, n_support, seed, seconds)
         for b, (acc, loss, n_way, n_support) in enumerate(zip(*columns, strict=True))

@@ -1,5 +1,6 @@
 """The papers' numbers beside ours."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,52 @@ from fewshot.statistics import Estimate
 from fewshot.tables import NO_CELL, NOT_RUN, Row, markdown, ours, short
 
 Published = Mapping[str, Mapping[str, Mapping[str, Any]]]
+KINDS = ("paper", "re-run")
+BELOW = "below"
+CELL = re.compile(r"\d+w\d+s")
+UNCHECKED = re.compile(r"\d+(\.\d+)?\?")
 
 
 def read(path: str | Path) -> Published:
     """Published numbers: for each row, under "paper" and "re-run", a `source` and percentages by short cell names.
 
-    No file, no numbers. A number in quotes that ends with "?" was not checked at its source.
+    No file, no numbers. A number in quotes that ends with "?" was not checked at its source. Raises `ConfigError`
+    for a file of another form.
     """
     if not Path(path).exists():
         return {}
-    published = yaml.safe_load(Path(path).read_text())
-    for row, kinds in published.items():
-        for kind, numbers in kinds.items():
-            if kind not in ("paper", "re-run") or "source" not in numbers:
-                raise ConfigError(f"{path}: {row}: {kind} must be paper or re-run, and name its source")
+    try:
+        published = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML file: {error}") from error
+    for row, kinds in _mapping(published, f"{path}").items():
+        for kind, numbers in _mapping(kinds, f"{path}: {row}").items():
+            where = f"{path}: {row}: {kind}"
+            if kind not in KINDS or not _mapping(numbers, where).get("source"):
+                raise ConfigError(f"{where} must be {' or '.join(KINDS)}, and name its source")
+            for cell, number in numbers.items():
+                if cell != "source" and not (CELL.fullmatch(str(cell)) and _is_percentage(number)):
+                    raise ConfigError(f'{where}: {cell}: {number!r} is not as 5w1s: 98.8, or 5w1s: "98.8?"')
     return published
 
 
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must hold names with a value each, got {value!r}")
+    return value
+
+
+def _is_percentage(number: Any) -> bool:
+    known = isinstance(number, int | float) or (isinstance(number, str) and UNCHECKED.fullmatch(number))
+    return bool(known) and not isinstance(number, bool) and 0 < _number(str(number)) <= 100
+
+
 def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> str:
-    """A line for each row and cell with a published number: ours, the number, the difference; for paper and re-run."""
+    """A line for each row and cell with a published number: ours, the number, the difference; for paper and re-run.
+
+    The verdict is on the re-run, or the paper where there is none: passed by the mean, reached within its interval
+    over episodes, or missed; of the numbers as they are printed, with two decimals.
+    """
     lines = []
     for row in (row for row in rows if row.name in published):
         for cell in cells:
@@ -42,15 +70,21 @@ def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> 
                 target = numbers.get("re-run", numbers.get("paper"))
                 paper, rerun = (_compared(numbers.get(kind), estimate) for kind in ("paper", "re-run"))
                 verdict = _verdict(estimate, _number(target)) if estimate else NOT_RUN
+                verdict += ", still rising" if verdict == BELOW and cell in row.still_rising else ""
                 lines.append([row.name, short(cell), ours(row, cell), *paper, *rerun, verdict])
-    head = ["method", "cell", "ours", "paper", "ours − paper", "best re-run", "ours − re-run", "against the re-run"]
+    head = ["method", "cell", "ours", "paper", "ours − paper", "best re-run", "ours − re-run", "verdict"]
     return markdown(head, lines) if lines else ""
 
 
 def sources(published: Published) -> str:
-    """Where the published numbers stand."""
-    return "; ".join(
-        f"{row}, {kind}: {entry['source']}" for row, kinds in published.items() for kind, entry in kinds.items()
+    """What the verdict is on, and where the published numbers stand."""
+    entries = [(row, kind, entry) for row, kinds in published.items() for kind, entry in kinds.items()]
+    stand = "; ".join(f"**{row}**, {kind}: {entry['source']}" for row, kind, entry in entries)
+    unchecked = any(UNCHECKED.fullmatch(str(number)) for *_, entry in entries for number in entry.values())
+    memory = ". Numbers with ? are quoted from memory and were not checked at their source" if unchecked else ""
+    return (
+        f"{stand}{memory}. The verdict is on the re-run, or the paper where there is none; still rising: validation "
+        "accuracy was when training ended"
     )
 
 
@@ -61,9 +95,12 @@ def _number(text: str) -> float:
 def _compared(number: str | None, estimate: Estimate | None) -> list[str]:
     if number is None:
         return [NO_CELL, NO_CELL]
-    return [number, NO_CELL if estimate is None else f"{100 * estimate.mean - _number(number):+.2f}".replace("-", "−")]
+    if estimate is None:
+        return [number, NO_CELL]
+    difference = round(100 * estimate.mean - _number(number), 2) + 0.0  # no minus before 0.00
+    return [number, f"{difference:+.2f}".replace("-", "−")]
 
 
 def _verdict(estimate: Estimate, target: float) -> str:
-    mean, half = (100 * value for value in estimate)
-    return "passed" if mean >= target else "within the interval" if mean + half >= target else "below"
+    mean, half = (round(100 * value, 2) for value in estimate)
+    return "passed" if mean >= target else "within the interval" if round(mean + half, 2) >= target else BELOW

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,11 @@ class Result:
     records: dict[str, list[Measured]]
 
     def write(self, path: str | Path) -> None:
-        """JSON; what all headers share stands there once."""
+        """JSON, all or nothing; what all headers share stands there once.
+
+        Raises `DataError` for episodes of varying numbers of queries, and accuracies that no count of them gives.
+        """
+        path = Path(path)
         rows = [(row, measured) for row, cells in self.records.items() for measured in cells]
         common = _common([measured.header for _, measured in rows])
         content = {
@@ -49,8 +54,13 @@ class Result:
                 for row, measured in rows
             ],
         }
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(_readable(content) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(_readable(content) + "\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -61,26 +71,35 @@ class Result:
                 raise DataError(f"{path} was written by another version of fewshot")
             common, rows = content.pop("common"), {}
             for record in content.pop("records"):
-                scores = Scores(common | record["header"], _unpacked(record))
-                rows.setdefault(record["row"], []).append(scores)
+                header = common | record["header"]
+                rows.setdefault(record["row"], []).append(Scores(header, _unpacked(record, header)))
             return cls(content.pop("recipe"), content.pop("seed"), content, rows)
-        except (ValueError, KeyError, TypeError, zlib.error) as error:
+        except DataError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             raise DataError(f"{path} does not hold the result of a run ({error!r})") from error
 
 
 def read_results(folder: str | Path) -> list[Result]:
-    """All results below a folder, by name and seed."""
-    return sorted((Result.read(path) for path in Path(folder).glob("*.json")), key=lambda r: (r.recipe, r.seed))
+    """All results (*.json) in a folder, by name and seed; raises `DataError` where two files hold the same one."""
+    found: dict[tuple[str, int], tuple[Path, Result]] = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        result = Result.read(path)
+        other, _ = found.setdefault((result.recipe, result.seed), (path, result))
+        if other != path:
+            raise DataError(f"{other} and {path} both hold {result.recipe}, seed {result.seed}: remove one of them")
+    return [result for _, (_, result) in sorted(found.items())]
 
 
-def _packed(measured: Measured, path: str | Path) -> dict[str, Any]:
+def _packed(measured: Measured, path: Path) -> dict[str, Any]:
     spec = measured.header["spec"]
-    if not isinstance(spec["n_way"], int) or not isinstance(spec["n_query"], int):
-        raise DataError(f"{path}: only episodes of one number of queries can be kept as counts, got {spec}")
-    n_queries = spec["n_way"] * spec["n_query"]
+    n_queries = _n_queries(spec)
+    if n_queries is None or n_queries >= 1 << 16:
+        raise DataError(f"{path}: only episodes of one number of queries, below 65,536, can be kept, got {spec}")
     right = np.rint(measured.accuracy * n_queries)
-    if not np.allclose(right / n_queries, measured.accuracy, rtol=0, atol=1e-5):
-        raise DataError(f"{path}: accuracies are not multiples of 1/{n_queries}")
+    fractions = np.isclose(right / n_queries, measured.accuracy, rtol=0, atol=0.01 / n_queries)
+    if not (fractions & (right >= 0) & (right <= n_queries)).all():
+        raise DataError(f"{path}: {measured.cell}: accuracies are not k / {n_queries}, with k right queries")
     n_bytes = 1 if n_queries < 256 else 2
     packed = zlib.compress(right.astype(COUNTS[n_bytes]).tobytes(), 9)
     mean, half = (round(100 * value, 2) for value in measured.estimate)
@@ -92,14 +111,25 @@ def _packed(measured: Measured, path: str | Path) -> dict[str, Any]:
     }
 
 
-def _unpacked(record: dict[str, Any]) -> np.ndarray:
+def _unpacked(record: dict[str, Any], header: dict[str, Any]) -> np.ndarray:
     right = np.frombuffer(zlib.decompress(base64.b64decode(record["right"])), COUNTS[record["bytes"]])
-    return right / record["n_queries"]
+    n_queries, n_episodes = _n_queries(header["spec"]), header["n_episodes"]
+    if record["n_queries"] != n_queries or len(right) != n_episodes or right.max() > n_queries:
+        raise ValueError(f"{record['row']}: the counts are not those of {n_episodes} episodes of {n_queries} queries")
+    return right / n_queries
+
+
+def _n_queries(spec: dict[str, Any]) -> int | None:
+    """Queries of an episode; None where they vary."""
+    n_way, n_query = spec["n_way"], spec["n_query"]
+    return n_way * n_query if isinstance(n_way, int) and isinstance(n_query, int) else None
 
 
 def _common(headers: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all headers say alike."""
-    return {key: value for key, value in headers[0].items() if all(key in h and h[key] == value for h in headers[1:])}
+    """What all headers say alike, to the letter: 1, 1.0 and true differ."""
+    texts = [{key: json.dumps(value) for key, value in header.items()} for header in headers]
+    shared = set(texts[0].items()).intersection(*(text.items() for text in texts[1:])) if texts else ()
+    return {key: json.loads(text) for key, text in sorted(shared)}
 
 
 def _readable(content: dict[str, Any]) -> str:

@@ -121,7 +121,7 @@ class _Training:
         with contextlib.closing(tracker), bar, Interruption() as interruption:
             if config.max_steps == 0:
                 self._keep_as_it_is(tracker, bar)
-            while learner.step < config.max_steps and not self._out_of_patience():
+            while learner.step < config.max_steps and not self._stops_early():
                 loss, train_accuracy, gradient_norm = self._optimise()
                 learner.step += 1
                 learner.seconds = time.perf_counter() - started
@@ -153,9 +153,12 @@ class _Training:
     def _due(self, every_steps: int) -> bool:
         return self.learner.step % every_steps == 0 or self.learner.step == self.config.max_steps
 
-    def _out_of_patience(self) -> bool:
-        waited = (self.learner.step - self.learner.best_step) // self.config.val_every_steps
-        return bool(self.config.patience and self.validation) and waited >= self.config.patience
+    def _stops_early(self) -> bool:
+        config, learner = self.config, self.learner
+        waited = (learner.step - learner.best_step) // config.val_every_steps
+        out_of_patience = config.patience > 0 and waited >= config.patience
+        good_enough = config.stop_at_accuracy > 0 and learner.best_accuracy >= config.stop_at_accuracy
+        return self.validation is not None and (out_of_patience or good_enough)
 
     def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:
         """One optimizer step; loss and accuracy of this process's share, and the gradient's norm."""

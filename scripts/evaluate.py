@@ -1,6 +1,5 @@
 """Measure the weights of a run on episodes of any data set, way and shot; write a record per episode."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from fewshot import cli, parallel, report
@@ -17,9 +16,7 @@ def main() -> None:
     config = cli.parse(EvaluateConfig, __doc__)
     device = choose_device()
     method, run = load_run(config.run_dir)
-    other = config.dataset not in (None, run.dataset)
-    run = replace(run, data_root=config.data_root, dataset=config.dataset or run.dataset,
-                  dataset_options={**({} if other else run.dataset_options), **config.dataset_options})  # fmt: skip
+    run = config.applied_to(run)
     spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
     records = evaluate(method.to(device), load_split(run, config.split), spec, config.n_episodes, config.seed,
                        precision=config.precision)  # fmt: skip

@@ -2,23 +2,33 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from fewshot import seeding
 from fewshot.backbones import create_backbone
-from fewshot.benchmarks import data, evaluation, process
+from fewshot.benchmarks import data, end_to_end, evaluation, process
 from fewshot.config import TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.episodes import EpisodeSpec
 from fewshot.methods import create_method
 
-Numbers = dict[str, dict[str, float]]
-SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "process")
+Numbers = dict[str, dict[str, Any]]
+SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "process", "end-to-end")
 
 
 def measure(
-    sections: Iterable[str], train_set: ImageSet, test_set: ImageSet, n_episodes: int, n_easyfsl: int, script: Path
+    sections: Iterable[str],
+    train_set: ImageSet,
+    test_set: ImageSet,
+    n_episodes: int,
+    n_easyfsl: int,
+    script: Path,
+    target: float,
 ) -> Numbers:
-    """The numbers of the named sections, by what was measured; `script` is the one whose start-up is timed."""
+    """The numbers of the named sections, by what was measured.
+
+    `script`: the one whose start-up is timed, beside the recipes. `target`: the accuracy that training is timed to.
+    """
     with seeding.forked(0):
         method = create_method("protonet", create_backbone("conv4", *train_set.image_shape[:2]))
     wide = TrainConfig(train_n_way=60)
@@ -41,6 +51,10 @@ def measure(
             numbers |= _maml()
         elif section == "process":
             numbers["start-up"] = process.start_up(script)
+        elif section == "end-to-end":
+            recipe = script.parent / "recipes" / test_set.name / "protonet.yaml"
+            name = f"ProtoNet to {100 * target:g}% validation 5-way 1-shot"
+            numbers[name] = end_to_end.time_to_accuracy(recipe, target)
     return numbers
 
 
