@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewshot import published, tables
+from fewshot import published, tables, trainings
 from fewshot.config import differing_options
 from fewshot.interruption import Interruption
 from fewshot.report import percent
@@ -18,7 +18,6 @@ from fewshot.tables import FLOOR_ROWS, REFERENCE
 
 LOG_LINES = 10  # of a failed run are shown
 POLL_SECONDS = 0.1
-OF_THE_PLACE = NOT_COMPARED | {"pretrained_run"}  # options that say where things lie
 
 
 def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
@@ -102,13 +101,19 @@ def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
     for result in read_results(folder):
         config = configs.get(result.recipe)
         differing = differing_options(result.facts["config"], replace(config, seed=result.seed)) if config else {}
-        what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if key not in OF_THE_PLACE]
+        what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if _matters(key, held, now)]
         if config is None or what:
             why = f"the recipe has changed since ({', '.join(what)})" if config else "there is no such recipe"
             print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
         else:
             current.append(result)
     return current
+
+
+def _matters(option: str, held: object, now: object) -> bool:
+    """Whether an option that differs is of the recipe, and does not just say where things lie."""
+    another_place = option == "pretrained_run" and held is not None and now is not None
+    return option not in NOT_COMPARED and not another_place
 
 
 def section(recipes: Path, stored: Path, published_file: Path) -> str:
@@ -119,7 +124,7 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
     rows, numbers = tables.rows_of(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
     command = f"python scripts/reproduce.py {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [tables.accuracies(rows, cells), tables.facts(results, command)]
+    parts = [tables.accuracies(rows, cells), trainings.facts(results, command)]
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
         of_set = tables.rows_of(results, also, test_set)
@@ -129,5 +134,5 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
         parts += ["Against published numbers:", against, f"Sources. {published.sources(numbers)}."]
     minus = tables.differences(rows, cells, REFERENCE)
     if minus:
-        parts += ["Differences, paired by episode:", minus]
-    return "\n\n".join([*parts, "How they were trained:", tables.training(results, planned)])
+        parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
+    return "\n\n".join([*parts, "How they were trained:", trainings.training(results, planned)])

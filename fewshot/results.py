@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -78,6 +79,24 @@ class Result:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             raise DataError(f"{path} does not hold the result of a run ({error!r})") from error
+
+
+def curve(history: Sequence[Sequence[float]]) -> str:
+    """Whether validation was still rising when training ended, as far as its interval can tell.
+
+    Rising: the best of the last quarter of training lies above the best before by more than a standard error.
+    """
+    if not history:
+        return "not kept"
+    last_step = history[-1][0]
+    before = [mean for step, _, mean, _ in history if step <= 0.75 * last_step]
+    if len(history) < 4 or not before:
+        return "too few points"
+    mean, half = max((mean, half) for step, _, mean, half in history if step > 0.75 * last_step)
+    best_before = max(before)
+    if abs(mean - best_before) <= half / 1.96:
+        return "flat"
+    return "rising" if mean > best_before else "falling"
 
 
 def read_results(folder: str | Path) -> list[Result]:

@@ -3,15 +3,14 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
-from typing import Any
+from statistics import stdev
 
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.records import Measured, Scores
+from fewshot.records import Measured
 from fewshot.report import percent, signed_percent
-from fewshot.results import Result
+from fewshot.results import Result, curve
 from fewshot.statistics import Estimate, mean_interval, paired_difference
 
 SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs
@@ -19,12 +18,6 @@ WAYS = re.compile(r"_\d+way$")  # ends the name of a recipe that adds cells of o
 REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
 FLOOR_ROWS = ("untrained", "raw pixels")  # what a method reaches without training
 NOT_RUN, NO_CELL = "not run", "–"
-OFTEN_SHARED = {
-    "precision": "precision",
-    "data_fingerprint": "data",
-    "commit": "commit",
-    "hardware": "hardware",
-}  # keys of headers: what all results have in common stands in `facts`, the rest in columns of `training`
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ class Row:
 
     def header(self, key: str) -> str:
         """What its records' headers say under `key`."""
-        return _distinct(m.header.get(key, "unknown") for records in self.cells.values() for m in records)
+        return distinct(m.header.get(key, "unknown") for records in self.cells.values() for m in records)
 
 
 def rows_of(
@@ -181,103 +174,6 @@ def _difference(row: Row, base: Row, cell: str) -> str:
     return signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
 
 
-def training(results: Sequence[Result], recipes: Iterable[str]) -> str:
-    """How each recipe was trained: seeds, what it saw, minutes of each stage, its validation curve.
-
-    What not all results share is here too: precision, data, commit, hardware; else it stands in `facts`.
-    """
-    differing = [key for key in OFTEN_SHARED if _differs(key, results)]
-    head = [
-        "recipe", "training seeds", "trained on", "minutes a seed", "best validation", "validation at the end",
-        *(OFTEN_SHARED[key] for key in differing),
-    ]  # fmt: skip
-    lines = []
-    for recipe in recipes:
-        mine = [result for result in results if result.recipe == recipe]
-        about = [*_about(mine), *(_said(key, mine) for key in differing)] if mine else []
-        lines.append([recipe, *(about or [NOT_RUN, *[NO_CELL] * (len(head) - 2)])])
-    return markdown(head, lines)
-
-
-def _about(results: Sequence[Result]) -> list[str]:
-    """What `training` says of the seeds of one recipe; a stage that saw nothing is not spoken of.
-
-    Minutes of different hardware stand apart, in the order in which the hardware is named.
-    """
-    stages = [[(what, minutes) for what, minutes in result.facts["stages"] if what] for result in results]
-    if len({len(of_seed) for of_seed in stages}) > 1:
-        raise DataError(f"{results[0].recipe}: its seeds were trained in different numbers of stages")
-    minutes: dict[str, list[list[float]]] = {}  # those of each hardware are averaged
-    for result, of_seed in zip(results, stages, strict=True):
-        minutes.setdefault(_said("hardware", [result]), []).append([m for _, m in of_seed])
-    trained = [result for result in results if result.facts["stages"][-1][0]]  # itself, not just stage 1
-    return [
-        ", ".join(str(result.seed) for result in results),
-        _distinct(" + ".join(what for what, _ in of_seed) or "nothing" for of_seed in stages),
-        "; ".join(" + ".join(f"{fmean(m):.1f}" for m in zip(*seeds, strict=True)) for seeds in minutes.values())
-        or NO_CELL,
-        _best_validation(trained) or NO_CELL,
-        _distinct(curve(result.facts["history"]) for result in trained) or NO_CELL,
-    ]
-
-
-def _best_validation(results: Sequence[Result]) -> str:
-    """`94.40 (20w1s)`: the best mean, averaged over seeds, and the cell that it was measured on."""
-    best = [max(mean for _, _, mean, _ in result.facts["history"]) for result in results if result.facts["history"]]
-    if not best:
-        return ""
-    config = results[0].facts["config"]
-    spec = {"n_way": config["val_n_way"], "n_shot": config["val_n_shot"]}
-    return f"{100 * fmean(best):.2f} ({short(Scores({'spec': spec}, np.empty(0)).cell)})"
-
-
-def _said(key: str, results: Sequence[Result]) -> str:
-    """What the headers of all their records say under `key`."""
-    return _distinct(header.get(key, "unknown") for header in _headers(results))
-
-
-def _differs(key: str, results: Sequence[Result]) -> bool:
-    return len({_said(key, [result]) for result in results}) > 1
-
-
-def _headers(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [measured.header for result in results for records in result.records.values() for measured in records]
-
-
-def curve(history: Sequence[Sequence[float]]) -> str:
-    """Whether validation was still rising when training ended, as far as its interval can tell.
-
-    Rising: the best of the last quarter of training lies above the best before by more than a standard error.
-    """
-    if not history:
-        return "not kept"
-    last_step = history[-1][0]
-    before = [mean for step, _, mean, _ in history if step <= 0.75 * last_step]
-    if len(history) < 4 or not before:
-        return "too few points"
-    mean, half = max((mean, half) for step, _, mean, half in history if step > 0.75 * last_step)
-    best_before = max(before)
-    if abs(mean - best_before) <= half / 1.96:
-        return "flat"
-    return "rising" if mean > best_before else "falling"
-
-
-def facts(results: Sequence[Result], command: str) -> str:
-    """Sentences on what all numbers of the tables share, and how they are made again."""
-    headers = _headers(results)
-    if not headers:
-        return f"Nothing was run yet. Command: `{command}`"
-    dataset, split, seed = (_said(key, results) for key in ("dataset", "split", "seed"))
-    shared = [f"{name} {_said(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)]
-    return (
-        f"{dataset}, {split} classes, {_distinct(format(h['n_episodes'], ',') for h in headers)} episodes a cell, "
-        f"{_distinct(h['spec']['n_query'] for h in headers)} queries a class, episodes of seed {seed}. Accuracy in "
-        "%: mean over training seeds ± 95% interval over episodes (standard deviation over training seeds). "
-        f"Shared by all: {', '.join([*shared, ''])}torch {_distinct(h['versions']['torch'] for h in headers)}, "
-        f"Python {_distinct(h['versions']['python'] for h in headers)}. Command: `{command}`"
-    )
-
-
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns; `|` in a text is escaped."""
     text = [[t.replace("|", r"\|") for t in line] for line in (head, ["---"] * len(head), *lines)]
@@ -287,5 +183,6 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _distinct(values: Iterable[object]) -> str:
+def distinct(values: Iterable[object]) -> str:
+    """The values, each once, as they come first."""
     return "; ".join(dict.fromkeys(map(str, values)))

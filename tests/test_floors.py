@@ -37,7 +37,7 @@ FLOORS = [
     },
     {"train"},
     {"experiment", "stages", "report", "results", "classifier"},
-    {"tables", "published", "runs", "reproduce", "comparison", "guard", "figures", "benchmarks"},
+    {"tables", "trainings", "published", "runs", "reproduce", "comparison", "guard", "figures", "benchmarks"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

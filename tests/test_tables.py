@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from fewshot import tables
+from fewshot import tables, trainings
 from fewshot.errors import DataError
 from fewshot.records import Scores
-from fewshot.results import Result
+from fewshot.results import Result, curve
 
 ONE, FIVE, TWENTY = "5-way 1-shot", "5-way 5-shot", "20-way 1-shot"
 
@@ -236,16 +236,16 @@ def test_no_table_of_differences_without_a_reference_or_something_to_compare():
     ],
 )
 def test_the_curve_at_the_end(means, word):
-    assert tables.curve([[10 * i, 1.0, mean, 0.0196] for i, mean in enumerate(means, 1)]) == word
+    assert curve([[10 * i, 1.0, mean, 0.0196] for i, mean in enumerate(means, 1)]) == word
 
 
 def test_the_first_three_quarters_end_at_their_last_step():
     history = [[10, 1.0, 0.5, 0.0196], [20, 1.0, 0.5, 0.0196], [30, 1.0, 0.9, 0.0196], [40, 1.0, 0.5, 0.0196]]
-    assert tables.curve(history) == "falling"  # step 30 of 40 is not in the last quarter
+    assert curve(history) == "falling"  # step 30 of 40 is not in the last quarter
 
 
 def test_a_curve_that_begins_in_the_last_quarter_has_too_few_points():
-    assert tables.curve([[90 + i, 1.0, 0.5, 0.01] for i in range(5)]) == "too few points"
+    assert curve([[90 + i, 1.0, 0.5, 0.01] for i in range(5)]) == "too few points"
 
 
 def test_how_recipes_were_trained():
@@ -260,7 +260,7 @@ def test_how_recipes_were_trained():
         result("baseline", 0, {"stages": [["1,920 images", 2.0], ["", 0.01]], "history": []}, trained=one),
         result("nearest", 0, {"stages": [["", 0.01]], "history": []}, trained=one),
     ]
-    table = tables.training(results, ["protonet", "meta", "baseline", "nearest", "absent"])
+    table = trainings.training(results, ["protonet", "meta", "baseline", "nearest", "absent"])
     assert head_of(table) == [
         "recipe", "training seeds", "trained on", "minutes a seed", "best validation", "validation at the end",
     ]  # fmt: skip
@@ -280,7 +280,7 @@ def test_minutes_of_different_hardware_are_not_averaged():
         result("meta", 1, {"stages": [["8 images", 1.0], ["80 episodes", 0.5]]}, trained=gpu),
         result("meta", 2, {"stages": [["8 images", 2.0], ["80 episodes", 0.7]]}, trained=gpu),
     ]
-    (line,) = lines_of(tables.training(results, ["meta"])).values()
+    (line,) = lines_of(trainings.training(results, ["meta"])).values()
     assert line[2] == "9.0 + 6.0; 1.5 + 0.6"
     assert line[-1] == "a CPU, 8 CPU cores; a GPU"
 
@@ -300,14 +300,14 @@ def test_cells_whose_training_ended_too_early():
 def test_the_cell_of_validation_may_be_a_range():
     history = [[10, 1.0, 0.7, 0.01]]
     facts = {"history": history, "config": {"val_n_way": [5, 10], "val_n_shot": 1}}
-    assert "| 70.00 (5–10w1s) |" in tables.training([result("meta", 0, facts, trained=[scores([1.0])])], ["meta"])
+    assert "| 70.00 (5–10w1s) |" in trainings.training([result("meta", 0, facts, trained=[scores([1.0])])], ["meta"])
 
 
 def test_seeds_of_different_stages_are_refused():
     stages = [["8 images", 1.0], ["80 episodes", 0.4]]
     results = [result("meta", trained=[scores([1.0])]), result("meta", 1, {"stages": stages}, trained=[scores([1.0])])]
     with pytest.raises(DataError, match="meta: its seeds were trained in different numbers of stages"):
-        tables.training(results, ["meta"])
+        trainings.training(results, ["meta"])
 
 
 def test_what_differs_is_a_column_and_what_is_shared_a_fact():
@@ -315,26 +315,26 @@ def test_what_differs_is_a_column_and_what_is_shared_a_fact():
         result("protonet", trained=[scores([0.5, 0.5])], raw=[scores([0.5, 0.5])]),
         result("maml", trained=[scores([0.5, 0.5], commit="123", hardware="a GPU")]),
     ]
-    table = tables.training(results, ["protonet", "maml", "absent"])
+    table = trainings.training(results, ["protonet", "maml", "absent"])
     assert head_of(table)[-3:] == ["validation at the end", "commit", "hardware"]
     assert {name: line[-2:] for name, line in lines_of(table).items()} == {
         "protonet": ["def", "a CPU, 8 CPU cores"], "maml": ["123", "a GPU"], "absent": ["–", "–"],
     }  # fmt: skip
-    text = tables.facts(results, "python x.py")
+    text = trainings.facts(results, "python x.py")
     assert "Shared by all: precision float32, data abc, torch 2.0, Python 3.12." in text
     for not_shared in ("commit", "GPU", "cores"):
         assert not_shared not in text
 
 
 def test_facts():
-    text = tables.facts([result("protonet", 7, trained=[scores([0.5] * 1234)])], "python x.py")
+    text = trainings.facts([result("protonet", 7, trained=[scores([0.5] * 1234)])], "python x.py")
     for fact in (
         "omniglot, test classes, 1,234 episodes a cell", "15 queries a class", "episodes of seed 0", "Accuracy in %",
         "mean over training seeds ± 95% interval over episodes (standard deviation over training seeds)",
         "data abc, commit def, hardware a CPU, 8 CPU cores", "`python x.py`",
     ):  # fmt: skip
         assert fact in text, fact
-    assert tables.facts([], "python x.py") == "Nothing was run yet. Command: `python x.py`"
+    assert trainings.facts([], "python x.py") == "Nothing was run yet. Command: `python x.py`"
 
 
 # ---------------------------------------------------------------- Markdown
