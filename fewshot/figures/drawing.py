@@ -1,0 +1,195 @@
+"""Lines with bands on a logit scale, each named at its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GREY, PALE = "#555555", "#E6E6E6"
+EPISODIC, ADAPTED, FROZEN = "o", "D", "s"  # marks: a metric trained on episodes, adapted by gradients, two stages
+MARKS = {EPISODIC: "trained on episodes", ADAPTED: "adapted by gradients", FROZEN: "starts from a classifier"}
+METHODS = {  # colour, mark and name of each method that is drawn, the same in all figures
+    "protonet": ("#0072B2", EPISODIC, "ProtoNet"),
+    "matching": ("#3FA9DB", EPISODIC, "Matching"),
+    "relation": ("#00906A", EPISODIC, "Relation"),
+    "r2d2": ("#D55E00", EPISODIC, "R2D2"),
+    "maml": ("#C2409A", ADAPTED, "MAML"),
+    "anil": ("#6A3D9A", ADAPTED, "ANIL"),
+    "baseline": ("#7A5C1E", FROZEN, "Baseline"),
+    "baseline++": ("#CC8F00", FROZEN, "Baseline++"),
+    "meta-baseline": ("#8E1B3A", FROZEN, "Meta-Baseline"),
+    "simpleshot": ("#6E9B00", FROZEN, "SimpleShot"),
+    "nearest": ("#7F7F7F", FROZEN, "Nearest"),
+    "classifier": ("#9A9A9A", "None", "classifier, stage 1"),
+}
+TICKS = (  # percent; the later ones only where there is room between the others
+    50, 90, 99, 99.9, 99.99, 80, 95, 99.5, 99.95, 98, 99.8, 20, 70, 10, 5, 2, 1, 60, 40, 30, 99.98, 85, 97, 75, 65, 55,
+    45, 35, 25, 96, 94, 93, 92, 91, *range(89, 1, -1), 98.5, 97.5, 96.5, 99.7, 99.6, 99.4, 99.3, 99.2,
+)  # fmt: skip
+TICK_GAP, LABEL_GAP = 0.075, 0.05  # smallest distance of ticks and of names, as shares of the axes' height
+BAND_SHOWN = 0.5  # of bands, so much beyond the lines has a place in the axes, as a logit
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY,
+    "xtick.color": GREY, "ytick.color": GREY, "axes.labelcolor": GREY, "svg.hashsalt": "fewshot",
+    "svg.fonttype": "none", "figure.facecolor": "white", "path.simplify": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method's accuracies. `x`, `mean`, `half`: of each point; `resolution`: half an answer, as a fraction.
+
+    `method` decides colour and mark. `dashed`: a variant of it. `joined`: the points are of the same weights.
+    `beside`: it is named beside its last mark, not at the right of the axes.
+    """
+
+    name: str
+    method: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    half: Sequence[float]
+    resolution: Sequence[float]
+    dashed: bool = False
+    joined: bool = True
+    beside: bool = False
+
+    def shown(self, deviations: float = 0.0) -> np.ndarray:
+        """The logit of mean + deviations * half; none and all right lie half an answer from 0 and 1."""
+        low = np.asarray(self.resolution)
+        return logit(np.clip(np.asarray(self.mean) + deviations * np.asarray(self.half), low, 1 - low))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes: a heading, and what stands in them."""
+
+    heading: str
+    lines: list[Line]
+
+
+def logit(accuracy: np.ndarray) -> np.ndarray:
+    """log(p / (1 − p)): a step is a factor of the odds, so that 98 and 99% are as far apart as 1 and 2%."""
+    return np.log(accuracy) - np.log1p(-accuracy)
+
+
+def draw(panels: list[Panel], x_label: str, x_ticks: Sequence[float], title: str, facts: str, path: Path) -> None:
+    """Write a figure of panels side by side; the same lines give the same file."""
+    import matplotlib  # here, so that importing fewshot does not
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        width, top = 1.5 + 6.6 * len(panels) ** 0.75, 0.83 if any(panel.heading for panel in panels) else 0.87
+        figure = Figure(figsize=(width, 5.4))
+        axes = figure.subplots(1, len(panels), squeeze=False, gridspec_kw={
+            "left": 0.75 / width, "right": 1 - 1.6 / width, "bottom": 0.115, "top": top, "wspace": 0.55,
+        })[0]  # fmt: skip
+        x_limits = [pick(pick(line.x) for panel in panels for line in panel.lines) for pick in (min, max)]
+        for ax, panel in zip(axes, panels, strict=True):
+            ax.set_xscale("log")
+            ax.set_xlim(x_limits[0] / 1.05, x_limits[1] * 1.05)
+            _panel(ax, panel, x_label, x_ticks)
+        axes[0].set_ylabel("accuracy (%), logit scale")
+        text = {"va": "center", "parse_math": False}
+        figure.text(0.16 / width, 0.955, title, fontsize=12, fontweight="bold", **text)
+        figure.text(0.16 / width, 0.908, facts, color=GREY, fontsize=8, **text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[float]) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    for line in panel.lines:
+        _line(axes, line)
+    low = min(np.maximum(line.shown(-1), line.shown() - BAND_SHOWN).min() for line in panel.lines)
+    high = max(np.minimum(line.shown(1), line.shown() + BAND_SHOWN).max() for line in panel.lines)
+    margin = 0.03 * (high - low) + 1e-3
+    axes.set_ylim(low - margin, high + margin)
+    ticks = ticks_between(low, high)
+    axes.set_yticks([logit(t / 100) for t in ticks], [f"{t:g}" for t in ticks])
+    x_low, x_high = axes.get_xlim()
+    axes.xaxis.set_major_locator(FixedLocator([x for x in x_ticks if x_low <= x <= x_high]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    axes.set_xlabel(x_label)
+    axes.set_title(panel.heading, loc="left", fontsize=9, color=GREY)
+    axes.grid(color=PALE, lw=0.6)
+    axes.set_axisbelow(True)
+    _names(axes, panel.lines)
+    _marks(axes, {METHODS[line.method][1] for line in panel.lines})
+
+
+def _line(axes: "Axes", line: Line) -> None:
+    colour, mark, _ = METHODS[line.method]
+    style = ":" if not line.joined else "--" if line.dashed else "-"
+    on_top = 2 if line.method == "classifier" else 3
+    if line.joined and len(line.x) > 1:
+        axes.fill_between(line.x, line.shown(-1), line.shown(1), color=colour, alpha=0.13, lw=0, zorder=on_top)
+    else:
+        axes.vlines(line.x, line.shown(-1), line.shown(1), color=colour, lw=1.2, alpha=0.5, zorder=on_top)
+    options = {"ms": 3.6, "mec": "white", "mew": 0.5, "clip_on": False, "zorder": on_top + 1}
+    axes.plot(line.x, line.shown(), color=colour, ls=style, lw=1.5, marker=mark, **options)
+
+
+def _names(axes: "Axes", lines: Sequence[Line]) -> None:
+    """Name each line, with its last value, at the right of the axes (a thin line leads there) or beside its end."""
+    from matplotlib.patheffects import withStroke
+
+    for beside in (False, True):
+        named = sorted((line for line in lines if line.beside == beside), key=lambda line: line.shown()[-1])
+        to_axes = (axes.transData + axes.transAxes.inverted()).transform
+        ends = [to_axes((line.x[-1], line.shown()[-1])) for line in named]
+        for line, (x, y), at in zip(named, ends, spread([y for _, y in ends], LABEL_GAP, 0.0, 1.0), strict=True):
+            lead = ([x, x - 0.025], [y, at]) if beside else ([x + 0.008, max(1.0, x), 1.03], [y, y, at])
+            colour, label = METHODS[line.method][0], f"{line.name}  {100 * line.mean[-1]:.{_decimals(line)}f}"
+            placed = {"transform": axes.transAxes, "zorder": 1, "clip_on": False}
+            axes.plot(*lead, color=colour, lw=0.6, alpha=0.55, **placed)
+            place = {"x": lead[0][-1] + (-0.004 if beside else 0.008), "y": at, "ha": "right" if beside else "left"}
+            halo = [withStroke(linewidth=2.5, foreground="white")] if beside else []
+            text = {"va": "center", "fontsize": 8.5, "transform": axes.transAxes, "path_effects": halo, "zorder": 5}
+            axes.text(s=label, color=colour, **text, **place)
+
+
+def _decimals(line: Line) -> int:
+    return 2 if line.mean[-1] > 0.985 else 1
+
+
+def _marks(axes: "Axes", used: set[str]) -> None:
+    """What the marks mean, small, in the corner that rising or falling lines leave free."""
+    for mark, meaning in MARKS.items():
+        if mark in used:
+            axes.plot([], [], mark, color=GREY, ms=3.6, label=meaning)
+    axes.legend(loc="best", frameon=False, fontsize=7.5, labelcolor=GREY, handletextpad=0.2, borderaxespad=0.2)
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places in ascending order, at least `gap` apart, within [low, high], as near as can be to those `wanted`.
+
+    `wanted` ascends. Least squares: of places less gap * rank it is a regression that ascends, by pooling
+    neighbours that do not. Where there is no room for `gap`, the places are as far apart as the room allows.
+    """
+    n = len(wanted)
+    gap = min(gap, (high - low) / (n - 1)) if n > 1 else gap
+    pools: list[list[float]] = []  # sum and number of each pool
+    for rank, place in enumerate(wanted):
+        pools.append([place - gap * rank, 1])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
+            total, count = pools.pop()
+            pools[-1] = [pools[-1][0] + total, pools[-1][1] + count]
+    levels = [total / count for total, count in pools for _ in range(int(count))]
+    return [min(max(level, low), high - gap * (n - 1)) + gap * rank for rank, level in enumerate(levels)]
+
+
+def ticks_between(low: float, high: float) -> list[float]:
+    """The ticks, in percent, whose logits lie within [low, high], not too near to each other."""
+    kept: list[float] = []
+    for tick in TICKS:
+        at = logit(tick / 100)
+        if low <= at <= high and all(abs(at - logit(t / 100)) >= TICK_GAP * (high - low) for t in kept):
+            kept.append(tick)
+    return kept
