@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train test lint benchmark learn2learn clean
+.PHONY: train test guard lint benchmark learn2learn clean
 
 train: $(VENV)/installed
 	$(RUN) scripts/train_episodic.py
@@ -12,6 +12,10 @@ test: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest -n 2 --dist worksteal -rs
+
+# every method, seconds of training on glyphs, must reach its floor on validation classes
+guard: $(VENV)/installed
+	$(RUN) scripts/guard.py
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check --fix .

@@ -1,0 +1,85 @@
+"""Floors: what each recipe must reach in each cell, and the file that keeps them with what they were made of."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from fewshot.errors import ConfigError, DataError
+
+N_DEVIATIONS = 4
+STEPS_OF_ONE = 1000  # floors are rounded down to a tenth of a percent point
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What the mean accuracy of a cell must reach.
+
+    `mean`, `sd`: of the mean accuracies of several training seeds. `episode_error`: the standard error of one
+    such accuracy, by the number of episodes it is the mean of.
+    """
+
+    floor: float
+    mean: float
+    sd: float
+    episode_error: float
+
+    @classmethod
+    def of(cls, accuracies: Sequence[float], episode_error: float) -> Self:
+        """The floor of the accuracies of at least two training seeds: mean less four standard deviations.
+
+        A few seeds can lie close together by luck, so four episode errors are subtracted where they are more.
+        """
+        if len(accuracies) < 2:
+            raise ConfigError(f"a floor needs the spread of at least two training seeds, got {len(accuracies)}")
+        mean, sd = float(np.mean(accuracies)), float(np.std(accuracies, ddof=1))
+        lowest = mean - N_DEVIATIONS * max(sd, episode_error)
+        floor = math.floor(lowest * STEPS_OF_ONE + 1e-6) / STEPS_OF_ONE  # 0.7 is 699.9999… thousandths
+        return cls(max(floor, 0.0), round(mean, 5), round(sd, 5), round(episode_error, 5))
+
+    def margin(self, accuracy: float) -> float:
+        """How far `accuracy` lies above the floor, in the deviations that the floor lies below the mean by four."""
+        return (accuracy - self.floor) / max(self.sd, self.episode_error)
+
+
+@dataclass(frozen=True)
+class Floors:
+    """The floors of a recipe, by cell. `options`: how it was cut short; `about`: further facts of their making."""
+
+    cells: dict[str, Floor]
+    options: dict[str, Any]
+    n_episodes: int
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def below(means: Mapping[str, float], floors: Mapping[str, Floor]) -> list[str]:
+    """The cells in which a mean accuracy lies below its floor; `DataError` where the floors are of other cells."""
+    if means.keys() != floors.keys():
+        raise DataError(f"measured in {sorted(means)}, but the floors are for {sorted(floors)}")
+    return [cell for cell, mean in means.items() if not mean >= floors[cell].floor]
+
+
+def read_floors(path: Path) -> dict[str, Floors]:
+    """The floors in the file, by recipe; none where there is no file. `DataError` where it holds something else."""
+    names = [part.name for part in fields(Floor)]
+    try:
+        held = json.loads(path.read_text()) if path.exists() else {}
+        floors = {}
+        for recipe, entry in held.items():
+            cells = {cell: Floor(**{name: v[name] for name in names}) for cell, v in entry["cells"].items()}
+            floors[recipe] = Floors(cells, entry["options"], entry["n_episodes"], entry["about"])
+        return floors
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} does not hold floors ({error!r}); restore it, or make it anew") from error
+
+
+def write_floors(path: Path, floors: Mapping[str, Floors]) -> None:
+    """Add or replace the floors of some recipes in the file; the others stay."""
+    entries = {}
+    for recipe, own in sorted({**read_floors(path), **floors}.items()):
+        entries[recipe] = vars(own) | {"cells": {cell: vars(floor) for cell, floor in own.cells.items()}}
+    path.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
