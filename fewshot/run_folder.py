@@ -11,7 +11,7 @@ from fewshot import parallel
 from fewshot.config import FitConfig, as_dict, differing_options
 from fewshot.errors import ConfigError
 
-NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor"}  # may differ when a run goes on
+NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants"}  # may differ when a run goes on
 
 
 class RunFolder:
