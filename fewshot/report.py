@@ -1,13 +1,12 @@
 """Tables made from records alone; accuracy becomes percent here and nowhere else."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot.errors import DataError
 from fewshot.records import Records
 from fewshot.statistics import Estimate
+from fewshot.textfile import write_whole
 
 
 def percent(estimate: Estimate) -> str:
@@ -62,11 +61,4 @@ def write_section(path: str | Path, name: str, heading: str, text: str) -> None:
         after = f"{before[: before.index(begin)]}{begin}\n{text}\n{before[before.index(end) :]}"
     else:
         raise DataError(f"{path} must hold {begin!r} and {end!r} once each, in this order, or neither")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(after.encode())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, after)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from fewshot.errors import DataError
 from fewshot.records import Measured, Scores
+from fewshot.textfile import json_by_line, write_whole
 
 VERSION = 1  # of the files
 COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # right queries of an episode, by bytes
@@ -55,13 +55,7 @@ class Result:
                 for row, measured in rows
             ],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(_readable(content) + "\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, json_by_line(content, "records"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -149,15 +143,3 @@ def _common(headers: list[dict[str, Any]]) -> dict[str, Any]:
     texts = [{key: json.dumps(value) for key, value in header.items()} for header in headers]
     shared = set(texts[0].items()).intersection(*(text.items() for text in texts[1:])) if texts else ()
     return {key: json.loads(text) for key, text in sorted(shared)}
-
-
-def _readable(content: dict[str, Any]) -> str:
-    """JSON with a line for each key and each record: small, and kind to version control."""
-    lines = []
-    for key, value in content.items():
-        if key == "records":
-            records = ",\n".join(f"    {json.dumps(record)}" for record in value)
-            lines.append(f'  "records": [\n{records}\n  ]')
-        else:
-            lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
-    return "{\n" + ",\n".join(lines) + "\n}"

@@ -18,6 +18,7 @@ FLOORS = [
         "precision",
         "provenance",
         "memory_format",
+        "textfile",
     },
     {"datasets"},
     {"episodes", "batches", "augment", "backbones"},

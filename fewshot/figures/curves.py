@@ -1,12 +1,12 @@
 """Accuracy of a run's weights at many shots and ways, kept in a small file."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from fewshot.errors import DataError
+from fewshot.textfile import json_by_line, write_whole
 
 VERSION = 1  # of the files
 SHOTS = (1, 2, 3, 4, 5, 7, 10, 15)  # of 5-way episodes
@@ -59,17 +59,8 @@ class Curves:
 
     def write(self, path: str | Path) -> None:
         """JSON with a line for each point, all or nothing."""
-        path = Path(path)
-        points = ",\n".join(f"    {json.dumps(asdict(point))}" for point in self.points)
-        content = {"version": VERSION, **{k: v for k, v in vars(self).items() if k != "points"}}
-        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text("{\n" + ",\n".join([*lines, f'  "points": [\n{points}\n  ]']) + "\n}\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        content = {"version": VERSION, **vars(self), "points": [asdict(point) for point in self.points]}
+        write_whole(path, json_by_line(content, "points"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
