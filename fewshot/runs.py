@@ -14,7 +14,7 @@ from fewshot.registry import unknown_name
 from fewshot.results import Result
 from fewshot.run_folder import RunFolder
 from fewshot.stages import starting_row
-from fewshot.tables import FLOOR_ROWS, REFERENCE, row_name
+from fewshot.tables import FLOOR_ROWS, REFERENCE, row_name, short
 
 SAME = ("dataset", "test_n_query", "test_episodes", "test_seed")
 STAGE_ONE = "pretrain"  # how the names of its recipes start
@@ -143,6 +143,20 @@ def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequ
     runs = [run for seed in seeds for run in _runs_of_seed(recipes.name, known, wanted, out, seed)]
     _refuse_different_episodes(runs)
     return runs
+
+
+def measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
+    """Those of the runs that measure one of `cells` (`5w1s`), and those that they start from.
+
+    Raises `ConfigError` for a cell that none measures.
+    """
+    measured = {short(cell) for run in runs for cell in run.cells}
+    for cell in cells:
+        if cell not in measured:
+            raise ConfigError(f"no recipe measures {cell}; there are {', '.join(sorted(measured))}")
+    wanted = [run for run in runs if not cells or set(map(short, run.cells)) & set(cells)]
+    needed = {run.stage_one.folder.path for run in wanted if run.stage_one}
+    return [run for run in runs if run in wanted or run.folder.path in needed]
 
 
 def _runs_of_seed(group: str, known: dict[str, Path], wanted: Sequence[str], out: Path, seed: int) -> list[Run]:

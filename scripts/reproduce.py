@@ -30,15 +30,12 @@ def main() -> None:
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
     from fewshot import cli, report
     from fewshot.reproduce import run_all, section
-    from fewshot.runs import find_runs
-    from fewshot.tables import short
+    from fewshot.runs import find_runs, measuring
 
     def reproduce() -> None:
         dataset, results = arguments.dataset, Path(arguments.results) / arguments.dataset
         recipes, published = SCRIPTS / "recipes" / dataset, SCRIPTS / "published" / f"{dataset}.yaml"
-        runs = find_runs(recipes, Path(arguments.out), arguments.seeds, arguments.methods)
-        if arguments.cells:
-            runs = [run for run in runs if set(map(short, run.cells)) & set(arguments.cells)]
+        runs = measuring(find_runs(recipes, Path(arguments.out), arguments.seeds, arguments.methods), arguments.cells)
         failed = run_all(runs, SCRIPTS, results, arguments.budget)
         text = section(recipes, results, published)
         print(f"\n{text}")

@@ -19,7 +19,7 @@ from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.records import EpisodeRecord
 from fewshot.reproduce import run_all, section
 from fewshot.results import Result
-from fewshot.runs import Run, find_runs
+from fewshot.runs import Run, find_runs, measuring
 
 ROOT = Path(__file__).parents[1]
 
@@ -217,6 +217,30 @@ def test_named_recipes_bring_those_they_start_from(project):
         find_runs(recipes, Path("out"), names=["protonett"])
     with pytest.raises(ConfigError, match=r"there is no recipe \(\*.yaml\) in .*nothing"):
         find_runs(recipes.parent / "nothing", Path("out"))
+
+
+def test_cells_choose_runs_and_what_they_start_from(project):
+    _, recipes, _ = project
+    (recipes / "baseline.yaml").write_text("max_steps: 0\npretrained_run: runs/toy/pretrain\ntest_n_way: [20]\n")
+    (recipes / "protonet_20way.yaml").write_text("test_n_way: [20]\n")
+    runs = find_runs(recipes, Path("out"), [0, 1])
+
+    def chosen(*cells: str) -> list[tuple[str, int]]:
+        return [(run.name, run.config.seed) for run in measuring(runs, cells)]
+
+    assert chosen() == [(run.name, run.config.seed) for run in runs]
+    assert chosen("20w5s") == [(name, seed) for seed in (0, 1) for name in ("pretrain", "baseline", "protonet_20way")]
+    assert chosen("5w1s") == [(name, seed) for seed in (0, 1) for name in ("pretrain", "protonet")]
+    with pytest.raises(ConfigError, match="no recipe measures 5w2s; there are 20w1s, 20w5s, 5w1s, 5w5s"):
+        measuring(runs, ["5w2s"])
+
+
+def test_a_row_name_chooses_its_recipes_of_all_ways(project):
+    _, recipes, _ = project
+    (recipes / "protonet_20way.yaml").write_text("test_n_way: [20]\n")
+    named = find_runs(recipes, Path("out"), names=["protonet"])
+    assert [run.name for run in named] == ["protonet", "protonet_20way"]
+    assert [run.name for run in find_runs(recipes, Path("out"), names=["protonet_20way"])] == ["protonet_20way"]
 
 
 def test_recipes_that_cannot_be_run_or_compared_are_refused(project, capsys):
