@@ -12,6 +12,7 @@ from fewshot import create_backbone, seeding
 from fewshot.errors import ConfigError, DataError, FewShotError
 from fewshot.methods.meta_baseline import MetaBaseline
 from fewshot.methods.nearest import NearestNeighbours
+from fewshot.methods.prototypical import PrototypicalNetwork
 from fewshot.methods.simpleshot import SimpleShot
 
 WAY, DIM = 4, 6
@@ -44,6 +45,22 @@ def slow_logits(support, labels, query, score) -> torch.Tensor:
             for q in range(query.shape[1]):
                 out[b, q, c] = score(images, query[b, q].tolist())
     return out
+
+
+# Prototypical Networks
+
+
+def test_temperature_divides_the_distances():
+    support = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]])
+    labels, query = torch.tensor([[0, 0, 1]]), torch.tensor([[[1.0, 1.0]]])
+    logits = PrototypicalNetwork(None, temperature=4.0).head(support, labels, query, 2)
+    assert logits.tolist() == [[[-1 / 4, -5 / 4]]]  # means (1, 0) and (0, 3): squared distances 1 and 5
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_an_impossible_temperature_is_named(temperature):
+    with pytest.raises(ConfigError, match="temperature"):
+        PrototypicalNetwork(None, temperature=temperature)
 
 
 # SimpleShot
