@@ -29,8 +29,8 @@ def main() -> None:
 
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
     from fewshot import cli, report
-    from fewshot.reproduce import run_all, section
-    from fewshot.runs import find_runs, measuring
+    from fewshot.reproduction.grid import run_all, section
+    from fewshot.reproduction.runs import find_runs, measuring
 
     def reproduce() -> None:
         dataset, results = arguments.dataset, Path(arguments.results) / arguments.dataset

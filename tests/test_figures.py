@@ -34,8 +34,8 @@ from fewshot.figures import (
 from fewshot.figures.lines import curve_lines, minute_panels
 from fewshot.provenance import weights_hash
 from fewshot.records import EpisodeRecord, Records, Scores
-from fewshot.results import Result
-from fewshot.runs import Run, find_runs
+from fewshot.reproduction.results import Result
+from fewshot.reproduction.runs import Run, find_runs
 
 # ---------------------------------------------------------------- places, ticks and scale
 

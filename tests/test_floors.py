@@ -37,8 +37,8 @@ FLOORS = [
         "validation",
     },
     {"train"},
-    {"experiment", "stages", "report", "results", "classifier"},
-    {"tables", "trainings", "published", "runs", "reproduce", "comparison", "guard", "figures", "benchmarks"},
+    {"experiment", "stages", "report", "classifier"},
+    {"reproduction", "comparison", "guard", "figures", "benchmarks"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
-from fewshot import published, tables
 from fewshot.errors import ConfigError
 from fewshot.records import Scores
-from fewshot.reproduce import planned_rows
-from fewshot.runs import find_runs
+from fewshot.reproduction import published, tables
+from fewshot.reproduction.grid import planned_rows
+from fewshot.reproduction.runs import find_runs
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "scripts" / "published").glob("*.yaml"))

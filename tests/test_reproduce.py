@@ -17,9 +17,9 @@ from fewshot import Records, report
 from fewshot.checkpoint import save_checkpoint
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.records import EpisodeRecord
-from fewshot.reproduce import run_all, section
-from fewshot.results import Result
-from fewshot.runs import Run, find_runs, measuring
+from fewshot.reproduction.grid import run_all, section
+from fewshot.reproduction.results import Result
+from fewshot.reproduction.runs import Run, find_runs, measuring
 
 ROOT = Path(__file__).parents[1]
 

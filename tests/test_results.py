@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fewshot.errors import DataError
 from fewshot.records import EpisodeRecord, Records, Scores
-from fewshot.results import Result, read_results
+from fewshot.reproduction.results import Result, read_results
 
 FACTS = {"config": {"lr": 0.1}, "stages": [("8 images", 1.5), ("", 0.0)], "history": [[250, 3.1, 0.5, 0.01]]}
 

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from fewshot import tables, trainings
 from fewshot.errors import DataError
 from fewshot.records import Scores
-from fewshot.results import Result, curve
+from fewshot.reproduction import tables, trainings
+from fewshot.reproduction.results import Result, curve
 
 ONE, FIVE, TWENTY = "5-way 1-shot", "5-way 5-shot", "20-way 1-shot"
 

@@ -8,10 +8,10 @@ import numpy as np
 from fewshot.figures.curves import N_QUERY, SHOTS, SHOTS_N_WAY, WAYS, WAYS_N_SHOT, Curves, read_curves
 from fewshot.figures.drawing import METHODS, Line, Panel, draw
 from fewshot.registry import unknown_name
-from fewshot.reproduce import stored_results
-from fewshot.results import Result
-from fewshot.runs import STAGE_ONE, Run
-from fewshot.tables import row_name
+from fewshot.reproduction.grid import stored_results
+from fewshot.reproduction.results import Result
+from fewshot.reproduction.runs import STAGE_ONE, Run
+from fewshot.reproduction.tables import row_name
 
 MINUTES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 

@@ -13,7 +13,7 @@ from fewshot.figures.curves import CELLS, N_QUERY, Curves, Point, curves_file
 from fewshot.methods import Method
 from fewshot.precision import resolve
 from fewshot.provenance import weights_hash
-from fewshot.runs import Run
+from fewshot.reproduction.runs import Run
 
 NOT_KEPT = {"spec", "config", "seconds", "embedding_seconds", "commit"}  # of the headers of records
 

@@ -18,7 +18,7 @@ from fewshot.methods import list_methods
 from fewshot.provenance import provenance
 from fewshot.records import Records
 from fewshot.registry import unknown_name
-from fewshot.runs import Run, find_runs
+from fewshot.reproduction.runs import Run, find_runs
 from fewshot.stages import starting_method
 from fewshot.train import fit
 

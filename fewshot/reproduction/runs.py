@@ -11,10 +11,10 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.experiment import AnyConfig, test_cells
 from fewshot.records import Records
 from fewshot.registry import unknown_name
-from fewshot.results import Result
+from fewshot.reproduction.results import Result
+from fewshot.reproduction.tables import FLOOR_ROWS, REFERENCE, row_name, short
 from fewshot.run_folder import RunFolder
 from fewshot.stages import starting_row
-from fewshot.tables import FLOOR_ROWS, REFERENCE, row_name, short
 
 SAME = ("dataset", "test_n_query", "test_episodes", "test_seed")
 STAGE_ONE = "pretrain"  # how the names of its recipes start

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewshot import published, tables, trainings
 from fewshot.config import differing_options
 from fewshot.interruption import Interruption
 from fewshot.report import percent
-from fewshot.results import Result, read_results
+from fewshot.reproduction import published, tables, trainings
+from fewshot.reproduction.results import Result, read_results
+from fewshot.reproduction.runs import Run, find_runs
+from fewshot.reproduction.tables import FLOOR_ROWS, REFERENCE
 from fewshot.run_folder import NOT_COMPARED
-from fewshot.runs import Run, find_runs
-from fewshot.tables import FLOOR_ROWS, REFERENCE
 
 LOG_LINES = 10  # of a failed run are shown
 POLL_SECONDS = 0.1

@@ -8,8 +8,8 @@ import numpy as np
 
 from fewshot.errors import DataError
 from fewshot.records import Scores
-from fewshot.results import Result, curve
-from fewshot.tables import NO_CELL, NOT_RUN, distinct, markdown, short
+from fewshot.reproduction.results import Result, curve
+from fewshot.reproduction.tables import NO_CELL, NOT_RUN, distinct, markdown, short
 
 OFTEN_SHARED = {
     "precision": "precision",

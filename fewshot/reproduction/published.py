@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from fewshot.errors import ConfigError
+from fewshot.reproduction.tables import NO_CELL, NOT_RUN, Row, markdown, ours, short
 from fewshot.statistics import Estimate
-from fewshot.tables import NO_CELL, NOT_RUN, Row, markdown, ours, short
 
 Published = Mapping[str, Mapping[str, Mapping[str, Any]]]
 KINDS = ("paper", "re-run")

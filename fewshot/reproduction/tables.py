@@ -10,7 +10,7 @@ import numpy as np
 from fewshot.errors import DataError
 from fewshot.records import Measured
 from fewshot.report import percent, signed_percent
-from fewshot.results import Result, curve
+from fewshot.reproduction.results import Result, curve
 from fewshot.statistics import Estimate, mean_interval, paired_difference
 
 SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs

@@ -1,0 +1,127 @@
+"""How a method, or a classifier of the base classes, is trained: the arguments of `fit`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fewshot.errors import ConfigError
+
+Count = int | tuple[int, int]
+
+
+@dataclass
+class FitConfig:
+    """What training on episodes and on plain batches have in common."""
+
+    seed: int = 0
+    """decides initial weights, episodes, augmentation: everything that is random"""
+    max_steps: int = 2500
+    """optimizer steps (0: no training, the method is measured as it starts)"""
+    run_dir: str | None = None
+    """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
+    resume: bool = False
+    """go on with the run in run_dir, bit for bit"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+
+    accumulate_steps: int = 1
+    """split each step into this many passes, to save memory"""
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    """limits of random changes of training images, see fewshot.augment.Augmentation"""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """sgd has momentum 0.9"""
+    lr: float = 1e-3
+    """learning rate at the start"""
+    weight_decay: float = 0.0
+    """L2 penalty (decoupled with adamw)"""
+    schedule: Literal["constant", "halve", "step", "cosine"] = "cosine"
+    """of the learning rate: halve it every lr_period_steps, a tenth at each of lr_milestones, or a half cosine to 0"""
+    lr_period_steps: int = 2000
+    """period of schedule=halve"""
+    lr_milestones: list[float] = field(default_factory=lambda: [0.9])
+    """where schedule=step multiplies the learning rate by 0.1, as fractions of max_steps"""
+    warmup_steps: int = 0
+    """linear rise of the learning rate from 0"""
+    max_gradient_norm: float = 0.0
+    """clip the gradient's norm to this (0: no clipping)"""
+    average_decay: float = 0.0
+    """evaluate and keep an exponential moving average of the weights with this decay (0: the weights themselves)"""
+
+    val_n_way: Count = 5
+    """classes of a validation episode"""
+    val_n_shot: Count = 1
+    """support images of each class"""
+    val_n_query: Count = 15
+    """query images of each class"""
+    val_episodes: int = 400
+    """validation episodes, the same each time"""
+    val_every_steps: int = 250
+    """validate, and keep the best weights so far, every so many steps"""
+    patience: int = 0
+    """stop after this many validations without a better one (0: never)"""
+    stop_at_accuracy: float = 0.0
+    """stop when the mean of a validation reaches this, a fraction (0: never)"""
+    checkpoint_every_steps: int = 250
+    """write the checkpoint that --resume goes on from every so many steps"""
+    log_every_steps: int = 10
+    """steps between two points of the TensorBoard curves"""
+
+    def __post_init__(self) -> None:
+        positive = (
+            "accumulate_steps", "lr", "lr_period_steps", "val_episodes", "val_every_steps", "checkpoint_every_steps",
+            "log_every_steps",
+        )  # fmt: skip
+        for name in positive:
+            self._check_positive(name)
+        for name in ("max_steps", "weight_decay", "warmup_steps", "max_gradient_norm", "average_decay", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.stop_at_accuracy <= 1:
+            raise ConfigError(f"stop_at_accuracy is a fraction between 0 and 1, got {self.stop_at_accuracy}")
+        if self.average_decay >= 1:
+            raise ConfigError(f"average_decay must be below 1, got {self.average_decay}")
+        if not all(0 < milestone < 1 for milestone in self.lr_milestones):
+            raise ConfigError(f"lr_milestones are fractions of max_steps between 0 and 1, got {self.lr_milestones}")
+
+    def _check_positive(self, name: str) -> None:
+        if not getattr(self, name) > 0:
+            raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def _check_can_be_split(self, name: str) -> None:
+        self._check_positive(name)
+        if getattr(self, name) % self.accumulate_steps:
+            raise ConfigError(
+                f"{name}={getattr(self, name)} cannot be split into accumulate_steps={self.accumulate_steps}"
+            )
+
+
+@dataclass
+class TrainConfig(FitConfig):
+    """How a method is trained on episodes: the argument of `fit`."""
+
+    train_n_way: Count = 20
+    """classes of a training episode, a number or a range [low, high]"""
+    train_n_shot: Count = 1
+    """support images of each class"""
+    train_n_query: Count = 5
+    """query images of each class"""
+    train_disjoint_groups: bool = False
+    """no photograph, writer or specimen on both sides of a training episode"""
+    episodes_per_step: int = 1
+    """episodes in one optimizer step, over all processes"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_can_be_split("episodes_per_step")
+
+
+@dataclass
+class PretrainConfig(FitConfig):
+    """How a classifier of the base classes is trained on plain batches: the argument of `fit`."""
+
+    batch_size: int = 64
+    """labelled images in one optimizer step, over all processes"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_can_be_split("batch_size")
