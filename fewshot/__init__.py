@@ -1,5 +1,7 @@
 """fewshot: few-shot image classification. What is imported here is the public API."""
 
+from typing import TYPE_CHECKING
+
 from fewshot.backbones import create_backbone, list_backbones
 from fewshot.config import PretrainConfig, TrainConfig
 from fewshot.datasets import ImageSet, list_datasets, load_dataset
@@ -11,8 +13,19 @@ from fewshot.methods.classifier import Classifier
 from fewshot.records import Records
 from fewshot.train import fit
 
+if TYPE_CHECKING:
+    from fewshot.classifier import FewShotClassifier
+
 __all__ = [
-    "Classifier", "Episode", "EpisodeSampler", "EpisodeSpec", "FewShotError", "ImageSet", "Method", "PretrainConfig",
-    "Records", "TrainConfig", "create_backbone", "create_method", "evaluate", "fit", "list_backbones", "list_datasets",
-    "list_methods", "load_dataset",
+    "Classifier", "Episode", "EpisodeSampler", "EpisodeSpec", "FewShotClassifier", "FewShotError", "ImageSet",
+    "Method", "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "evaluate", "fit",
+    "list_backbones", "list_datasets", "list_methods", "load_dataset",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name == "FewShotClassifier":  # when it is wanted: scikit-learn takes as long to import as the rest
+        from fewshot.classifier import FewShotClassifier
+
+        return FewShotClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,11 +22,11 @@ TENSOR = "__tensor__"
 PAIRS = "__pairs__"
 
 
-def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: str | Path, state: dict[str, Any], file_format: str = FORMAT) -> None:
     """Write `state`: nested dicts and lists of tensors, numbers, strings and None."""
     path = Path(path)
     tensors: dict[str, Tensor] = {}
-    header = {"format": FORMAT, "state": json.dumps(_packed(state, "state", tensors))}
+    header = {"format": file_format, "state": json.dumps(_packed(state, "state", tensors))}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, Any]:
     """The state that `save_checkpoint` wrote to `path`, on the CPU."""
     path = Path(path)
     if not path.is_file():
@@ -50,14 +50,23 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise CheckpointError(f"{path} is no checkpoint of this version ({FORMAT}) of fewshot")
+            if (found := header.get("format")) != file_format:
+                raise CheckpointError(f"{path} is no {file_format}{_what(found, file_format)}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is no readable checkpoint: truncated, or made by something else ({error})"
         ) from error
     return _unpacked(json.loads(header["state"]), tensors)
+
+
+def _what(found: str | None, expected: str) -> str:
+    """What a file is that is not as expected."""
+    kind, _, number = (found or "").rpartition("-")
+    if kind != expected.rpartition("-")[0]:
+        return f", but {found}" if kind.startswith("fewshot-") else ""
+    newer = number.isdecimal() and int(number) > int(expected.rpartition("-")[2])
+    return f" but {found}, written by {'a newer version: upgrade fewshot' if newer else 'an older version'}"
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

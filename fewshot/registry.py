@@ -16,7 +16,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
 
 
 class Registry:
-    """Maps names to factories; a duplicate name raises, an unknown name lists the known ones."""
+    """Maps names to factories; a duplicate name raises, an unknown name lists the known ones.
+
+    Where a name is written with hyphens, underscores do as well.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -32,12 +35,12 @@ class Registry:
         return factory
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        if name not in self._factories:
+        if name not in self:
             raise unknown_name(self.kind, name, self._factories)
-        return self._factories[name]
+        return self._factories.get(name) or self._factories[name.replace("_", "-")]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._factories
+        return name in self._factories or name.replace("_", "-") in self._factories
 
     def names(self) -> list[str]:
         """All registered names, sorted."""

@@ -21,7 +21,7 @@ FLOORS = [
         "textfile",
     },
     {"datasets"},
-    {"episodes", "batches", "augment", "backbones"},
+    {"episodes", "batches", "augment", "circles", "backbones"},
     {"methods"},
     {
         "records",
@@ -37,7 +37,7 @@ FLOORS = [
         "validation",
     },
     {"train"},
-    {"experiment", "stages", "report", "classifier"},
+    {"experiment", "stages", "report", "classifier", "photographs"},
     {"reproduction", "comparison", "guard", "figures", "benchmarks"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -7,6 +7,8 @@ from fewshot.backbones import resnet as resnet
 from fewshot.backbones import timm_models as timm_models
 from fewshot.backbones import torchvision_models as torchvision_models
 from fewshot.backbones import wide_resnet as wide_resnet
-from fewshot.backbones.base import BACKBONES, Backbone, create_backbone, list_backbones
+from fewshot.backbones.base import BACKBONES, Backbone
+from fewshot.backbones.create import create_backbone, list_backbones
+from fewshot.backbones.viewed import Viewed
 
-__all__ = ["BACKBONES", "Backbone", "create_backbone", "list_backbones"]
+__all__ = ["BACKBONES", "Backbone", "Viewed", "create_backbone", "list_backbones"]

@@ -1,4 +1,4 @@
-"""`Backbone`: uint8 images become features; `create_backbone` makes one from a name.
+"""`Backbone`: uint8 images become features.
 
 A body is any `nn.Module` from prepared float images (n, in_channels, input_px, input_px) to feature
 maps (n, c, h, w), or to features (n, d) where it pools by itself. It may carry attributes that say
@@ -6,19 +6,15 @@ more: `pooling` ("flatten" or "mean") for bodies that give maps, `mean` and `std
 method `maps(images)` where it pools by itself but has maps too.
 """
 
-import inspect
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.registry import Registry, unknown_name
+from fewshot.registry import Registry
 
 BACKBONES = Registry("backbone")
 FAMILIES = Registry("backbone family")  # "family/name": names that another library knows
@@ -138,54 +134,3 @@ class Backbone(nn.Module):
         finally:
             for module, training in modes.items():
                 module.training = training
-
-
-def create_backbone(
-    name: str,
-    in_channels: int = 3,
-    input_px: int | None = None,
-    pretrained: bool = False,
-    weights: str | Path | None = None,
-    **options: Any,
-) -> Backbone:
-    """The backbone `name`: a registered one, `timm/<name>` or `torchvision/<name>`.
-
-    `input_px`: side of the square the body sees; None: the size its pretrained weights were made
-    for, else 84. `weights`: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
-    `pretrained`: published weights; timm and torchvision download them. `options`: the body's own.
-    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for a combination that
-    cannot be, `CheckpointError` for weights that do not fit.
-    """
-    if pretrained and weights:
-        raise ConfigError(f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both")
-    factory = _factory(name)
-    parameters = inspect.signature(factory).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        known = sorted(set(parameters) - {"in_channels", "input_px", "pretrained", "weights"})
-        for option in options:
-            if option not in known:
-                raise unknown_name(f"option of backbone {name!r}:", option, known)
-    if "pretrained" in parameters:
-        body = factory(in_channels, input_px, pretrained=pretrained, weights=weights, **options)
-    elif pretrained:
-        raise ConfigError(
-            f"backbone {name!r} has no published weights: pretrained=True is for efficientnet-lite0, "
-            "timm/… and torchvision/…; give weights=… to load a local file"
-        )
-    else:
-        body = factory(in_channels, input_px or DEFAULT_INPUT_PX, **options)
-        if weights:
-            load_weights(body, read_weights(weights), str(weights))
-    input_px = getattr(body, "input_px", input_px or DEFAULT_INPUT_PX)
-    about = {key: getattr(body, key, None) for key in ("pooling", "mean", "std")}
-    return Backbone(body, in_channels, input_px, **about)
-
-
-def list_backbones() -> list[str]:
-    """Registered names; `timm/<name>` and `torchvision/<name>` work besides."""
-    return BACKBONES.names()
-
-
-def _factory(name: str) -> Callable[..., nn.Module]:
-    family, slash, model_name = name.partition("/")
-    return partial(FAMILIES[family], model_name) if slash else BACKBONES[name]

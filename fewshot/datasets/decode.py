@@ -36,8 +36,12 @@ def decode_image(source: Path | bytes, name: str, channels: int, size_px: int, r
         data = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
         raise DataError(f"{name}: the file cannot be read ({error.strerror})") from error
-    image = _in_mode(_load(data, name, size_px, resize), name, MODES[channels])
-    pixels = np.asarray(_resized(image, size_px, resize))  # (size_px, size_px) or (size_px, size_px, 3)
+    return square_pixels(_load(data, name, size_px, resize), name, channels, size_px, resize)
+
+
+def square_pixels(image: Image.Image, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
+    """A decoded image as `decode_image` gives it: uint8 (channels, size_px, size_px)."""
+    pixels = np.asarray(_resized(_in_mode(image, name, MODES[channels]), size_px, resize))
     return np.array(pixels.reshape(size_px, size_px, channels).transpose(2, 0, 1), order="C")
 
 

@@ -1,0 +1,76 @@
+"""`create_backbone`: a backbone from its name."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fewshot.backbones.base import BACKBONES, DEFAULT_INPUT_PX, FAMILIES, Backbone
+from fewshot.backbones.viewed import Viewed
+from fewshot.backbones.weights import load_weights, read_weights
+from fewshot.errors import ConfigError
+from fewshot.registry import unknown_name
+
+
+def create_backbone(
+    name: str,
+    in_channels: int = 3,
+    input_px: int | None = None,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    views: dict[str, Any] | None = None,
+    **options: Any,
+) -> Backbone | Viewed:
+    """The backbone `name`: a registered one, `timm/<name>` or `torchvision/<name>`.
+
+    `input_px`: side of the square the body sees; None: the size its pretrained weights were made
+    for, else 84. `weights`: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
+    `pretrained`: published weights; timm and torchvision download them. `views`: options of `Viewed`,
+    which looks at each image several times. `options`: the body's own.
+    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for a combination that
+    cannot be, `CheckpointError` for weights that do not fit.
+    """
+    if pretrained and weights:
+        raise ConfigError(f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both")
+    factory = _factory(name)
+    parameters = inspect.signature(factory).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        known = set(parameters) - {"in_channels", "input_px", "pretrained", "weights"}
+        _check_known(options, known, f"option of backbone {name!r}:")
+    if "pretrained" in parameters:
+        body = factory(in_channels, input_px, pretrained=pretrained, weights=weights, **options)
+    elif pretrained:
+        raise ConfigError(
+            f"backbone {name!r} has no published weights: pretrained=True is for efficientnet-lite0, "
+            "timm/… and torchvision/…; give weights=… to load a local file"
+        )
+    else:
+        body = factory(in_channels, input_px or DEFAULT_INPUT_PX, **options)
+        if weights:
+            load_weights(body, read_weights(weights), str(weights))
+    input_px = getattr(body, "input_px", input_px or DEFAULT_INPUT_PX)
+    about = {key: getattr(body, key, None) for key in ("pooling", "mean", "std")}
+    backbone = Backbone(body, in_channels, input_px, **about)
+    if not views:
+        return backbone
+    _check_known(views, set(inspect.signature(Viewed).parameters) - {"source"}, "option of views:")
+    return Viewed(backbone, **views)
+
+
+def list_backbones() -> list[str]:
+    """Registered names; `timm/<name>` and `torchvision/<name>` work besides."""
+    return BACKBONES.names()
+
+
+def _factory(name: str) -> Callable[..., nn.Module]:
+    family, slash, model_name = name.partition("/")
+    return partial(FAMILIES[family], model_name) if slash else BACKBONES[name]
+
+
+def _check_known(given: Iterable[str], known: set[str], what: str) -> None:
+    for option in given:
+        if option not in known:
+            raise unknown_name(what, option, known)

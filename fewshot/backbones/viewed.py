@@ -1,0 +1,115 @@
+"""A backbone that looks several times: turned pictures, the circle of a coin, and its colours and size besides."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.backbones.base import Backbone
+from fewshot.circles import Circles, cut_circles, disc, find_circles, on_rings
+from fewshot.errors import ConfigError, FewShotError
+
+RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
+AROUND = (1.12, 1.2)  # rings of the background
+DARKEST = 0.02
+# Spreads of the cues among the coins of 25 countries (world_coins, training classes, without euro coins)
+COLOUR_SPREAD, RADIUS_SPREAD = 0.2, 0.1
+
+
+class Viewed(nn.Module):
+    """Features of several views of each picture: their mean, of unit length, and cues beside it.
+
+    `turns`: so many views, turned by equal angles over the whole circle, with what lies outside the
+    inscribed disc made grey (the backbone's mean colour): features then hardly depend on how the object
+    lies. `find_circle`: the round object is found first and fills the views (`fewshot.circles`).
+    `zooms`: each view once for each of these sizes, relative to the picture or circle.
+
+    `colour` and `radius` are weights of cues that stand beside the features, 0 leaves them out; they
+    need `find_circle`. Colour: the median colours of 12 rings of the object, as logarithms in units of 0.2:
+    relative to its mean; red and blue relative to green; and these relative to the background's, in which a
+    coloured light largely cancels (36 + 24 + 24 numbers, each part of length 1 or so). Radius: the logarithm
+    of the circle's radius as a share of the picture, in units of 0.1; it tells the size of things that were
+    all cut out at one scale, and is noise otherwise.
+
+    Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone.
+    """
+
+    def __init__(
+        self,
+        source: Backbone,
+        turns: int = 1,
+        find_circle: bool = False,
+        zooms: Sequence[float] = (1.0,),
+        colour: float = 0.0,
+        radius: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(turns, int) or turns < 1:
+            raise ConfigError(f"views: turns is a number of views, at least 1, got {turns!r}")
+        if not zooms or not all(zoom > 0 for zoom in zooms):
+            raise ConfigError(f"views: zooms are positive sizes, at least one, got {list(zooms)}")
+        if min(colour, radius) < 0 or ((colour or radius) and not find_circle):
+            raise ConfigError(f"views: colour={colour} and radius={radius} are weights of a circle that is found: "
+                              "not negative, and only with find_circle=True")  # fmt: skip
+        self.source, self.turns, self.find_circle, self.zooms = source, turns, find_circle, tuple(zooms)
+        self.colour, self.radius = colour, radius
+        self.in_channels, self.input_px, self.mean, self.std = (
+            source.in_channels, source.input_px, source.mean, source.std,
+        )  # fmt: skip
+        n_colours = (3 * source.in_channels - 2) * RINGS[2]
+        self.feature_dim = source.feature_dim + (n_colours if colour else 0) + (1 if radius else 0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (n, feature_dim) of images (n, C, side, side) uint8."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
+            raise FewShotError(f"views are made of square uint8 images, got {images.dtype} {tuple(images.shape)}")
+        images = images.expand(-1, self.in_channels, -1, -1)  # grey is repeated
+        with torch.autocast(images.device.type, enabled=False):
+            circles = find_circles(images) if self.find_circle else None
+        features = [self.source(view) for view in self.views(images, circles)]
+        features = F.normalize(torch.stack(features).float().mean(0), dim=-1)  # (n, source.feature_dim)
+        cues = [] if circles is None else self._cues(images, circles)
+        return torch.cat([features, *cues], 1)
+
+    def views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
+        """The views, one after the other: uint8 (n, C, input_px, input_px), or the images where nothing changes."""
+        grey = torch.tensor(self.mean, device=images.device).view(-1, 1, 1) * 255
+        inside = disc(self.input_px, images.device) > 0
+        for zoom in self.zooms:
+            for turn in range(self.turns):
+                if circles is None and zoom == 1 and self.turns == 1:
+                    yield images
+                    continue
+                around = circles or _whole(images)
+                around = around._replace(radius=around.radius * zoom)
+                view = cut_circles(images, around, self.input_px, 2 * math.pi * turn / self.turns)
+                if self.turns > 1 or circles is not None:
+                    view = torch.where(inside, view, grey)
+                yield view.round().to(torch.uint8)
+
+    @torch.no_grad()
+    def _cues(self, images: Tensor, circles: Circles) -> list[Tensor]:
+        """Weighted cues, each (n, k); see the class."""
+        cues = []
+        if self.colour:
+            fractions = torch.cat([torch.linspace(*RINGS), torch.tensor(AROUND)]).to(images.device)
+            rings = on_rings(images.float() / 255, circles, fractions).median(-1).values.clamp_min(DARKEST).log()
+            object_, around = rings[..., : RINGS[2]], rings[..., RINGS[2] :].mean(-1, keepdim=True)
+            parts = (object_ - object_.mean((1, 2), keepdim=True), _hue(object_), _hue(object_ - around))
+            cues += [self.colour * part.flatten(1) / (COLOUR_SPREAD * part[0].numel() ** 0.5) for part in parts]
+        if self.radius:
+            cues.append(self.radius * circles.radius.log()[:, None] / RADIUS_SPREAD)
+        return cues
+
+
+def _hue(colours: Tensor) -> Tensor:
+    """All channels but the second (green) relative to it: (n, C - 1, k) of log colours (n, C, k)."""
+    others = [c for c in range(colours.shape[1]) if c != 1]
+    return colours[:, others] - colours[:, 1:2] if colours.shape[1] > 1 else colours[:, :0]
+
+
+def _whole(images: Tensor) -> Circles:
+    middle = torch.zeros(len(images), device=images.device)
+    return Circles(middle, middle, middle + 1)

@@ -1,0 +1,5 @@
+"""A classifier of a user's own images."""
+
+from fewshot.classifier.estimator import FewShotClassifier
+
+__all__ = ["FewShotClassifier"]

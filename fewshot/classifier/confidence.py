@@ -1,0 +1,95 @@
+"""How sure an answer is: held-out logits, a temperature for probabilities, calibration error, AUROC, rejection."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.stats import rankdata
+from torch import Tensor
+
+from fewshot.errors import DataError
+
+MAX_FOLDS = 10
+LOG_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and highest temperature
+Predict = Callable[[np.ndarray, np.ndarray], Tensor]
+
+
+def folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Which fold each image is held out in, (n,); -1: in none, because its class would be left empty.
+
+    Images of a group share a fold; at most 10 folds, dealt in order of first appearance, within each
+    class where there are no groups.
+    """
+    if groups is None:
+        dealt = np.zeros(len(labels), np.int64)
+        for label in np.unique(labels):
+            dealt[labels == label] = np.arange((labels == label).sum())
+    else:
+        _, first, number = np.unique(groups, return_index=True, return_inverse=True)
+        dealt = np.argsort(np.argsort(first))[number]
+    fold = dealt % MAX_FOLDS
+    for label in np.unique(labels):
+        mine = labels == label
+        if len(np.unique(fold[mine])) == 1:
+            fold[mine] = -1
+    return fold
+
+
+def held_out_logits(predict: Predict, labels: np.ndarray, groups: np.ndarray | None) -> tuple[Tensor, np.ndarray]:
+    """Logits (m, n_classes) of images whose group had no part in the fit, and which images these are, (m,).
+
+    `predict(rows, queries)`: logits of the images `queries` by a classifier fitted to the images `rows`.
+    """
+    fold = folds(labels, groups)
+    logits, which = [], []
+    for number in np.unique(fold[fold >= 0]):
+        queries = np.flatnonzero(fold == number)
+        logits.append(predict(np.flatnonzero(fold != number), queries))
+        which.append(queries)
+    if not which:
+        return torch.zeros(0, int(labels.max()) + 1), np.zeros(0, np.int64)
+    return torch.cat(logits), np.concatenate(which)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature T > 0 at which softmax(logits / T) has the least negative log-likelihood.
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. `logits` (n, n_classes), `labels`
+    (n,), of images that the classifier was not fitted to. Where all are right, or all are as good as
+    chance, there is no minimum: T ends at exp(-7) or exp(7).
+    """
+    if len(logits) == 0:
+        raise DataError("a temperature needs held-out images: none were given")
+    logits, labels = logits.double(), labels.to(logits.device)
+
+    def loss(log_temperature: float) -> float:
+        return float(torch.nn.functional.cross_entropy(logits * np.exp(-log_temperature), labels))
+
+    return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, n_bins: int = 15) -> float:
+    """Mean over images of |accuracy − confidence| within bins of equal width, a fraction.
+
+    Guo et al. 2017, equation 3. `probabilities` (n, n_classes), `labels` (n,).
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    gap = np.bincount(place, weights=right.astype(float) - confidence, minlength=n_bins)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
+    """Chance that a known image scores above an unknown one, ties counting half (Mann-Whitney)."""
+    if not len(known) or not len(unknown):
+        raise DataError(f"an AUROC needs scores of both kinds, got {len(known)} known and {len(unknown)} unknown")
+    ranks = rankdata(np.concatenate([known, unknown]))[: len(known)].sum()
+    return float((ranks - len(known) * (len(known) + 1) / 2) / (len(known) * len(unknown)))
+
+
+def threshold_for(unknown: np.ndarray, false_accept_rate: float) -> float:
+    """The lowest score to accept, so that at most this share of images of unknown classes is accepted."""
+    allowed = int(np.floor(false_accept_rate * len(unknown) + 1e-9))
+    highest = np.sort(unknown)[::-1]
+    return float(np.nextafter(highest[allowed], np.inf)) if allowed < len(unknown) else -np.inf

@@ -1,0 +1,223 @@
+"""`FewShotClassifier`: a classifier of a user's own images, by scikit-learn's conventions."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from fewshot.classifier import storage
+from fewshot.classifier.confidence import fit_temperature, held_out_logits
+from fewshot.classifier.inputs import Inputs
+from fewshot.classifier.rejection import Rejection
+from fewshot.datasets.decode import Resize
+from fewshot.errors import ConfigError, DataError
+from fewshot.precision import Precision
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
+    """Learns classes from a few images each, and predicts the classes of others.
+
+    `backbone`: a name that `create_backbone` knows; None: X are features (n, d), not images.
+    `pretrained`: with its published weights; `weights`: with those of a file; `run_dir`: a finished run
+    instead, whose backbone and, unless `method` says otherwise, method are taken.
+    `method`, `method_options`: as for `create_method`; None: "baseline" with its logistic solver on features
+    of unit length, c = 10. Methods that adapt weights ("finetune") keep the images themselves.
+    `size_px`: side that images are brought to by the rule `resize` (None: the backbone's own).
+    `rotation_invariant`: mean of the features of 8 turned views (or of so many); `find_circle`: a round
+    object, such as a coin, is found and cut out first; `views`: further options of `Viewed`.
+    `calibrate`: fit a temperature to images held out by group. `false_accept_rate`: where an image of no
+    known class should be answered `unknown`, the share of such images that may be taken for a known one.
+    `device`: None takes an accelerator if there is one. `precision`: as for `evaluate`.
+
+    After `fit`: `classes_`; `n_features_in_` for features; `temperature_`, `calibrated_` (whether held-out images
+    gave it); `rejection_`. `X` below are paths, Pillow images, arrays or tensors, see `read_images`, or
+    features. Everything that is no image is named in one `DataError`, and nothing of the classifier changes.
+    """
+
+    def __init__(
+        self,
+        backbone: str | None = "efficientnet-lite0",
+        method: str | None = None,
+        *,
+        method_options: Mapping[str, Any] | None = None,
+        backbone_options: Mapping[str, Any] | None = None,
+        pretrained: bool = True,
+        weights: str | Path | None = None,
+        run_dir: str | Path | None = None,
+        size_px: int | None = None,
+        resize: Resize = "pad",
+        rotation_invariant: bool | int = False,
+        find_circle: bool = False,
+        views: Mapping[str, Any] | None = None,
+        calibrate: bool = True,
+        false_accept_rate: float | None = None,
+        unknown: Any = "none of these",
+        device: str | None = None,
+        precision: Precision = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.method = method
+        self.method_options = method_options
+        self.backbone_options = backbone_options
+        self.pretrained = pretrained
+        self.weights = weights
+        self.run_dir = run_dir
+        self.size_px = size_px
+        self.resize = resize
+        self.rotation_invariant = rotation_invariant
+        self.find_circle = find_circle
+        self.views = views
+        self.calibrate = calibrate
+        self.false_accept_rate = false_accept_rate
+        self.unknown = unknown
+        self.device = device
+        self.precision = precision
+        self.seed = seed
+
+    def fit(self, X: Any, y: Sequence[Any] | None = None, groups: Sequence[Any] | None = None) -> Self:
+        """Learn the classes of the images `X` (n) from their labels `y` (n).
+
+        `groups` (n): images that share a photograph, specimen or video share a group; held-out
+        estimates then never see both sides of one. Raises `DataError` for fewer than two classes, and
+        where one picture has two labels.
+        """
+        self._check()
+        if y is None:
+            raise DataError("this estimator requires y to be passed, but the target y is None: give a label for each")
+        X = self._validated(X, fitting=True)
+        inputs = Inputs(self)
+        images = inputs.listed(X)
+        labels = column_or_1d(y, warn=True)
+        with warnings.catch_warnings():  # one image a class is no sign of a regression here
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            check_classification_targets(labels)
+        _check_lengths(len(images), labels=labels, groups=groups)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {list(classes)}")
+        support = inputs.support(images, numbers, groups)
+        self.inputs_, self.classes_, self.support_ = inputs, classes, support
+        self._learn()
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n, n_classes), columns in the order of `classes_`: softmax of logits / `temperature_`."""
+        return self._probabilities(self.logits(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each image, (n,); `unknown` where a `false_accept_rate` is set and it is none."""
+        check_is_fitted(self)
+        queries = self.inputs_.encoded(self._validated(X))
+        answers = self.classes_[self.fitted_.logits(queries).argmax(1).numpy()]
+        if self.rejection_ is None:
+            return answers
+        return np.where(self.rejection_.accepts(self.support_, queries), answers, self.unknown)
+
+    def logits(self, X: Any) -> torch.Tensor:
+        """Logits (n, n_classes) of the method, before temperature and softmax."""
+        check_is_fitted(self)
+        return self.fitted_.logits(self.inputs_.encoded(self._validated(X)))
+
+    def add_class(self, name: Any, images: Any, groups: Sequence[Any] | None = None) -> Self:
+        """One more class; the images of the others are not looked at again."""
+        check_is_fitted(self)
+        if name in self.classes_:
+            raise DataError(f"there is a class {name!r} already; remove_class({name!r}) first")
+        images = self.inputs_.listed(self._validated(images))
+        _check_lengths(len(images), groups=groups)
+        if not len(images):
+            raise DataError(f"class {name!r} needs an image at least")
+        if (groups is None) != (self.support_.groups is None):
+            raise DataError("groups are given for all classes or for none: fit was called " +
+                            ("without" if self.support_.groups is None else "with") + " groups")  # fmt: skip
+        names = np.append(self.classes_.astype(object), name)
+        classes = np.unique(np.array(list(names), dtype=np.result_type(self.classes_, np.asarray([name]))))
+        place = {label: number for number, label in enumerate(classes.tolist())}
+        moved = np.array([place[label] for label in self.classes_.tolist()])
+        new = self.inputs_.support(images, np.full(len(images), place[np.asarray(name).item()]), groups)
+        support = self.support_.relabelled(moved).joined(new)
+        self.classes_, self.support_ = classes, support
+        self._learn()
+        return self
+
+    def remove_class(self, name: Any) -> Self:
+        """Forget a class; two must remain."""
+        check_is_fitted(self)
+        if name not in self.classes_:
+            raise DataError(f"there is no class {name!r}; the classes are {self.classes_.tolist()}")
+        if len(self.classes_) == 2:
+            raise DataError(
+                f"a classifier needs two classes: {name!r} is one of the last two, {self.classes_.tolist()}"
+            )
+        gone = int(np.flatnonzero(self.classes_ == name)[0])
+        moved = np.arange(len(self.classes_)) - (np.arange(len(self.classes_)) > gone)
+        self.support_ = self.support_.rows(self.support_.labels != gone).relabelled(moved)
+        self.classes_ = np.delete(self.classes_, gone)
+        self._learn()
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the classifier to one file, weights included: safetensors with a JSON header, no code."""
+        check_is_fitted(self)
+        storage.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | None = None) -> Self:
+        """The classifier that `save` wrote. Raises `CheckpointError` for a foreign, cut-short or newer file."""
+        return storage.load(cls, Path(path), device)
+
+    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (m, n_classes) of support images by a classifier that saw nothing of their group, and which
+        images these are, (m,); images whose class has no other group are not among them.
+        """
+        check_is_fitted(self)
+        logits, rows = self._held_out_logits()
+        return self._probabilities(logits), rows
+
+    def _check(self) -> None:
+        rate = self.false_accept_rate
+        if rate is not None and not 0 <= rate < 1:
+            raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {rate}")
+
+    def _learn(self) -> None:
+        """What follows from the support set: the fitted method, the temperature, the threshold."""
+        self.fitted_ = self.inputs_.fitted(self.support_, len(self.classes_))
+        self.temperature_, self.calibrated_ = 1.0, False
+        if self.calibrate:
+            logits, rows = self._held_out_logits()
+            if len(rows):
+                labels = torch.from_numpy(self.support_.labels[rows])
+                self.temperature_, self.calibrated_ = fit_temperature(logits, labels), True
+        self.rejection_ = None
+        if self.false_accept_rate is not None:
+            self.rejection_ = Rejection.learnt(self.support_, self.false_accept_rate)
+
+    def _held_out_logits(self) -> tuple[torch.Tensor, np.ndarray]:
+        support, n_classes = self.support_, len(self.classes_)
+
+        def predict(rows: np.ndarray, queries: np.ndarray) -> torch.Tensor:
+            return self.inputs_.fitted(support.rows(rows), n_classes).logits(support.rows(queries).content)
+
+        return held_out_logits(predict, support.labels, support.groups)
+
+    def _validated(self, images: Any, fitting: bool = False) -> Any:
+        """Features checked by scikit-learn's rules, images as they are."""
+        if self.backbone is not None or self.run_dir is not None:
+            return images
+        return validate_data(self, images, reset=fitting, dtype=np.float64)
+
+    def _probabilities(self, logits: torch.Tensor) -> np.ndarray:
+        return torch.softmax(logits.double() / self.temperature_, 1).numpy()
+
+
+def _check_lengths(n_images: int, **given: Any) -> None:
+    for what, values in given.items():
+        if values is not None and len(values) != n_images:
+            raise DataError(f"{len(values)} {what} for {n_images} images")

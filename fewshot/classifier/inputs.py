@@ -1,0 +1,128 @@
+"""From what a user hands over to what the method classifies: features, or images of the backbone's size."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewshot.classifier.images import as_list, in_chunks, name_of, read_images
+from fewshot.classifier.network import Plan, build_method
+from fewshot.classifier.support import Support, as_groups
+from fewshot.datasets import ImageSet
+from fewshot.datasets.imageset import image_digests
+from fewshot.errors import ConfigError, DataError
+from fewshot.experiment import choose_device
+from fewshot.features import embed
+from fewshot.methods import Method
+from fewshot.precision import autocast
+
+if TYPE_CHECKING:
+    from fewshot.classifier.estimator import FewShotClassifier
+
+THUMBNAIL_PX = 64
+QUERIES_AT_ONCE = 4096
+
+
+class Fitted:
+    """A method fitted to a support set of content (n, …) and `labels` (n,) on the method's device.
+
+    `adapted`: what a method that adapts weights has made of them, else None.
+    """
+
+    def __init__(self, inputs: "Inputs", content: Tensor, labels: Tensor, n_classes: int, adapted: Any = None) -> None:
+        self.inputs, self.content, self.labels, self.n_classes = inputs, content, labels, n_classes
+        self.adapted = adapted
+
+    @property
+    def state(self) -> dict[str, Tensor] | None:
+        """Tensors that the fit has changed, for methods that adapt weights, else None."""
+        return None if self.adapted is None else self.adapted.state
+
+    @torch.no_grad()
+    def logits(self, queries: Tensor) -> Tensor:
+        """Logits (n, n_classes) of content (n, …), on the CPU."""
+        method, device = self.inputs.method, self.inputs.device
+        with autocast("float32" if method.from_features else self.inputs.precision, device):
+            parts = [self._logits(part.to(device)).float().cpu() for part in queries.split(QUERIES_AT_ONCE)]
+        return torch.cat(parts)
+
+    def _logits(self, queries: Tensor) -> Tensor:
+        if self.adapted is not None:
+            return self.adapted.logits(queries)
+        method = self.inputs.method
+        classify = method.head if method.from_features else method
+        return classify(self.content[None], self.labels[None], queries[None], self.n_classes)[0]
+
+
+class Inputs:
+    """The method of an estimator, its device, and how images become its input."""
+
+    def __init__(self, asked: "FewShotClassifier", built: tuple[Method, Plan] | None = None) -> None:
+        self.method, self.plan = built or build_method(asked)
+        self.device = torch.device(asked.device) if asked.device else choose_device()
+        self.method.to(self.device)
+        self.precision, self.resize = asked.precision, asked.resize
+        backbone = self.method.backbone
+        self.channels, self.size_px = (backbone.in_channels, backbone.input_px) if backbone is not None else (0, 0)
+        if backbone is not None and asked.size_px not in (None, self.size_px):
+            raise ConfigError(f"size_px={asked.size_px}, but this backbone sees {self.size_px} pixels")
+
+    @property
+    def of_images(self) -> bool:
+        return self.method.backbone is not None
+
+    def listed(self, images: Any) -> Sequence[Any]:
+        """Images one by one; features as they are."""
+        return as_list(images) if self.of_images else images
+
+    def support(self, images: Sequence[Any], labels: np.ndarray, groups: Sequence[Any] | None) -> Support:
+        """The support set of `images` (n) and `labels` (n,)."""
+        names = tuple(name_of(image, number) for number, image in enumerate(images))
+        if not self.of_images:
+            return Support(_features(images), labels, as_groups(groups), names)
+        contents, digests, thumbnails = [], [], []
+        for _, pixels in in_chunks(images, self._read):
+            contents.append(self._content(pixels))
+            digests.append(image_digests(pixels.numpy()))
+            small = F.interpolate(pixels.float(), (THUMBNAIL_PX, THUMBNAIL_PX), mode="bilinear", antialias=True)
+            thumbnails.append(small.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1))
+        parts = (torch.cat(contents), labels, as_groups(groups), names)
+        return Support(*parts, np.concatenate(digests), torch.cat(thumbnails)).checked()
+
+    def encoded(self, images: Any) -> Tensor:
+        """What the method classifies of `images`, (n, …), on the CPU."""
+        images = self.listed(images)
+        if not self.of_images:
+            return _features(images)
+        contents = [self._content(pixels) for _, pixels in in_chunks(images, self._read)]
+        if not contents:
+            raise DataError("there is no image to classify: the list is empty")
+        return torch.cat(contents)
+
+    def fitted(self, support: Support, n_classes: int, state: dict[str, Tensor] | None = None) -> Fitted:
+        """The method fitted to a support set; `state`: of an earlier fit to the same one, which is taken up again."""
+        labels = torch.from_numpy(support.labels).to(self.device)
+        content = support.content.to(self.device)
+        if not hasattr(self.method, "fit_support"):
+            return Fitted(self, content, labels, n_classes)
+        if state is not None:
+            return Fitted(self, content, labels, n_classes, self.method.restored(state, n_classes))
+        with autocast(self.precision, self.device):
+            adapted = self.method.fit_support(content, labels, n_classes, support.groups)
+        return Fitted(self, content, labels, n_classes, adapted)
+
+    def _read(self, images: Sequence[Any], first: int) -> tuple[Tensor, dict[int, str]]:
+        return read_images(images, self.size_px, self.channels, self.resize, first)
+
+    def _content(self, pixels: Tensor) -> Tensor:
+        if not self.method.from_features:
+            return pixels
+        images = ImageSet(pixels, np.zeros(len(pixels), np.int64), ["any"])
+        return embed(self.method, images, precision=self.precision).float().cpu()
+
+
+def _features(features: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(features, np.float32))

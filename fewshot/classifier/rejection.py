@@ -1,0 +1,79 @@
+"""Whether an image belongs to any known class at all."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewshot.classifier.confidence import threshold_for
+from fewshot.classifier.support import Support
+from fewshot.errors import DataError
+
+N_OTHERS = 3
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Images with a score below `threshold` are of no known class; see `knownness`.
+
+    The threshold comes from the support set alone: each class in turn is taken for unknown, and the
+    highest score that so many of its images get is not enough. `n_unknown`: images it was set by.
+    """
+
+    threshold: float
+    n_unknown: int
+
+    @classmethod
+    def learnt(cls, support: Support, false_accept_rate: float) -> Self:
+        """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
+        scores = as_unknown(support)
+        return cls(threshold_for(scores, false_accept_rate), len(scores))
+
+    def accepts(self, support: Support, queries: Tensor) -> np.ndarray:
+        """Whether each of `queries` (n, …) is taken for one of the classes, (n,) bool."""
+        return knownness(support, queries) >= self.threshold
+
+
+def knownness(support: Support, queries: Tensor) -> np.ndarray:
+    """How much better each query matches a support image than other classes do, (n,).
+
+    The cosine of the features of the query and a support image, minus the mean cosine of that support
+    image and its three nearest images of other classes; the highest over the support. The subtraction
+    makes scores of classes comparable that lie close together or far apart.
+    """
+    return _scores(_flat(queries) @ _flat(support.content).T, _beside(support)).numpy()
+
+
+def as_unknown(support: Support) -> np.ndarray:
+    """The score that each support image would have if its class were not known, (n,)."""
+    classes = np.unique(support.labels)
+    if len(classes) < 3:
+        raise DataError(
+            "to tell images of no known class apart, three classes are needed: each is taken for unknown once, "
+            f"and two must remain; there are {len(classes)}"
+        )
+    scores = np.zeros(len(support))
+    for label in classes:
+        mine = support.labels == label
+        scores[mine] = knownness(support.rows(~mine), support.content[torch.from_numpy(np.flatnonzero(mine))])
+    return scores
+
+
+def _beside(support: Support) -> Tensor:
+    """Mean cosine of each support image and its nearest images of other classes, (n,)."""
+    flat, labels = _flat(support.content), torch.from_numpy(support.labels)
+    others = (flat @ flat.T).masked_fill(labels[:, None] == labels, -torch.inf)
+    n_others = int((labels[:, None] != labels).sum(1).min())
+    return others.topk(min(N_OTHERS, n_others), 1).values.mean(1)
+
+
+def _scores(cosines: Tensor, beside: Tensor) -> Tensor:
+    return (cosines - beside).max(1).values
+
+
+def _flat(content: Tensor) -> Tensor:
+    """Features of unit length, (n, d)."""
+    return F.normalize(content.float().flatten(1), dim=1)

@@ -1,0 +1,89 @@
+"""Temperature, calibration error, AUROC, thresholds and folds against scikit-learn and hand-worked numbers."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from fewshot import seeding
+from fewshot.classifier.confidence import (
+    auroc,
+    expected_calibration_error,
+    fit_temperature,
+    folds,
+    held_out_logits,
+    threshold_for,
+)
+from fewshot.errors import DataError
+
+
+def test_temperature_undoes_a_known_scale():
+    """Labels drawn from softmax(z): whatever z was multiplied by is the temperature."""
+    draw = seeding.numpy_generator(0, "temperature")
+    z = draw.normal(size=(20_000, 3))
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    labels = (p.cumsum(1) < draw.random((len(z), 1))).sum(1)
+    assert fit_temperature(torch.from_numpy(5 * z), torch.from_numpy(labels)) == pytest.approx(5, rel=0.05)
+
+
+def test_temperature_of_two_classes_in_closed_form():
+    """Logits (±1, 0), right 3 times of 4: log-odds of 3/4 are ln 3, so T = 1 / ln 3."""
+    logits = torch.tensor([[1.0, 0.0]] * 4)
+    assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(1 / np.log(3), rel=1e-4)
+
+
+def test_calibration_error_by_hand():
+    """Bins of width 1/2: (0.6 wrong, 0.8 right) -> |0.5 − 0.7| · 2/3; (0.5 right) -> |1 − 0.5| · 1/3."""
+    probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
+    assert expected_calibration_error(probabilities, np.array([1, 1, 0]), 2) == pytest.approx(0.4 / 3 + 0.5 / 3)
+    assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
+
+
+def test_auroc_is_scikit_learns():
+    draw = seeding.numpy_generator(0, "auroc")
+    known, unknown = draw.integers(0, 6, 40) + 1.0, draw.integers(0, 6, 30) + 0.0  # with ties
+    expected = roc_auc_score([1] * 40 + [0] * 30, np.concatenate([known, unknown]))
+    assert auroc(known, unknown) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(DataError, match="0 unknown"):
+        auroc(known, np.zeros(0))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 0.5, 0.99])
+def test_no_more_unknown_images_are_accepted_than_allowed(rate):
+    scores = np.arange(20.0)
+    accepted = (scores >= threshold_for(scores, rate)).mean()
+    assert accepted <= rate
+    assert accepted + 1 / 20 > rate
+
+
+def test_folds_keep_groups_together_and_no_class_empty():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    assert folds(labels, None).tolist() == [0, 1, 2, 0, 1, -1]  # class 2 has one image: never held out
+    groups = np.array(["b", "b", "a", "a", "c", "c"])
+    fold = folds(labels, groups)
+    assert fold[0] == fold[1]
+    assert fold[2] == fold[3]
+    assert fold[5] == -1
+    assert len({fold[0], fold[2]}) == 2
+
+
+def test_held_out_images_see_nothing_of_their_group():
+    labels, groups = np.array([0, 0, 1, 1, 0, 1]), np.array(list("aabbcc"))
+    seen = []
+
+    def predict(rows, queries):
+        assert not set(groups[rows]) & set(groups[queries])
+        seen.extend(queries)
+        return torch.full((len(queries), 2), float(len(rows)))
+
+    logits, which = held_out_logits(predict, labels, groups)
+    assert sorted(which) == sorted(seen) == list(range(6))
+    assert logits.shape == (6, 2)
+
+
+def test_one_image_a_class_gives_nothing_held_out():
+    logits, which = held_out_logits(lambda rows, queries: 1 / 0, np.array([0, 1, 2]), None)
+    assert logits.shape == (0, 3)
+    assert len(which) == 0
+    with pytest.raises(DataError, match="held-out"):
+        fit_temperature(logits, torch.zeros(0, dtype=torch.int64))
