@@ -27,11 +27,12 @@ AnyConfig = ExperimentConfig | PretrainExperimentConfig
 
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
-    """A split of the configured data set."""
-    options = {**config.dataset_options, **changes}
+    """A split of the configured data set; its test split is that of `test_dataset` where there is one."""
+    elsewhere = config.test_dataset if split == "test" else None
+    options = {**(config.test_dataset_options if elsewhere else config.dataset_options), **changes}
     if config.skip_bad_images:
         options["skip_bad_images"] = True
-    return load_dataset(config.dataset, split, config.data_root, **options)
+    return load_dataset(elsewhere or config.dataset, split, config.data_root, **options)
 
 
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
@@ -95,7 +96,8 @@ def new_run_dir(config: AnyConfig) -> str:
 
 def test_cells(config: AnyConfig) -> list[EpisodeSpec]:
     """Every way with every shot."""
-    return [EpisodeSpec(way, shot, config.test_n_query) for way in config.test_n_way for shot in config.test_n_shot]
+    query, disjoint = config.test_n_query, config.test_disjoint_groups
+    return [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
 
 
 def test_sets(config: AnyConfig) -> dict[str, ImageSet]:

@@ -97,8 +97,8 @@ def test_a_class_comes_and_goes_without_a_second_look_at_the_others(monkeypatch)
     whole = small().fit(images + more, labels + ["grün"] * 3)
     classifier = small().fit(images, labels)
     seen = []
-    content = Inputs._content
-    monkeypatch.setattr(Inputs, "_content", lambda self, pixels: seen.append(len(pixels)) or content(self, pixels))
+    content = Inputs.content
+    monkeypatch.setattr(Inputs, "content", lambda self, pixels: seen.append(len(pixels)) or content(self, pixels))
     classifier.add_class("grün", more)
     assert seen == [3]
     assert classifier.classes_.tolist() == ["blau", "gelb", "grün", "rot"]

@@ -109,7 +109,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n, n_classes), columns in the order of `classes_`: softmax of logits / `temperature_`."""
-        return self._probabilities(self.logits(X))
+        return self.probabilities(self.logits(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each image, (n,); `unknown` where a `false_accept_rate` is set and it is none."""
@@ -179,7 +179,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         logits, rows = self._held_out_logits()
-        return self._probabilities(logits), rows
+        return self.probabilities(logits), rows
 
     def _check(self) -> None:
         rate = self.false_accept_rate
@@ -213,7 +213,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             return images
         return validate_data(self, images, reset=fitting, dtype=np.float64)
 
-    def _probabilities(self, logits: torch.Tensor) -> np.ndarray:
+    def probabilities(self, logits: torch.Tensor) -> np.ndarray:
+        """softmax(logits / `temperature_`), (n, n_classes)."""
         return torch.softmax(logits.double() / self.temperature_, 1).numpy()
 
 

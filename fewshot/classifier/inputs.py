@@ -84,8 +84,8 @@ class Inputs:
         if not self.of_images:
             return Support(_features(images), labels, as_groups(groups), names)
         contents, digests, thumbnails = [], [], []
-        for _, pixels in in_chunks(images, self._read):
-            contents.append(self._content(pixels))
+        for _, pixels in in_chunks(images, self.read):
+            contents.append(self.content(pixels))
             digests.append(image_digests(pixels.numpy()))
             small = F.interpolate(pixels.float(), (THUMBNAIL_PX, THUMBNAIL_PX), mode="bilinear", antialias=True)
             thumbnails.append(small.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1))
@@ -97,7 +97,7 @@ class Inputs:
         images = self.listed(images)
         if not self.of_images:
             return _features(images)
-        contents = [self._content(pixels) for _, pixels in in_chunks(images, self._read)]
+        contents = [self.content(pixels) for _, pixels in in_chunks(images, self.read)]
         if not contents:
             raise DataError("there is no image to classify: the list is empty")
         return torch.cat(contents)
@@ -114,10 +114,12 @@ class Inputs:
             adapted = self.method.fit_support(content, labels, n_classes, support.groups)
         return Fitted(self, content, labels, n_classes, adapted)
 
-    def _read(self, images: Sequence[Any], first: int) -> tuple[Tensor, dict[int, str]]:
+    def read(self, images: Sequence[Any], first: int) -> tuple[Tensor, dict[int, str]]:
+        """Pixels, and what is wrong with bad images, see `read_images`."""
         return read_images(images, self.size_px, self.channels, self.resize, first)
 
-    def _content(self, pixels: Tensor) -> Tensor:
+    def content(self, pixels: Tensor) -> Tensor:
+        """What the method classifies of pixels (n, C, size_px, size_px) uint8, on the CPU."""
         if not self.method.from_features:
             return pixels
         images = ImageSet(pixels, np.zeros(len(pixels), np.int64), ["any"])

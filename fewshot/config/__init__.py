@@ -8,15 +8,25 @@ from fewshot.config.experiments import (
     differing_options,
 )
 from fewshot.config.measuring import CompareConfig, EvaluateConfig, MeasureConfig
+from fewshot.config.photographs import (
+    CheckPhotographsConfig,
+    FitPhotographsConfig,
+    PhotographsConfig,
+    PredictPhotographsConfig,
+)
 from fewshot.config.training import Count, FitConfig, PretrainConfig, TrainConfig
 
 __all__ = [
+    "CheckPhotographsConfig",
     "CompareConfig",
     "Count",
     "EvaluateConfig",
     "ExperimentConfig",
     "FitConfig",
+    "FitPhotographsConfig",
     "MeasureConfig",
+    "PhotographsConfig",
+    "PredictPhotographsConfig",
     "PretrainConfig",
     "PretrainExperimentConfig",
     "SetupConfig",

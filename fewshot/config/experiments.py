@@ -26,6 +26,12 @@ class SetupConfig:
     backbone_options: dict[str, Any] = field(default_factory=dict)
     """options of the backbone, such as pretrained or weights"""
 
+    test_dataset: str | None = None
+    """data set of the test cells (default: the one that is trained on)"""
+    test_dataset_options: dict[str, Any] = field(default_factory=dict)
+    """options of test_dataset"""
+    test_disjoint_groups: bool = False
+    """no photograph, writer or specimen on both sides of a test episode"""
     test_n_way: list[int] = field(default_factory=lambda: [5])
     """ways of the test cells"""
     test_n_shot: list[int] = field(default_factory=lambda: [1, 5])

@@ -45,6 +45,7 @@ class MeasureConfig:
             data_root=self.data_root,
             dataset=self.dataset or run.dataset,
             dataset_options={**options, **self.dataset_options},
+            **({"test_dataset": None} if self.dataset else {}),
         )
 
 

@@ -58,7 +58,7 @@ def folder(
     chosen = _chosen(root, split, splits, classes_of(files))
     order = dict.fromkeys(chain(*splits.values(), classes_of(files)))  # classes of a split are one slice
     rank = {class_name: number for number, class_name in enumerate(order)}
-    files = sorted(_grouped(root, files, groups), key=lambda file: rank[file.class_name])
+    files = sorted(grouped(root, files, groups), key=lambda file: rank[file.class_name])
     everything = image_set(name, files, channels, size_px, resize, skip_bad_images)
     return everything.select(everything.class_names if split == "all" else chosen, split)
 
@@ -108,7 +108,8 @@ def _read_splits(path: Path, classes: list[str]) -> dict[str, list[str]]:
     return {split: list(dict.fromkeys(map(nfc, names))) for split, names in splits.items()}
 
 
-def _grouped(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
+def grouped(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
+    """`files` with the group of each, by the option `groups` of `folder`; as they are where that is None."""
     if groups is None:
         return files
     if groups.lower().endswith(".csv"):

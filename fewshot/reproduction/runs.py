@@ -16,7 +16,7 @@ from fewshot.reproduction.tables import FLOOR_ROWS, REFERENCE, row_name, short
 from fewshot.run_folder import RunFolder
 from fewshot.stages import starting_row
 
-SAME = ("dataset", "test_n_query", "test_episodes", "test_seed")
+SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test_episodes", "test_seed")
 STAGE_ONE = "pretrain"  # how the names of its recipes start
 
 
@@ -196,11 +196,15 @@ def _starting_from(run: Run, stage_one: Run) -> Run:
 
 
 def _refuse_different_episodes(runs: Sequence[Run]) -> None:
-    for run in runs[1:]:
-        for option in SAME:
-            values = [getattr(r.config, option) for r in (runs[0], run)]
-            if values[0] != values[1]:
-                raise ConfigError(
-                    f"{runs[0].name} and {run.name} are measured on different episodes ({option}: {values[0]} and "
-                    f"{values[1]}), so no table can hold both: name recipes that agree with --recipes"
-                )
+    """Raise where two runs measure the same cell on different episodes."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        for cell in map(short, run.cells):
+            other = first.setdefault(cell, run)
+            for option in SAME:
+                values = [getattr(r.config, option) for r in (other, run)]
+                if values[0] != values[1]:
+                    raise ConfigError(
+                        f"{other.name} and {run.name} measure {cell} on different episodes ({option}: {values[0]} and "
+                        f"{values[1]}), so no table can hold both: name recipes that agree with --methods"
+                    )

@@ -14,7 +14,7 @@ from fewshot.reproduction.results import Result, curve
 from fewshot.statistics import Estimate, mean_interval, paired_difference
 
 SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs
-WAYS = re.compile(r"_\d+way$")  # ends the name of a recipe that adds cells of other ways to a method's row
+MORE_CELLS = re.compile(r"_\d+(way|shot)$")  # ends the name of a recipe that adds other cells to a method's row
 REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
 FLOOR_ROWS = ("untrained", "raw pixels")  # what a method reaches without training
 NOT_RUN, NO_CELL = "not run", "–"
@@ -81,8 +81,8 @@ def rows_of(
 
 
 def row_name(recipe: str) -> str:
-    """The row that a recipe's own records stand in: `maml` for maml_20way."""
-    return WAYS.sub("", recipe)
+    """The row that a recipe's own records stand in: `maml` for maml_20way, `protonet` for protonet_10shot."""
+    return MORE_CELLS.sub("", recipe)
 
 
 def _label(recipe: str, row: str) -> str:

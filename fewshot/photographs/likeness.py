@@ -1,0 +1,78 @@
+"""How alike photographs are: a perceptual hash finds candidates, correlation of their details confirms them.
+
+Measured on coins, where every picture shows a disc: of 1,291 euro coins 483 pairs have hashes within 10
+bits, of 4,620 world coins 13,326, nearly all of different coins, because a hash and a plain correlation
+see the disc. Details with the local contrast divided out keep 12 and 99 of them: the same coin taken
+again, the same die, or copies. Copies at half the size in JPEG of quality 60 stay within 8 bits and above
+0.86 (160 of them, the smallest of 42 px).
+"""
+
+import numpy as np
+from PIL import Image
+from scipy.fft import dctn
+from scipy.ndimage import uniform_filter
+
+SMALL_PX = 32
+N_LOW = 8  # 8 x 8 of the 32 x 32 coefficients: 64 bits
+MAX_BITS = 10
+MIN_CORRELATION = 0.85
+WINDOW_PX = 5
+FLOOR = 4.0  # grey values: smaller local contrast is noise
+CHUNK_ROWS = 1024
+
+
+def small_grey(grey: Image.Image) -> np.ndarray:
+    """Area means of a grey picture of any shape, float32 (32, 32): the same for every size and format."""
+    small = grey.resize((SMALL_PX, SMALL_PX), Image.Resampling.BOX)
+    return np.asarray(small, np.float32)
+
+
+def perceptual_hash(small: np.ndarray) -> np.ndarray:
+    """64 bits, bool (64,), of a small grey picture (32, 32): which low frequencies lie above their median.
+
+    Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010,
+    https://www.phash.org/docs/pubs/thesis_zauner.pdf, section 3.2.1: coefficients 1 to 8 of the discrete
+    cosine transform in each direction, so that brightness does not count.
+    """
+    low = dctn(small, norm="ortho")[1 : N_LOW + 1, 1 : N_LOW + 1]
+    return (low > np.median(low)).ravel()
+
+
+def details(small: np.ndarray) -> np.ndarray:
+    """A small grey picture without its local mean and contrast, as a vector of length 1 (0 if it is flat): (1024,)."""
+    smooth = uniform_filter(small, WINDOW_PX, mode="nearest")
+    residue = small - smooth
+    contrast = np.sqrt(uniform_filter(residue**2, WINDOW_PX, mode="nearest"))
+    vector = (residue / (contrast + FLOOR)).ravel()
+    vector -= vector.mean()
+    return (vector / max(float(np.linalg.norm(vector)), 1e-6)).astype(np.float32)
+
+
+def near_pairs(hashes: np.ndarray, detail_vectors: np.ndarray) -> list[tuple[int, int, float]]:
+    """Pairs of rows (i < j, correlation) that look alike: `hashes` bool (n, 64), `detail_vectors` (n, 1024)."""
+    signs = np.where(hashes, 1, -1).astype(np.float32)
+    found = []
+    for start in range(0, len(signs), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        n_bits = (signs.shape[1] - signs[rows] @ signs[start:].T) / 2  # (chunk, n - start): Hamming distances
+        i, j = np.nonzero(np.triu(n_bits <= MAX_BITS, 1))
+        i, j = i + start, j + start
+        for part in range(0, len(i), CHUNK_ROWS):
+            a, b = i[part : part + CHUNK_ROWS], j[part : part + CHUNK_ROWS]
+            correlation = np.einsum("nd,nd->n", detail_vectors[a], detail_vectors[b])
+            alike = correlation >= MIN_CORRELATION
+            found += zip(a[alike].tolist(), b[alike].tolist(), correlation[alike].tolist(), strict=True)
+    return found
+
+
+def sharpness(grey: Image.Image) -> float:
+    """Variance of the Laplacian of a grey picture: small where nothing has an edge.
+
+    Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy: a comparative study, ICPR 2000,
+    https://doi.org/10.1109/ICPR.2000.903548. Only pictures of one scale can be compared.
+    """
+    g = np.asarray(grey, np.float32)
+    if min(g.shape) < 3:
+        return 0.0
+    laplacian = g[:-2, 1:-1] + g[2:, 1:-1] + g[1:-1, :-2] + g[1:-1, 2:] - 4 * g[1:-1, 1:-1]
+    return float(laplacian.var())
