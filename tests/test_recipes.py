@@ -31,7 +31,13 @@ DATA = {
     # 125/28/58 classes of 6 to 36 images; recipes leave out those with fewer than 9: one of training, one of test
     "world_coins": ((3, 84, 84), 9, {"train": 124, "val": 28, "test": 57}),
 }
-DATASET_OF = {"glyphs": "glyphs", "omniglot": "omniglot", "cifar_fs": "cifar_fs", "coins": "world_coins"}
+DATASET_OF = {
+    "glyphs": "glyphs",
+    "omniglot": "omniglot",
+    "cifar_fs": "cifar_fs",
+    "coins": "world_coins",
+    "euro_coins": "world_coins",  # where it trains; it tests elsewhere
+}
 ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.glob("*/*.yaml"))
 STAGE_1 = [name for name in ALL if Path(name).stem.startswith("pretrain")]
 EPISODIC = [name for name in ALL if name not in STAGE_1]
@@ -59,11 +65,15 @@ def classes_only(n_classes: int, n_images: int) -> ImageSet:
 
 def split(config: AnyConfig, part: str, **changes: object) -> ImageSet:
     """What a split holds, as the recipe's options say; those that are known here change no count but rotations."""
+    if part == "test" and config.test_dataset:
+        assert (config.test_dataset, config.test_dataset_options) == ("euro_coins", {"size_px": 150})
+        coins = classes_only(8, 25)
+        return ImageSet(coins.images, coins.labels, coins.class_names, groups=np.arange(len(coins)) % 25)
     _, n_images, n_classes = DATA[config.dataset]
     options = {**config.dataset_options, **changes}
     signature = inspect.signature(DATASETS[config.dataset])
     signature.bind(Path(), part, **options)  # raises for an option that the data set has not
-    known = {"resize", "rotations", "min_images"}
+    known = {"resize", "rotations", "min_images", "without_euro"}
     assert options.keys() <= known, "say here what this option does to the classes"
     assert options.get("min_images", n_images) == n_images
     turns = 4 if options.get("rotations") is False else 1
@@ -119,7 +129,7 @@ def test_there_are_recipes_for_known_data_sets_only():
     assert set(DATASET_OF.values()) == DATA.keys()
 
 
-@pytest.mark.parametrize("group", DATASET_OF)
+@pytest.mark.parametrize("group", sorted(DATASET_OF.keys() - {"euro_coins"}))
 def test_every_method_has_a_recipe(group):
     configs = [parsed(name) for name in EPISODIC if name.startswith(f"{group}/")]
     without = {"finetune"} | ({"maml-learn2learn"} if group == "coins" else set())  # finetune: euro coins' table
