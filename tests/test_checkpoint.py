@@ -57,7 +57,7 @@ def test_truncated_foreign_missing(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"w": torch.ones(2)}, path)
-    with pytest.raises(CheckpointError, match="is no fewshot-checkpoint-1$"):
+    with pytest.raises(CheckpointError, match=r"is no fewshot-checkpoint-1$"):
         load_checkpoint(path)
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none")

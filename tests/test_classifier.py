@@ -144,6 +144,18 @@ def test_strange_images_of_no_known_class_are_rejected():
     assert set(small().fit(images, labels).predict(strange)) <= set(labels)
     with pytest.raises(DataError, match="three classes"):
         small(false_accept_rate=0.1).fit(*coloured(2, ("blau", "rot")))
+    with pytest.raises(DataError, match="three classes"):
+        classifier.remove_class("rot")
+    assert classifier.classes_.tolist() == ["blau", "grün", "rot"]  # nothing has changed
+    assert (classifier.predict(strange) == answers).all()
+
+
+def test_numbers_stay_numbers_beside_unknown():
+    images, labels = coloured(6)
+    numbers = [COLOURS[label][0] for label in labels]
+    answers = small(false_accept_rate=0.5).fit(images, numbers).predict(images)
+    assert {type(answer) for answer in answers} <= {int, str}
+    assert int in {type(answer) for answer in answers}
 
 
 def test_held_out_answers_do_not_know_their_group():

@@ -15,6 +15,7 @@ WAY, SHOT, QUERY, DIM = 4, 3, 5, 6
 ADAPTED = {"inner_steps": 1, "test_inner_steps": 60, "inner_lr": 0.1, "n_way": WAY}
 OPTIONS = {  # what a method needs to be told of the toy episodes; otherwise its defaults are tested
     "anil": ADAPTED | {"feature_dim": DIM, "inner_lr": 0.02},
+    "finetune": {"steps": 2},
     "maml": ADAPTED,
     "maml-learn2learn": ADAPTED,
 }
@@ -25,12 +26,13 @@ VARIANTS = [
     ("maml", ADAPTED | {"transductive": True, "learn_inner_lr": True, "order": 1}),
     ("baseline", {"solver": "logistic"}),
     ("baseline++", {"solver": "logistic"}),
+    ("finetune", {"mode": "full", "steps": 2}),
     ("simpleshot", {"transform": "UN"}),
     ("simpleshot", {"transform": "L2N"}),
     ("nearest", {"k": 3}),
     ("relation", {"transductive": True}),
 ]
-NEEDS_NETWORK = ("relation", "maml", "maml-learn2learn")
+NEEDS_NETWORK = ("relation", "maml", "maml-learn2learn", "finetune")
 LEARNED_CLASSES = ("maml", "anil", "maml-learn2learn")  # a first classifier is learned for each label
 ORDERED = ("full_context",)  # a recurrent network reads the support in its order
 UNTRAINED = ("relation", "full_context")  # a comparison that must be learned first

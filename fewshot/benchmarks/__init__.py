@@ -13,7 +13,7 @@ from fewshot.episodes import EpisodeSpec
 from fewshot.methods import create_method
 
 Numbers = dict[str, dict[str, Any]]
-SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "process", "end-to-end")
+SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "process", "photographs", "end-to-end")
 
 
 def measure(
@@ -51,6 +51,8 @@ def measure(
             numbers |= _maml()
         elif section == "process":
             numbers["start-up"] = process.start_up(script)
+        elif section == "photographs":
+            numbers |= _photographs()
         elif section == "end-to-end":
             recipe = script.parent / "recipes" / test_set.name / "protonet.yaml"
             name = f"ProtoNet to {100 * target:g}% validation 5-way 1-shot"
@@ -65,6 +67,18 @@ def _heads() -> Numbers:
         "Baseline, the authors' SGD, 5w5s": heads.faithful_speed(),
         "logistic regression, 5w1s": heads.logistic_speed(1),
         "logistic regression, 5w5s": heads.logistic_speed(5),
+    }
+
+
+def _photographs() -> Numbers:
+    from fewshot.benchmarks.photographs import estimator_speed
+
+    lite0 = {"backbone": "efficientnet-lite0"}
+    return {
+        "estimator, efficientnet-lite0, 224 px": estimator_speed(**lite0),
+        "estimator, 160 px, circle found, 8 turns": estimator_speed(
+            **lite0, size_px=160, rotation_invariant=True, find_circle=True
+        ),
     }
 
 

@@ -15,6 +15,7 @@ from fewshot.classifier import storage
 from fewshot.classifier.confidence import fit_temperature, held_out_logits
 from fewshot.classifier.inputs import Inputs
 from fewshot.classifier.rejection import Rejection
+from fewshot.classifier.support import Support
 from fewshot.datasets.decode import Resize
 from fewshot.errors import ConfigError, DataError
 from fewshot.precision import Precision
@@ -103,9 +104,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {list(classes)}")
         support = inputs.support(images, numbers, groups)
-        self.inputs_, self.classes_, self.support_ = inputs, classes, support
-        self._learn()
-        return self
+        return self.learn(inputs, classes, support)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n, n_classes), columns in the order of `classes_`: softmax of logits / `temperature_`."""
@@ -118,6 +117,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         answers = self.classes_[self.fitted_.logits(queries).argmax(1).numpy()]
         if self.rejection_ is None:
             return answers
+        answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # 7 stays a number
         return np.where(self.rejection_.accepts(self.support_, queries), answers, self.unknown)
 
     def logits(self, X: Any) -> torch.Tensor:
@@ -143,9 +143,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         moved = np.array([place[label] for label in self.classes_.tolist()])
         new = self.inputs_.support(images, np.full(len(images), place[np.asarray(name).item()]), groups)
         support = self.support_.relabelled(moved).joined(new)
-        self.classes_, self.support_ = classes, support
-        self._learn()
-        return self
+        return self.learn(self.inputs_, classes, support)
 
     def remove_class(self, name: Any) -> Self:
         """Forget a class; two must remain."""
@@ -158,10 +156,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             )
         gone = int(np.flatnonzero(self.classes_ == name)[0])
         moved = np.arange(len(self.classes_)) - (np.arange(len(self.classes_)) > gone)
-        self.support_ = self.support_.rows(self.support_.labels != gone).relabelled(moved)
-        self.classes_ = np.delete(self.classes_, gone)
-        self._learn()
-        return self
+        support = self.support_.rows(self.support_.labels != gone).relabelled(moved)
+        return self.learn(self.inputs_, np.delete(self.classes_, gone), support)
 
     def save(self, path: str | Path) -> None:
         """Write the classifier to one file, weights included: safetensors with a JSON header, no code."""
@@ -178,7 +174,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         images these are, (m,); images whose class has no other group are not among them.
         """
         check_is_fitted(self)
-        logits, rows = self._held_out_logits()
+        logits, rows = self._held_out_logits(self.inputs_, self.support_, len(self.classes_))
         return self.probabilities(logits), rows
 
     def _check(self) -> None:
@@ -186,24 +182,25 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if rate is not None and not 0 <= rate < 1:
             raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {rate}")
 
-    def _learn(self) -> None:
-        """What follows from the support set: the fitted method, the temperature, the threshold."""
-        self.fitted_ = self.inputs_.fitted(self.support_, len(self.classes_))
-        self.temperature_, self.calibrated_ = 1.0, False
+    def learn(self, inputs: Inputs, classes: np.ndarray, support: Support) -> Self:
+        """Take up a support set: fit the method, the temperature and the threshold; all or nothing changes."""
+        fitted = inputs.fitted(support, len(classes))
+        temperature, calibrated = 1.0, False
         if self.calibrate:
-            logits, rows = self._held_out_logits()
+            logits, rows = self._held_out_logits(inputs, support, len(classes))
             if len(rows):
-                labels = torch.from_numpy(self.support_.labels[rows])
-                self.temperature_, self.calibrated_ = fit_temperature(logits, labels), True
-        self.rejection_ = None
+                temperature, calibrated = fit_temperature(logits, torch.from_numpy(support.labels[rows])), True
+        rejection = None
         if self.false_accept_rate is not None:
-            self.rejection_ = Rejection.learnt(self.support_, self.false_accept_rate)
+            rejection = Rejection.learnt(support, self.false_accept_rate)
+        self.inputs_, self.classes_, self.support_, self.fitted_ = inputs, classes, support, fitted
+        self.temperature_, self.calibrated_, self.rejection_ = temperature, calibrated, rejection
+        return self
 
-    def _held_out_logits(self) -> tuple[torch.Tensor, np.ndarray]:
-        support, n_classes = self.support_, len(self.classes_)
-
+    @staticmethod
+    def _held_out_logits(inputs: Inputs, support: Support, n_classes: int) -> tuple[torch.Tensor, np.ndarray]:
         def predict(rows: np.ndarray, queries: np.ndarray) -> torch.Tensor:
-            return self.inputs_.fitted(support.rows(rows), n_classes).logits(support.rows(queries).content)
+            return inputs.fitted(support.rows(rows), n_classes).logits(support.rows(queries).content)
 
         return held_out_logits(predict, support.labels, support.groups)
 

@@ -10,6 +10,7 @@ from fewshot.config.experiments import (
 from fewshot.config.measuring import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.photographs import (
     CheckPhotographsConfig,
+    ConfidenceConfig,
     FitPhotographsConfig,
     PhotographsConfig,
     PredictPhotographsConfig,
@@ -19,6 +20,7 @@ from fewshot.config.training import Count, FitConfig, PretrainConfig, TrainConfi
 __all__ = [
     "CheckPhotographsConfig",
     "CompareConfig",
+    "ConfidenceConfig",
     "Count",
     "EvaluateConfig",
     "ExperimentConfig",

@@ -94,3 +94,41 @@ class PredictPhotographsConfig:
     def __post_init__(self) -> None:
         if self.model is None:
             raise ConfigError("--model names the file of a classifier, as `classify.py fit` writes it")
+
+
+@dataclass
+class ConfidenceConfig:
+    """Which classifier is measured on episodes with unknown classes."""
+
+    dataset: str = "world_coins"
+    """name of a data set"""
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    """options of the data set"""
+    data_root: str | None = None
+    """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
+    split: str = "test"
+    """split of the data set"""
+    backbone: str = "efficientnet-lite0"
+    """name of a backbone, with its published weights"""
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    """options of the backbone, such as input_px and views"""
+    methods: list[str] = field(default_factory=lambda: ["baseline", "protonet", "meta-baseline", "nearest"])
+    """methods, each with the estimator's default options"""
+    n_way: int = 5
+    """known classes of an episode"""
+    n_unknown: int = 5
+    """unknown classes of an episode"""
+    n_shot: int = 4
+    """support images of each known class"""
+    n_query: int = 10
+    """query images of each class, known or not"""
+    n_episodes: int = 600
+    """episodes"""
+    seed: int = 0
+    """seed of the episodes"""
+    disjoint_groups: bool = False
+    """no photograph, writer or specimen on both sides of an episode"""
+    false_accept_rate: float = 0.1
+    """share of unknown images that may be accepted"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""

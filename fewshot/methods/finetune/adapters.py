@@ -1,0 +1,70 @@
+"""Bottleneck adapters: a small residual network after each block, the identity at the start."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.errors import ConfigError
+from fewshot.methods.finetune.blocks import Block, find_blocks
+from fewshot.methods.finetune.options import Changes
+
+
+class Bottleneck(nn.Module):
+    """h + up(relu(down(h))) on the channels of h: `channels` to `width` and back; up is zero at the start."""
+
+    def __init__(self, channels: int, width: int, channel_dim: int) -> None:
+        super().__init__()
+        self.channel_dim = channel_dim
+        self.down, self.up = nn.Linear(channels, width), nn.Linear(width, channels)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """As h: maps (n, c, h, w), maps (n, h, w, c) or tokens (n, t, c)."""
+        change = self.up(F.relu(self.down(h.movedim(self.channel_dim, -1))))
+        return h + change.movedim(-1, self.channel_dim)
+
+
+def add_adapters(backbone: nn.Module, changes: Changes) -> nn.Module:
+    """Put a `Bottleneck` of `adapter_width` after each block of `backbone`; returns them.
+
+    Houlsby et al., Parameter-Efficient Transfer Learning for NLP, ICML 2019, https://arxiv.org/abs/1902.00751;
+    for convolutions: Rebuffi, Bilen, Vedaldi, Learning multiple visual domains with residual adapters, NeurIPS
+    2017, https://arxiv.org/abs/1705.08045. peft has no such adapters. Differs from the papers: one adapter after
+    each block, where Houlsby has one after each of a transformer block's two parts; Rebuffi's are a single matrix
+    and a batch normalisation at each convolution, ours a bottleneck without one.
+    """
+    blocks = find_blocks(backbone)
+    like = next(backbone.parameters())
+    adapters = nn.ModuleList()
+    for (name, block), shape in zip(blocks, _output_shapes(backbone, blocks, like), strict=True):
+        if shape is None:
+            raise ConfigError(f"finetune: mode 'adapter' needs blocks that give maps or tokens; {name} gives neither")
+        dim = channel_dim(shape)
+        adapter = Bottleneck(shape[dim], changes.adapter_width, dim).to(like)
+        block.register_forward_hook(lambda _block, _inputs, output, adapter=adapter: adapter(output))
+        adapters.append(adapter)
+    return adapters
+
+
+def channel_dim(shape: tuple[int, ...]) -> int:
+    """Where the channels are: last for tokens (n, t, c), and for maps (n, h, w, c) as square images have them."""
+    channels_come_last = len(shape) != 4 or (shape[1] == shape[2] != shape[3])
+    return -1 if channels_come_last else 1
+
+
+@torch.no_grad()
+def _output_shapes(backbone: nn.Module, blocks: list[Block], like: Tensor) -> list[tuple[int, ...] | None]:
+    """The shape that each block gives for one blank image."""
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+
+    def watch(block: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim > 1:
+            shapes[block] = tuple(output.shape)
+
+    hooks = [block.register_forward_hook(watch) for _, block in blocks]
+    side = backbone.input_px
+    backbone(like.new_zeros(1, backbone.in_channels, side, side))
+    for hook in hooks:
+        hook.remove()
+    return [shapes.get(block) for _, block in blocks]

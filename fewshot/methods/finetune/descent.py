@@ -1,0 +1,127 @@
+"""Steps of gradient descent of a `Network` on a support set."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewshot.errors import ConfigError, TrainingError
+from fewshot.methods.finetune.blocks import depths, find_blocks
+from fewshot.methods.finetune.network import Network
+from fewshot.methods.finetune.options import Descent
+from fewshot.methods.finetune.support import Support
+
+MOMENTUM = 0.9  # of SGD
+
+Watch = Callable[[int], bool]
+
+
+def descend(network: Network, support: Support, options: Descent, n_steps: int, watch: Watch | None = None) -> None:
+    """`n_steps` steps of mean cross-entropy on the support, by the schedule of `options.steps`.
+
+    A step sees `batch_images` images, or all where there are no more; passes go through them in random order.
+    `watch` is told how many steps are done and ends the descent by saying True.
+    """
+    optimizer = _optimizer(network, options)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    source = _Source(network, support, options)
+    dropout = support.generator("dropout")
+    with torch.enable_grad():
+        for step, rows in zip(range(n_steps), _batches(support, options.batch_images), strict=False):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * options.rate(step)
+            features = source.features(rows)
+            logits = network.logits(features, _dropped(features, options.dropout, dropout))
+            loss = F.cross_entropy(logits, support.labels[rows])
+            if not loss.isfinite():
+                raise TrainingError(
+                    f"finetune, mode {network.changes.mode!r}: the loss is {loss.item()} in step {step}; "
+                    f"lower lr ({options.lr:g}) or head_lr ({options.head_lr:g}), or look at the images"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            if step == 0:
+                _check_reached(network)
+            optimizer.step()
+            if watch is not None and watch(step + 1):
+                break
+    optimizer.zero_grad()  # the gradients' memory
+
+
+class _Source:
+    """The support's features in each step; embedded once where neither network nor images change."""
+
+    def __init__(self, network: Network, support: Support, options: Descent) -> None:
+        self.network, self.augmentation = network, options.augmentation
+        self.draws, self.fixed = support.generator("augmentation"), None
+        self.images = support.images if self.augmentation.changes else network.prepared(support.images)
+        if network.frozen and not self.augmentation.changes:
+            self.fixed = network.embedded(self.images, options.batch_images)
+
+    def features(self, rows: Tensor) -> Tensor:
+        """Features (m, D) of the images in `rows` (m,)."""
+        if self.fixed is not None:
+            return self.fixed[rows]
+        images = self.augmentation(self.images[rows], self.draws)
+        return self.network.embedded(images, len(images)) if self.network.frozen else self.network.features(images)
+
+
+def _batches(support: Support, batch_images: int) -> Iterator[Tensor]:
+    """Rows of each step, without end."""
+    n, device = len(support), support.labels.device
+    generator = support.generator("batches")
+    while True:
+        order = torch.randperm(n, generator=generator) if n > batch_images else torch.arange(n)
+        yield from order.to(device).split(batch_images)
+
+
+def _dropped(features: Tensor, rate: float, generator: torch.Generator) -> Tensor | None:
+    """What features (m, D) are multiplied with: 0 at `rate`, else so much that the mean stays."""
+    if not rate:
+        return None
+    kept = torch.rand(features.shape, generator=generator) >= rate
+    return kept.to(features) / (1 - rate)
+
+
+def _optimizer(network: Network, options: Descent) -> torch.optim.Optimizer:
+    """One group of weights for each depth and kind: biases and other vectors do not decay."""
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    scales = _scales(network, options.layer_decay)
+    for name, weight in network.named_parameters():
+        if weight.requires_grad:
+            rate = options.head_lr if name.startswith("head.") else options.lr * scales.get(name, 1.0)
+            groups.setdefault((rate, weight.ndim > 1), []).append(weight)
+    made = [
+        {"params": weights, "lr": rate, "weight_decay": options.weight_decay if decays else 0.0}
+        for (rate, decays), weights in groups.items()
+    ]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(made, lr=options.lr, momentum=MOMENTUM)
+    return torch.optim.AdamW(made, lr=options.lr)
+
+
+def _scales(network: Network, layer_decay: float) -> dict[str, float]:
+    """The part of the learning rate that each weight of the backbone gets.
+
+    layer_decay to the number of blocks from it to the head, as in Bao et al. 2022 (BEiT), https://arxiv.org/abs/2106.08254.
+    """
+    if layer_decay == 1 or network.frozen:
+        return {}
+    blocks = find_blocks(network.backbone)
+    own = depths(network.backbone, blocks).items()
+    return {f"backbone.{name}": layer_decay ** (len(blocks) + 1 - depth) for name, depth in own}
+
+
+def _check_reached(network: Network) -> None:
+    """Raise where something that the mode added takes no part in the network's answer."""
+    unreached = [
+        name
+        for name, weight in network.network_parameters().items()
+        if weight.requires_grad and weight.grad is None and network.changes.mode in ("lora", "adapter", "prompt")
+    ]
+    if unreached:
+        raise ConfigError(
+            f"finetune: mode {network.changes.mode!r} does not work for this backbone: it reads the weights of some "
+            f"layers past the layers, so that no gradient reaches {unreached[0]} and {len(unreached) - 1} more"
+        )

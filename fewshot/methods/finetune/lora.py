@@ -1,0 +1,45 @@
+"""Low-rank changes of convolutions and linear layers, by `peft`."""
+
+import warnings
+from typing import Any
+
+from torch import nn
+
+from fewshot.errors import ConfigError
+from fewshot.methods.finetune.options import Changes
+
+
+def add_lora(backbone: nn.Module, changes: Changes) -> None:
+    """Give each convolution and linear layer of `backbone` a change of rank `lora_rank`, zero at the start.
+
+    Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022, https://arxiv.org/abs/2106.09685;
+    the change is lora_alpha / lora_rank · B A, with B = 0 at first. All such layers get one, where the paper
+    has attention's only. Convolutions in groups (depthwise ones) do not: a rank of 1 for each channel would be
+    larger than the layer; nor does nn.MultiheadAttention, which reads its layers' weights past them.
+    """
+    names = lora_layers(backbone)
+    if not names:
+        raise ConfigError("finetune: mode 'lora' has nothing to adapt: no convolution or linear layer it could change")
+    config, inject = _peft()
+    inject(config(r=changes.lora_rank, lora_alpha=changes.lora_alpha, target_modules=names), backbone)
+
+
+def lora_layers(backbone: nn.Module) -> list[str]:
+    """Names of the layers that LoRA changes."""
+    attention = [f"{name}." for name, part in backbone.named_modules() if isinstance(part, nn.MultiheadAttention)]
+    return [
+        name
+        for name, part in backbone.named_modules()
+        if (isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.groups == 1))
+        and not name.startswith(tuple(attention))
+    ]
+
+
+def _peft() -> tuple[Any, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries it imports
+            from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError("finetune: mode 'lora' needs peft: pip install 'fewshot[finetune]'") from error
+    return LoraConfig, inject_adapter_in_model

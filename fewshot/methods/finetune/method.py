@@ -1,0 +1,195 @@
+"""`finetune`: the weights of a backbone, or some of them, are adapted to each support set."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.augment import make_augmentation
+from fewshot.episodes import PADDING
+from fewshot.errors import CheckpointError, ConfigError, FewShotError
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.finetune.descent import descend
+from fewshot.methods.finetune.fitted import FittedClassifier
+from fewshot.methods.finetune.network import Network, uncached_autocast
+from fewshot.methods.finetune.options import (
+    HEAD_RATES,
+    RATES,
+    Changes,
+    Classifier,
+    Descent,
+    HeadStart,
+    Mode,
+    Optimizer,
+    Schedule,
+)
+from fewshot.methods.finetune.stopping import best_step
+from fewshot.methods.finetune.support import Support, held_out, in_own_order
+
+
+@METHODS.register("finetune")
+class FineTune(Method):
+    """A copy of the backbone with a new head is adapted to each support set by gradient descent.
+
+    `mode`, what is adapted beside the head:
+    "linear", "cosine": nothing; the head is a linear one, or a cosine one (Chen et al. 2019, Baseline++).
+    "partial": the last `n_blocks` blocks, and what comes after them.
+    "batchnorm": scale and shift of the normalisation layers. "bias": all biases (BitFit). "full": all weights.
+    "lora": a low-rank change of each convolution and linear layer, by peft. "adapter": a bottleneck after each
+    block. "prompt": tokens beside the image's, for timm's vision transformers. Their sources stand with them.
+
+    Whatever the mode, batch normalisation uses the backbone's running statistics and never changes them, and the
+    network's own dropout is off. The head (`classifier`; None: as the mode says, else linear) starts from
+    the support's prototypes, so that without any step it is ProtoNet (linear) or imprinted weights (cosine), or
+    from zero. `lr` is for the network's weights (None: a start for a search, by mode), times `layer_decay` for each
+    block towards the input; `head_lr` for the head. AdamW, or SGD with momentum 0.9 whose weight decay is that
+    times half the squared weights in the loss; vectors do not decay. `dropout` is on the head's inputs.
+    `augmentation`: limits of `fewshot.augment.Augmentation`, drawn anew in each step; `test_views`: so many views of
+    a query are averaged with the plain one.
+
+    `early_stopping`: about this fraction of each class is held out (whole groups, where `fit_support` is given
+    groups); the step with the lowest loss on them is found, ending the search `patience_steps` after the best one,
+    and then all of the support is trained on for so many steps. Classes with one image or group give none, and
+    where no class gives any there is no early stopping.
+
+    Draws come from `seed` and the support images. A loss reaches the backbone's weights as if the adaptation had
+    added a constant to them (first-order MAML); the adaptation itself always runs in evaluation mode.
+    Episodes are adapted one after the other, with one copy of the backbone at a time.
+    """
+
+    from_features = False
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        mode: Mode = "linear",
+        steps: int = 50,
+        lr: float | None = None,
+        head_lr: float | None = None,
+        weight_decay: float = 0.01,
+        dropout: float = 0.0,
+        augmentation: Mapping[str, float | bool] | None = None,
+        layer_decay: float = 1.0,
+        early_stopping: float = 0.0,
+        patience_steps: int = 10,
+        test_views: int = 0,
+        head_start: HeadStart = "prototypes",
+        classifier: Classifier | None = None,
+        scale: float = 10.0,
+        n_blocks: int = 1,
+        lora_rank: int = 4,
+        lora_alpha: float = 8.0,
+        adapter_width: int = 16,
+        n_prompts: int = 10,
+        deep_prompts: bool = True,
+        optimizer: Optimizer = "adamw",
+        schedule: Schedule = "cosine",
+        batch_images: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone)
+        if backbone is None:
+            raise ConfigError("finetune adapts a network: it needs a backbone, not features")
+        self.changes = Changes(
+            mode,
+            classifier,
+            scale,
+            head_start,
+            n_blocks,
+            lora_rank,
+            lora_alpha,
+            adapter_width,
+            n_prompts,
+            deep_prompts,
+        )
+        self.descent = Descent(
+            steps,
+            RATES.get(mode, 1e-4) if lr is None else lr,
+            HEAD_RATES[self.changes.head] if head_lr is None else head_lr,
+            weight_decay,
+            dropout,
+            layer_decay,
+            optimizer,
+            schedule,
+            batch_images,
+            early_stopping,
+            patience_steps,
+            make_augmentation(dict(augmentation or {})),
+        )
+        if not isinstance(test_views, int) or test_views < 0 or (test_views and not self.descent.augmentation.changes):
+            raise ConfigError(
+                f"finetune: test_views is a whole number, and needs an augmentation to be more than 0; "
+                f"got {test_views!r} with augmentation {dict(augmentation or {})}"
+            )
+        self.test_views, self.seed = test_views, seed
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        raise ConfigError("finetune adapts its backbone to every episode: it classifies images, not features")
+
+    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        """Logits (B, n_query, n_way) of images (B, n, C, H, W)."""
+        learning = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.backbone.parameters())
+        episodes = zip(support, support_labels, query, strict=True)
+        return torch.stack([self._logits(*episode, n_way, learning) for episode in episodes])
+
+    def fit_support(
+        self, images: Tensor, labels: Tensor, n_way: int, groups: Sequence[object] | None = None
+    ) -> FittedClassifier:
+        """A classifier adapted to images (n, C, H, W) with labels (n,) in 0..n_way-1.
+
+        `groups`: n things, equal for images that belong together; early stopping holds out whole groups.
+        Raises `DataError` for a support set that is not one, `TrainingError` where the loss is not finite.
+        """
+        if self.descent.augmentation.changes and images.dtype != torch.uint8:
+            raise FewShotError(f"finetune: augmentation is of uint8 images, got {images.dtype}")
+        support = in_own_order(images, labels, n_way, groups, self.seed)
+        with uncached_autocast(images.device):
+            n_steps, n_held_out = self._stop(support, n_way)
+            network = self._begun(support, n_way)
+            descend(network, support, self.descent, n_steps)
+        return self._fitted(network, n_steps, n_held_out)
+
+    def restored(self, state: Mapping[str, Tensor], n_way: int) -> FittedClassifier:
+        """The classifier that `FittedClassifier.state` is of, given this method's options and the same backbone."""
+        network = Network(self.backbone, self.changes, n_way, self.seed)
+        own = network.state()
+        for name in own.keys() | state.keys():
+            theirs, ours = (tuple(t[name].shape) if name in t else None for t in (state, own))
+            if theirs != ours:
+                raise CheckpointError(
+                    f"this state is not of mode {self.changes.mode!r} with {n_way} classes on this backbone: "
+                    f"{name} is {theirs or 'missing'}, expected {ours or 'none'}"
+                )
+        network.head.to(state["head.weight"].dtype)
+        network.load_state_dict(dict(state), strict=False)
+        return self._fitted(network, None, 0)
+
+    def n_trainable(self, n_way: int) -> dict[str, int]:
+        """How many numbers an adaptation to `n_way` classes changes, in the "network" and in the "head"."""
+        network = Network(self.backbone, self.changes, n_way, self.seed)
+        adapted = [weight.numel() for weight in network.network_parameters().values() if weight.requires_grad]
+        return {"network": sum(adapted), "head": sum(weight.numel() for weight in network.head.parameters())}
+
+    def _logits(self, support: Tensor, labels: Tensor, query: Tensor, n_way: int, learning: bool) -> Tensor:
+        """Logits (n_query, n_way) of one episode; its copy of the network is gone when this returns."""
+        real = labels != PADDING
+        fitted = self.fit_support(support[real], labels[real], n_way)
+        return fitted.first_order_logits(query) if learning else fitted.logits(query)
+
+    def _begun(self, support: Support, n_way: int) -> Network:
+        network = Network(self.backbone, self.changes, n_way, support.seed)
+        network.begin(support.images, support.labels, self.descent.batch_images)
+        return network
+
+    def _stop(self, support: Support, n_way: int) -> tuple[int, int]:
+        """How many steps to take, and how many images that was judged by."""
+        out = held_out(support, self.descent.early_stopping) if self.descent.early_stopping else support.labels < 0
+        if not out.any():
+            return self.descent.steps, 0
+        train = support.where(~out)
+        network = self._begun(train, n_way)
+        return best_step(network, train, support.where(out), self.descent), int(out.sum())
+
+    def _fitted(self, network: Network, n_steps: int | None, n_held_out: int) -> FittedClassifier:
+        views = (self.descent.augmentation, self.test_views, self.descent.batch_images, self.seed)
+        return FittedClassifier(network, *views, n_steps, n_held_out)

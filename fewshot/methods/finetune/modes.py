@@ -1,0 +1,74 @@
+"""Which weights each mode adapts, and what it adds: one function for each."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from fewshot.errors import ConfigError
+from fewshot.methods.finetune.adapters import add_adapters
+from fewshot.methods.finetune.blocks import depths, find_blocks
+from fewshot.methods.finetune.lora import add_lora
+from fewshot.methods.finetune.options import Changes
+from fewshot.methods.finetune.prompts import add_prompts
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def thaw(backbone: nn.Module, changes: Changes) -> nn.Module | None:
+    """Let gradients reach what `changes.mode` adapts in a frozen backbone; returns the module it adds, or None.
+
+    Initial values of what is added come from the global generator. Raises `ConfigError` where the backbone
+    has nothing of the kind.
+    """
+    return _THAW[changes.mode](backbone, changes)
+
+
+def _nothing(backbone: nn.Module, changes: Changes) -> None:
+    """`linear`, `cosine`: the head alone."""
+
+
+def _full(backbone: nn.Module, changes: Changes) -> None:
+    backbone.requires_grad_(True)
+
+
+def _partial(backbone: nn.Module, changes: Changes) -> None:
+    """The last `n_blocks` blocks and whatever comes after them, such as a last convolution or normalisation."""
+    blocks = find_blocks(backbone)
+    if changes.n_blocks > len(blocks):
+        raise ConfigError(f"finetune: n_blocks is {changes.n_blocks}, but this backbone has {len(blocks)} blocks")
+    first = len(blocks) - changes.n_blocks + 1
+    after = {name for name, depth in depths(backbone, blocks).items() if depth >= first}
+    _only(backbone, after, "partial", "weights")
+
+
+def _batchnorm(backbone: nn.Module, changes: Changes) -> None:
+    """Scale and shift of every normalisation; the running statistics stay."""
+    layers = [(name, part) for name, part in backbone.named_modules() if isinstance(part, NORMS)]
+    affine = {f"{name}.{own}" for name, part in layers for own, _ in part.named_parameters(recurse=False)}
+    _only(backbone, affine, "batchnorm", "normalisation with a scale")
+
+
+def _bias(backbone: nn.Module, changes: Changes) -> None:
+    """BitFit: Ben Zaken, Goldberg, Ravfogel 2022, https://arxiv.org/abs/2106.10199."""
+    biases = {name for name, _ in backbone.named_parameters() if name.endswith("bias")}
+    _only(backbone, biases, "bias", "bias")
+
+
+def _only(backbone: nn.Module, names: set[str], mode: str, what: str) -> None:
+    if not names:
+        raise ConfigError(f"finetune: mode {mode!r} has nothing to adapt: this backbone has no {what}")
+    for name, weight in backbone.named_parameters():
+        weight.requires_grad_(name in names)
+
+
+_THAW: dict[str, Callable[[nn.Module, Changes], nn.Module | None]] = {
+    "linear": _nothing,
+    "cosine": _nothing,
+    "partial": _partial,
+    "batchnorm": _batchnorm,
+    "bias": _bias,
+    "full": _full,
+    "lora": add_lora,
+    "adapter": add_adapters,
+    "prompt": add_prompts,
+}

@@ -1,0 +1,33 @@
+"""Early stopping: the number of steps that images held out of the support ask for."""
+
+from torch.nn import functional as F
+
+from fewshot.methods.finetune.descent import descend
+from fewshot.methods.finetune.network import Network
+from fewshot.methods.finetune.options import Descent
+from fewshot.methods.finetune.support import Support
+
+
+def best_step(network: Network, train: Support, judged: Support, options: Descent) -> int:
+    """After how many steps on `train` the mean loss on `judged` is lowest, 0 included; the first of equals.
+
+    The descent ends `patience_steps` after the best step so far. `network` is left where it ended.
+    """
+    images = network.prepared(judged.images)
+    features = network.embedded(images, options.batch_images) if network.frozen else None
+
+    def loss() -> float:
+        now = network.embedded(images, options.batch_images) if features is None else features
+        with network.reading():
+            return float(F.cross_entropy(network.logits(now), judged.labels))
+
+    best, lowest = 0, loss()
+
+    def watch(step: int) -> bool:
+        nonlocal best, lowest
+        if (value := loss()) < lowest:
+            best, lowest = step, value
+        return step - best >= options.patience_steps
+
+    descend(network, train, options, options.steps, watch)
+    return best

@@ -1,0 +1,105 @@
+"""A support set in an order of its own, and what chance decides in it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewshot import seeding
+from fewshot.errors import DataError
+
+CHUNK_IMAGES = 64  # brought to float64 at once
+
+
+@dataclass(frozen=True)
+class Support:
+    """One episode's support set: `images` (n, C, H, W), `labels` (n,) in 0..n_way-1, `groups` (n,) from 0 on.
+
+    The order is read from the images, by class, so it does not depend on the order in which they came nor on
+    the numbers of the classes. `seed`: made from the method's seed and the images: the same set draws the same.
+    """
+
+    images: Tensor
+    labels: Tensor
+    groups: Tensor
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def generator(self, *names: object) -> torch.Generator:
+        """A generator for one purpose, the same each time."""
+        return seeding.generator(self.seed, *names)
+
+    def where(self, kept: Tensor) -> "Support":
+        """The images that are `kept` (n,) bool; the draws stay those of the whole set."""
+        return Support(self.images[kept], self.labels[kept], self.groups[kept], self.seed)
+
+
+def in_own_order(images: Tensor, labels: Tensor, n_way: int, groups: Sequence[object] | None, seed: int) -> Support:
+    """The support set of images (n, C, H, W) with labels (n,) and groups (n things), checked and put in order.
+
+    Images stand by class and, within a class, by their place along one random direction (float64); classes by
+    the mean of these places.
+    """
+    n = len(images)
+    if n == 0:
+        raise DataError("finetune: the support set has no images")
+    if labels.shape != (n,) or (groups is not None and len(groups) != n):
+        raise DataError(
+            f"finetune: {n} support images, labels {tuple(labels.shape)}"
+            + ("" if groups is None else f", {len(groups)} groups: there is one of each for every image")
+        )
+    if labels.min() < 0 or labels.max() >= n_way:
+        raise DataError(f"finetune: labels run from 0 to {n_way - 1}, got {int(labels.min())} to {int(labels.max())}")
+    places = _places(images, seed)  # (n,)
+    sums = places.new_zeros(n_way).index_add(0, labels, places)
+    means = sums / labels.bincount(minlength=n_way)
+    rank = means.nan_to_num(torch.inf).argsort(stable=True).argsort()  # (n_way,)
+    order = places.argsort(stable=True)
+    order = order[rank[labels[order]].argsort(stable=True)]
+    images, labels = images[order], labels[order]
+    digest = hashlib.blake2b(images.cpu().contiguous().view(torch.uint8).numpy(), digest_size=8)
+    digest.update(bytes(str(rank[labels].tolist()), "ascii"))
+    return Support(images, labels, _dense(groups, order), seeding.derive(seed, "finetune", digest.hexdigest()))
+
+
+def held_out(support: Support, fraction: float) -> Tensor:
+    """Which images (n,) are held out for early stopping: of each class about `fraction`, whole groups only.
+
+    Groups come in a random order; one is held out where each of its classes stays within its fraction (or
+    has none held out yet) and keeps another image. So a class with one image, or one group, gives none, and
+    where all classes are like that nothing is held out.
+    """
+    labels, groups = support.labels.cpu(), support.groups.cpu()
+    total = labels.bincount()  # (n_way,)
+    limit, held = (fraction * total + 1e-9).long(), torch.zeros_like(total)
+    out = torch.zeros_like(labels, dtype=torch.bool)
+    for group in torch.randperm(int(groups.max()) + 1, generator=support.generator("held out")).tolist():
+        members = groups == group
+        inside = labels[members].bincount(minlength=len(total))
+        after = held + inside
+        allowed = ((after <= limit) | (held == 0)) & (after < total)
+        if allowed[inside > 0].all():
+            held, out = after, out | members
+    return out.to(support.labels.device)
+
+
+def _places(images: Tensor, seed: int) -> Tensor:
+    """Where each image lies along one random direction, (n,) float64."""
+    size = images[0].numel()
+    direction = torch.randn(size, generator=seeding.generator(seed, "finetune order"), dtype=torch.float64)
+    direction = direction.to(images.device)
+    return torch.cat([chunk.flatten(1).double() @ direction for chunk in images.split(CHUNK_IMAGES)])
+
+
+def _dense(groups: Sequence[object] | None, order: Tensor) -> Tensor:
+    """Numbers (n,) of the groups in this order; each image is a group of its own where none are given."""
+    if groups is None:
+        return torch.arange(len(order), device=order.device)
+    names = groups.tolist() if hasattr(groups, "tolist") else list(groups)
+    numbers: dict[object, int] = {}
+    dense = [numbers.setdefault(names[i], len(numbers)) for i in order.tolist()]
+    return torch.tensor(dense, device=order.device)

@@ -1,0 +1,31 @@
+"""How honest the estimator is: its probabilities, and its "none of these", on episodes with unknown classes."""
+
+from fewshot import cli, create_backbone, create_method, load_dataset, report
+from fewshot.config import ConfidenceConfig
+from fewshot.experiment import choose_device
+from fewshot.features import embed
+from fewshot.provenance import provenance
+
+COLUMNS = ("accuracy", "ece_before", "ece_after", "auroc", "false_accept", "false_reject")
+
+
+def main() -> None:
+    """Parse, embed once, measure each method, print a table."""
+    config = cli.parse(ConfidenceConfig, __doc__)
+    from fewshot.classifier.measuring import measure_confidence
+
+    imageset = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
+    backbone = create_backbone(config.backbone, imageset.image_shape[0], pretrained=True, **config.backbone_options)
+    method = create_method("protonet", backbone).eval().to(choose_device())
+    features = embed(method, imageset, precision=config.precision).cpu()
+    names = ("n_way", "n_unknown", "n_shot", "n_query", "n_episodes", "seed", "false_accept_rate", "disjoint_groups")
+    options = {name: getattr(config, name) for name in names}
+    print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
+    for name in config.methods:
+        found = measure_confidence(features, imageset, method=None if name == "baseline" else name, **options)
+        print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
+    print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {provenance()['commit']}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
