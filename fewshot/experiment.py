@@ -17,6 +17,7 @@ from fewshot.datasets import ImageSet, load_dataset
 from fewshot.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
 from fewshot.evaluate import evaluate
+from fewshot.feature_store import stored_embedding
 from fewshot.features import embed
 from fewshot.methods import Method, create_method
 from fewshot.methods.classifier import Classifier
@@ -118,7 +119,10 @@ def measure(
     `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network.
     """
     started = time.perf_counter()
-    features = embed(method, imageset, precision=config.precision) if method.from_features else None
+    features = None
+    if method.from_features:
+        untrained = config.max_steps == 0  # others may ask for the features of these weights too
+        features = (stored_embedding if untrained else embed)(method, imageset, precision=config.precision)
     seconds = time.perf_counter() - started
     records = [
         evaluate(

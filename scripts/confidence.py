@@ -3,7 +3,7 @@
 from fewshot import cli, create_backbone, create_method, load_dataset, report
 from fewshot.config import ConfidenceConfig
 from fewshot.experiment import choose_device
-from fewshot.features import embed
+from fewshot.feature_store import stored_embedding
 from fewshot.provenance import provenance
 
 COLUMNS = ("accuracy", "ece_before", "ece_after", "auroc", "false_accept", "false_reject")
@@ -17,7 +17,7 @@ def main() -> None:
     imageset = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
     backbone = create_backbone(config.backbone, imageset.image_shape[0], pretrained=True, **config.backbone_options)
     method = create_method("protonet", backbone).eval().to(choose_device())
-    features = embed(method, imageset, precision=config.precision).cpu()
+    features = stored_embedding(method, imageset, config.precision).cpu()
     names = ("n_way", "n_unknown", "n_shot", "n_query", "n_episodes", "seed", "false_accept_rate", "disjoint_groups")
     options = {name: getattr(config, name) for name in names}
     print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)

@@ -26,6 +26,7 @@ FLOORS = [
     {
         "records",
         "features",
+        "feature_store",
         "evaluate",
         "checkpoint",
         "run_folder",

@@ -73,6 +73,10 @@ class Backbone(nn.Module):
             )
         return maps
 
+    def extra_repr(self) -> str:
+        """What decides the features beside weights and layers."""
+        return f"{self.in_channels} x {self.input_px} px, mean={self.mean}, std={self.std}, pooling={self.pooling}"
+
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 images (n, C, H, W) as the body wants them: float32 (n, in_channels, input_px, input_px).
 

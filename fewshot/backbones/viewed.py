@@ -73,6 +73,11 @@ class Viewed(nn.Module):
         cues = [] if circles is None else self._cues(images, circles)
         return torch.cat([features, *cues], 1)
 
+    def extra_repr(self) -> str:
+        """What decides the features beside the backbone."""
+        names = ("turns", "find_circle", "zooms", "colour", "radius")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
     def views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
         """The views, one after the other: uint8 (n, C, input_px, input_px), or the images where nothing changes."""
         grey = torch.tensor(self.mean, device=images.device).view(-1, 1, 1) * 255
