@@ -2,8 +2,10 @@
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +58,8 @@ def test_predict_answers_lists_the_broken_and_knows_true_classes(folder, capsys,
         "loose.png": "c"
     }
     assert [p.truth for p in found if p.path == "loose.png"] == [None]
-    assert all(Path(n.path).exists() and n.class_name == p.answer for p in found for n in p.nearest[:1])
+    assert all(n.class_name == p.answer for p in found for n in p.nearest[:1])
+    assert all(n.path.parent.name == n.class_name for p in found for n in p.nearest)
     printed = capsys.readouterr().out
     assert "4 photographs, 1 unreadable, 0 none of these" in printed
     assert "right: 100.0%" in printed
@@ -65,6 +68,17 @@ def test_predict_answers_lists_the_broken_and_knows_true_classes(folder, capsys,
     assert {row["file"]: row["prediction"] for row in rows} == {p.path: p.predicted for p in found}
     assert all(sum(float(row[name]) for name in COLOURS) == pytest.approx(1, abs=1e-5) for row in rows)
     assert "größer" in page.read_text(encoding="utf-8")
+
+
+def test_the_support_is_still_seen_when_its_files_are_gone(folder):
+    fit_folder(FitPhotographsConfig(support=str(folder / "support"), out=str(folder / "m"), **NETWORK))
+    asked = PredictPhotographsConfig(str(folder / "ask"), str(folder / "m"), html=str(folder / "with.html"))
+    predict_folder(asked)
+    shutil.rmtree(folder / "support")
+    predict_folder(replace(asked, html=str(folder / "without.html")))
+    pages = [(folder / name).read_text(encoding="utf-8") for name in ("with.html", "without.html")]
+    assert pages[0].count("data:image") == pages[1].count("data:image") > 4
+    assert "no picture" not in pages[1]
 
 
 def test_a_bad_file_in_the_support_is_named_or_skipped(folder):

@@ -33,6 +33,13 @@ def test_temperature_of_two_classes_in_closed_form():
     assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(1 / np.log(3), rel=1e-4)
 
 
+def test_a_few_right_answers_do_not_prove_certainty():
+    """Logits (1, 0), eight of eight right: confidence 9/10 by the rule of succession, log-odds ln 9, T = 1 / ln 9."""
+    logits, labels = torch.tensor([[1.0, 0.0]] * 8), torch.zeros(8, dtype=torch.int64)
+    assert fit_temperature(logits, labels) == pytest.approx(1 / np.log(9), rel=1e-6)
+    assert fit_temperature(logits, 1 - labels) > 1000  # all wrong: nothing is known
+
+
 def test_calibration_error_by_hand():
     """Bins of width 1/2: (0.6 wrong, 0.8 right) -> |0.5 − 0.7| · 2/3; (0.5 right) -> |1 − 0.5| · 1/3."""
     probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])

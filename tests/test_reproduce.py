@@ -246,9 +246,7 @@ def test_a_row_name_chooses_its_recipes_of_all_ways(project):
 def test_recipes_that_cannot_be_run_or_compared_are_refused(project, capsys):
     _, recipes, _ = project
     (recipes / "other.yaml").write_text("test_n_query: 2\n")
-    with pytest.raises(
-        ConfigError, match=r"pretrain and other measure .* \(test_n_query: 15 and 2\)"
-    ):
+    with pytest.raises(ConfigError, match=r"pretrain and other measure .* \(test_n_query: 15 and 2\)"):
         find_runs(recipes, Path("out"))
     (recipes / "other.yaml").write_text("test_n_query: 2\ntest_n_shot: [3]\n")
     assert "other" in {run.name for run in find_runs(recipes, Path("out"))}  # no cell of the others

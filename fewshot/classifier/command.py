@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -71,8 +73,21 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
         logger.warning("left out: %s", problem)
     if not kept:
         raise DataError(f"{config.photos}: none of its {len(paths)} photographs can be read")
-    predictions = _predictions(classifier, Path(config.photos), kept, torch.cat(contents))
     names = [str(name) for name in classifier.classes_]
+    with TemporaryDirectory() as folder:
+        pictures = _support_pictures(classifier, Path(folder))
+        predictions = _predictions(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
+        return _told(classifier, config, predictions, names, len(bad))
+
+
+def _told(
+    classifier: FewShotClassifier,
+    config: PredictPhotographsConfig,
+    predictions: list[Prediction],
+    names: list[str],
+    n_bad: int,
+) -> list[Prediction]:
+    """Write and print the answers."""
     known = [p.right for p in predictions if p.truth is not None]
     accuracy = proportion(np.array(known, float), np.ones(len(known))) if known else None
     if config.csv:
@@ -83,9 +98,7 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
         for p in predictions:
             print(f"{p.path}\t{p.answer}\t{p.sure:.3f}")
     written = [path for path in (config.csv, config.html) if path]
-    print(
-        f"{len(predictions)} photographs, {len(bad)} unreadable, {sum(p.rejected for p in predictions)} none of these"
-    )
+    print(f"{len(predictions)} photographs, {n_bad} unreadable, {sum(p.rejected for p in predictions)} none of these")
     if accuracy:
         print(f"right: {_percent(accuracy)}")
     if written:
@@ -165,7 +178,22 @@ def _readable(files: Sequence) -> list:
     return kept
 
 
-def _predictions(classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor) -> list[Prediction]:
+def _support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
+    """A picture of each support image: its file, or where that is gone the thumbnail, written into `folder`."""
+    support, pictures = classifier.support_, []
+    for row, name in enumerate(support.names):
+        path = Path(name)
+        if support.thumbnails is not None and not path.is_file():
+            path = folder / str(row) / f"{path.stem}.png"
+            path.parent.mkdir()
+            Image.fromarray(support.thumbnails[row].permute(1, 2, 0).numpy()).save(path)
+        pictures.append(path)
+    return pictures
+
+
+def _predictions(
+    classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor, pictures: list[Path]
+) -> list[Prediction]:
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
     probabilities = classifier.probabilities(classifier.fitted_.logits(content))
     rejection = classifier.rejection_
@@ -175,7 +203,7 @@ def _predictions(classifier: FewShotClassifier, root: Path, paths: list[Path], c
     predictions = []
     for i, path in enumerate(paths):
         neighbours = [
-            Neighbour(Path(support.names[row]), names[support.labels[row]], float(share))
+            Neighbour(pictures[row], names[support.labels[row]], float(share))
             for share, row in zip(nearest.values[i], nearest.indices[i].tolist(), strict=True)
         ]
         shown = path.relative_to(root).as_posix() if root.is_dir() else path.name

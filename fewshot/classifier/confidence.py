@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import rankdata
 from torch import Tensor
+from torch.nn import functional as F
 
 from fewshot.errors import DataError
 
@@ -56,17 +57,25 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature T > 0 at which softmax(logits / T) has the least negative log-likelihood.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. `logits` (n, n_classes), `labels`
-    (n,), of images that the classifier was not fitted to. Where all are right, or all are as good as
-    chance, there is no minimum: T ends at exp(-7) or exp(7).
+    (n,), of images that the classifier was not fitted to. Where a few images are all right, the likelihood
+    has no optimum and would prove certainty: the mean confidence on them is at most (n + 1) / (n + 2), the
+    rule of succession. Where answers are no better than chance, T ends at exp(7).
     """
     if len(logits) == 0:
         raise DataError("a temperature needs held-out images: none were given")
     logits, labels = logits.double(), labels.to(logits.device)
 
     def loss(log_temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits * np.exp(-log_temperature), labels))
+        return float(F.cross_entropy(logits * np.exp(-log_temperature), labels))
 
-    return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
+    def too_sure(log_temperature: float) -> float:
+        confidence = (logits * np.exp(-log_temperature)).softmax(1).max(1).values.mean()
+        return float(confidence) - (len(logits) + 1) / (len(logits) + 2)
+
+    best = float(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x)
+    if too_sure(best) > 0:
+        best = brentq(too_sure, best, LOG_TEMPERATURES[1])
+    return float(np.exp(best))
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, n_bins: int = 15) -> float:

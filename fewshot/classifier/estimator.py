@@ -189,7 +189,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self.calibrate:
             logits, rows = self._held_out_logits(inputs, support, len(classes))
             if len(rows):
-                temperature, calibrated = fit_temperature(logits, torch.from_numpy(support.labels[rows])), True
+                labels = torch.from_numpy(support.labels[rows])
+                temperature, calibrated = fit_temperature(logits, labels), True
         rejection = None
         if self.false_accept_rate is not None:
             rejection = Rejection.learnt(support, self.false_accept_rate)
