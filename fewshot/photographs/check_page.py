@@ -68,7 +68,10 @@ def _tiles(check: FolderCheck, estimate: FolderEstimate | None) -> str:
 
 def _finding(root: Path, finding: Finding) -> str:
     head = f'<p class="kind">{text(finding.severity)}: {text(finding.kind)}</p><h2>{text(finding.sentence)}.</h2>'
-    return f'<section class="finding {finding.severity}">{head}{_files(root, finding)}</section>'
+    files = _files(root, finding)
+    if files and finding.severity == "note":  # worth knowing, not worth scrolling past
+        files = f'<details class="more"><summary>show</summary>{files}</details>'
+    return f'<section class="finding {finding.severity}">{head}{files}</section>'
 
 
 def _files(root: Path, finding: Finding) -> str:
