@@ -1,13 +1,14 @@
 """From what a user hands over to what the method classifies: features, or images of the backbone's size."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fewshot.classifier.asked import Asked
 from fewshot.classifier.images import as_list, in_chunks, name_of, read_images
 from fewshot.classifier.network import Plan, build_method
 from fewshot.classifier.support import Support, as_groups
@@ -18,9 +19,6 @@ from fewshot.experiment import choose_device
 from fewshot.features import embed
 from fewshot.methods import Method
 from fewshot.precision import autocast
-
-if TYPE_CHECKING:
-    from fewshot.classifier.estimator import FewShotClassifier
 
 THUMBNAIL_PX = 64
 QUERIES_AT_ONCE = 4096
@@ -60,7 +58,7 @@ class Fitted:
 class Inputs:
     """The method of an estimator, its device, and how images become its input."""
 
-    def __init__(self, asked: "FewShotClassifier", built: tuple[Method, Plan] | None = None) -> None:
+    def __init__(self, asked: Asked, built: tuple[Method, Plan] | None = None) -> None:
         self.method, self.plan = built or build_method(asked)
         self.device = torch.device(asked.device) if asked.device else choose_device()
         self.method.to(self.device)

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewshot import seeding
 from fewshot.backbones import Backbone, Viewed, create_backbone
+from fewshot.classifier.asked import Asked
 from fewshot.errors import ConfigError
 from fewshot.experiment import load_run
 from fewshot.methods import Method, create_method
 from fewshot.methods.classifier import Classifier
-
-if TYPE_CHECKING:
-    from fewshot.classifier.estimator import FewShotClassifier
 
 DEFAULT_METHOD = "baseline"
 DEFAULT_OPTIONS = {"solver": "logistic", "c": 10.0}
@@ -46,7 +44,7 @@ class Plan:
         return create_method(self.method, viewed, **self.method_options)
 
 
-def build_method(asked: "FewShotClassifier") -> tuple[Method, Plan]:
+def build_method(asked: Asked) -> tuple[Method, Plan]:
     """The method with its weights, in evaluation mode; raises `ConfigError` for one that makes no sense as asked."""
     method, plan = _from_run(asked) if asked.run_dir is not None else _from_names(asked)
     if method.wants_base_features and asked.run_dir is None:
@@ -61,7 +59,7 @@ def build_method(asked: "FewShotClassifier") -> tuple[Method, Plan]:
     return method.eval(), plan
 
 
-def view_options(asked: "FewShotClassifier") -> dict[str, Any]:
+def view_options(asked: Asked) -> dict[str, Any]:
     """The options of `Viewed` that the estimator's switches come to; none where each image is seen once as it is."""
     turns = asked.rotation_invariant
     options: dict[str, Any] = {}
@@ -72,13 +70,13 @@ def view_options(asked: "FewShotClassifier") -> dict[str, Any]:
     return options | dict(asked.views or {})
 
 
-def _options(asked: "FewShotClassifier") -> dict[str, Any]:
+def _options(asked: Asked) -> dict[str, Any]:
     if asked.method_options is None and asked.method in (None, DEFAULT_METHOD):
         return DEFAULT_OPTIONS | {"normalize": not view_options(asked)}  # features of views have unit length already
     return dict(asked.method_options or {})
 
 
-def _from_names(asked: "FewShotClassifier") -> tuple[Method, Plan]:
+def _from_names(asked: Asked) -> tuple[Method, Plan]:
     name, options, views = asked.method or DEFAULT_METHOD, _options(asked), view_options(asked)
     if name in MUST_BE_TRAINED:
         raise ConfigError(
@@ -100,7 +98,7 @@ def _from_names(asked: "FewShotClassifier") -> tuple[Method, Plan]:
         return create_method(name, backbone, **options), Plan(name, options, asked.backbone, own, views)
 
 
-def _from_run(asked: "FewShotClassifier") -> tuple[Method, Plan]:
+def _from_run(asked: Asked) -> tuple[Method, Plan]:
     trained, config = load_run(asked.run_dir)
     own = {key: value for key, value in config.backbone_options.items() if key not in (*WEIGHT_OPTIONS, "input_px")}
     views = view_options(asked) or own.pop("views", {})

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,16 +15,13 @@ from fewshot.classifier.support import Support
 from fewshot.errors import CheckpointError
 from fewshot.provenance import provenance
 
-if TYPE_CHECKING:
-    from fewshot.classifier.estimator import FewShotClassifier
-
 FORMAT = "fewshot-classifier-1"
 KINDS = "biufUO"  # numpy's kinds of labels that JSON can hold
-Any_ = TypeVar("Any_", bound="FewShotClassifier")
+Classifier = TypeVar("Classifier")  # FewShotClassifier, which this room does not know
 
 
-def save(classifier: "FewShotClassifier", path: Path) -> None:
-    """Write a fitted classifier; raises `CheckpointError` where a label or an option cannot be written."""
+def save(classifier: Any, path: Path) -> None:
+    """Write a fitted `FewShotClassifier`; raises `CheckpointError` where a label or an option cannot be written."""
     classes = classifier.classes_
     names = classes.tolist()
     if classes.dtype.kind not in KINDS or not all(isinstance(name, bool | int | float | str) for name in names):
@@ -48,7 +45,7 @@ def save(classifier: "FewShotClassifier", path: Path) -> None:
     save_checkpoint(path, state, FORMAT)
 
 
-def load(kind: type[Any_], path: Path, device: str | None) -> Any_:
+def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
     """The classifier of a file; raises `CheckpointError` for a file that holds none."""
     state = load_checkpoint(path, FORMAT)
     classifier = kind(**state["options"] | {"device": device})
