@@ -7,6 +7,7 @@ written under a temporary name, flushed and renamed: the old one survives until 
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def save_checkpoint(path: str | Path, state: dict[str, Any], file_format: str = 
         kept = "; the checkpoint before it is still there" if path.exists() else ""
         raise CheckpointError(f"could not write the checkpoint {path}: {error}{kept}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is a file, say
+            temporary.unlink()
 
 
 def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, Any]:

@@ -29,6 +29,10 @@ AnyConfig = ExperimentConfig | PretrainExperimentConfig
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
     """A split of the configured data set; its test split is that of `test_dataset` where there is one."""
+    if config.test_dataset_options and not config.test_dataset:
+        raise ConfigError(
+            "test_dataset_options are of a test_dataset, and none is given: dataset_options hold for all splits"
+        )
     elsewhere = config.test_dataset if split == "test" else None
     options = {**(config.test_dataset_options if elsewhere else config.dataset_options), **changes}
     if config.skip_bad_images:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import logging
 from functools import cache
 from pathlib import Path
 
 from torch import Tensor
 
+from fewshot import parallel
 from fewshot.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.datasets import ImageSet
 from fewshot.datasets.store import cache_dir
@@ -18,6 +20,7 @@ from fewshot.provenance import versions, weights_hash
 
 FORMAT = "fewshot-features-1"
 ROOT = Path(__file__).parent
+logger = logging.getLogger(__name__)
 DECIDING = ("backbones", "methods", "circles.py", "features.py", "memory_format.py", "precision.py")
 
 
@@ -28,14 +31,19 @@ def stored_embedding(method: Method, imageset: ImageSet, precision: Precision = 
     images, of precision, kind of device and library versions, and of the source files of backbones and
     methods: after any change the features are made anew. A file that cannot be read is made anew too.
     """
+    if parallel.world_size() > 1:  # all take part in an embedding, and might not find the same files
+        return embed(method, imageset, precision=precision)
     path = cache_dir() / "features" / f"{_key(method, imageset, precision)}.safetensors"
     if path.exists():
         try:
             return load_checkpoint(path, FORMAT)["features"].to(device_of(method))
-        except CheckpointError:
-            pass  # cut short by a full disk, say
+        except CheckpointError as error:
+            logger.warning("%s: features are made anew", error)
     features = embed(method, imageset, precision=precision)
-    save_checkpoint(path, {"features": features}, FORMAT)
+    try:
+        save_checkpoint(path, {"features": features}, FORMAT)
+    except CheckpointError as error:
+        logger.warning("%s: features are not kept", error)
     return features
 
 

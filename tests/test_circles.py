@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot import create_backbone, seeding
-from fewshot.backbones.viewed import RADIUS_SPREAD
+from fewshot.backbones.viewed import RADIUS_UNIT
 from fewshot.circles import cut_circles, find_circles
 from fewshot.errors import ConfigError, FewShotError, UnknownNameError
 
@@ -73,7 +73,7 @@ def test_radius_and_colour_stand_beside_the_features():
     out = backbone(torch.cat([small, large]))
     assert out.shape[1] == backbone.feature_dim == backbone.source.feature_dim + 84 + 1
     step = out[1, -1] - out[0, -1]
-    assert step.item() == pytest.approx(2.0 * math.log(1.5) / RADIUS_SPREAD, rel=0.06)
+    assert step.item() == pytest.approx(2.0 * math.log(1.5) / RADIUS_UNIT, rel=0.06)
     torch.testing.assert_close(out[:, : backbone.source.feature_dim].norm(dim=1), torch.ones(2))
 
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from fewshot import FewShotClassifier, cli, seeding
-from fewshot.classifier.command import fit_folder, photographs, predict_folder
-from fewshot.config import FitPhotographsConfig, PredictPhotographsConfig
+from fewshot.classifier.command import check_support, fit_folder, photographs, predict_folder
+from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import ConfigError, DataError
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "classify.py"
@@ -113,6 +113,16 @@ def test_the_script_checks_a_folder_and_estimates_its_accuracy(folder):
     assert "a klein " in done.stdout
     assert re.search(r"Accuracy on photographs left out: 100\.0%", done.stdout)
     assert "</html>" in page.read_text()
+
+
+def test_a_folder_that_is_not_ready_is_checked_all_the_same(folder, capsys):
+    shutil.copy(folder / "support" / "c" / "film0_0.png", folder / "support" / "a klein" / "again.png")
+    page = folder / "check.html"
+    check_support(CheckPhotographsConfig(support=str(folder / "support"), html=str(page), **NETWORK))
+    printed = capsys.readouterr().out
+    assert "film0_0.png" in printed
+    assert "No estimate of the accuracy: the same picture in two classes" in printed
+    assert "again.png" in page.read_text()
 
 
 def test_the_script_knows_its_words(folder):

@@ -76,3 +76,10 @@ def test_a_broken_file_is_made_anew(calls, tmp_path):
     assert torch.equal(stored_embedding(method, images), first)
     assert torch.equal(stored_embedding(method, images), first)
     assert len(calls) == 2
+
+
+def test_a_store_that_cannot_be_written_is_done_without(calls, tmp_path, caplog):
+    (tmp_path / "features").write_text("a file where the folder should be")
+    images, method = striped(4, split="test"), create_method("protonet", backbone())
+    assert torch.equal(stored_embedding(method, images), embed(method, images))
+    assert "features are not kept" in caplog.text

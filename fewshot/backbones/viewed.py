@@ -14,8 +14,8 @@ from fewshot.errors import ConfigError, FewShotError
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
 AROUND = (1.12, 1.2)  # rings of the background
 DARKEST = 0.02
-# Spreads of the cues among the coins of 25 countries (world_coins, training classes, without euro coins)
-COLOUR_SPREAD, RADIUS_SPREAD = 0.2, 0.1
+COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.31 of the three parts, 600 world coins
+RADIUS_UNIT = 0.1  # of log radius: a tenth larger
 
 
 class Viewed(nn.Module):
@@ -103,9 +103,9 @@ class Viewed(nn.Module):
             rings = on_rings(images.float() / 255, circles, fractions).median(-1).values.clamp_min(DARKEST).log()
             object_, around = rings[..., : RINGS[2]], rings[..., RINGS[2] :].mean(-1, keepdim=True)
             parts = (object_ - object_.mean((1, 2), keepdim=True), _hue(object_), _hue(object_ - around))
-            cues += [self.colour * part.flatten(1) / (COLOUR_SPREAD * part[0].numel() ** 0.5) for part in parts]
+            cues += [self.colour * part.flatten(1) / (COLOUR_UNIT * part[0].numel() ** 0.5) for part in parts]
         if self.radius:
-            cues.append(self.radius * circles.radius.log()[:, None] / RADIUS_SPREAD)
+            cues.append(self.radius * circles.radius.log()[:, None] / RADIUS_UNIT)
         return cues
 
 

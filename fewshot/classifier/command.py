@@ -1,9 +1,9 @@
 """What `scripts/classify.py` does: fit a classifier to a folder, ask it about photographs, check a folder."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from fewshot.classifier.estimator import FewShotClassifier
 from fewshot.classifier.images import read_images
+from fewshot.classifier.inputs import Inputs
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
 from fewshot.datasets.folder import grouped
-from fewshot.datasets.imagefiles import class_files, few, is_image, natural, nfc, visible
+from fewshot.datasets.imagefiles import ImageFile, class_files, few, is_image, natural, nfc, visible
 from fewshot.errors import DataError
 from fewshot.photographs import (
     Neighbour,
@@ -107,36 +108,44 @@ def _told(
 
 
 def check_support(config: CheckPhotographsConfig) -> None:
-    """What is to be mended in a folder, and what accuracy it allows."""
-    classifier = FewShotClassifier(**config.options(), calibrate=False)
-    check = check_folder(config.support, config.groups, config.size_px or 224)
+    """What is to be mended in a folder, and what accuracy it allows; a folder that is not ready has no estimate."""
+    inputs = Inputs(FewShotClassifier(**config.options())) if config.estimate else None
+    check = check_folder(config.support, config.groups, inputs.size_px if inputs else config.size_px or 224)
     print(check.as_text())
     if config.json:
         write_whole(config.json, json_by_line(check.as_dict()))
-    if not config.estimate:
-        return write_check(config.html, check) if config.html else None
-    _fit(classifier, config, skip_bad_images=True)
-    support, names = classifier.support_, [str(name) for name in classifier.classes_]
-    method = classifier.inputs_.method
-    if not method.from_features:
-        raise DataError(f"an estimate needs a method that works from features, not {config.method}: --estimate false")
-    content = support.content.flatten(1)
-    if not _several_groups(support.labels, support.groups):
-        print("No class has photographs of two groups: its accuracy cannot be estimated. Add photographs.")
-        return write_check(config.html, check) if config.html else None
-    estimate = leave_one_group_out(method.head, content, support.labels, support.groups, len(names))
-    curve = shots_curve(method.head, content, support.labels, support.groups)
+    estimate: dict[str, Any] = {}
+    if inputs:
+        try:
+            estimate = _estimate(inputs, config)
+        except DataError as error:
+            print(f"No estimate of the accuracy: {error}")
+    if config.html:
+        write_check(config.html, check, **estimate)
+        print(f"written: {config.html}")
+
+
+def _estimate(inputs: Inputs, config: CheckPhotographsConfig) -> dict[str, Any]:
+    """Accuracy on photographs left out and against their number, printed, and as `write_check` takes them."""
+    if not inputs.method.from_features:
+        raise DataError(f"it needs a method that works from features, not {config.method}")
+    files = _readable(_files(config))
+    names, labels = np.unique([file.class_name for file in files], return_inverse=True)
+    groups = None if config.groups is None else [file.group for file in files]
+    support = inputs.support([file.path for file in files], labels, groups)
+    seen = (inputs.method.head, support.content.flatten(1), labels, groups)
+    estimate, curve = leave_one_group_out(*seen, len(names)), shots_curve(*seen)
     law = extrapolate(curve)
     print(f"Accuracy on photographs left out: {_percent(estimate.overall)}")
     for shots, point in zip(curve.shots, curve.points, strict=True):
         print(f"  with {shots} photographs a class: {_percent(point)}")
-    for line in (law.sentence, *(answer.sentence for answer in law.answers)):
+    for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
         print(f"  {line}")
-    if config.html:
-        facts = [("method", config.method or "baseline, logistic"), ("backbone", config.run_dir or config.backbone)]
-        write_check(config.html, check, estimate, support.labels, names, curve, law, facts)
-        print(f"written: {config.html}")
-    return None
+    facts = [("method", inputs.plan.method), ("backbone", inputs.plan.backbone)]
+    return {
+        "estimate": estimate, "labels": labels, "class_names": names.tolist(), "curve": curve, "law": law,
+        "facts": facts,
+    }  # fmt: skip
 
 
 def photographs(place: Path) -> list[Path]:
@@ -155,16 +164,18 @@ def photographs(place: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural(str(path)))
 
 
-def _fit(classifier: FewShotClassifier, config: PhotographsConfig, skip_bad_images: bool = False) -> None:
-    root = Path(config.support)
-    files = grouped(root, class_files(root), config.groups)
-    if config.skip_bad_images or skip_bad_images:
-        files = _readable(files)
+def _fit(classifier: FewShotClassifier, config: PhotographsConfig) -> None:
+    files = _readable(_files(config)) if config.skip_bad_images else _files(config)
     paths, labels = [file.path for file in files], [file.class_name for file in files]
     classifier.fit(paths, labels, None if config.groups is None else [file.group for file in files])
 
 
-def _readable(files: Sequence) -> list:
+def _files(config: PhotographsConfig) -> list[ImageFile]:
+    root = Path(config.support)
+    return grouped(root, class_files(root), config.groups)
+
+
+def _readable(files: list[ImageFile]) -> list[ImageFile]:
     """The files that are images; the others are listed."""
     bad = {}
     for start in range(0, len(files), 256):
@@ -198,8 +209,9 @@ def _predictions(
     probabilities = classifier.probabilities(classifier.fitted_.logits(content))
     rejection = classifier.rejection_
     accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(support, content)
+    n_shown = min(N_NEIGHBOURS, len(support)) if classifier.inputs_.method.from_features else 0  # not by bare pixels
     alike = F.normalize(content.float().flatten(1), dim=1) @ F.normalize(support.content.float().flatten(1), dim=1).T
-    nearest = alike.topk(min(N_NEIGHBOURS, len(support)), 1)
+    nearest = alike.topk(n_shown, 1)
     predictions = []
     for i, path in enumerate(paths):
         neighbours = [
@@ -230,11 +242,6 @@ def _facts(classifier: FewShotClassifier, config: PredictPhotographsConfig) -> P
 def _groups_of(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | None:
     groups = classifier.support_.groups
     return None if groups is None else groups[rows]
-
-
-def _several_groups(labels: np.ndarray, groups: np.ndarray | None) -> bool:
-    own = np.arange(len(labels)) if groups is None else groups
-    return any(len(np.unique(own[labels == label])) > 1 for label in np.unique(labels))
 
 
 def _percent(p: Proportion) -> str:

@@ -89,7 +89,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         estimates then never see both sides of one. Raises `DataError` for fewer than two classes, and
         where one picture has two labels.
         """
-        self._check()
+        if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
+            raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {self.false_accept_rate}")
         if y is None:
             raise DataError("this estimator requires y to be passed, but the target y is None: give a label for each")
         X = self._validated(X, fitting=True)
@@ -174,36 +175,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         images these are, (m,); images whose class has no other group are not among them.
         """
         check_is_fitted(self)
-        logits, rows = self._held_out_logits(self.inputs_, self.support_, len(self.classes_))
+        if self.held_out_ is None:
+            self.held_out_ = _held_out_logits(self.inputs_, self.support_, len(self.classes_))
+        logits, rows = self.held_out_
         return self.probabilities(logits), rows
-
-    def _check(self) -> None:
-        rate = self.false_accept_rate
-        if rate is not None and not 0 <= rate < 1:
-            raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {rate}")
 
     def learn(self, inputs: Inputs, classes: np.ndarray, support: Support) -> Self:
         """Take up a support set: fit the method, the temperature and the threshold; all or nothing changes."""
         fitted = inputs.fitted(support, len(classes))
-        temperature, calibrated = 1.0, False
+        temperature, calibrated, held_out = 1.0, False, None
         if self.calibrate:
-            logits, rows = self._held_out_logits(inputs, support, len(classes))
+            held_out = logits, rows = _held_out_logits(inputs, support, len(classes))
             if len(rows):
                 labels = torch.from_numpy(support.labels[rows])
                 temperature, calibrated = fit_temperature(logits, labels), True
         rejection = None
         if self.false_accept_rate is not None:
+            if not inputs.method.from_features:
+                message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
+                raise ConfigError(message)
             rejection = Rejection.learnt(support, self.false_accept_rate)
         self.inputs_, self.classes_, self.support_, self.fitted_ = inputs, classes, support, fitted
         self.temperature_, self.calibrated_, self.rejection_ = temperature, calibrated, rejection
+        self.held_out_ = held_out
         return self
-
-    @staticmethod
-    def _held_out_logits(inputs: Inputs, support: Support, n_classes: int) -> tuple[torch.Tensor, np.ndarray]:
-        def predict(rows: np.ndarray, queries: np.ndarray) -> torch.Tensor:
-            return inputs.fitted(support.rows(rows), n_classes).logits(support.rows(queries).content)
-
-        return held_out_logits(predict, support.labels, support.groups)
 
     def _validated(self, images: Any, fitting: bool = False) -> Any:
         """Features checked by scikit-learn's rules, images as they are."""
@@ -214,6 +209,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
         """softmax(logits / `temperature_`), (n, n_classes)."""
         return torch.softmax(logits.double() / self.temperature_, 1).numpy()
+
+
+def _held_out_logits(inputs: Inputs, support: Support, n_classes: int) -> tuple[torch.Tensor, np.ndarray]:
+    def predict(rows: np.ndarray, queries: np.ndarray) -> torch.Tensor:
+        return inputs.fitted(support.rows(rows), n_classes).logits(support.rows(queries).content)
+
+    return held_out_logits(predict, support.labels, support.groups)
 
 
 def _check_lengths(n_images: int, **given: Any) -> None:

@@ -92,6 +92,11 @@ def _from_names(asked: Asked) -> tuple[Method, Plan]:
     if asked.pretrained and asked.weights:
         raise ConfigError(f"weights={str(asked.weights)!r} take the place of published ones: give pretrained=False")
     own = dict(asked.backbone_options or {})
+    taken = sorted(own.keys() & {"in_channels", "input_px", "pretrained", "weights", "views"})
+    if taken:
+        raise ConfigError(
+            f"backbone_options has {', '.join(taken)}: give size_px, pretrained, weights or views instead"
+        )
     with seeding.forked(asked.seed, "initial weights"):
         loading = {"pretrained": asked.pretrained, "weights": asked.weights}
         backbone = create_backbone(asked.backbone, 3, asked.size_px, views=views, **loading, **own)

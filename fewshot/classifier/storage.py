@@ -58,6 +58,7 @@ def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
     if state["n_features"] is not None:
         classifier.n_features_in_ = state["n_features"]
     classifier.temperature_, classifier.calibrated_ = state["temperature"], state["calibrated"]
+    classifier.held_out_ = None  # made anew when it is asked for
     classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
     classifier.fitted_ = classifier.inputs_.fitted(classifier.support_, len(classifier.classes_), state["fitted"])
     return classifier

@@ -39,13 +39,16 @@ class MeasureConfig:
 
     def applied_to(self, run: Setup) -> Setup:
         """The configuration of a run with this data set: its own options hold where the data set is its own."""
-        options = run.dataset_options if self.dataset in (None, run.dataset) else {}
+        own, options = run.dataset, run.dataset_options
+        if self.split == "test" and run.test_dataset:
+            own, options = run.test_dataset, run.test_dataset_options
         return replace(
             run,
             data_root=self.data_root,
-            dataset=self.dataset or run.dataset,
-            dataset_options={**options, **self.dataset_options},
-            **({"test_dataset": None} if self.dataset else {}),
+            dataset=self.dataset or own,
+            dataset_options={**(options if self.dataset in (None, own) else {}), **self.dataset_options},
+            test_dataset=None,
+            test_dataset_options={},
         )
 
 
