@@ -15,6 +15,7 @@ GAP = 0.04  # the outline is where colours differ most this far inside and outsi
 OUTLINE_ANGLES = (0.15, 0.7)  # of the sorted differences: neither touching neighbours nor single edges decide
 STRONG_ENOUGH = 0.72  # of the strongest outline: the outermost such is taken, not the rim of an inner disc
 DARKEST = 0.02
+GREY = 127.5
 
 
 class Circles(NamedTuple):
@@ -82,6 +83,13 @@ def cut_circles(images: Tensor, circles: Circles | None, side_px: int, turn: flo
     affine = torch.stack([cos, -sin, circles.x, sin, cos, circles.y], 1).view(n, 2, 3)
     grid = F.affine_grid(affine, [n, channels, side_px, side_px], align_corners=False)
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def framed(images: Tensor, circles: Circles | None = None) -> Tensor:
+    """Each picture's circle (found where none are given), filling the picture, on grey: uint8, as `images`."""
+    side_px = images.shape[-1]
+    cut = cut_circles(images, circles or find_circles(images), side_px)
+    return torch.where(disc(side_px, images.device) > 0, cut, GREY).round().to(torch.uint8)
 
 
 def disc(side_px: int, device: torch.device | None = None) -> Tensor:

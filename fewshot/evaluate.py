@@ -12,6 +12,7 @@ from fewshot.datasets import ImageSet
 from fewshot.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import TrainingError
 from fewshot.features import device_of, embed
+from fewshot.memory import peak_mib_so_far
 from fewshot.methods import Method, accuracy, negative_log_likelihood
 from fewshot.precision import Precision, autocast, resolve
 from fewshot.provenance import provenance, weights_hash
@@ -60,8 +61,11 @@ def evaluate(
         "weights": weights_hash(method),
         "precision": resolve(precision, device_of(method)),
         "seconds": round(time.perf_counter() - started, 3),
+        "peak_mib": peak_mib_so_far(),
         **provenance(),
     }
+    if hasattr(method, "n_trainable") and isinstance(spec.n_way, int):
+        header["n_trainable"] = method.n_trainable(spec.n_way)
     return Records(header, records)
 
 

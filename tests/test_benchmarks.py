@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from fewshot import TrainConfig, fit
 from fewshot.benchmarks import end_to_end
-from fewshot.benchmarks.timing import peak_mib_so_far
 from fewshot.checkpoint import load_checkpoint
 from fewshot.errors import ConfigError
+from fewshot.memory import peak_mib_so_far
 
 QUICK = TrainConfig(
     max_steps=40, train_n_way=5, train_n_shot=1, train_n_query=3, val_n_way=3, val_n_query=3, val_episodes=30,

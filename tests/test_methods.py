@@ -14,6 +14,7 @@ from fewshot.methods.distances import cosine, prototypes, squared_euclidean
 WAY, SHOT, QUERY, DIM = 4, 3, 5, 6
 ADAPTED = {"inner_steps": 1, "test_inner_steps": 60, "inner_lr": 0.1, "n_way": WAY}
 OPTIONS = {  # what a method needs to be told of the toy episodes; otherwise its defaults are tested
+    "aligned": {"layout": [2, 1, 2]},
     "anil": ADAPTED | {"feature_dim": DIM, "inner_lr": 0.02},
     "finetune": {"steps": 2},
     "maml": ADAPTED,

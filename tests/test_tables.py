@@ -355,3 +355,14 @@ def test_a_bar_in_the_name_of_a_variant_stays_in_its_cell():
     table = tables.accuracies(tables.rows_of([stored], {"maml": {"a|b": [ONE]}}), [ONE])
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()} == {6}
     assert r"| maml, a\|b |" in table
+
+
+def test_what_an_episode_costs():
+    about = {"seconds": 40.0, "embedding_seconds": 0.0, "peak_mib": 900, "n_trainable": {"network": 1234, "head": 56}}
+    tuned = result("full", frozen=[scores([0.5] * 20, **about)], untrained=[scores([0.2] * 20, **about)])
+    kept = result("protonet", frozen=[scores([0.5] * 20, seconds=2.0, embedding_seconds=7.2, peak_mib=None)])
+    assert trainings.costs([kept]) == ""
+    assert lines_of(trainings.costs([tuned, kept])) == {
+        "full": ["5w1s", "1,234", "56", "2.00", "–", "900"],
+        "protonet": ["5w1s", "–", "–", "0.10", "7", "–"],
+    }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,11 @@ class Viewed(nn.Module):
     of the circle's radius as a share of the picture, in units of 0.1; it tells the size of things that were
     all cut out at one scale, and is noise otherwise.
 
-    Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone.
+    `rings` names a layer of the body whose maps give local features, for methods that compare images place by place
+    (`aligned`): of each turned view the cells from the rim straight down to the middle, and so of each direction of
+    the object. They are the last numbers of a feature: `layout` (turns, cells from rim to middle, channels).
+
+    Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone. `layout`: None without `rings`.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Viewed(nn.Module):
         zooms: Sequence[float] = (1.0,),
         colour: float = 0.0,
         radius: float = 0.0,
+        rings: str | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(turns, int) or turns < 1:
@@ -58,8 +64,12 @@ class Viewed(nn.Module):
         self.in_channels, self.input_px, self.mean, self.std = (
             source.in_channels, source.input_px, source.mean, source.std,
         )  # fmt: skip
+        self.rings, self.layout = rings, None
+        if rings is not None:
+            self.layout = self._layout()
         n_colours = (3 * source.in_channels - 2) * RINGS[2]
         self.feature_dim = source.feature_dim + (n_colours if colour else 0) + (1 if radius else 0)
+        self.feature_dim += math.prod(self.layout or (0,))
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (n, feature_dim) of images (n, C, side, side) uint8."""
@@ -68,14 +78,16 @@ class Viewed(nn.Module):
         images = images.expand(-1, self.in_channels, -1, -1)  # grey is repeated
         with torch.autocast(images.device.type, enabled=False):
             circles = find_circles(images) if self.find_circle else None
-        features = [self.source(view) for view in self.views(images, circles)]
+        with self._listening() as maps:
+            features = [self.source(view) for view in self.views(images, circles)]
         features = F.normalize(torch.stack(features).float().mean(0), dim=-1)  # (n, source.feature_dim)
         cues = [] if circles is None else self._cues(images, circles)
-        return torch.cat([features, *cues], 1)
+        local = [torch.stack([_rim_to_middle(m) for m in maps], 1).flatten(1)] if self.rings else []
+        return torch.cat([features, *cues, *local], 1)
 
     def extra_repr(self) -> str:
         """What decides the features beside the backbone."""
-        names = ("turns", "find_circle", "zooms", "colour", "radius")
+        names = ("turns", "find_circle", "zooms", "colour", "radius", "rings")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     def views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
@@ -94,6 +106,35 @@ class Viewed(nn.Module):
                     view = torch.where(inside, view, grey)
                 yield view.round().to(torch.uint8)
 
+    def _layout(self) -> tuple[int, int, int]:
+        """(turns, cells from rim to middle, channels) of the local features; raises `ConfigError` for no such layer."""
+        if len(self.zooms) > 1:
+            raise ConfigError(f"views: rings are of one size of view, got zooms={list(self.zooms)}")
+        with _evaluating(self.source), torch.no_grad(), self._listening() as maps:
+            self.source(torch.zeros(1, self.in_channels, self.input_px, self.input_px, dtype=torch.uint8))
+        if len(maps) != 1 or maps[0].ndim != 4:
+            raise ConfigError(f"views: rings={self.rings!r} is no layer that gives one map (n, c, h, w) of an image")
+        return self.turns, *_rim_to_middle(maps[0]).shape[1:]
+
+    @contextmanager
+    def _listening(self) -> Iterator[list[Tensor]]:
+        """Within the block what the layer `rings` gives is put into the list."""
+        maps: list[Tensor] = []
+        hook = self._layer().register_forward_hook(lambda _, __, out: maps.append(out)) if self.rings else None
+        try:
+            yield maps
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    def _layer(self) -> nn.Module:
+        layers = dict(self.source.body.named_modules())
+        found = [name for name in layers if name == self.rings or name.endswith(f".{self.rings}")]
+        if len(found) != 1:
+            known = ", ".join(name for name, layer in layers.items() if name and not name.count(".") > 2)
+            raise ConfigError(f"views: rings={self.rings!r} names {len(found)} layers; among all: {known[:500]}")
+        return layers[found[0]]
+
     @torch.no_grad()
     def _cues(self, images: Tensor, circles: Circles) -> list[Tensor]:
         """Weighted cues, each (n, k); see the class."""
@@ -107,6 +148,22 @@ class Viewed(nn.Module):
         if self.radius:
             cues.append(self.radius * circles.radius.log()[:, None] / RADIUS_UNIT)
         return cues
+
+
+def _rim_to_middle(maps: Tensor) -> Tensor:
+    """The upper half of the middle column: (n, cells, c) of maps (n, c, h, w)."""
+    height, width = maps.shape[2:]
+    return maps[..., : (height + 1) // 2, width // 2].movedim(1, 2).float()
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def _hue(colours: Tensor) -> Tensor:

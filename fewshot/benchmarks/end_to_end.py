@@ -10,11 +10,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from fewshot import cli
-from fewshot.benchmarks.timing import peak_mib_so_far
 from fewshot.checkpoint import load_checkpoint
 from fewshot.config import ExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.experiment import build_method, load_split
+from fewshot.memory import peak_mib_so_far
 from fewshot.run_folder import RunFolder
 from fewshot.train import fit
 

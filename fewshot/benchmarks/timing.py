@@ -1,14 +1,10 @@
 """Wall time and memory of runs and processes."""
 
-import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-import torch
 
 # VmHWM, since ru_maxrss of a child begins at its parent's
 PEAK = "print('peak', [l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
@@ -46,10 +42,3 @@ def peak_mib(code: str) -> float:
         [sys.executable, "-c", f"{code}\n{PEAK}"], check=True, capture_output=True, text=True
     ).stdout
     return float(output.split("peak")[-1]) / 1024
-
-
-def peak_mib_so_far() -> float:
-    """Peak MiB: of the tensors on a GPU where there is one, else of this process, imports included."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fewshot.datasets.circled import circled
 from fewshot.datasets.imagefiles import (
     ImageFile,
     class_files,
@@ -30,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 @DATASETS.register("euro_coins")
-def euro_coins(root: Path, split: str, size_px: int = 84) -> ImageSet:
+def euro_coins(root: Path, split: str, size_px: int = 84, cut_circles: bool = False) -> ImageSet:
     """1,291 euro coins of 8 denominations, cut from 40 photographs; colour. Evaluation only.
 
     Joakim Beijar, 2018, https://github.com/kaa/coins-dataset (MIT), the part `classified/train`; from
     `root/euro_coins/`: `euro_coins.zip`, or that repository or its class folders. Groups are the
     photographs (the file name up to its last "_"): coins of one photograph share light, background
     and camera, so support and query should not. `split`: `test` and `all` are both every class. `size_px`: images
-    are fitted into such a square, on white.
+    are fitted into such a square, on white. `cut_circles`: the coin's circle fills the picture (`fewshot.circles`).
     """
     check_split("euro_coins", split, (*SPLITS, "all"))
     if split in ("train", "val"):
@@ -55,11 +56,19 @@ def euro_coins(root: Path, split: str, size_px: int = 84) -> ImageSet:
         raise DataError(f"{place}: no photograph (no '_') in the file names {few(without)}")
     files.sort(key=lambda file: DENOMINATIONS.index(file.class_name))
     everything = image_set("euro_coins", files, 3, size_px, "pad")
+    everything = circled(everything) if cut_circles else everything
     return everything.select(DENOMINATIONS, split)
 
 
 @DATASETS.register("world_coins")
-def world_coins(root: Path, split: str, size_px: int = 84, min_images: int = 0, without_euro: bool = False) -> ImageSet:
+def world_coins(
+    root: Path,
+    split: str,
+    size_px: int = 84,
+    min_images: int = 0,
+    without_euro: bool = False,
+    cut_circles: bool = False,
+) -> ImageSet:
     """Coins of 32 countries, 211 denominations, both sides and many years in one class; colour.
 
     https://www.kaggle.com/datasets/wanderdust/coin-images; from `root/world_coins/`: the cleaned
@@ -69,7 +78,7 @@ def world_coins(root: Path, split: str, size_px: int = 84, min_images: int = 0, 
     stay in, so its numbers are not those of the cleaned set. `split`: `train`, `val`, `test` are disjoint by
     country (`data/splits/world_coins.json`), `all` is every class. `size_px`: images are fitted into
     such a square, on white. `min_images` leaves out classes with fewer; `without_euro` leaves out
-    Spain's euro coins, for sets that are compared with `euro_coins`.
+    Spain's euro coins, for sets that are compared with `euro_coins`. `cut_circles`: as for `euro_coins`.
     """
     check_split("world_coins", split, (*SPLITS, "all"))
     splits = published_split("world_coins")
@@ -81,6 +90,7 @@ def world_coins(root: Path, split: str, size_px: int = 84, min_images: int = 0, 
     rank = {class_name: number for number, class_name in enumerate(classes)}
     files.sort(key=lambda file: rank[file.class_name])
     everything = _without_duplicates(image_set("world_coins", files, 3, size_px, "pad"))
+    everything = circled(everything) if cut_circles else everything
     chosen = classes if split == "all" else splits[split]
     if without_euro:
         chosen = [class_name for class_name in chosen if int(class_name[:3]) not in EURO_NUMBERS]

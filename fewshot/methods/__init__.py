@@ -1,5 +1,6 @@
 """Methods: one file each; importing this package registers them."""
 
+from fewshot.methods import aligned as aligned
 from fewshot.methods import anil as anil
 from fewshot.methods import baseline as baseline
 from fewshot.methods import finetune as finetune

@@ -135,4 +135,8 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
     minus = tables.differences(rows, cells, REFERENCE)
     if minus:
         parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
+    cost = trainings.costs(results)
+    if cost:
+        parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
+                  "whole process):", cost]  # fmt: skip
     return "\n\n".join([*parts, "How they were trained:", trainings.training(results, planned)])

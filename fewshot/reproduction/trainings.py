@@ -11,6 +11,7 @@ from fewshot.records import Scores
 from fewshot.reproduction.results import Result, curve
 from fewshot.reproduction.tables import NO_CELL, NOT_RUN, distinct, markdown, short
 
+OWN_ROWS = ("trained", "frozen")
 OFTEN_SHARED = {
     "precision": "precision",
     "data_fingerprint": "data",
@@ -35,6 +36,26 @@ def training(results: Sequence[Result], recipes: Iterable[str]) -> str:
         about = [*_about(mine), *(_said(key, mine) for key in differing)] if mine else []
         lines.append([recipe, *(about or [NOT_RUN, *[NO_CELL] * (len(head) - 2)])])
     return markdown(head, lines)
+
+
+def costs(results: Sequence[Result]) -> str:
+    """What an episode costs, where a method adapts weights to each: numbers adapted, seconds, memory; else empty."""
+    measured = [(r.recipe, m) for r in results for row, cells in r.records.items() if row in OWN_ROWS for m in cells]
+    if not any("n_trainable" in m.header for _, m in measured):
+        return ""
+    head = ["recipe", "cell", "adapted in the network", "in the head", "seconds an episode", "before, s", "peak MiB"]
+    lines = []
+    for recipe, m in measured:
+        n = m.header.get("n_trainable", {})
+        adapted = [f"{n[part]:,}" if n else NO_CELL for part in ("network", "head")]
+        before = m.header.get("embedding_seconds") or 0.0
+        seconds = [f"{m.header['seconds'] / m.header['n_episodes']:.2f}", f"{before:.0f}" if before else NO_CELL]
+        lines.append([recipe, short(m.cell), *adapted, *seconds, _mib(m.header.get("peak_mib"))])
+    return markdown(head, sorted(lines, key=lambda line: line[:2]))
+
+
+def _mib(peak: float | None) -> str:
+    return NO_CELL if peak is None else f"{peak:,.0f}"
 
 
 def _about(results: Sequence[Result]) -> list[str]:

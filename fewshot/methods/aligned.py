@@ -1,0 +1,85 @@
+"""Local features compared at the best turn: for round things that lie any way up, such as coins."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.errors import ConfigError
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.distances import without_absent
+from fewshot.methods.parts.softmax_regression import fit_softmax_regression
+
+
+@METHODS.register("aligned")
+class Aligned(Method):
+    """Logistic regression on global features, and support images laid over the query at the best turn.
+
+    The last numbers of a feature are local: `layout` (turns, rings, channels), a feature vector for each direction
+    and distance from the middle (None: the backbone's, `Viewed` with `rings`). Less the mean of the support's images
+    and directions, of unit length each, the cells of two images have a mean cosine for each turn of one against the
+    other; the greatest is their similarity s. A class's score is the log of the mean of exp(`sharpness` · s) over its
+    support images. Logits: `weight` times that score, plus the log-probabilities of logistic regression with C = `c`
+    on the features before the local ones (as `baseline` with solver="logistic").
+
+    Ours, of known parts: correlation over turns is that of Lowe's and others' log-polar matching; comparing queries
+    with each support image by local features is as in Li et al., Revisiting Local Descriptor based Image-to-Class
+    Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which disregards where descriptors lie; here they keep
+    their places. Nothing is learned but the regression, on detached support features.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        layout: Sequence[int] | None = None,
+        weight: float = 1.0,
+        sharpness: float = 20.0,
+        c: float = 10.0,
+    ) -> None:
+        super().__init__(backbone)
+        layout = layout or getattr(backbone, "layout", None)
+        if layout is None or len(layout) != 3 or min(layout) < 1:
+            raise ConfigError(
+                f"aligned: layout is (turns, rings, channels) of the local features, got {layout}; a backbone with "
+                "views={'rings': ...} has one"
+            )
+        if min(weight, sharpness, c) <= 0:
+            raise ConfigError(f"aligned: weight, sharpness and c are positive, got {weight}, {sharpness}, {c}")
+        self.layout, self.weight, self.sharpness, self.c = tuple(layout), weight, sharpness, c
+
+    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+        turns, rings, channels = self.layout
+        n_global = support.shape[-1] - turns * rings * channels
+        if n_global < 1:
+            raise ConfigError(f"aligned: {support.shape[-1]} features hold no layout {self.layout} and global ones")
+        support = support.detach().masked_fill(support_labels[..., None] < 0, 0.0)
+        weight, bias = fit_softmax_regression(support[..., :n_global], support_labels, n_way, self.c)
+        member = F.one_hot(support_labels + 1, n_way + 1)[..., 1:].to(support.dtype)  # zeros for padding
+        number = member.sum(1)[:, None]  # (B, 1, n_way)
+        regression = torch.baddbmm(bias[:, None], query[..., :n_global], weight.mT)
+        regression = without_absent(regression, number[:, 0] > 0).log_softmax(-1)
+        cells = [x[..., n_global:].unflatten(-1, self.layout) for x in (support, query)]
+        mean = _mean(cells[0], member.sum(-1))
+        similarity = _at_best_turn(*(F.normalize(x - mean, dim=-1) for x in reversed(cells)))
+        scores = self.sharpness * similarity  # (B, n_query, n_support)
+        highest = scores.detach().amax(-1, keepdim=True)
+        evidence = (scores - highest).exp() @ member / number.clamp_min(1)
+        return regression + self.weight * (evidence.clamp_min(torch.finfo(scores.dtype).tiny).log() + highest)
+
+
+def _mean(cells: Tensor, counted: Tensor) -> Tensor:
+    """Mean over turns and the images with `counted` (B, n) 1 of cells (B, n, turns, rings, channels), to subtract."""
+    share = (counted / counted.sum(1, keepdim=True))[..., None, None]
+    return (cells.mean(2) * share).sum(1)[:, None, None]
+
+
+def _at_best_turn(query: Tensor, support: Tensor) -> Tensor:
+    """Mean over cells of products of cells (B, n, turns, rings, channels), where it is greatest of all turns.
+
+    (B, n_query, n_support). By the correlation theorem: a product of spectra for all turns at once.
+    """
+    turns, rings = query.shape[2:4]
+    a, b = (torch.fft.rfft(x.flatten(3), dim=2) for x in (query, support))  # (B, n, turns // 2 + 1, rings * channels)
+    products = torch.einsum("bqfd,bsfd->bqsf", a, b.conj())
+    return torch.fft.irfft(products, n=turns, dim=-1).amax(-1) / (turns * rings)
