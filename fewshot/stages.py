@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from fewshot.backbones import Viewed
 from fewshot.checkpoint import load_checkpoint
 from fewshot.config import ExperimentConfig
 from fewshot.datasets import ImageSet
@@ -114,8 +116,11 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
         )
     weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
-    _check_fits(method, weights, folder)
-    method.backbone.load_state_dict(weights)
+    backbone = method.backbone
+    if isinstance(backbone, Viewed) and not run.backbone_options.get("views"):
+        backbone = backbone.source  # that run saw each image once; this one looks at its views
+    _check_fits(backbone, weights, folder)
+    backbone.load_state_dict(weights)
 
 
 def refuse_seen_classes(config: ExperimentConfig, folder: RunFolder) -> None:
@@ -158,8 +163,8 @@ def _pretrained_config(config: ExperimentConfig) -> AnyConfig:
     return config_from(folder)
 
 
-def _check_fits(method: Method, weights: dict[str, Any], folder: RunFolder) -> None:
-    mine = {name: tuple(tensor.shape) for name, tensor in method.backbone.state_dict().items()}
+def _check_fits(backbone: nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:
+    mine = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     differing = [name for name in (*mine, *theirs) if mine.get(name) != theirs.get(name)]
     if differing:
