@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot import create_backbone, seeding
+from fewshot import ImageSet, create_backbone, seeding
 from fewshot.backbones.viewed import RADIUS_UNIT
 from fewshot.circles import cut_circles, find_circles
+from fewshot.datasets.circled import circled
 from fewshot.errors import ConfigError, FewShotError, UnknownNameError
 
 SIDE = 100
@@ -48,6 +49,19 @@ def test_the_cut_fills_the_square_and_a_quarter_turn_turns_it():
     assert (middle_row[2:-2] < 60).all()  # the coin's blue is 40, the background's 170
     turned = cut_circles(picture, circles, 64, math.pi / 2)
     torch.testing.assert_close(turned, torch.rot90(cut, 1, (2, 3)), atol=2.0, rtol=0)
+
+
+def test_image_sets_are_cut_out_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path))
+    images = torch.stack([drawn(0.1, 0.0, 0.5), drawn(-0.1, 0.05, 0.7), drawn(0, 0, 0.6)])
+    whole = ImageSet(images, [0, 1, 1], ["a", "b"], groups=[0, 1, 1], name="drawn", split="test")
+    cut = circled(whole)
+    assert (cut.images[:, :, 0, 0] == 128).all()  # grey in the corners
+    along = torch.linspace(8, SIDE - 9, 9).long()
+    assert (cut.images[:, 2, SIDE // 2, along] < 60).all()  # the coin's blue, 40, from border to border
+    assert (cut.labels.tolist(), cut.groups.tolist(), cut.split) == ([0, 1, 1], [0, 1, 1], "test")
+    monkeypatch.setattr("fewshot.circles.find_circles", None)  # the second time it is there
+    assert circled(whole).fingerprint == cut.fingerprint != whole.fingerprint
 
 
 def features(**views) -> torch.nn.Module:

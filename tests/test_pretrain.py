@@ -404,6 +404,14 @@ def test_stage_two_starts_from_the_backbone_of_stage_one(pretrained, glyphs):
     assert torch.equal(*(next(m.backbone.parameters()) for m in (rows["pretrained"], stored)))
 
 
+def test_stage_two_may_look_at_views_of_what_stage_one_saw_once(pretrained, glyphs):
+    folder, stored = pretrained
+    viewed = GLYPHS["backbone_options"] | {"views": {"turns": 4}}
+    config = ExperimentConfig(pretrained_run=str(folder), max_steps=0, **GLYPHS | {"backbone_options": viewed})
+    source = starting_method(config, glyphs).backbone.source
+    assert all(torch.equal(tensor, stored.backbone.state_dict()[name]) for name, tensor in source.state_dict().items())
+
+
 @pytest.mark.parametrize("max_steps", [0, 5])
 def test_rows_and_what_selected_them(pretrained, glyphs, tmp_path, max_steps):
     folder, _ = pretrained
