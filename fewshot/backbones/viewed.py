@@ -36,7 +36,8 @@ class Viewed(nn.Module):
 
     `rings` names a layer of the body whose maps give local features, for methods that compare images place by place
     (`aligned`): of each turned view the cells from the rim straight down to the middle, and so of each direction of
-    the object. They are the last numbers of a feature: `layout` (turns, cells from rim to middle, channels).
+    the object. They are the last numbers of a feature: `layout` (turns, cells from rim to middle, channels), each
+    cell of equal length, all together of length 1.
 
     Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone. `layout`: None without `rings`.
     """
@@ -82,7 +83,7 @@ class Viewed(nn.Module):
             features = [self.source(view) for view in self.views(images, circles)]
         features = F.normalize(torch.stack(features).float().mean(0), dim=-1)  # (n, source.feature_dim)
         cues = [] if circles is None else self._cues(images, circles)
-        local = [torch.stack([_rim_to_middle(m) for m in maps], 1).flatten(1)] if self.rings else []
+        local = [self._local(maps)] if self.rings else []
         return torch.cat([features, *cues, *local], 1)
 
     def extra_repr(self) -> str:
@@ -105,6 +106,11 @@ class Viewed(nn.Module):
                 if self.turns > 1 or circles is not None:
                     view = torch.where(inside, view, grey)
                 yield view.round().to(torch.uint8)
+
+    def _local(self, maps: list[Tensor]) -> Tensor:
+        """Local features (n, turns * cells * channels) of the maps of each turn."""
+        cells = torch.stack([_rim_to_middle(m) for m in maps], 1)
+        return (F.normalize(cells, dim=-1) / math.prod(cells.shape[1:3]) ** 0.5).flatten(1)
 
     def _layout(self) -> tuple[int, int, int]:
         """(turns, cells from rim to middle, channels) of the local features; raises `ConfigError` for no such layer."""
