@@ -79,6 +79,17 @@ def _photographs() -> Numbers:
         "estimator, 160 px, circle found, 8 turns": estimator_speed(
             **lite0, size_px=160, rotation_invariant=True, find_circle=True
         ),
+        "estimator, 128 px, circle found, 24 turns, aligned": estimator_speed(
+            **lite0, size_px=128, rotation_invariant=24, find_circle=True, method="aligned", views={"rings": "blocks.3"}
+        ),
+        "estimator, 112 px, finetune, full, 15 steps": estimator_speed(
+            **lite0,
+            size_px=112,
+            method="finetune",
+            method_options={"mode": "full", "steps": 15},
+            precision="float32",
+            calibrate=False,
+        ),  # calibration would fine-tune once more for each group
     }
 
 
