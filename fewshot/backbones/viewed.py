@@ -15,6 +15,7 @@ from fewshot.errors import ConfigError, FewShotError
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
 AROUND = (1.12, 1.2)  # rings of the background
 DARKEST = 0.02
+AROUND_A_CIRCLE = 1.25  # pictures in which a circle is found are better larger than the views that it fills, by this
 COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.31 of the three parts, 600 world coins
 RADIUS_UNIT = 0.1  # of log radius: a tenth larger
 
@@ -40,6 +41,7 @@ class Viewed(nn.Module):
     cell of equal length, all together of length 1.
 
     Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone. `layout`: None without `rings`.
+    `image_px`: the side that pictures had best have, more than `input_px` where a circle is found.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Viewed(nn.Module):
         self.in_channels, self.input_px, self.mean, self.std = (
             source.in_channels, source.input_px, source.mean, source.std,
         )  # fmt: skip
+        self.image_px = round(AROUND_A_CIRCLE * source.input_px) if find_circle else source.input_px
         self.rings, self.layout = rings, None
         if rings is not None:
             self.layout = self._layout()

@@ -29,7 +29,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     instead, whose backbone and, unless `method` says otherwise, method are taken.
     `method`, `method_options`: as for `create_method`; None: "baseline" with its logistic solver on features
     of unit length, c = 10. Methods that adapt weights ("finetune") keep the images themselves.
-    `size_px`: side that images are brought to by the rule `resize` (None: the backbone's own).
+    `size_px`: side that images are brought to by the rule `resize` (None: the backbone's own; a quarter more where
+    a circle is found, which then fills that size).
     `rotation_invariant`: mean of the features of 8 turned views (or of so many); `find_circle`: a round
     object, such as a coin, is found and cut out first; `views`: further options of `Viewed`.
     `calibrate`: fit a temperature to images held out by group. `false_accept_rate`: where an image of no

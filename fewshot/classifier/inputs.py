@@ -64,9 +64,11 @@ class Inputs:
         self.method.to(self.device)
         self.precision, self.resize = asked.precision, asked.resize
         backbone = self.method.backbone
-        self.channels, self.size_px = (backbone.in_channels, backbone.input_px) if backbone is not None else (0, 0)
-        if backbone is not None and asked.size_px not in (None, self.size_px):
-            raise ConfigError(f"size_px={asked.size_px}, but this backbone sees {self.size_px} pixels")
+        self.channels, self.size_px = 0, 0
+        if backbone is not None:
+            self.channels, self.size_px = backbone.in_channels, getattr(backbone, "image_px", backbone.input_px)
+            if asked.size_px not in (None, backbone.input_px):
+                raise ConfigError(f"size_px={asked.size_px}, but this backbone sees {backbone.input_px} pixels")
 
     @property
     def of_images(self) -> bool:

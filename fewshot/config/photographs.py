@@ -40,7 +40,7 @@ class PhotographsConfig:
     find_circle: bool = False
     """find a round object near the middle, such as a coin, and cut it out"""
     views: dict[str, Any] = field(default_factory=dict)
-    """further options of the views: zooms, and colour and radius as cues beside the features"""
+    """further options of the views: zooms, colour and radius as cues beside the features, rings for method aligned"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
     seed: int = 0
