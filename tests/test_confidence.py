@@ -64,6 +64,12 @@ def test_no_more_unknown_images_are_accepted_than_allowed(rate):
     assert accepted + 1 / 20 > rate
 
 
+def test_groups_of_one_class_each_are_dealt_class_by_class():
+    """Else a fold would leave out several groups of one class and none of another."""
+    labels = np.repeat([0, 1, 2], 4)
+    assert folds(labels, np.arange(12)).tolist() == folds(labels, None).tolist() == [0, 1, 2, 3] * 3
+
+
 def test_folds_keep_groups_together_and_no_class_empty():
     labels = np.array([0, 0, 0, 1, 1, 2])
     assert folds(labels, None).tolist() == [0, 1, 2, 0, 1, -1]  # class 2 has one image: never held out

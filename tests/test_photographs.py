@@ -16,7 +16,7 @@ from fewshot.photographs.check import check_folder
 from fewshot.photographs.extrapolation import extrapolate, fit_laws
 from fewshot.photographs.intervals import proportion, wilson
 from fewshot.photographs.reading import read_photograph
-from fewshot.photographs.shots import ShotsCurve, leave_one_group_out, shots_curve
+from fewshot.photographs.shots import ShotsCurve, fold_supports, leave_one_group_out, shots_curve
 
 PX = 64
 
@@ -265,16 +265,38 @@ def test_leave_one_group_out_is_the_slow_loop(name, grouped):
     features, labels, groups = clouds()
     head = HEADS[name]
     found = leave_one_group_out(head, features, labels, groups if grouped else None)
-    keys = groups if grouped else list(range(len(labels)))
-    right = 0
+    group = np.unique(groups, return_inverse=True)[1] if grouped else np.arange(len(labels))
+    supports, right = fold_supports(labels, group), 0
     for i in range(len(labels)):
-        others = [j for j in range(len(labels)) if keys[j] != keys[i]]
+        others = np.flatnonzero(supports[group[i]])
         logits = head(features[others][None], torch.tensor(labels[others])[None], features[i][None, None], 3)[0, 0]
         assert torch.allclose(found.logits[i], logits, atol=1e-3, rtol=1e-3)
         right += int(logits.argmax()) == labels[i]
     assert found.overall.mean == pytest.approx(right / len(labels))
     assert found.overall.n_groups == (len(set(groups)) if grouped else len(labels))
     assert found.predictions.tolist() == found.logits.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_fold_leaves_out_a_group_of_each_class(grouped):
+    _, labels, groups = clouds(n=40)
+    group = np.unique(groups, return_inverse=True)[1] if grouped else np.arange(40)
+    for g, support in enumerate(fold_supports(labels, group)):
+        assert not support[group == g].any()
+        for c in range(3):
+            left_out = np.unique(group[(labels == c) & ~support])
+            assert len(left_out) == 1
+            assert (g in left_out) == (g in group[labels == c])
+            assert not support[(labels == c) & (group == left_out[0])].any()
+
+
+def test_noise_is_right_by_chance_not_below():
+    """Left-out images of one class alone would make it the rarer one: a fitted head then gets nearly all wrong."""
+    head = create_method("baseline", None, solver="logistic").head
+    labels = np.repeat([0, 1], 6)
+    noise = torch.randn(60, 12, 20, generator=torch.Generator().manual_seed(0))
+    right = [leave_one_group_out(head, features, labels).overall.mean for features in noise]
+    assert np.mean(right) == pytest.approx(0.5, abs=0.08)
 
 
 def test_chunks_change_nothing(monkeypatch):

@@ -19,17 +19,16 @@ Predict = Callable[[np.ndarray, np.ndarray], Tensor]
 def folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """Which fold each image is held out in, (n,); -1: in none, because its class would be left empty.
 
-    Images of a group share a fold; at most 10 folds, dealt in order of first appearance, within each
-    class where there are no groups.
+    Images of a group share a fold; without groups each image is one. At most 10 folds, dealt in order of first
+    appearance among the groups that begin with the same class: each fold then holds out much the same of each class.
     """
-    if groups is None:
-        dealt = np.zeros(len(labels), np.int64)
-        for label in np.unique(labels):
-            dealt[labels == label] = np.arange((labels == label).sum())
-    else:
-        _, first, number = np.unique(groups, return_index=True, return_inverse=True)
-        dealt = np.argsort(np.argsort(first))[number]
-    fold = dealt % MAX_FOLDS
+    number = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    _, first = np.unique(number, return_index=True)  # of each group
+    dealt = np.zeros(len(first), np.int64)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels[first] == label)
+        dealt[mine[np.argsort(first[mine])]] = np.arange(len(mine))
+    fold = dealt[number] % MAX_FOLDS
     for label in np.unique(labels):
         mine = labels == label
         if len(np.unique(fold[mine])) == 1:

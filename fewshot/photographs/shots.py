@@ -53,9 +53,14 @@ class ShotsCurve:
 
 @torch.no_grad()
 def leave_one_group_out(
-    head: Head, features: Tensor, labels: Sequence[int], groups: Sequence[object] | None = None, n_way: int = 0
+    head: Head,
+    features: Tensor,
+    labels: Sequence[int],
+    groups: Sequence[object] | None = None,
+    n_way: int = 0,
+    seed: int = 0,
 ) -> FolderEstimate:
-    """Predict each group's images by a head fitted to the images of all other groups.
+    """Predict each group's images by a head fitted to images of other groups, see `fold_supports`.
 
     `features` (n, D), `labels` (n,) from 0, `groups` (n,); without groups each image is one. Folds with
     groups of one size go through the head together, the images left out with the label −1. `n_way`: number
@@ -67,13 +72,13 @@ def leave_one_group_out(
     sizes = np.array([len(rows) for rows in members])
     logits = features.new_empty((len(label), n_way))
     chunk = max(1, CHUNK_BYTES // (features.numel() * features.element_size()))
-    label_tensor = torch.from_numpy(label).to(features.device)
+    seen = torch.from_numpy(np.where(fold_supports(label, group, seed), label, PADDING)).to(features.device)
     for size in np.unique(sizes):
         same = np.flatnonzero(sizes == size)
         for start in range(0, len(same), chunk):
-            left_out = torch.from_numpy(np.stack([members[g] for g in same[start : start + chunk]]))  # (B, size)
-            left_out = left_out.to(features.device)
-            support_labels = label_tensor.repeat(len(left_out), 1).scatter(1, left_out, PADDING)  # (B, n)
+            those = same[start : start + chunk]
+            left_out = torch.from_numpy(np.stack([members[g] for g in those])).to(features.device)  # (B, size)
+            support_labels = seen[torch.from_numpy(those).to(features.device)]  # (B, n)
             support = features.expand(len(left_out), -1, -1)  # (B, n, D), not copied
             logits[left_out] = head(support, support_labels, features[left_out], n_way).to(logits.dtype)
     tested = _tested(label, group, n_way)
@@ -82,6 +87,25 @@ def leave_one_group_out(
     by = None if groups is None else group
     of_class = [proportion(right, asked & (label == c), by) if tested[c] else None for c in range(n_way)]
     return FolderEstimate(proportion(right, asked, by), tuple(of_class), logits)
+
+
+def fold_supports(label: np.ndarray, group: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Which images the head of each fold is fitted to, (n_groups, n) bool: fold g leaves out group g, and more.
+
+    Of each class that group g has no image of, the images of one of its groups are left out too, drawn at random
+    (where it has others): else the class of the images left out would always be the one with the fewest, which a
+    fitted head takes for rare. Eight euro coins by four photographs each came to 28% so, and 50% with as many of all.
+    """
+    n_groups, n_way = int(group.max()) + 1, int(label.max()) + 1
+    groups_of = [np.unique(group[label == c]) for c in range(n_way)]
+    supports = np.ones((n_groups, len(label)), bool)
+    for g in range(n_groups):
+        draw = np.random.default_rng((seed, g))
+        supports[g, group == g] = False
+        for c in range(n_way):
+            if len(groups_of[c]) > 1 and g not in groups_of[c]:
+                supports[g, (label == c) & (group == draw.choice(groups_of[c]))] = False
+    return supports
 
 
 @torch.no_grad()
