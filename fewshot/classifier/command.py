@@ -110,7 +110,8 @@ def _told(
 def check_support(config: CheckPhotographsConfig) -> None:
     """What is to be mended in a folder, and what accuracy it allows; a folder that is not ready has no estimate."""
     inputs = Inputs(FewShotClassifier(**config.options())) if config.estimate else None
-    check = check_folder(config.support, config.groups, inputs.size_px if inputs else config.size_px or 224)
+    seen_px = inputs.method.backbone.input_px if inputs else config.size_px or 224
+    check = check_folder(config.support, config.groups, seen_px)
     print(check.as_text())
     if config.json:
         write_whole(config.json, json_by_line(check.as_dict()))

@@ -111,11 +111,11 @@ def _counts(check: FolderCheck) -> str:
 
 def _estimate(estimate: FolderEstimate, labels: Sequence[int] | None, class_names: Sequence[str]) -> str:
     p = estimate.overall
-    groups = f"{p.n_groups:,} groups" if p.n_groups != p.n_images else "photographs"
+    what, number = ("group", f"{p.n_groups:,} groups") if p.n_groups != p.n_images else ("photograph", "photographs")
     names = [class_names[c] if c < len(class_names) else f"class {c}" for c in range(len(estimate.by_class))]
     note = (
-        f"Each of {groups} was left out in turn and predicted from all the others: {_interval(p)}, from {p.n_images:,} "
-        "photographs. The interval is for other groups of the same kind; another camera, light or place can do worse."
+        f"Each of the {number} was left out in turn, with a {what} of each other class, and predicted from the rest: "
+        f"{_interval(p)}, from {p.n_images:,} photographs. The interval is for other groups of the same kind; another camera, light or place can do worse."
     )
     bars, unknown = [], []
     for name, of_class in zip(names, estimate.by_class, strict=True):
