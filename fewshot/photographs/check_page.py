@@ -115,7 +115,8 @@ def _estimate(estimate: FolderEstimate, labels: Sequence[int] | None, class_name
     names = [class_names[c] if c < len(class_names) else f"class {c}" for c in range(len(estimate.by_class))]
     note = (
         f"Each of the {number} was left out in turn, with a {what} of each other class, and predicted from the rest: "
-        f"{_interval(p)}, from {p.n_images:,} photographs. The interval is for other groups of the same kind; another camera, light or place can do worse."
+        f"{_interval(p)}, from {p.n_images:,} photographs. The interval is for other groups of the same kind; "
+        "another camera, light or place can do worse."
     )
     bars, unknown = [], []
     for name, of_class in zip(names, estimate.by_class, strict=True):
