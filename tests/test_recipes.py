@@ -68,7 +68,10 @@ def split(config: AnyConfig, part: str, **changes: object) -> ImageSet:
     """What a split holds, as the recipe's options say; those that are known here change no count but rotations."""
     if part == "test" and config.test_dataset:
         assert config.test_dataset == "euro_coins"
-        assert config.test_dataset_options in ({"size_px": 150}, {"size_px": 112, "cut_circles": True})
+        assert config.test_dataset_options in (
+            {"size_px": 150},
+            *({"size_px": n, "cut_circles": True} for n in (112, 150)),
+        )
         coins = classes_only(8, 25)
         return ImageSet(coins.images, coins.labels, coins.class_names, groups=np.arange(len(coins)) % 25)
     _, n_images, n_classes = DATA[config.dataset]
