@@ -26,7 +26,7 @@ class Aligned(Method):
     Ours, of known parts: correlation over turns is that of Lowe's and others' log-polar matching; comparing queries
     with each support image by local features is as in Li et al., Revisiting Local Descriptor based Image-to-Class
     Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which disregards where descriptors lie; here they keep
-    their places. `weight` and `sharpness` are the best of a grid on episodes of world coins' validation countries
+    their places. `weight` and `sharpness` were chosen from a grid on episodes of world coins' validation countries
     (scripts/recipes/coins/aligned_frozen.yaml). The regression is fitted to detached features.
     """
 
