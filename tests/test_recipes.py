@@ -204,6 +204,10 @@ def test_a_step_of_the_classifier_is_finite(name):
     assert_a_step_is_finite(build_classifier(config, shape, n_classes), random_batch(shape, n_classes), config)
 
 
+def without(options: dict, name: str) -> dict:
+    return {key: value for key, value in options.items() if key != name}
+
+
 @pytest.mark.parametrize("name", EPISODIC)
 def test_a_first_stage_is_a_recipe_that_fits(name):
     config = parsed(name)
@@ -215,9 +219,10 @@ def test_a_first_stage_is_a_recipe_that_fits(name):
     stage_1 = parsed(first)
     assert stage_1.run_dir == config.pretrained_run
     assert stage_1.backbone == config.backbone
-    assert stage_1.backbone_options == config.backbone_options
-    assert stage_1.dataset_options == config.dataset_options
-    assert stage_1.classifier == ("cosine" if config.method == "baseline++" else "linear")
+    assert without(stage_1.backbone_options, "pretrained") == without(config.backbone_options, "views")
+    assert without(stage_1.dataset_options, "cut_circles") == config.dataset_options
+    if not name.startswith("euro_coins/"):  # there is one stage 1 for all
+        assert stage_1.classifier == ("cosine" if config.method == "baseline++" else "linear")
     assert f"{Path(first).name}" in head(name)
 
 

@@ -172,7 +172,7 @@ def test_recipes_are_valid_and_say_what_to_expect():
         head = recipe.read_text()
         kind = PretrainExperimentConfig if "scripts/pretrain.py" in head.splitlines()[0] else ExperimentConfig
         config = cli.parse(kind, "", ["--config", str(recipe)])
-        trained_on = {"coins": "world_coins", "euro_coins": "world_coins"}
+        trained_on = dict.fromkeys(("coins", "euro_coins", "euro_finetune"), "world_coins")
         assert config.dataset == trained_on.get(recipe.parent.name, recipe.parent.name)
         for fact in ("# Command: ", "# Time: ", "# Expected: ", "# Source: "):
             assert fact in head, f"{recipe}: {fact}"

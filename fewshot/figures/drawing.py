@@ -25,6 +25,7 @@ METHODS = {  # colour, mark and name of each method that is drawn, the same in a
     "meta-baseline": ("#8E1B3A", FROZEN, "Meta-Baseline"),
     "simpleshot": ("#6E9B00", FROZEN, "SimpleShot"),
     "nearest": ("#7F7F7F", FROZEN, "Nearest"),
+    "aligned": ("#2F4B7C", FROZEN, "aligned"),
     "finetune": ("#3B3B3B", ADAPTED, "fine-tuning"),
     "classifier": ("#9A9A9A", "None", "classifier, stage 1"),
 }
