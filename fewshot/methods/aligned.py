@@ -23,11 +23,12 @@ class Aligned(Method):
     support images. Logits: `weight` times that score, plus the log-probabilities of logistic regression with C = `c`
     on the features before the local ones (as `baseline` with solver="logistic").
 
-    Ours, of known parts: correlation over turns is that of Lowe's and others' log-polar matching; comparing queries
-    with each support image by local features is as in Li et al., Revisiting Local Descriptor based Image-to-Class
-    Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which disregards where descriptors lie; here they keep
-    their places. `weight` and `sharpness` were chosen from a grid on episodes of world coins' validation countries
-    (scripts/recipes/coins/aligned_frozen.yaml). The regression is fitted to detached features.
+    Ours, of known parts: a product of spectra for all turns at once, as in Reddy, Chatterji, An FFT-based technique for
+    translation, rotation, and scale-invariant image registration, IEEE Transactions on Image Processing 1996; and
+    queries compared with support images by local features, as in Li et al., Revisiting Local Descriptor based
+    Image-to-Class Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which disregards where they lie. Here
+    they keep their places. `weight` and `sharpness` were chosen from a grid on episodes of world coins' validation
+    countries (scripts/recipes/coins/aligned_frozen.yaml). The regression is fitted to detached features.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ def fold_supports(label: np.ndarray, group: np.ndarray, seed: int = 0) -> np.nda
 
     Of each class that group g has no image of, the images of one of its groups are left out too, drawn at random
     (where it has others): else the class of the images left out would always be the one with the fewest, which a
-    fitted head takes for rare. Eight euro coins by four photographs each came to 28% so, and 50% with as many of all.
+    fitted head takes for rare. Eight euro coins by four photographs each came to 28% so, and to 53% in this way.
     """
     n_groups, n_way = int(group.max()) + 1, int(label.max()) + 1
     groups_of = [np.unique(group[label == c]) for c in range(n_way)]

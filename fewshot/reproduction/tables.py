@@ -16,6 +16,7 @@ from fewshot.statistics import Estimate, mean_interval, paired_difference
 SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs
 MORE_CELLS = re.compile(r"_\d+(way|shot)$")  # ends the name of a recipe that adds other cells to a method's row
 REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
+OWN_ROWS = ("trained", "frozen")  # what a method reaches itself
 FLOOR_ROWS = ("untrained", "raw pixels")  # what a method reaches without training
 NOT_RUN, NO_CELL = "not run", "–"
 
@@ -94,7 +95,7 @@ def _label(recipe: str, row: str) -> str:
         return row
     if row == "classifier-baseline":
         return name.replace("pretrain", row)
-    return name if row in ("trained", "frozen") else f"{name}, {row}"
+    return name if row in OWN_ROWS else f"{name}, {row}"
 
 
 def _refuse_other_episodes(row: Row) -> None:

@@ -9,9 +9,8 @@ import numpy as np
 from fewshot.errors import DataError
 from fewshot.records import Scores
 from fewshot.reproduction.results import Result, curve
-from fewshot.reproduction.tables import NO_CELL, NOT_RUN, distinct, markdown, short
+from fewshot.reproduction.tables import NO_CELL, NOT_RUN, OWN_ROWS, distinct, markdown, short
 
-OWN_ROWS = ("trained", "frozen")
 OFTEN_SHARED = {
     "precision": "precision",
     "data_fingerprint": "data",
