@@ -8,13 +8,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SEARCH_PX = 96  # side of the pictures that are searched
+SEARCH_ANGLES = 32
 N_ANGLES = 64
 RADII = (0.45, 1.0, 34)  # lowest, highest, how many; 1 = half the side
-CENTRES = (0.16, 9)  # farthest from the middle along each axis, how many steps
+CENTRES = (0.16, 7)  # farthest from the middle along each axis, how many steps
 GAP = 0.04  # the outline is where colours differ most this far inside and outside
 OUTLINE_ANGLES = (0.15, 0.7)  # of the sorted differences: neither touching neighbours nor single edges decide
 STRONG_ENOUGH = 0.72  # of the strongest outline: the outermost such is taken, not the rim of an inner disc
 DARKEST = 0.02
+FIT_PX = 150  # side of the pictures in which the outline is then fitted
+FIT_ANGLES = 128
+FIT_REACH = (0.16, 0.08)  # how far from the circle the outline is looked for, in radii, one pass after the other
+FIT_GAP = 0.05
+FIT_STEP = 0.01
+FIT_ROUNDS = 8
+TINY = 1e-6  # where nothing changes the circle stays
+LEAST_SPREAD = 0.008  # of distances from the fitted circle, below which angles count alike
 GREY = 127.5
 
 
@@ -32,20 +41,69 @@ def find_circles(images: Tensor) -> Circles:
 
     For each centre within 0.16 of the middle and radius of 0.45 to 1 the colours on a circle just inside
     are compared with those just outside. Of the radii where that difference peaks, strongly enough, the
-    largest is the outline. There always is an answer, also where nothing round is to be seen.
+    largest is taken, and the circle then fitted to the outline, angle by angle (`fitted`). There always is an
+    answer, also where nothing round is to be seen.
     """
-    pixels = F.interpolate(images.float() / 255, (SEARCH_PX, SEARCH_PX), mode="bilinear", antialias=True)
-    pixels = F.avg_pool2d(pixels, 3, 1, 1)
-    pixels = pixels + pixels.clamp_min(DARKEST).log() / 2  # dark coins have outlines too
-    offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=images.device)
+    return fitted(images, _searched(_outlines(images, SEARCH_PX)))
+
+
+@torch.no_grad()
+def fitted(images: Tensor, circles: Circles) -> Circles:
+    """`circles` moved onto the outline of the round object near them, in `images` as for `find_circles`.
+
+    Along 128 rays the place is taken where colours change most, preferring those near the circle; a circle is
+    fitted to these places by least squares, reweighted so that rays count little that lie off it (Geman and McClure,
+    Statistical methods for tomographic image reconstruction, 1987), to first order in the centre's shift; twice.
+    """
+    pixels = _outlines(images, FIT_PX)
+    angles = torch.arange(FIT_ANGLES, device=images.device) * (2 * math.pi / FIT_ANGLES)
+    design = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], 1)  # radius, x, y
+    gap = round(FIT_GAP / FIT_STEP)
+    for reach in FIT_REACH:
+        steps = round(reach / FIT_STEP) + gap
+        fractions = 1 + FIT_STEP * torch.arange(-steps, steps + 1, device=images.device)
+        rays = on_rings(pixels, circles, fractions, FIT_ANGLES)
+        change = (rays[:, :, 2 * gap :] - rays[:, :, : -2 * gap]).abs().mean(1)  # (n, n_fractions - 2 gap, n_angles)
+        inner = fractions[gap:-gap]
+        near = 1 - ((inner - 1) / (1.6 * reach)).square()
+        places = inner[((change + TINY) * near[:, None]).argmax(1)] * circles.radius[:, None]  # (n, n_angles)
+        circle = _least_squares(design, places)
+        circles = Circles(circles.x + circle[:, 1], circles.y + circle[:, 2], circle[:, 0])
+    return circles
+
+
+def _least_squares(design: Tensor, places: Tensor) -> Tensor:
+    """Robust coefficients (n, k) of `places` (n, n_angles) by the columns of `design` (n_angles, k)."""
+    weights = torch.ones_like(places)
+    for _ in range(FIT_ROUNDS):
+        weighted = weights[..., None] * design
+        right = (weighted * places[..., None]).sum(1)
+        coefficients = torch.linalg.solve(design.mT @ weighted, right[..., None]).squeeze(-1)
+        residuals = places - coefficients @ design.mT
+        spread = 1.5 * residuals.abs().median(1, keepdim=True).values.clamp_min(LEAST_SPREAD)
+        weights = (1 + (residuals / spread).square()).square().reciprocal()
+    return coefficients
+
+
+def _outlines(images: Tensor, side_px: int) -> Tensor:
+    """Colours (n, C, side_px, side_px), a little smooth, in which dark objects have outlines too."""
+    pixels = F.interpolate(images.float() / 255, (side_px, side_px), mode="bilinear", antialias=True)
+    pixels = F.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False)
+    return pixels + pixels.clamp_min(DARKEST).log() / 2
+
+
+def _searched(pixels: Tensor) -> Circles:
+    """The circle of a grid of centres and radii along whose outline the colours of `pixels` differ."""
+    device = pixels.device
+    offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device)
     y, x = (grid.flatten() for grid in torch.meshgrid(offsets, offsets, indexing="ij"))
-    radii = torch.linspace(*RADII[:2], RADII[2], device=images.device)
+    radii = torch.linspace(*RADII[:2], RADII[2], device=device)
     strengths, centres = [], []
-    low, high = (int(share * N_ANGLES) for share in OUTLINE_ANGLES)
+    low, high = (int(share * SEARCH_ANGLES) for share in OUTLINE_ANGLES)
     for radius in radii:
         here = radius.expand_as(x)
-        inside, outside = (on_circles(pixels, Circles(x, y, here + side * GAP)) for side in (-1, 1))
-        differences = (inside - outside).abs().mean(1).sort(-1).values  # (n, n_centres, N_ANGLES)
+        inside, outside = (on_circles(pixels, Circles(x, y, here + side * GAP), SEARCH_ANGLES) for side in (-1, 1))
+        differences = (inside - outside).abs().mean(1).sort(-1).values  # (n, n_centres, SEARCH_ANGLES)
         best = differences[..., low:high].mean(-1).max(1)
         strengths.append(best.values)
         centres.append(best.indices)
@@ -53,7 +111,7 @@ def find_circles(images: Tensor) -> Circles:
     beside = F.pad(strength, (1, 1), value=-1.0)
     peak = (strength >= beside[:, :-2]) & (strength >= beside[:, 2:])
     strong = strength >= STRONG_ENOUGH * strength.max(1, keepdim=True).values
-    chosen = torch.where(peak & strong, torch.arange(len(radii), device=images.device), -1).max(1).values
+    chosen = torch.where(peak & strong, torch.arange(len(radii), device=device), -1).max(1).values
     centre = torch.stack(centres, 1).gather(1, chosen[:, None]).squeeze(1)
     return Circles(x[centre], y[centre], radii[chosen])
 

@@ -22,7 +22,8 @@ def main() -> None:
     options = {name: getattr(config, name) for name in names}
     print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
     for name in config.methods:
-        found = measure_confidence(features, imageset, method=None if name == "baseline" else name, **options)
+        asked = {"method": None if name == "baseline" else name, "method_options": config.method_options}
+        found = measure_confidence(features, imageset, **asked, **options)
         print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
     print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {provenance()['commit']}")
 

@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from fewshot import FewShotClassifier, create_backbone, create_method, seeding
+from fewshot.backbones import Viewed
 from fewshot.errors import ConfigError
 
 TURNS, RINGS, CHANNELS, GLOBAL = 6, 2, 3, 4
@@ -21,15 +22,19 @@ def drawn(n: int, seed: int) -> torch.Tensor:
 def by_loops(support: np.ndarray, query: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Similarities (n_query, n_support) in float64: every turn, every cell."""
     cells = [x[:, GLOBAL:].reshape(-1, *LAYOUT) for x in (support, query)]
-    mean = cells[0].mean((0, 1))
-    s, q = (x - mean for x in cells)
+    cells = [x / np.linalg.norm(x, axis=-1, keepdims=True) for x in cells]
+    s, q = (x - cells[0].mean((0, 1)) for x in cells)
+    covariance = np.einsum("ntrc,ntrd->cd", s, s) / (len(s) * TURNS * RINGS)
+    covariance = 0.8 * covariance + 0.2 * np.trace(covariance) / CHANNELS * np.eye(CHANNELS)
+    values, vectors = np.linalg.eigh(covariance)
+    s, q = (x @ vectors / np.sqrt(values) for x in (s, q))
     s, q = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (s, q))
     return np.array([[max((a * np.roll(b, t, 0)).sum(-1).mean() for t in range(TURNS)) for b in s] for a in q])
 
 
 def test_logits_are_a_regression_and_the_best_turn():
     support, query = drawn(6, 0), drawn(5, 1)
-    method = create_method("aligned", None, layout=LAYOUT, weight=0.7, sharpness=9.0, c=3.0)
+    method = create_method("aligned", None, layout=LAYOUT, weight=0.7, sharpness=9.0, shrinkage=0.2, c=3.0)
     logits = method(support, LABELS, query, N_WAY)[0].double()
     x, q, y = support[0].double().numpy(), query[0].double().numpy(), LABELS[0].numpy()
     regression = LogisticRegression(C=3.0, tol=1e-9, max_iter=5000).fit(x[:, :GLOBAL], y)
@@ -67,6 +72,49 @@ def test_local_features_of_a_turned_image_are_shifted():
     torch.testing.assert_close(first[:, :-n_local], turned[:, :-n_local], atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_only_some_of_the_turns_go_to_the_end():
+    """Of 16 turns the mean is of every second; the local features are of all."""
+    views = {"turns": 16, "rings": "blocks.2"}
+    with seeding.forked(0, "aligned"):
+        backbone = create_backbone("conv4", 3, 32, n_filters=8, views=views).eval()
+    whole = Viewed(backbone.source, turns=8).eval()
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=seeding.generator(0))
+    passes = []
+    backbone.source.body.blocks[3].register_forward_hook(lambda *_: passes.append(1))
+    features = backbone(images)
+    assert len(passes) == 8
+    torch.testing.assert_close(features[:, : backbone.source.feature_dim], whole(images))
+    assert features[:, backbone.source.feature_dim :].unflatten(1, (16, -1)).norm(dim=2).min() > 0.2  # 1 / 4 each
+
+
+def test_none_of_these_by_the_evidence():
+    """Images with cells that no class has are rejected, turned images of known classes are not."""
+    draw, layout = seeding.generator(0, "unknown"), (6, 2, 16)
+    prototypes = torch.randn(8, GLOBAL + 6 * 2 * 16, generator=draw)
+
+    def images(labels: list[int]) -> torch.Tensor:
+        noisy = prototypes[labels] + 0.2 * torch.randn(len(labels), prototypes.shape[1], generator=draw)
+        noisy[:, :GLOBAL] = 0.01 * noisy[:, :GLOBAL]  # these tell nothing
+        return noisy
+
+    labels = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    classifier = FewShotClassifier(None, "aligned", method_options={"layout": layout}, false_accept_rate=0.1)
+    classifier.fit(images(labels).numpy(), labels)
+    known, unknown = images([0, 1, 2, 3] * 5), images([4, 5, 6, 7] * 5)
+    local = known[:, GLOBAL:].unflatten(-1, layout)
+    known[:, GLOBAL:] = local.roll(2, 1).flatten(1)
+    assert classifier.predict(known.numpy()).tolist() == [0, 1, 2, 3] * 5
+    assert classifier.predict(unknown.numpy()).tolist().count(classifier.unknown) >= 18
+
+
+def test_similarity_is_that_of_the_best_turn():
+    support, query = drawn(6, 0), drawn(5, 1)
+    method = create_method("aligned", None, layout=LAYOUT, shrinkage=0.2)
+    expected = by_loops(support[0].double().numpy(), query[0].double().numpy(), LABELS[0].numpy())
+    np.testing.assert_allclose(method.similarity(support[0], query[0]), expected, atol=1e-4)
+
+
 def test_what_makes_no_sense_is_a_sentence():
     with pytest.raises(ConfigError, match=r"rings='blocks\.9' names 0 layers"):
         create_backbone("conv4", 3, 32, views={"rings": "blocks.9"})
@@ -76,6 +124,8 @@ def test_what_makes_no_sense_is_a_sentence():
         create_method("aligned", create_backbone("conv4", 3, 32))
     with pytest.raises(ConfigError, match="weight, sharpness and c are positive"):
         create_method("aligned", None, layout=LAYOUT, weight=0)
+    with pytest.raises(ConfigError, match="shrinkage is above 0 and at most 1"):
+        create_method("aligned", None, layout=LAYOUT, shrinkage=0)
     with pytest.raises(ConfigError, match="36 features hold no layout"):
         create_method("aligned", None, layout=LAYOUT)(
             *(drawn(6, 0)[..., GLOBAL:], LABELS, drawn(2, 1)[..., GLOBAL:], 3)

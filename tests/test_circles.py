@@ -8,7 +8,7 @@ import torch
 
 from fewshot import ImageSet, create_backbone, seeding
 from fewshot.backbones.viewed import RADIUS_UNIT
-from fewshot.circles import cut_circles, find_circles
+from fewshot.circles import Circles, cut_circles, find_circles, fitted
 from fewshot.datasets.circled import circled
 from fewshot.errors import ConfigError, FewShotError, UnknownNameError
 
@@ -29,11 +29,20 @@ def drawn(x: float, y: float, radius: float, inner: float = 0.0, side: int = SID
 @pytest.mark.parametrize(("x", "y", "radius"), [(0, 0, 0.6), (0.1, -0.05, 0.8), (-0.12, 0.08, 0.55), (0.0, 0.04, 0.93)])
 @pytest.mark.parametrize("inner", [0.0, 0.7])
 def test_a_drawn_coin_is_found(x, y, radius, inner):
-    """Steps of the search are 0.04 (centres) and 0.017 (radii); an inner disc that stands out as much is not taken."""
+    """Half a pixel is 0.01 (the search goes by 0.05 and 0.017); an inner disc that stands out as much is not taken."""
     found = find_circles(drawn(x, y, radius, inner)[None])
-    assert abs(found.x.item() - x) <= 0.04
-    assert abs(found.y.item() - y) <= 0.04
-    assert abs(found.radius.item() - radius) <= 0.04
+    assert abs(found.x.item() - x) <= 0.01
+    assert abs(found.y.item() - y) <= 0.01
+    assert abs(found.radius.item() - radius) <= 0.01
+
+
+def test_what_lies_on_the_rim_does_not_move_the_fitted_circle():
+    picture = drawn(0.05, 0, 0.6)
+    picture[:, 70:, 20:50] = 20  # something dark over a sixth of the outline
+    picture[:, 15:45, 85:] = 230  # something bright close by
+    start = Circles(*(torch.tensor([value]) for value in (0.0, 0.05, 0.66)))
+    found = fitted(picture[None], start)
+    assert [part.item() for part in found] == pytest.approx([0.05, 0.0, 0.6], abs=0.01)
 
 
 def test_a_picture_without_a_circle_still_has_an_answer():

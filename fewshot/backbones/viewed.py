@@ -15,9 +15,14 @@ from fewshot.errors import ConfigError, FewShotError
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
 AROUND = (1.12, 1.2)  # rings of the background
 DARKEST = 0.02
+GLOBAL_TURNS = 8  # with `rings`: of about so many turns the backbone is run to its end
 AROUND_A_CIRCLE = 1.25  # pictures in which a circle is found are better larger than the views that it fills, by this
 COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.31 of the three parts, 600 world coins
 RADIUS_UNIT = 0.1  # of log radius: a tenth larger
+
+
+class _Heard(Exception):
+    """The layer that was listened for has spoken; nothing after it is needed."""
 
 
 class Viewed(nn.Module):
@@ -38,7 +43,8 @@ class Viewed(nn.Module):
     `rings` names a layer of the body whose maps give local features, for methods that compare images place by place
     (`aligned`): of each turned view the cells from the rim straight down to the middle, and so of each direction of
     the object. They are the last numbers of a feature: `layout` (turns, cells from rim to middle, channels), each
-    cell of equal length, all together of length 1.
+    cell of equal length, all together of length 1. Only 8 to 15 of the turns, evenly spread, then go through the rest
+    of the backbone, for the mean.
 
     Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone. `layout`: None without `rings`.
     `image_px`: the side that pictures had best have, more than `input_px` where a circle is found.
@@ -82,8 +88,13 @@ class Viewed(nn.Module):
         images = images.expand(-1, self.in_channels, -1, -1)  # grey is repeated
         with torch.autocast(images.device.type, enabled=False):
             circles = find_circles(images) if self.find_circle else None
+        features = []
         with self._listening() as maps:
-            features = [self.source(view) for view in self.views(images, circles)]
+            for number, view in enumerate(self._views(images, circles)):
+                if self.rings and number % max(1, self.turns // GLOBAL_TURNS):
+                    self._up_to_the_layer(view)
+                else:
+                    features.append(self.source(view))
         features = F.normalize(torch.stack(features).float().mean(0), dim=-1)  # (n, source.feature_dim)
         cues = [] if circles is None else self._cues(images, circles)
         local = [self._local(maps)] if self.rings else []
@@ -94,21 +105,34 @@ class Viewed(nn.Module):
         names = ("turns", "find_circle", "zooms", "colour", "radius", "rings")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
-    def views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
-        """The views, one after the other: uint8 (n, C, input_px, input_px), or the images where nothing changes."""
-        grey = torch.tensor(self.mean, device=images.device).view(-1, 1, 1) * 255
-        inside = disc(self.input_px, images.device) > 0
+    def _views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
+        """The views one by one, prepared (n, in_channels, input_px, input_px); or the images, where nothing changes."""
+        if circles is None and self.zooms == (1.0,) and self.turns == 1:
+            yield images
+            return
+        mean, std = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (self.mean, self.std))
+        inside = 1.0 if circles is None and self.turns == 1 else disc(self.input_px, images.device)  # 0 is the mean
+        around = circles or _whole(images)
         for zoom in self.zooms:
             for turn in range(self.turns):
-                if circles is None and zoom == 1 and self.turns == 1:
-                    yield images
-                    continue
-                around = circles or _whole(images)
-                around = around._replace(radius=around.radius * zoom)
-                view = cut_circles(images, around, self.input_px, 2 * math.pi * turn / self.turns)
-                if self.turns > 1 or circles is not None:
-                    view = torch.where(inside, view, grey)
-                yield view.round().to(torch.uint8)
+                circle = around._replace(radius=around.radius * zoom)
+                view = cut_circles(images, circle, self.input_px, 2 * math.pi * turn / self.turns)
+                prepared = (view / 255 - mean) / std * inside
+                yield prepared.contiguous(memory_format=torch.channels_last)
+
+    def _up_to_the_layer(self, view: Tensor) -> None:
+        """Pass `view` through the source no farther than the layer `rings`, whose map others listen for."""
+
+        def stop(*_: object) -> None:
+            raise _Heard
+
+        hook = self._layer().register_forward_hook(stop)  # called after the hooks that are there already
+        try:
+            self.source(view)
+        except _Heard:
+            pass
+        finally:
+            hook.remove()
 
     def _local(self, maps: list[Tensor]) -> Tensor:
         """Local features (n, turns * cells * channels) of the maps of each turn."""

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from fewshot.classifier.estimator import FewShotClassifier
 from fewshot.classifier.images import read_images
@@ -207,12 +206,12 @@ def _predictions(
     classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor, pictures: list[Path]
 ) -> list[Prediction]:
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
-    probabilities = classifier.probabilities(classifier.fitted_.logits(content))
-    rejection = classifier.rejection_
-    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(support, content)
-    n_shown = min(N_NEIGHBOURS, len(support)) if classifier.inputs_.method.from_features else 0  # not by bare pixels
-    alike = F.normalize(content.float().flatten(1), dim=1) @ F.normalize(support.content.float().flatten(1), dim=1).T
-    nearest = alike.topk(n_shown, 1)
+    fitted, rejection = classifier.fitted_, classifier.rejection_
+    probabilities = classifier.probabilities(fitted.logits(content))
+    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(fitted, support, content)
+    method = classifier.inputs_.method
+    n_shown = min(N_NEIGHBOURS, len(support)) if method.from_features else 0  # not by bare pixels
+    nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
     predictions = []
     for i, path in enumerate(paths):
         neighbours = [

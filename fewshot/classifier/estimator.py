@@ -120,7 +120,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self.rejection_ is None:
             return answers
         answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # 7 stays a number
-        return np.where(self.rejection_.accepts(self.support_, queries), answers, self.unknown)
+        return np.where(self.rejection_.accepts(self.fitted_, self.support_, queries), answers, self.unknown)
 
     def logits(self, X: Any) -> torch.Tensor:
         """Logits (n, n_classes) of the method, before temperature and softmax."""
@@ -195,7 +195,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             if not inputs.method.from_features:
                 message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
                 raise ConfigError(message)
-            rejection = Rejection.learnt(support, self.false_accept_rate)
+            rejection = Rejection.learnt(inputs, support, self.false_accept_rate)
         self.inputs_, self.classes_, self.support_, self.fitted_ = inputs, classes, support, fitted
         self.temperature_, self.calibrated_, self.rejection_ = temperature, calibrated, rejection
         self.held_out_ = held_out

@@ -1,6 +1,8 @@
 """From what a user hands over to what the method classifies: features, or images of the backbone's size."""
 
+import copy
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fewshot import seeding
+from fewshot.backbones.folded import folded
 from fewshot.classifier.asked import Asked
 from fewshot.classifier.images import as_list, in_chunks, name_of, read_images
 from fewshot.classifier.network import Plan, build_method
@@ -123,7 +127,17 @@ class Inputs:
         if not self.method.from_features:
             return pixels
         images = ImageSet(pixels, np.zeros(len(pixels), np.int64), ["any"])
-        return embed(self.method, images, precision=self.precision).float().cpu()
+        return embed(self.encoder, images, precision=self.precision).float().cpu()
+
+    @cached_property
+    def encoder(self) -> Method:
+        """The method, its backbone made for inference; made once, as weights stay as they are."""
+        side = (1, self.channels, self.size_px, self.size_px)
+        example = torch.randint(256, side, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
+        encoder = copy.copy(self.method)
+        modules = {**self.method._modules, "backbone": folded(self.method.backbone, example.to(self.device))}
+        encoder.__dict__["_modules"] = modules  # a shallow copy has its original's, and would change it
+        return encoder
 
 
 def _features(features: Any) -> Tensor:

@@ -82,7 +82,7 @@ def _measured(
     logits = classifier.logits(queries.double().numpy())[known]
     right = (logits.argmax(1).numpy() == truth[known]).astype(float)
     before, after = (logits.double().div(t).softmax(1).max(1).values.numpy() for t in (1.0, classifier.temperature_))
-    scores = knownness(classifier.support_, queries)
+    scores = knownness(classifier.fitted_, classifier.support_, queries)
     accepted = scores >= classifier.rejection_.threshold
     row = [right.mean(), auroc(scores[known], scores[~known]), accepted[~known].mean(), 1 - accepted[known].mean()]
     return row, (before, after, right)

@@ -1,5 +1,6 @@
 """Whether an image belongs to any known class at all."""
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.classifier.confidence import threshold_for
+from fewshot.classifier.inputs import Fitted, Inputs
 from fewshot.classifier.support import Support
 from fewshot.errors import DataError
 
@@ -27,27 +29,31 @@ class Rejection:
     n_unknown: int
 
     @classmethod
-    def learnt(cls, support: Support, false_accept_rate: float) -> Self:
+    def learnt(cls, inputs: Inputs, support: Support, false_accept_rate: float) -> Self:
         """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
-        scores = as_unknown(support)
+        scores = as_unknown(inputs, support)
         return cls(threshold_for(scores, false_accept_rate), len(scores))
 
-    def accepts(self, support: Support, queries: Tensor) -> np.ndarray:
-        """Whether each of `queries` (n, …) is taken for one of the classes, (n,) bool."""
-        return knownness(support, queries) >= self.threshold
+    def accepts(self, fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
+        """Whether each of `queries` (n, …) is taken for one of the classes, (n,) bool; `fitted` to `support`."""
+        return knownness(fitted, support, queries) >= self.threshold
 
 
-def knownness(support: Support, queries: Tensor) -> np.ndarray:
-    """How much better each query matches a support image than other classes do, (n,).
+def knownness(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
+    """How well each query fits any class of the support, (n,), `fitted` to it; comparable between queries.
 
-    The cosine of the features of the query and a support image, minus the mean cosine of that support
+    Where the method's logits tell (`evidence_in_logits`): the log of the mean over classes of exp(logit), as the
+    energy of Liu et al. 2020, https://arxiv.org/abs/2010.03759. Else how much better it matches a support image than
+    other classes do: the cosine of the features of the query and a support image, minus the mean cosine of that support
     image and its three nearest images of other classes; the highest over the support. The subtraction
     makes scores of classes comparable that lie close together or far apart.
     """
+    if fitted.inputs.method.evidence_in_logits:
+        return (fitted.logits(queries).logsumexp(1) - math.log(fitted.n_classes)).numpy()
     return _scores(_flat(queries) @ _flat(support.content).T, _beside(support)).numpy()
 
 
-def as_unknown(support: Support) -> np.ndarray:
+def as_unknown(inputs: Inputs, support: Support) -> np.ndarray:
     """The score that each support image would have if its class were not known, (n,)."""
     classes = np.unique(support.labels)
     if len(classes) < 3:
@@ -58,7 +64,9 @@ def as_unknown(support: Support) -> np.ndarray:
     scores = np.zeros(len(support))
     for label in classes:
         mine = support.labels == label
-        scores[mine] = knownness(support.rows(~mine), support.content[torch.from_numpy(np.flatnonzero(mine))])
+        others = support.rows(~mine).relabelled(np.arange(len(classes)) - (np.arange(len(classes)) > label))
+        fitted = inputs.fitted(others, len(classes) - 1)
+        scores[mine] = knownness(fitted, others, support.content[torch.from_numpy(np.flatnonzero(mine))])
     return scores
 
 

@@ -113,7 +113,9 @@ class ConfidenceConfig:
     backbone_options: dict[str, Any] = field(default_factory=dict)
     """options of the backbone, such as input_px and views"""
     methods: list[str] = field(default_factory=lambda: ["baseline", "protonet", "meta-baseline", "nearest"])
-    """methods, each with the estimator's default options"""
+    """methods, each with the estimator's default options where `method_options` gives none"""
+    method_options: dict[str, Any] | None = None
+    """options of these methods"""
     n_way: int = 5
     """known classes of an episode"""
     n_unknown: int = 5

@@ -21,11 +21,14 @@ class Method(nn.Module, ABC):
     `from_features`: forward is `head` on the features of `encode`, image by image, so that an
     evaluator may run the backbone once per image instead of once per episode.
     `wants_base_features`: it keeps something of the base classes' features, see `learn_base_classes`.
+    `evidence_in_logits`: the logits of a query are comparable with those of another; low ones for all classes tell
+    that it is like none of them.
     """
 
     transductive = False
     from_features = True
     wants_base_features = False
+    evidence_in_logits = False
 
     def __init__(self, backbone: nn.Module | None) -> None:
         super().__init__()
@@ -59,6 +62,10 @@ class Method(nn.Module, ABC):
         with torch.autocast(features.device.type, enabled=False):
             n_support = support.shape[1]
             return self.head(features[:, :n_support], support_labels, features[:, n_support:], n_way)
+
+    def similarity(self, support: Tensor, query: Tensor) -> Tensor:
+        """How alike images are, (n_query, n_support), 1 where they are the same: the cosine of features (n, D)."""
+        return F.normalize(query.flatten(1), dim=1) @ F.normalize(support.flatten(1), dim=1).T
 
     def learn_base_classes(self, features: Tensor, labels: Tensor) -> None:
         """What a method keeps of the base classes before any episode; called where `wants_base_features`.
