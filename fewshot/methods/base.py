@@ -21,8 +21,8 @@ class Method(nn.Module, ABC):
     `from_features`: forward is `head` on the features of `encode`, image by image, so that an
     evaluator may run the backbone once per image instead of once per episode.
     `wants_base_features`: it keeps something of the base classes' features, see `learn_base_classes`.
-    `evidence_in_logits`: the logits of a query are comparable with those of another; low ones for all classes tell
-    that it is like none of them.
+    `evidence_in_logits`: the log of the sum of exp(logit) tells how well a query fits any class, comparable between
+    queries and numbers of classes.
     """
 
     transductive = False
