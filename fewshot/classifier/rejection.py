@@ -41,11 +41,11 @@ class Rejection:
 def knownness(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
     """How well each query fits any class of the support, (n,), `fitted` to it; comparable between queries.
 
-    Where the method's logits tell (`evidence_in_logits`): the log of the sum over classes of exp(logit), the
-    negative energy of Liu et al. 2020, https://arxiv.org/abs/2010.03759. Else how much better it matches a support image than
+    Where the method's logits tell (`evidence_in_logits`): the log of the sum over classes of exp(logit), the negative
+    energy of Liu et al. 2020, https://arxiv.org/abs/2010.03759. Else how much better it matches a support image than
     other classes do: the cosine of the features of the query and a support image, minus the mean cosine of that support
-    image and its three nearest images of other classes; the highest over the support. The subtraction
-    makes scores of classes comparable that lie close together or far apart.
+    image and its three nearest images of other classes; the highest over the support. The subtraction makes scores of
+    classes comparable that lie close together or far apart.
     """
     if fitted.inputs.method.evidence_in_logits:
         return fitted.logits(queries).logsumexp(1).numpy()

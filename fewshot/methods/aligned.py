@@ -23,8 +23,8 @@ class Aligned(Method):
     and of unit length each, the cells of two images have a mean cosine for each turn of one against the other; the
     greatest is their similarity s. A class's score is the log of the mean of exp(`sharpness` · s) over its support
     images. Logits: `weight` times that score, plus the log-probabilities of logistic regression with C = `c` on the
-    features before the local ones (as `baseline` with solver="logistic"). Low logits for
-    all classes tell that a query is like none of them (`evidence_in_logits`).
+    features before the local ones (as `baseline` with solver="logistic"). Low logits for all classes tell that a query
+    is like none of them (`evidence_in_logits`).
 
     Ours, of known parts: a product of spectra for all turns at once, as in Reddy, Chatterji, An FFT-based technique for
     translation, rotation, and scale-invariant image registration, IEEE Transactions on Image Processing 1996; and

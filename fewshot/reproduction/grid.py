@@ -86,7 +86,7 @@ def planned_rows(runs: Iterable[Run]) -> dict[str, dict[str, list[str]]]:
     """For each recipe, the rows of the tables and the cells that its runs measure; of the reference also the floor."""
     planned = {}
     for run in runs:
-        rows = [run.own_row, *run.variants, *(FLOOR_ROWS if run.name == REFERENCE else ())]
+        rows = [run.own_row, *run.variants, *(FLOOR_ROWS if run.name == REFERENCE and run.config.test_floor else ())]
         planned.setdefault(run.name, dict.fromkeys(rows, run.cells))
     return planned
 
