@@ -31,8 +31,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     of unit length, c = 10. Methods that adapt weights ("finetune") keep the images themselves.
     `size_px`: side that images are brought to by the rule `resize` (None: the backbone's own; a quarter more where
     a circle is found, which then fills that size).
-    `rotation_invariant`: mean of the features of 8 turned views (or of so many); `find_circle`: a round
-    object, such as a coin, is found and cut out first; `views`: further options of `Viewed`.
+    `rotation_invariant`: mean of the features of 8 turned views (or of so many; for `aligned` 24, over which it lays
+    images over each other); `find_circle`: a round object, such as a coin, is found and cut out first; `views`: further
+    options of `Viewed`.
     `calibrate`: fit a temperature to images held out by group. `false_accept_rate`: where an image of no
     known class should be answered `unknown`, the share of such images that may be taken for a known one.
     `device`: None takes an accelerator if there is one. `precision`: as for `evaluate`.

@@ -16,7 +16,8 @@ DEFAULT_METHOD = "baseline"
 DEFAULT_OPTIONS = {"solver": "logistic", "c": 10.0}
 MUST_BE_TRAINED = ("relation", "maml", "anil", "maml-learn2learn")
 WEIGHT_OPTIONS = ("pretrained", "weights")
-TURNS = 8
+TURNS, ALIGNED_TURNS = 8, 24
+ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # whose maps `aligned` compares unless views say otherwise
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ def build_method(asked: Asked) -> tuple[Method, Plan]:
 
 def view_options(asked: Asked) -> dict[str, Any]:
     """The options of `Viewed` that the estimator's switches come to; none where each image is seen once as it is."""
-    turns = asked.rotation_invariant
+    turns, aligned = asked.rotation_invariant, asked.method == "aligned"
     options: dict[str, Any] = {}
     if turns:
-        options["turns"] = TURNS if turns is True else turns
+        options["turns"] = (ALIGNED_TURNS if aligned else TURNS) if turns is True else turns
+    if aligned and asked.run_dir is None and asked.backbone in ALIGNED_LAYERS:
+        options["rings"] = ALIGNED_LAYERS[asked.backbone]
     if asked.find_circle:
         options["find_circle"] = True
     return options | dict(asked.views or {})
