@@ -97,7 +97,12 @@ def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
 
 
 def threshold_for(unknown: np.ndarray, false_accept_rate: float) -> float:
-    """The lowest score to accept, so that at most this share of images of unknown classes is accepted."""
-    allowed = int(np.floor(false_accept_rate * len(unknown) + 1e-9))
+    """The lowest score to accept, so that a further image of an unknown class is accepted with this chance at most.
+
+    The rank that split-conformal prediction takes, Vovk et al. 2005, section 4.1: of n + 1 scores that may come in any
+    order the last is among the k highest with a chance of k / (n + 1). Where that is too much even for k = 1, the
+    threshold lies above all of `unknown` (n,), the most that they can tell.
+    """
+    rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
     highest = np.sort(unknown)[::-1]
-    return float(np.nextafter(highest[allowed], np.inf)) if allowed < len(unknown) else -np.inf
+    return float(np.nextafter(highest[max(rank, 1) - 1], np.inf)) if rank <= len(unknown) else -np.inf

@@ -20,8 +20,8 @@ N_OTHERS = 3
 class Rejection:
     """Images with a score below `threshold` are of no known class; see `knownness`.
 
-    The threshold comes from the support set alone: each class in turn is taken for unknown, and the
-    highest score that so many of its images get is not enough. `n_unknown`: images it was set by.
+    The threshold comes from the support set alone: each class in turn is taken for unknown, and the highest scores
+    that its images get are not enough (`threshold_for`). `n_unknown`: images it was set by.
     """
 
     threshold: float
@@ -31,6 +31,9 @@ class Rejection:
     def learnt(cls, inputs: Inputs, support: Support, false_accept_rate: float) -> Self:
         """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
         scores = as_unknown(inputs, support)
+        if inputs.method.evidence_in_logits:  # with the class that was left out there is one more to be taken for
+            n_classes = len(np.unique(support.labels))
+            false_accept_rate *= (n_classes - 1) / n_classes
         return cls(threshold_for(scores, false_accept_rate), len(scores))
 
     def accepts(self, fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
