@@ -35,12 +35,12 @@ class PhotographsConfig:
     """side that photographs are brought to (default: the backbone's own)"""
     resize: Literal["crop", "pad", "stretch"] = "pad"
     """how: the largest centred square, the whole photograph on white, or without its aspect ratio"""
-    rotation_invariant: int = 0
-    """average so many turned views (8 is a good number); 0: none"""
+    rotation_invariant: bool | int = False
+    """average turned views: true for 8 of them (24 for method aligned), or how many"""
     find_circle: bool = False
     """find a round object near the middle, such as a coin, and cut it out"""
     views: dict[str, Any] = field(default_factory=dict)
-    """further options of the views: zooms, colour and radius as cues beside the features, rings for method aligned"""
+    """further options of the views: zooms, colour and radius as cues beside the features"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
     seed: int = 0
