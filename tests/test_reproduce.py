@@ -346,3 +346,11 @@ def test_a_row_of_a_changed_recipe_is_not_run(project, tmp_path, capsys):
     assert re.search(r"\n\| protonet +\| not run +\| not run +\| – ", text)
     reason = "left out of the tables: protonet, seed 2: the recipe has changed since (max_steps was 9, is 10)\n"
     assert capsys.readouterr().out == reason
+
+
+def test_columns_stand_in_the_order_of_ways_and_shots(tmp_path):
+    """Whatever recipe names a cell first; and a folder without measured floors has no rows for them."""
+    recipes = Path(__file__).parents[1] / "scripts" / "recipes" / "euro_finetune"
+    text = section(recipes, tmp_path, tmp_path / "none.yaml")
+    assert re.search(r"^\| method +\| 8w1s +\| 8w4s +\| 8w10s ", text)
+    assert "raw pixels" not in text

@@ -1,5 +1,6 @@
 """All methods of a data set: run the recipes that have not run yet, keep their results, make the tables from these."""
 
+import re
 import subprocess
 import sys
 import time
@@ -120,7 +121,9 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
     """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers."""
     runs = find_runs(recipes, Path("unused"))
     results, planned = stored_results(stored, runs), planned_rows(runs)
-    cells = list(dict.fromkeys(cell for run in sorted(runs, key=lambda run: -len(run.cells)) for cell in run.cells))
+    cells = sorted(
+        {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]
+    )
     rows, numbers = tables.rows_of(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
     command = f"python scripts/reproduce.py {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
