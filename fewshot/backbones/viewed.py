@@ -15,7 +15,7 @@ from fewshot.errors import ConfigError, FewShotError
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
 AROUND = (1.12, 1.2)  # rings of the background
 DARKEST = 0.02
-GLOBAL_TURNS = 8  # with `rings`: of about so many turns the backbone is run to its end
+GLOBAL_TURNS = 8  # with `rings`: of twice as many turns or more the backbone is run to its end only of some
 AROUND_A_CIRCLE = 1.25  # pictures in which a circle is found are better larger than the views that it fills, by this
 COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.31 of the three parts, 600 world coins
 RADIUS_UNIT = 0.1  # of log radius: a tenth larger
@@ -43,8 +43,8 @@ class Viewed(nn.Module):
     `rings` names a layer of the body whose maps give local features, for methods that compare images place by place
     (`aligned`): of each turned view the cells from the rim straight down to the middle, and so of each direction of
     the object. They are the last numbers of a feature: `layout` (turns, cells from rim to middle, channels), each
-    cell of equal length, all together of length 1. Only 8 to 15 of the turns, evenly spread, then go through the rest
-    of the backbone, for the mean.
+    cell of equal length, all together of length 1. Of 16 turns or more only every second, third, ... then goes through
+    the rest of the backbone, for the mean: 8 to 15 of them.
 
     Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone. `layout`: None without `rings`.
     `image_px`: the side that pictures had best have, more than `input_px` where a circle is found.

@@ -134,9 +134,8 @@ class Inputs:
         """The method, its backbone made for inference; made once, as weights stay as they are."""
         side = (1, self.channels, self.size_px, self.size_px)
         example = torch.randint(256, side, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
-        encoder = copy.copy(self.method)
-        modules = {**self.method._modules, "backbone": folded(self.method.backbone, example.to(self.device))}
-        encoder.__dict__["_modules"] = modules  # a shallow copy has its original's, and would change it
+        encoder = copy.deepcopy(self.method)
+        encoder.backbone = folded(self.method.backbone, example.to(self.device))
         return encoder
 
 

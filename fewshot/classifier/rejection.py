@@ -6,7 +6,6 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fewshot.classifier.confidence import threshold_for
 from fewshot.classifier.inputs import Fitted, Inputs
@@ -50,9 +49,12 @@ def knownness(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
     image and its three nearest images of other classes; the highest over the support. The subtraction makes scores of
     classes comparable that lie close together or far apart.
     """
-    if fitted.inputs.method.evidence_in_logits:
+    method = fitted.inputs.method
+    if method.evidence_in_logits:
         return fitted.logits(queries).logsumexp(1).numpy()
-    return _scores(_flat(queries) @ _flat(support.content).T, _beside(support)).numpy()
+    among = method.similarity(support.content, support.content)
+    beside = _beside(among, torch.from_numpy(support.labels))
+    return (method.similarity(support.content, queries) - beside).max(1).values.numpy()
 
 
 def as_unknown(inputs: Inputs, support: Support) -> np.ndarray:
@@ -72,18 +74,8 @@ def as_unknown(inputs: Inputs, support: Support) -> np.ndarray:
     return scores
 
 
-def _beside(support: Support) -> Tensor:
-    """Mean cosine of each support image and its nearest images of other classes, (n,)."""
-    flat, labels = _flat(support.content), torch.from_numpy(support.labels)
-    others = (flat @ flat.T).masked_fill(labels[:, None] == labels, -torch.inf)
+def _beside(similarity: Tensor, labels: Tensor) -> Tensor:
+    """Mean similarity of each support image and its nearest images of other classes, (n,), of `similarity` (n, n)."""
+    others = similarity.masked_fill(labels[:, None] == labels, -torch.inf)
     n_others = int((labels[:, None] != labels).sum(1).min())
     return others.topk(min(N_OTHERS, n_others), 1).values.mean(1)
-
-
-def _scores(cosines: Tensor, beside: Tensor) -> Tensor:
-    return (cosines - beside).max(1).values
-
-
-def _flat(content: Tensor) -> Tensor:
-    """Features of unit length, (n, d)."""
-    return F.normalize(content.float().flatten(1), dim=1)
