@@ -41,9 +41,13 @@ def zip_of(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def tar_of(files: dict[str, bytes]) -> bytes:
+def tar_of(files: dict[str, bytes], link: str | None = None) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        if link is not None:
+            member = tarfile.TarInfo("cifar-100-python")
+            member.type, member.linkname = tarfile.SYMTYPE, link
+            archive.addfile(member)
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -58,6 +62,7 @@ PAGES = {
     "/tar": tar_of(CIFAR),
     "/zip": zip_of(COINS | {"coins-1a2b/README.md": b"r"}),
     "/evil": tar_of({"../evil": b"e", "cifar-100-python/train": b"train"}),
+    "/link": tar_of({"cifar-100-python/train": b"train"}, link=".."),
     "/half-tar": tar_of({"cifar-100-python/train": os.urandom(100_000)})[:50_000],
 }
 
@@ -204,7 +209,8 @@ COUNT_7 = {"url_checksum": None, "files": {}, "n_images": 7, "inner": "*"}
         ),
         ("/good", {"url_checksum": None}, "is no readable archive"),
         ("/half-tar", {"url_checksum": None}, "is no readable archive"),
-        ("/evil", {"url_checksum": None}, "is no readable archive"),
+        ("/evil", {"url_checksum": None}, r"is no readable archive \(../evil would lie outside of the folder"),
+        ("/link", {"url_checksum": None}, "is no readable archive .cifar-100-python is neither a file nor a folder"),
     ],
 )
 def test_an_archive_that_is_not_the_published_one_leaves_nothing_behind(tmp_path, server, page, changes, message):

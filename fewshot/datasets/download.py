@@ -181,6 +181,15 @@ def _download(item: Item, path: Path) -> None:
         raise DataError(f"{item.url} gave {n_bytes:,} bytes with {found}, published is {item.url_checksum}")
 
 
+def _refuse_unsafe(tar_file: tarfile.TarFile, place: Path) -> None:
+    """Raise `tarfile.TarError` at a member that is no plain file or folder, or would leave `place`."""
+    for member in tar_file:
+        if not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name} is neither a file nor a folder")
+        if not (place / member.name).resolve().is_relative_to(place.resolve()):
+            raise tarfile.TarError(f"{member.name} would lie outside of the folder")
+
+
 def _unpack(archive: Path, item: Item) -> Path:
     """Unpack beside the archive and return the folder `inner`."""
     place = archive.parent / "unpacked"
@@ -190,7 +199,9 @@ def _unpack(archive: Path, item: Item) -> Path:
                 zip_file.extractall(place)
         else:
             with tarfile.open(archive) as tar_file:
-                tar_file.extractall(place, filter="data")  # refuses members that would leave the folder
+                _refuse_unsafe(tar_file, place)
+                tar_file.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
+                tar_file.extractall(place)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"what {item.url} gave is no readable archive ({error})") from error
     found = sorted(place.glob(item.inner or ""))
