@@ -26,6 +26,7 @@ NUMBERS = {  # of conv4 with FILTERS filters, by hand
     "full": CONVOLUTIONS + 4 * 2 * FILTERS,
     "lora": (2 * 1 * 9 + FILTERS * 2) + 3 * (2 * FILTERS * 9 + FILTERS * 2),
     "adapter": 4 * ((FILTERS * 2 + 2) + (2 * FILTERS + FILTERS)),
+    "prompt": (SIDE + 2 * 2) ** 2 - SIDE**2,
 }
 
 
@@ -81,9 +82,10 @@ def test_a_mode_changes_what_it_says_and_nothing_else(mode):
     assert sum(weight.numel() for weight in added) == NUMBERS[mode]
 
 
-@pytest.mark.parametrize("mode", [*NUMBERS, "prompt"])
+@pytest.mark.parametrize("mode", [*NUMBERS, "prompt of a transformer"])
 def test_a_state_brings_the_classifier_back(mode):
-    backbone = vit() if mode == "prompt" else conv4()
+    mode, _, transformer = mode.partition(" of a ")
+    backbone = vit() if transformer else conv4()
     method, fitted = adapted(backbone, mode)
     queries, _ = images_of(backbone, seed=1)
     start = create_method("finetune", backbone, mode=mode, **SMALL | {"steps": 0}).eval()
@@ -164,9 +166,41 @@ def test_prompts_are_tokens_beside_the_image_s(deep, pool):
     torch.testing.assert_close(fitted.network.features(queries), expected)
 
 
-def test_prompts_are_for_vision_transformers():
-    with pytest.raises(ConfigError, match=r"vision transformers .* this backbone is Backbone > ConvNet"):
-        adapted(conv4(), "prompt")
+def test_prompts_are_a_frame_around_the_image():
+    backbone = create_backbone("conv4", 3, SIDE, n_filters=FILTERS)
+    _, fitted = adapted(backbone, "prompt")
+    queries, _ = images_of(backbone, seed=1)
+    frame = fitted.network.extras
+    expected = torch.zeros(6, 3, SIDE + 4, SIDE + 4)
+    expected[:, :, :2], expected[:, :, -2:] = frame.rows[:, :2], frame.rows[:, 2:]
+    expected[:, :, 2:-2, :2], expected[:, :, 2:-2, -2:] = frame.columns[..., :2], frame.columns[..., 2:]
+    expected[:, :, 2:-2, 2:-2] = queries / 255
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (backbone.mean, backbone.std))
+    features = backbone.eval().body((expected - mean) / std).flatten(1)
+    torch.testing.assert_close(fitted.network.features(queries), features, rtol=1e-4, atol=1e-5)
+    start = adapted(backbone, "prompt", steps=0)[1].network.extras
+    assert 0 <= start.rows.min() < 0.1 < 0.9 < start.rows.max() <= 1
+    assert not torch.equal(start.rows, frame.rows)
+    assert not torch.equal(start.columns, frame.columns)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "why"),
+    [
+        (lambda: create_backbone("conv4", 1, 28, n_filters=FILTERS), "it gives 16 features .* instead of 4"),
+        (lambda: create_backbone("timm/gmlp_ti16_224", 3, 224), r"height \(228\) doesn't match"),
+    ],
+)
+def test_backbones_of_one_size_take_no_frame(backbone, why):
+    with pytest.raises(ConfigError, match=why):
+        adapted(backbone(), "prompt")
+
+
+def test_a_frame_needs_a_body_to_stand_before():
+    backbone = nn.ModuleDict({"layers": nn.Linear(3, 3)})
+    backbone.feature_dim = 3
+    with pytest.raises(ConfigError, match="a backbone with a body, this is ModuleDict"):
+        create_method("finetune", backbone, mode="prompt").n_trainable(WAY)
 
 
 def test_the_last_blocks_and_what_follows():
@@ -238,4 +272,4 @@ def test_a_mode_with_nothing_to_adapt_says_so():
 
 
 def test_the_menu_is_complete():
-    assert set(MODES) == {*NUMBERS, "prompt"}
+    assert set(MODES) == {*NUMBERS}

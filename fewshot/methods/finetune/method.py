@@ -36,7 +36,8 @@ class FineTune(Method):
     "partial": the last `n_blocks` blocks, and what comes after them.
     "batchnorm": scale and shift of the normalisation layers. "bias": all biases (BitFit). "full": all weights.
     "lora": a low-rank change of each convolution and linear layer, by peft. "adapter": a bottleneck after each
-    block. "prompt": tokens beside the image's, for timm's vision transformers. Their sources stand with them.
+    block. "prompt": `n_prompts` tokens beside the image's in timm's vision transformers, elsewhere a frame of learnt
+    pixels around it, `n_prompts` wide. Their sources stand with them.
 
     Whatever the mode, batch normalisation uses the backbone's running statistics and never changes them, and the
     network's own dropout is off. The head (`classifier`; None: as the mode says, else linear) starts from

@@ -1,4 +1,4 @@
-"""Visual prompt tuning: tokens that are learnt beside an image's own."""
+"""Visual prompt tuning: tokens that are learnt beside an image's own, or pixels around it."""
 
 import math
 
@@ -29,22 +29,49 @@ class Prompts(nn.Module):
         return torch.cat([tokens[:, :after], tokens[:, after + self.tokens.shape[1] :]], 1)
 
 
-def add_prompts(backbone: nn.Module, changes: Changes) -> nn.Module:
-    """Give each image `n_prompts` tokens more, in the first block or (`deep_prompts`) new ones in each.
+class Frame(nn.Module):
+    """Pixels around an image, `width` on each side: `rows` above and below, `columns` to the left and right.
 
-    Jia et al., Visual Prompt Tuning, ECCV 2022, https://arxiv.org/abs/2203.12119, section 3.2: VPT-Deep and
-    VPT-Shallow. For timm's VisionTransformer only. The prompts stand behind the class token and are taken out
-    before the last normalisation, so that they are never pooled. Differs from the paper: no dropout on them.
+    They are brightnesses, from 0 to 1 at the start, and normalised as the images of `backbone` are.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, width: int) -> None:
+        super().__init__()
+        channels, side = backbone.in_channels, backbone.input_px
+        self.rows = nn.Parameter(torch.rand(channels, 2 * width, side + 2 * width))
+        self.columns = nn.Parameter(torch.rand(channels, side, 2 * width))
+        for name, values in (("mean", backbone.mean), ("std", backbone.std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Prepared images (n, c, h, w) in the frame, (n, c, h + 2 width, w + 2 width)."""
+        rows, columns = (
+            ((pixels - self.mean) / self.std).to(images.dtype).expand(len(images), -1, -1, -1)
+            for pixels in (self.rows, self.columns)
+        )
+        (above, below), (left, right) = rows.chunk(2, 2), columns.chunk(2, 3)
+        return torch.cat([above, torch.cat([left, images, right], 3), below], 2)
+
+
+def add_prompts(backbone: nn.Module, changes: Changes) -> nn.Module:
+    """Give each image `n_prompts` learnt tokens in a timm VisionTransformer, else a frame of learnt pixels so wide.
+
+    Jia et al., Visual Prompt Tuning, ECCV 2022, https://arxiv.org/abs/2203.12119.
+    Tokens: section 3.2, in the first block (VPT-Shallow) or (`deep_prompts`) new ones in each (VPT-Deep). They
+    stand behind the class token and are taken out before the last normalisation, so that they are never pooled.
+    Differs from the paper: no dropout on them.
+    Pixels: the paper's form for ConvNets, as in the authors' code (github.com/KMnP/vpt, prompts called "pad").
     """
     from timm.models.vision_transformer import VisionTransformer
 
     body = next((part for part in backbone.modules() if isinstance(part, VisionTransformer)), None)
-    if body is None:
-        kinds = " > ".join(dict.fromkeys(type(part).__name__ for part in _outer(backbone)))
-        raise ConfigError(
-            f"finetune: mode 'prompt' is for timm's vision transformers (such as timm/vit_small_patch16_224), "
-            f"this backbone is {kinds}"
-        )
+    return _framed(backbone, changes) if body is None else _with_tokens(body, changes)
+
+
+def _with_tokens(body: nn.Module, changes: Changes) -> Prompts:
     like = next(body.parameters())
     depth = len(body.blocks) if changes.deep_prompts else 1
     patch_values = math.prod(body.patch_embed.patch_size) * 3
@@ -56,9 +83,26 @@ def add_prompts(backbone: nn.Module, changes: Changes) -> nn.Module:
     return prompts
 
 
-def _outer(backbone: nn.Module) -> list[nn.Module]:
-    """The backbone and what it wraps, as long as that is one module."""
-    found = [backbone]
-    while len(children := list(found[-1].children())) == 1:
-        found.append(children[0])
-    return found
+def _framed(backbone: nn.Module, changes: Changes) -> Frame:
+    source = next((part for part in backbone.modules() if hasattr(part, "body")), None)
+    if source is None:
+        raise ConfigError(f"finetune: mode 'prompt' needs a backbone with a body, this is {type(backbone).__name__}")
+    frame = Frame(source, changes.n_prompts).to(next(backbone.parameters()))
+    source.body.register_forward_pre_hook(lambda _body, inputs: (frame(inputs[0]), *inputs[1:]))
+    blank = torch.zeros(1, source.in_channels, source.input_px, source.input_px, dtype=torch.uint8)
+    try:
+        with torch.no_grad():
+            n_features = source(blank.to(frame.rows.device)).shape[1]
+    except (RuntimeError, AssertionError) as error:  # a body for one size only
+        raise ConfigError(_no_frame(changes.n_prompts, source.input_px, str(error))) from error
+    if n_features != source.feature_dim:
+        why = f"it gives {n_features} features of such images instead of {source.feature_dim}"
+        raise ConfigError(_no_frame(changes.n_prompts, source.input_px, why))
+    return frame
+
+
+def _no_frame(width: int, side_px: int, why: str) -> str:
+    return (
+        f"finetune: mode 'prompt' puts a frame of n_prompts={width} pixels around images of {side_px}, which this "
+        f"backbone cannot take: {why}. Take one that averages its maps, or one of timm's vision transformers"
+    )
