@@ -188,6 +188,7 @@ def test_prompts_are_a_frame_around_the_image():
     ("backbone", "why"),
     [
         (lambda: create_backbone("conv4", 1, 28, n_filters=FILTERS), "it gives 16 features .* instead of 4"),
+        (lambda: create_backbone("pixels", 1, SIDE), "it gives 400 features of such images instead of 256"),
         (lambda: create_backbone("timm/gmlp_ti16_224", 3, 224), r"height \(228\) doesn't match"),
     ],
 )

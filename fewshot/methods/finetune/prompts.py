@@ -87,7 +87,7 @@ def _framed(backbone: nn.Module, changes: Changes) -> Frame:
     source = next((part for part in backbone.modules() if hasattr(part, "body")), None)
     if source is None:
         raise ConfigError(f"finetune: mode 'prompt' needs a backbone with a body, this is {type(backbone).__name__}")
-    frame = Frame(source, changes.n_prompts).to(next(backbone.parameters()))
+    frame = Frame(source, changes.n_prompts).to(next(backbone.parameters(), torch.zeros(())))
     source.body.register_forward_pre_hook(lambda _body, inputs: (frame(inputs[0]), *inputs[1:]))
     blank = torch.zeros(1, source.in_channels, source.input_px, source.input_px, dtype=torch.uint8)
     try:
