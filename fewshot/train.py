@@ -22,7 +22,7 @@ from fewshot.episodes import Episode
 from fewshot.errors import TrainingError
 from fewshot.interruption import Interruption
 from fewshot.learner import Learner
-from fewshot.memory_format import channels_last
+from fewshot.memory_format import running_layout
 from fewshot.methods import Method
 from fewshot.precision import autocast, resolve
 from fewshot.provenance import provenance
@@ -67,10 +67,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
     validation = None if val_set is None else Validation(val_set, config)
     method.to(accelerator.device)
     folder_of_run = run_folder(config.run_dir, config, config.resume)
-    # torch's channels-last batch norm on a CPU sums in float32 one by one: off by 2e-3 where contiguous is by 5e-7.
-    # bfloat16 rounds more coarsely than that; float32 runs keep the accurate layout.
-    accurate = accelerator.device.type == "cpu" and resolve(config.precision, accelerator.device) == "float32"
-    layout = contextlib.nullcontext() if accurate else channels_last(method)
+    layout = running_layout(method, config.precision, accelerator.device)
     with folder_of_run as folder, seeding.forked(config.seed), layout:
         return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
 

@@ -14,7 +14,8 @@ from fewshot.backbones.base import Backbone
 from fewshot.episodes import Episode
 from fewshot.errors import ConfigError
 from fewshot.methods import accuracy
-from fewshot.methods.relation import RelationModule, RelationNetwork, squared_error
+from fewshot.methods.parts.relation_module import RelationModule, pair_moments, pooled_sums
+from fewshot.methods.relation import RelationNetwork, squared_error
 
 WAY, N_FILTERS = 3, 6
 
@@ -85,7 +86,6 @@ def test_scores_equal_a_loop_over_pairs(side_px):
             for k in range(WAY):
                 pair = torch.cat([classes[b, k], query[b, i]])[None]
                 torch.testing.assert_close(scores[b, i, k], authors_scores(module, pair, False)[0])
-    torch.testing.assert_close(module(classes, query, fold=False).sigmoid(), scores)
 
 
 @torch.no_grad()
@@ -159,15 +159,33 @@ def test_absent_class_leaves_loss_and_gradients_finite(toy_sets, loss):
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in method.parameters())
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_gradients(training):
+def test_moments_are_those_of_all_counted_pairs():
+    first, second = maps(2, 4, 5) + 30, maps(2, 6, 5, seed=1)  # a mean that would drown a careless variance
+    counted = torch.tensor([[True] * 4, [True, False, True, False]])
+    mean, variance = pair_moments(first, second, counted)
+    for b in range(2):
+        pairs = torch.stack([second[b, j] + first[b, i] for j in range(6) for i in range(4) if counted[b, i]])
+        torch.testing.assert_close(mean[b], pairs.mean((0, 2, 3)))
+        torch.testing.assert_close(variance[b], pairs.var((0, 2, 3), correction=0))
+
+
+@pytest.mark.parametrize(("side_px", "pooled"), [(4, True), (5, True), (1, False), (5, False)])
+def test_pooled_sums_are_the_sums_pooled(side_px, pooled):
+    first, second = maps(2, 3, side_px), maps(2, 4, side_px, seed=1)
+    sums = torch.stack([second[b, j] + first[b, i] for b in range(2) for j in range(4) for i in range(3)])
+    assert torch.equal(pooled_sums(first, second, pooled), F.max_pool2d(sums, 2) if pooled else sums)
+
+
+@pytest.mark.parametrize(("training", "transductive"), [(False, False), (True, False), (True, True)])
+def test_gradients(training, transductive):
     module = module_of(3, channels=2).train(training)
     classes, query = maps(1, 2, 3, channels=2).requires_grad_(), maps(1, 2, 3, channels=2, seed=1).requires_grad_()
     parameters = dict(module.named_parameters())
+    counted = torch.tensor([[True, True]]) if transductive else None
 
     def loss(classes, query, *values):
         named = dict(zip(parameters, values, strict=True))
-        logits = torch.func.functional_call(module, named, (classes, query))
+        logits = torch.func.functional_call(module, named, (classes, query, counted))
         return squared_error(logits, torch.tensor([[1, 0]]))
 
     assert torch.autograd.gradcheck(loss, (classes, query, *parameters.values()), fast_mode=True)

@@ -11,6 +11,7 @@ from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import episode_statistics
+from fewshot.methods.parts.relation_module import RelationModule
 
 
 @METHODS.register("relation")
@@ -65,11 +66,8 @@ class RelationNetwork(Method):
         if self.shot_pooling == "mean":
             member = member / counts.clamp_min(1)[:, None]
         classes = (member.transpose(1, 2) @ support.flatten(2)).unflatten(2, support.shape[2:])  # (B, n_way, c, h, w)
-        if not self.transductive:
-            return without_absent(self.relation(classes, query), counts > 0)
-        pairs = (counts > 0)[:, None].expand(-1, query.shape[1], -1)  # (B, n_query, n_way)
-        with episode_statistics(self, len(pairs), pairs.flatten(1)):
-            return without_absent(self.relation(classes, query, fold=False), counts > 0)
+        present = counts > 0
+        return without_absent(self.relation(classes, query, present if self.transductive else None), present)
 
     def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W); `transductive` encodes support and queries apart."""
@@ -90,76 +88,6 @@ class RelationNetwork(Method):
             return super().loss_and_logits(episode)
         logits = self(episode.support, episode.support_labels, episode.query, episode.n_way)
         return squared_error(logits, episode.query_labels).mean(), logits
-
-
-class RelationModule(nn.Module):
-    """Relation scores, before the sigmoid, of all pairs of a class map and a query map.
-
-    The authors': two blocks of a 3x3 convolution, batch normalisation, ReLU and 2x2 max-pooling on
-    the concatenated maps, then a linear layer to `n_hidden`, ReLU, and one to a score. Convolutions
-    are not padded on maps of at least 10 x 10 (19 -> 17 -> 8 -> 6 -> 3 for 84 px images), else by one
-    pixel (5 -> 2 -> 1 for 28 px); a map of side 1 is not pooled further. Their initial values:
-    convolutions N(0, 2 / (9 n_filters)), linear layers N(0, 0.01²) with biases of 1.
-
-    The first convolution is linear in the concatenation, so it runs once on each map and not on each
-    pair, and the halves are added: the same function up to rounding. ReLU is monotone, so pooling
-    goes before it. In evaluation mode batch normalisation goes into the convolutions' weights, unless
-    `fold` is False. Differs from the authors': convolutions have no bias, which batch normalisation
-    would cancel; running statistics move by 0.1 a step where theirs are the last batch's.
-    """
-
-    def __init__(self, channels: int, side_px: int, n_filters: int = 64, n_hidden: int = 8) -> None:
-        super().__init__()
-        padding = 0 if side_px >= 10 else 1
-        self.blocks, n_inputs = nn.ModuleList(), 2 * channels
-        for _ in range(2):
-            side_px -= 2 * (1 - padding)
-            pool = nn.MaxPool2d(2) if side_px > 1 else nn.Identity()
-            side_px = max(1, side_px // 2)
-            self.blocks.append(RelationBlock(n_inputs, n_filters, padding, pool))
-            n_inputs = n_filters
-        self.linear = nn.Sequential(nn.Linear(n_filters * side_px**2, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 1))
-        for layer in (self.linear[0], self.linear[2]):
-            nn.init.normal_(layer.weight, 0, 0.01)
-            nn.init.ones_(layer.bias)
-
-    def forward(self, classes: Tensor, query: Tensor, fold: bool = True) -> Tensor:
-        """Scores (B, n_query, n_way) of `classes` (B, n_way, c, h, w) and `query` (B, n_query, c, h, w)."""
-        fold = fold and not self.training
-        first, second = self.blocks
-        parts, (weight, bias) = [], first.kernel(fold)  # the concatenation is [class, query]
-        for maps, half, offset in zip((classes, query), weight.chunk(2, 1), (bias, None), strict=True):
-            part = F.conv2d(maps.flatten(0, 1), half, offset, padding=first.conv.padding)
-            if fold:  # twice as fast on a CPU; in training see fewshot/train.py on batch statistics in this layout
-                part = part.contiguous(memory_format=torch.channels_last)
-            parts.append(part.unflatten(0, maps.shape[:2]))
-        pairs = parts[1][:, :, None] + parts[0][:, None]  # (B, n_query, n_way, n_filters, h, w)
-        maps = first.finish(pairs.flatten(0, 2), fold)
-        weight, bias = second.kernel(fold)
-        maps = second.finish(F.conv2d(maps, weight, bias, padding=second.conv.padding), fold)
-        return self.linear(maps.flatten(1)).view(pairs.shape[:3])
-
-
-class RelationBlock(nn.Module):
-    """A 3x3 convolution, batch normalisation, pooling and ReLU, in steps."""
-
-    def __init__(self, n_inputs: int, n_filters: int, padding: int, pool: nn.Module) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(n_inputs, n_filters, 3, padding=padding, bias=False)
-        self.norm = nn.BatchNorm2d(n_filters)
-        self.pool = pool
-        nn.init.normal_(self.conv.weight, 0, (2 / (9 * n_filters)) ** 0.5)
-
-    def kernel(self, fold: bool) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the convolution; with `fold` they contain the batch normalisation."""
-        if not fold:
-            return self.conv.weight, None
-        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)  # (n_filters,)
-        return self.conv.weight * scale[:, None, None, None], self.norm.bias - self.norm.running_mean * scale
-
-    def finish(self, maps: Tensor, fold: bool) -> Tensor:
-        """What follows the convolution, (n, n_filters, h, w) -> (n, n_filters, h / 2, w / 2)."""
-        return self.pool(maps if fold else self.norm(maps)).relu()
 
 
 def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
