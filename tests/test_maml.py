@@ -153,6 +153,35 @@ def test_padding_absent_classes_and_unequal_shots(name):
     torch.testing.assert_close(logits, cut, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("transductive", [False, True])
+def test_anil_at_test_is_maml_with_a_frozen_backbone(transductive):
+    """Where every image counts: statistics of support and queries together have no counterpart in MAML."""
+    batch, methods = (
+        episodes(),
+        [maml(name, inner_steps=2, transductive=transductive).eval() for name in ("anil", "maml")],
+    )
+    methods[1].load_state_dict(methods[0].state_dict())
+    methods[1].backbone.requires_grad_(False)
+    with torch.no_grad():
+        anil, frozen = (method(batch.support, batch.support_labels, batch.query, WAY) for method in methods)
+    if transductive:
+        assert not torch.allclose(anil, frozen)
+    else:
+        torch.testing.assert_close(anil, frozen)
+
+
+def test_anil_by_running_statistics_embeds_an_image_once():
+    batch, method = episodes(), maml("anil", inner_steps=2, running_statistics=True).eval()
+    assert method.from_features
+    assert not maml("anil").from_features
+    with torch.no_grad():
+        logits = method(batch.support, batch.support_labels, batch.query, WAY)
+        features = [method.encode(images) for images in (batch.support, batch.query)]
+        torch.testing.assert_close(method.head(features[0], batch.support_labels, features[1], WAY), logits)
+        support = maml("anil", inner_steps=2).eval()(batch.support, batch.support_labels, batch.query, WAY)
+    assert not torch.allclose(logits, support)
+
+
 def test_steps_at_test_differ_from_those_in_training():
     batch = episodes()
     method = maml(inner_steps=1, test_inner_steps=3)
@@ -250,6 +279,8 @@ def test_wrong_options_and_episodes_are_named():
         create_method("maml", None)
     with pytest.raises(ConfigError, match="feature_dim"):
         create_method("anil", None)
+    with pytest.raises(ConfigError, match="not both"):
+        maml("anil", transductive=True, running_statistics=True)
     for name in ("maml", "anil"):
         with pytest.raises(ConfigError, match="order is 1"):
             maml(name, order=3)

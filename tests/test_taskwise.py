@@ -143,11 +143,16 @@ def test_episode_statistics_are_those_of_a_batch_each_and_leave_no_trace(trainin
     assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
 
 
-def test_episode_statistics_of_vectors_and_of_counted_inputs():
+@pytest.mark.parametrize("learning", [True, False])
+def test_episode_statistics_of_vectors_and_of_counted_inputs(learning):
     norm = randomised(nn.BatchNorm1d(3))
     features = torch.randn(8, 3, dtype=torch.float64, generator=seeding.generator(6))
     counted = torch.tensor([[True, True, False, True], [True, True, True, True]])
-    with EpisodeStatistics(2, counted):
+    with EpisodeStatistics(2, counted), torch.set_grad_enabled(learning):
         ours = norm.eval()(features)
+    assert ours.requires_grad is learning
     oracle = torch.cat([copy.deepcopy(norm).train()(features[[0, 1, 3]]), copy.deepcopy(norm).train()(features[4:])])
     torch.testing.assert_close(ours[[0, 1, 3, 4, 5, 6, 7]], oracle)
+    first = features[[0, 1, 3]]  # by hand, for the input that does not count
+    by_hand = (features[2] - first.mean(0)) / (first.var(0, correction=0) + norm.eps).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(ours[2], by_hand)

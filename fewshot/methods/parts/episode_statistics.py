@@ -40,6 +40,9 @@ class EpisodeStatistics(TorchFunctionMode):
         shared = weight is None or weight.ndim == 1
         if shared and (self.counted is None or self.counted.all()):  # torch's own kernel, episode after episode
             return torch.cat([torch.batch_norm(part, weight, bias, None, None, True, 0.0, eps, False) for part in x])
+        if shared and not torch.is_grad_enabled():  # so does the kernel for given statistics, which knows no gradients
+            parts = zip(x, self.counted, strict=True)
+            return torch.cat([_by_statistics_of(part[rows], part, weight, bias, eps) for part, rows in parts])
         x = x.float() if x.dtype.itemsize < 4 else x
         across, more = [1, *range(3, x.ndim)], [1] * (x.ndim - 3)
         if self.counted is None:
@@ -57,6 +60,13 @@ class EpisodeStatistics(TorchFunctionMode):
         if bias is not None:
             normalised = normalised + bias.view(-1, 1, bias.shape[-1], *more)
         return normalised.flatten(0, 1).to(inputs.dtype)
+
+
+def _by_statistics_of(rows: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """`x` (m, C, ...) by mean and biased variance of `rows` (k, C, ...), then scaled and shifted."""
+    rows = rows.float() if rows.dtype.itemsize < 4 else rows
+    variance, mean = torch.var_mean(rows, [0, *range(2, x.ndim)], correction=0)
+    return torch.batch_norm(x, weight, bias, mean, variance, False, 0.0, eps, False)
 
 
 @contextmanager
