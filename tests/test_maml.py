@@ -115,14 +115,17 @@ def test_first_order_keeps_no_second_order_graph():
     assert "ConvolutionBackward" in saved_numbers(2)
 
 
-@pytest.mark.parametrize("name", ["maml", "anil"])
-@pytest.mark.parametrize("transductive", [False, True])
-def test_other_queries_matter_only_if_transductive(name, transductive):
-    method, batch = maml(name, transductive=transductive, inner_steps=2).eval(), episodes()
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("maml", {}), ("maml", {"transductive": True}), ("anil", {}), ("anil", {"transductive": True}),
+     ("anil", {"support_statistics": True})],
+)  # fmt: skip
+def test_other_queries_matter_only_if_transductive(name, options):
+    method, batch = maml(name, inner_steps=2, **options).eval(), episodes()
     with torch.no_grad():
         logits = method(batch.support, batch.support_labels, batch.query, WAY)
         fewer = method(batch.support, batch.support_labels, batch.query[:, :3], WAY)
-    assert torch.allclose(logits[:, :3], fewer, rtol=1e-9, atol=1e-9) is not transductive
+    assert torch.allclose(logits[:, :3], fewer, rtol=1e-9, atol=1e-9) is not method.transductive
 
 
 @pytest.mark.parametrize("name", ["maml", "anil"])
@@ -153,33 +156,27 @@ def test_padding_absent_classes_and_unequal_shots(name):
     torch.testing.assert_close(logits, cut, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("transductive", [False, True])
-def test_anil_at_test_is_maml_with_a_frozen_backbone(transductive):
-    """Where every image counts: statistics of support and queries together have no counterpart in MAML."""
-    batch, methods = (
-        episodes(),
-        [maml(name, inner_steps=2, transductive=transductive).eval() for name in ("anil", "maml")],
-    )
-    methods[1].load_state_dict(methods[0].state_dict())
-    methods[1].backbone.requires_grad_(False)
+def test_anil_by_support_statistics_is_maml_with_a_frozen_backbone():
+    batch, anil, frozen = episodes(), maml("anil", inner_steps=2, support_statistics=True), maml(inner_steps=2)
+    frozen.load_state_dict(anil.state_dict())
+    frozen.backbone.requires_grad_(False)
+    arguments = (batch.support, batch.support_labels, batch.query, WAY)
     with torch.no_grad():
-        anil, frozen = (method(batch.support, batch.support_labels, batch.query, WAY) for method in methods)
-    if transductive:
-        assert not torch.allclose(anil, frozen)
-    else:
-        torch.testing.assert_close(anil, frozen)
+        logits = anil.eval()(*arguments)
+        torch.testing.assert_close(logits, frozen.eval()(*arguments))
+        anil.support_statistics = False
+        assert not torch.allclose(logits, anil(*arguments))
 
 
-def test_anil_by_running_statistics_embeds_an_image_once():
-    batch, method = episodes(), maml("anil", inner_steps=2, running_statistics=True).eval()
+def test_anil_embeds_an_image_once_where_its_features_are_the_same_in_every_episode():
+    batch, method = episodes(), maml("anil", inner_steps=2).eval()
     assert method.from_features
-    assert not maml("anil").from_features
+    assert not maml("anil", support_statistics=True).from_features
+    assert not maml("anil", transductive=True).from_features
     with torch.no_grad():
         logits = method(batch.support, batch.support_labels, batch.query, WAY)
         features = [method.encode(images) for images in (batch.support, batch.query)]
         torch.testing.assert_close(method.head(features[0], batch.support_labels, features[1], WAY), logits)
-        support = maml("anil", inner_steps=2).eval()(batch.support, batch.support_labels, batch.query, WAY)
-    assert not torch.allclose(logits, support)
 
 
 def test_steps_at_test_differ_from_those_in_training():
@@ -280,7 +277,7 @@ def test_wrong_options_and_episodes_are_named():
     with pytest.raises(ConfigError, match="feature_dim"):
         create_method("anil", None)
     with pytest.raises(ConfigError, match="not both"):
-        maml("anil", transductive=True, running_statistics=True)
+        maml("anil", transductive=True, support_statistics=True)
     for name in ("maml", "anil"):
         with pytest.raises(ConfigError, match="order is 1"):
             maml(name, order=3)

@@ -20,14 +20,15 @@ class ANIL(Method):
     Raghu, Raghu, Bengio, Vinyals, Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness
     of MAML, ICLR 2020, https://arxiv.org/abs/1909.09157, section 4. Options as in `MAML`.
 
-    In training batch statistics are those of all episodes of a step together. At test the backbone
-    normalises support and queries by the support's statistics, so that no query depends on another, as
-    `MAML` does; `transductive=True`: by those of support and queries together, in training too, as
-    implementations of the paper do; `running_statistics=True`: by running ones, as in any network, so that
-    an image is embedded once for all episodes. A classifier that was learned on episodes' own statistics
-    and takes a few steps from there suffers from it: on Omniglot, same weights, by 2 to 8 points.
+    Since the features do not change, running statistics are right for them: by default the backbone's batch
+    normalisation works as in any network, and an image is embedded once for all episodes. Otherwise each
+    episode has its own at test: `support_statistics=True` normalises support and queries by those of the
+    support, so that no query depends on another, as `MAML` does; `transductive=True` by those of support and
+    queries together, in training too, as implementations of the paper do. Which is better depends on the
+    data: see RESULTS.md.
 
-    Differs from the paper: `transductive` is off by default.
+    Differs from the paper: `transductive` is off by default. In training its batch statistics are those of
+    all episodes of a step together.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class ANIL(Method):
         inner_reduction: Reduction = "sum/K",
         learn_inner_lr: bool = False,
         transductive: bool = False,
-        running_statistics: bool = False,
+        support_statistics: bool = False,
         feature_dim: int | None = None,
     ) -> None:
         super().__init__(backbone)
@@ -54,14 +55,18 @@ class ANIL(Method):
             inner_steps if test_inner_steps is None else test_inner_steps,
         )
         check_inner_loop("anil", n_way, order, min(self.inner_steps, self.test_inner_steps), inner_reduction)
-        if transductive and running_statistics:
-            raise ConfigError("anil: statistics are an episode's own (transductive) or running ones, not both")
-        self.transductive = transductive
-        self.from_features = backbone is None or running_statistics
+        if transductive and support_statistics:
+            raise ConfigError("anil: statistics are the support's or, transductive, those of all images, not both")
+        self.transductive, self.support_statistics = transductive, support_statistics
         self.classifier = nn.Linear(dim, n_way)
         weights = (self.classifier.weight, self.classifier.bias)
         self.inner_lr = inner_lr
         self.inner_rates = nn.ParameterList(torch.full_like(w, inner_lr) for w in weights if learn_inner_lr)
+
+    @property
+    def from_features(self) -> bool:
+        """Whether an image has the same features in every episode."""
+        return not (self.transductive or self.support_statistics)
 
     def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W), or of features without a backbone."""
