@@ -86,6 +86,12 @@ def test_scores_equal_a_loop_over_pairs(side_px):
             for k in range(WAY):
                 pair = torch.cat([classes[b, k], query[b, i]])[None]
                 torch.testing.assert_close(scores[b, i, k], authors_scores(module, pair, False)[0])
+    pairs = torch.stack(
+        [torch.cat([classes[b, k], query[b, i]]) for b in range(2) for i in range(5) for k in range(WAY)]
+    )
+    for block in module.blocks:  # as the layers stand, nothing folded and no halves
+        pairs = block.finish(block.conv(pairs))
+    torch.testing.assert_close(module.linear(pairs.flatten(1)).view_as(scores).sigmoid(), scores)
 
 
 @torch.no_grad()
