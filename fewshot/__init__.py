@@ -8,6 +8,7 @@ from fewshot.datasets import ImageSet, list_datasets, load_dataset
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import FewShotError
 from fewshot.evaluate import evaluate
+from fewshot.memory import reuse_freed_memory
 from fewshot.methods import Method, create_method, list_methods
 from fewshot.methods.classifier import Classifier
 from fewshot.records import Records
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier", "Episode", "EpisodeSampler", "EpisodeSpec", "FewShotClassifier", "FewShotError", "ImageSet",
     "Method", "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "evaluate", "fit",
-    "list_backbones", "list_datasets", "list_methods", "load_dataset",
+    "list_backbones", "list_datasets", "list_methods", "load_dataset", "reuse_freed_memory",
 ]  # fmt: skip
 
 

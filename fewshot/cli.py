@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from fewshot.errors import FewShotError
+from fewshot.memory import reuse_freed_memory
 
 Config = TypeVar("Config")
 
@@ -56,6 +57,7 @@ def parse(
 
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a script: an error meant for the user becomes one sentence on stderr and exit status 2."""
+    reuse_freed_memory()
     try:
         main()
     except FewShotError as error:

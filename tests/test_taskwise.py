@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from fewshot import create_backbone, seeding
 from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics
-from fewshot.methods.parts.task_layers import Convolution
+from fewshot.methods.parts import task_convolution
+from fewshot.methods.parts.task_convolution import Convolution, Geometry
 from fewshot.methods.parts.taskwise import TaskWise
 
 TASKS, IMAGES = 3, 4
@@ -71,14 +72,25 @@ def test_all_tasks_at_once_equal_one_after_the_other(name):
         torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-7)
 
 
+@pytest.fixture(params=["matrix products", "one by one", "one by one backwards"])
+def way_of_convolving(request, monkeypatch):
+    """Each of the ways that a convolution of many tasks may be computed in, whatever its size."""
+    never = 1 << 60
+    one_by_one = 0 if request.param == "one by one" else never
+    monkeypatch.setattr(task_convolution, "PIXELS_ONE_BY_ONE", one_by_one)
+    backwards = never if request.param == "matrix products" else 0
+    monkeypatch.setattr(task_convolution, "PIXELS_ONE_BY_ONE_BACK", backwards)
+
+
 @pytest.mark.parametrize(("side", "k", "padding", "stride"), [(6, 3, 1, 1), (7, 3, 1, 2), (6, 3, 1, 2), (8, 3, 0, 3)])
-def test_convolution_by_matrix_product(side, k, padding, stride):
+@pytest.mark.usefixtures("way_of_convolving")
+def test_convolution_of_many_tasks(side, k, padding, stride):
     generator = seeding.generator(7)
     maps = torch.randn(2, 2, side, side, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     weight = torch.randn(2, 4, 3, k, k, dtype=torch.float64, generator=generator, requires_grad=True)
 
     def run(maps, weight):
-        return Convolution.apply(maps, weight.permute(0, 3, 4, 2, 1).reshape(2, -1, 4), k, padding, stride)
+        return Convolution.apply(maps, weight.permute(0, 3, 4, 2, 1).reshape(2, -1, 4), Geometry(k, padding, stride))
 
     for task, ours in enumerate(run(maps, weight)):
         oracle = F.conv2d(maps[task].permute(0, 3, 1, 2), weight[task], stride=stride, padding=padding)

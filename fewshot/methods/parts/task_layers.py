@@ -1,7 +1,6 @@
-"""Layers with weights of their own for each task, differentiable any number of times.
+"""Layers with weights or statistics of their own for each task, differentiable any number of times.
 
-Maps are (T, n, h, w, C) here: T tasks, n images of each, channels last. A convolution is one batched matrix
-product over image patches; so are its gradients, and theirs.
+Maps are (T, n, h, w, C) here: T tasks, n images of each, channels last.
 """
 
 from typing import Any
@@ -9,59 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-class Convolution(torch.autograd.Function):
-    """Maps (T, n, h, w, in) by matrices (T, k * k * in, out)."""
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, matrix: Tensor, k: int, padding: int, stride: int) -> Tensor:
-        patches, side = _patches(maps, k, padding, stride)
-        ctx.save_for_backward(maps, matrix, patches)
-        ctx.how = k, padding, stride
-        return torch.bmm(patches, matrix).view(*maps.shape[:2], *side, -1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        maps, matrix, patches = ctx.saved_tensors
-        of_maps, of_matrix = None, None
-        if ctx.needs_input_grad[0]:
-            of_maps = _carried_back(gradient, matrix, maps.shape, *ctx.how)
-        if ctx.needs_input_grad[1]:
-            of_matrix = _WeightGradient.apply(maps, gradient, patches, *ctx.how)
-        return of_maps, of_matrix, None, None, None
-
-
-class _WeightGradient(torch.autograd.Function):
-    """The gradient of `Convolution` for its matrices, itself differentiable."""
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, gradient: Tensor, patches: Tensor, k: int, padding: int, stride: int) -> Tensor:
-        ctx.save_for_backward(gradient, patches)
-        ctx.shape, ctx.how = maps.shape, (k, padding, stride)
-        return torch.bmm(patches.transpose(1, 2), gradient.reshape(len(maps), -1, gradient.shape[-1]))
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, patches = ctx.saved_tensors
-        of_maps, of_gradient = None, None
-        if ctx.needs_input_grad[0]:
-            of_maps = _carried_back(gradient, upstream, ctx.shape, *ctx.how)
-        if ctx.needs_input_grad[1]:
-            of_gradient = torch.bmm(patches, upstream).view(gradient.shape)
-        return of_maps, of_gradient, None, None, None, None
-
-
-def _carried_back(
-    gradient: Tensor, matrix: Tensor, shape: tuple[int, ...], k: int, padding: int, stride: int
-) -> Tensor:
-    """The gradient (T, n, h, w, in), of `shape`, of maps whose convolution with `matrix` has `gradient`."""
-    if stride > 1:  # a stride leaves out rows and columns: zeros in their place
-        side = [length + 2 * padding - k + 1 for length in shape[2:4]]
-        spread = gradient.new_zeros(*gradient.shape[:2], *side, gradient.shape[-1])
-        spread[:, :, ::stride, ::stride] = gradient
-        gradient = spread
-    return Convolution.apply(gradient, _flipped(matrix, k), k, k - 1 - padding, 1)
 
 
 class Pooled(torch.autograd.Function):
@@ -145,22 +91,6 @@ def _mean(maps: Tensor, share: Tensor | None) -> Tensor:
     if share is None:
         return maps.flatten(1, 3).mean(1)[:, None, None, None]
     return (maps * share).flatten(1, 3).sum(1)[:, None, None, None]
-
-
-def _patches(maps: Tensor, k: int, padding: int, stride: int) -> tuple[Tensor, list[int]]:
-    """The k x k patches (T, n * h' * w', k * k * C) of maps (T, n, h, w, C), and (h', w')."""
-    padded = F.pad(maps, (0, 0, padding, padding, padding, padding)) if padding else maps.contiguous()
-    n_tasks, n, h, w, channels = padded.shape
-    row, image, side = w * channels, h * w * channels, [(h - k) // stride + 1, (w - k) // stride + 1]
-    shape = (n_tasks * n, *side, k, k * channels)
-    patches = padded.as_strided(shape, (image, stride * row, stride * channels, row, 1))
-    return patches.reshape(n_tasks, -1, k * k * channels), side
-
-
-def _flipped(matrix: Tensor, k: int) -> Tensor:
-    """The matrices (T, k * k * out, in) that carry a convolution's gradient back to its input."""
-    turned = matrix.unflatten(1, (k * k, -1)).flip(1)  # (T, k * k, in, out)
-    return turned.transpose(2, 3).flatten(1, 2)
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

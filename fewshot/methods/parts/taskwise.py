@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.methods.parts.episode_statistics import BATCH_NORM, EpisodeStatistics
-from fewshot.methods.parts.task_layers import Convolution, Pooled, by_task, images_of, linear
+from fewshot.methods.parts.task_convolution import Convolution, Geometry
+from fewshot.methods.parts.task_layers import Pooled, by_task, images_of, linear
 
 LAYERS = (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm)  # whose weights may differ between tasks
 
@@ -74,7 +75,7 @@ class TaskWise(EpisodeStatistics):
         plain = plain and (step == 1 or dtype.itemsize < 4)
         if plain and (k, pad, step) == (width, pad_width, step_width) and pad < k:
             matrix = weight.permute(0, 3, 4, 2, 1).reshape(n_tasks, -1, n_out)
-            out = images_of(Convolution.apply(by_task(maps, n_tasks), matrix, k, pad, step))
+            out = images_of(Convolution.apply(by_task(maps, n_tasks), matrix, Geometry(k, pad, step)))
         else:  # tasks as groups of channels
             grouped = maps.unflatten(0, (n_tasks, -1)).transpose(0, 1).flatten(1, 2)  # (n, T * in, h, w)
             out = torch.conv2d(grouped, weight.flatten(0, 1), None, stride, padding, dilation, n_tasks * groups)
