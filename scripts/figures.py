@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", nargs="?", default="glyphs", help="a folder of scripts/recipes; default: glyphs")
     add = parser.add_argument
-    add("--methods", nargs="+", default=[], metavar="NAME", help="recipes; default: those called like their method")
+    add("--methods", nargs="+", default=[], metavar="NAME", help="recipes to measure; default: those called like their method")
     add("--episodes", type=int, default=600, metavar="N", help="of each point; default: 600")
     add("--slow_episodes", type=int, default=300, metavar="N", help="where each runs the network; default: 300")
     add("--out", default="runs/reproduce", metavar="FOLDER", help="of the runs; default: runs/reproduce")
@@ -31,8 +31,10 @@ def main() -> None:
         dataset, results = arguments.dataset, Path(arguments.results) / arguments.dataset
         recipes, out = SCRIPTS / "recipes" / dataset, Path(arguments.out)
         runs = find_runs(recipes, out, seeds_of(out / dataset))
-        shown = chosen(runs, arguments.methods)
-        measure_curves(shown, results, arguments.episodes, arguments.slow_episodes)
+        measured = chosen(runs, arguments.methods)
+        measure_curves(measured, results, arguments.episodes, arguments.slow_episodes)
+        usual = chosen(runs)
+        shown = [run for run in runs if run in usual or run in measured]
         print("figures: " + (" ".join(map(str, make_figures(results, runs, shown))) or "none, there are no results"))
 
     cli.run(figures)
