@@ -15,7 +15,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", nargs="?", default="glyphs", help="a folder of scripts/recipes; default: glyphs")
     add = parser.add_argument
-    add("--methods", nargs="+", default=[], metavar="NAME", help="recipes to measure; default: those called like their method")
+    add(
+        "--methods", nargs="+", default=[], metavar="NAME", help="to measure; default: recipes called like their method"
+    )
     add("--episodes", type=int, default=600, metavar="N", help="of each point; default: 600")
     add("--slow_episodes", type=int, default=300, metavar="N", help="where each runs the network; default: 300")
     add("--out", default="runs/reproduce", metavar="FOLDER", help="of the runs; default: runs/reproduce")

@@ -9,8 +9,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fewshot import create_backbone, seeding
-from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics
 from fewshot.methods.parts import task_convolution
+from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics
 from fewshot.methods.parts.task_convolution import Convolution, Geometry
 from fewshot.methods.parts.taskwise import TaskWise
 
@@ -115,6 +115,23 @@ def test_images_that_do_not_count_change_no_statistic():
         return torch.cat([functional_call(single, part, (batch,)) for part, batch in parts])
 
     for ours, oracle in zip(derivatives(masked, weights), derivatives(cut, weights), strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["conv4", "conv4-strided", "plain layers"])
+def test_a_number_counts_the_first_images(name):
+    body, counted = network(name), torch.tensor([True, True, True, False]).expand(TASKS, -1)
+    images = torch.randn(TASKS * IMAGES, 2, 16, 16, dtype=torch.float64, generator=seeding.generator(5))
+    weights = {key: p.detach().expand(TASKS, *p.shape).clone().requires_grad_() for key, p in body.named_parameters()}
+
+    def run(counted):
+        def forward(weights):
+            with TaskWise(TASKS, counted):
+                return functional_call(body.eval(), weights, (images,))
+
+        return derivatives(forward, weights)
+
+    for ours, oracle in zip(run(3), run(counted), strict=True):
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-9)
 
 

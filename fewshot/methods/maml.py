@@ -150,6 +150,7 @@ class _Tasks:
         self.present = present_classes(labels, n_way, method.n_way, "maml")  # (T, method.n_way)
         self.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         self.counted = labels != PADDING  # (T, n_support)
+        self.whole = bool(self.counted.all())
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -169,7 +170,7 @@ class _Tasks:
         if method.inner_rates:
             rates = [rate for name, rate in zip(method.adapted, method.inner_rates, strict=True) if name in initial]
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
-        counted = None if bool(self.counted.all()) else self.counted
+        counted = None if self.whole else self.counted
 
         def loss(weights: Weights) -> Tensor:
             logits = self._logits(weights, support, counted)
@@ -182,11 +183,12 @@ class _Tasks:
         if self.method.transductive:
             logits = self._logits(weights, query, None)
         else:
-            counted = torch.cat([self.counted, self.counted.new_zeros(query.shape[:2])], 1)
+            ragged = torch.cat([self.counted, self.counted.new_zeros(query.shape[:2])], 1)
+            counted = support.shape[1] if self.whole else ragged
             logits = self._logits(weights, torch.cat([support, query], 1), counted)[:, support.shape[1] :]
         return logits if self.learning else logits.detach()
 
-    def _logits(self, weights: Weights, images: Tensor, counted: Tensor | None) -> Tensor:
+    def _logits(self, weights: Weights, images: Tensor, counted: Tensor | int | None) -> Tensor:
         """Logits (T, n, method.n_way) of images (T, n, C, H, W); batch statistics of those `counted`."""
         method, n_tasks = self.method, len(images)
         body = {name.removeprefix("backbone."): w for name, w in weights.items() if name.startswith("backbone.")}

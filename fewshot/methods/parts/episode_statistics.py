@@ -19,10 +19,11 @@ class EpisodeStatistics(TorchFunctionMode):
 
     Its inputs are then (n_episodes * m, C, ...), one episode after the other; mean and biased variance
     are taken over the m inputs of an episode. Running statistics are neither used nor changed.
-    `counted` (n_episodes, m) bool: the inputs that the statistics are taken over (None: all of them).
+    `counted` (n_episodes, m) bool: the inputs that the statistics are taken over (None: all of them; a number: the
+    first so many of each episode).
     """
 
-    def __init__(self, n_episodes: int, counted: Tensor | None = None) -> None:
+    def __init__(self, n_episodes: int, counted: Tensor | int | None = None) -> None:
         super().__init__()
         self.n_episodes, self.counted = n_episodes, counted
 
@@ -37,19 +38,22 @@ class EpisodeStatistics(TorchFunctionMode):
     def normalise(self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         """`inputs` (n_episodes * m, C, ...) by their episode's statistics, then scaled and shifted."""
         x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, m, C, ...)
+        counted = self.counted
+        if isinstance(counted, int):
+            counted = (torch.arange(x.shape[1], device=x.device) < counted).expand(len(x), -1)
         shared = weight is None or weight.ndim == 1
-        if shared and (self.counted is None or self.counted.all()):  # torch's own kernel, episode after episode
+        if shared and (counted is None or counted.all()):  # torch's own kernel, episode after episode
             return torch.cat([torch.batch_norm(part, weight, bias, None, None, True, 0.0, eps, False) for part in x])
         if shared and not torch.is_grad_enabled():  # so does the kernel for given statistics, which knows no gradients
-            parts = zip(x, self.counted, strict=True)
+            parts = zip(x, counted, strict=True)
             return torch.cat([_by_statistics_of(part[rows], part, weight, bias, eps) for part, rows in parts])
         x = x.float() if x.dtype.itemsize < 4 else x
         across, more = [1, *range(3, x.ndim)], [1] * (x.ndim - 3)
-        if self.counted is None:
+        if counted is None:
             centred = x - x.mean(across, keepdim=True)
             variance = centred.square().mean(across, keepdim=True)
         else:
-            share = self.counted.to(x.dtype).view(*self.counted.shape, *[1] * (x.ndim - 2))  # (n_episodes, m, 1, ...)
+            share = counted.to(x.dtype).view(*counted.shape, *[1] * (x.ndim - 2))  # (n_episodes, m, 1, ...)
             share = share / share.sum(1, keepdim=True) / x[0, 0, 0].numel()
             centred = x - (x * share).sum(across, keepdim=True)
             variance = (centred.square() * share).sum(across, keepdim=True)
@@ -70,7 +74,7 @@ def _by_statistics_of(rows: Tensor, x: Tensor, weight: Tensor | None, bias: Tens
 
 
 @contextmanager
-def episode_statistics(module: nn.Module, n_episodes: int, counted: Tensor | None = None) -> Iterator[None]:
+def episode_statistics(module: nn.Module, n_episodes: int, counted: Tensor | int | None = None) -> Iterator[None]:
     """Within the block `module` normalises by episode, see `EpisodeStatistics`, and nothing in it changes."""
     with norms_in_eval(module), EpisodeStatistics(n_episodes, counted):
         yield

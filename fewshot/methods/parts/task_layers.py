@@ -13,18 +13,19 @@ from torch.nn import functional as F
 class Pooled(torch.autograd.Function):
     """Maps (T, n, h, w, C), centred by task, at the maxima of their tiles, and their variance (T, 1, C) by task.
 
-    `share` (T, n, 1, 1, 1): each value's weight in mean and variance; None: all alike. `side`: of a tile.
+    Mean and variance are those of the first `leading` images of each task. `share` (T, leading, 1, 1, 1): each of
+    their values' weight; None: all alike. `side`: of a tile.
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, share: Tensor | None, side: int, sign: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, maps: Tensor, leading: int, share: Tensor | None, side: int, sign: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         n_tasks, n, h, w, channels = maps.shape
-        centred = (maps - _mean(maps, share)).contiguous()
-        if share is None and maps.dtype.itemsize >= 4:
-            variance = torch.linalg.vector_norm(centred.flatten(1, 3), dim=1, keepdim=True).square() / (n * h * w)
-        else:
-            wide = centred.float() if maps.dtype.itemsize < 4 else centred
-            variance = _mean(wide.square(), share).view(n_tasks, 1, channels)
+        centred = (maps - _mean(maps[:, :leading], share)).contiguous()
+        first = centred[:, :leading]
+        wide = first.float() if first.dtype.itemsize < 4 else first
+        variance = _mean(wide.square(), share).view(n_tasks, 1, channels)
         index, out = None, centred
         if side > 1:
             signed = centred if sign is None else centred * sign[:, None, None, None]
@@ -33,18 +34,20 @@ class Pooled(torch.autograd.Function):
             out = centred.view(n_tasks * n, h * w, channels).gather(1, index)
             out = out.view(n_tasks, n, h // side, w // side, channels)
         ctx.save_for_backward(maps, centred, share, index)
+        ctx.leading = leading
         return out, variance
 
     @staticmethod
     def backward(ctx: Any, of_pooled: Tensor, of_variance: Tensor) -> tuple[Tensor | None, ...]:
-        return _PooledGradient.apply(of_pooled, of_variance, *ctx.saved_tensors), None, None, None
+        of_maps = _PooledGradient.apply(of_pooled, of_variance, ctx.leading, *ctx.saved_tensors)
+        return of_maps, None, None, None, None
 
 
 class _PooledGradient(torch.autograd.Function):
     """The gradient of `Pooled` for its maps, itself differentiable.
 
-    With u the upstream gradient at the chosen values, g that of the variance, p the shares and c the
-    centred maps: u, spread to where it came from, − p Σ u + 2 p g c.
+    With u the upstream gradient at the chosen values, g that of the variance, p the shares (0 but for the
+    `leading` images) and c the centred maps: u, spread to where it came from, − p Σ u + 2 p g c.
     """
 
     @staticmethod
@@ -52,16 +55,20 @@ class _PooledGradient(torch.autograd.Function):
         ctx: Any,
         of_pooled: Tensor,
         of_variance: Tensor,
+        leading: int,
         maps: Tensor,
         centred: Tensor,
         share: Tensor | None,
         index: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(of_variance, centred, share, index)
-        ctx.shape = of_pooled.shape
-        p = _share(centred, share)
+        ctx.shape, ctx.leading = of_pooled.shape, leading
+        first = centred[:, :leading]
+        p = _share(first, share)
         total = of_pooled.sum((1, 2, 3), keepdim=True)
-        out = torch.addcmul(-p * total, centred, (2 * p * of_variance[:, None, None]).to(centred.dtype))
+        out = torch.addcmul(-p * total, first, (2 * p * of_variance[:, None, None]).to(first.dtype))
+        if leading < centred.shape[1]:
+            out = torch.cat([out, torch.zeros_like(centred[:, leading:])], 1)
         if index is None:
             return out + of_pooled
         tiles = of_pooled.reshape(len(index), -1, index.shape[-1])
@@ -71,15 +78,18 @@ class _PooledGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         of_variance, centred, share, index = ctx.saved_tensors
-        p = _share(centred, share)
-        mean = _mean(upstream, share)
+        first, of_first = centred[:, : ctx.leading], upstream[:, : ctx.leading]
+        p = _share(first, share)
+        mean = _mean(of_first, share)
         of_of_pooled = upstream
         if index is not None:
             of_of_pooled = upstream.reshape(len(index), -1, index.shape[-1]).gather(1, index).view(ctx.shape)
         of_of_pooled = of_of_pooled - mean
-        of_of_variance = 2 * _mean(upstream * centred, share)[:, :, 0, 0]  # Σ p c = 0: the mean changes nothing
-        of_maps = (upstream - mean) * (2 * p * of_variance[:, None, None]).to(upstream.dtype)
-        return of_of_pooled, of_of_variance.to(of_variance.dtype), of_maps, None, None, None
+        of_of_variance = 2 * _mean(of_first * first, share)[:, :, 0, 0]  # Σ p c = 0: the mean changes nothing
+        of_maps = (of_first - mean) * (2 * p * of_variance[:, None, None]).to(upstream.dtype)
+        if ctx.leading < centred.shape[1]:
+            of_maps = torch.cat([of_maps, torch.zeros_like(centred[:, ctx.leading :])], 1)
+        return of_of_pooled, of_of_variance.to(of_variance.dtype), None, of_maps, None, None, None
 
 
 def _share(maps: Tensor, share: Tensor | None) -> Tensor | float:

@@ -28,7 +28,7 @@ class TaskWise(EpisodeStatistics):
     `dtype`: what convolutions compute in (None: what their inputs are in).
     """
 
-    def __init__(self, n_tasks: int, counted: Tensor | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, n_tasks: int, counted: Tensor | int | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__(n_tasks, counted)
         self.n_tasks, self.dtype = n_tasks, dtype
 
@@ -89,7 +89,7 @@ class _Normalised:
     """
 
     maps: Tensor
-    counted: Tensor | None
+    counted: Tensor | int | None
     weight: Tensor | None
     bias: Tensor | None
     eps: float
@@ -100,11 +100,11 @@ class _Normalised:
         if self.weight is not None and bool((self.weight < 0).any()):
             sign = torch.where(self.weight < 0, -1.0, 1.0).to(self.maps.dtype)
             sign = sign.expand(len(self.maps), -1)  # where the scale is negative the minimum becomes the maximum
-        share = None
-        if self.counted is not None:
+        share, leading = None, self.counted if isinstance(self.counted, int) else self.maps.shape[1]
+        if isinstance(self.counted, Tensor):
             share = self.counted.to(self.maps.dtype)  # (T, n)
             share = (share / share.sum(1, keepdim=True) / self.maps[0, 0, ..., 0].numel())[:, :, None, None, None]
-        centred, variance = Pooled.apply(self.maps, share, _pair(side)[0], sign)
+        centred, variance = Pooled.apply(self.maps, leading, share, _pair(side)[0], sign)
         scale = torch.rsqrt(variance + self.eps)[:, None, None]  # (T, 1, 1, 1, C)
         if self.weight is not None:
             scale = scale * _per_task(self.weight)
