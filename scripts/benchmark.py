@@ -10,7 +10,7 @@ from typing import Literal
 
 from fewshot import benchmarks, cli, load_dataset
 
-Section = Literal["data", "evaluation", "frozen", "heads", "maml", "process", "photographs", "end-to-end"]
+Section = Literal["data", "evaluation", "frozen", "heads", "maml", "memory", "process", "photographs", "end-to-end"]
 
 
 @dataclass

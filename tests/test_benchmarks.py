@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot import TrainConfig, fit
-from fewshot.benchmarks import end_to_end
+from fewshot.benchmarks import end_to_end, reuse
 from fewshot.checkpoint import load_checkpoint
 from fewshot.errors import ConfigError
 from fewshot.memory import peak_mib_so_far
@@ -106,3 +106,11 @@ def test_peak_memory_counts_what_is_held_now():
     assert held.size
     assert peak_mib_so_far() >= before
     assert peak_mib_so_far() > 64
+
+
+def test_both_ways_of_memory_are_measured(monkeypatch):
+    monkeypatch.setattr(reuse, "TURNS", 1)
+    numbers = reuse.reuse_speed("Relation, 28 px, 10-way 1-shot")
+    assert numbers["ratio"] == numbers["plain_ms"] / numbers["kept_ms"]
+    assert min(numbers["plain_ms"], numbers["kept_ms"]) > 1
+    assert min(numbers["plain_mib"], numbers["kept_mib"]) > 100

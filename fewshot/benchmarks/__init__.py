@@ -6,14 +6,14 @@ from typing import Any
 
 from fewshot import seeding
 from fewshot.backbones import create_backbone
-from fewshot.benchmarks import data, end_to_end, evaluation, process
+from fewshot.benchmarks import data, end_to_end, evaluation, process, reuse
 from fewshot.config import TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.episodes import EpisodeSpec
 from fewshot.methods import create_method
 
 Numbers = dict[str, dict[str, Any]]
-SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "process", "photographs", "end-to-end")
+SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "memory", "process", "photographs", "end-to-end")
 
 
 def measure(
@@ -49,6 +49,8 @@ def measure(
             numbers |= _heads()
         elif section == "maml":
             numbers |= _maml()
+        elif section == "memory":
+            numbers |= {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
         elif section == "process":
             numbers["start-up"] = process.start_up(script)
         elif section == "photographs":
