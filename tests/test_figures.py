@@ -31,7 +31,7 @@ from fewshot.figures import (
     read_curves,
     seeds_of,
 )
-from fewshot.figures.lines import curve_lines, minute_panels
+from fewshot.figures.lines import curve_lines, minute_panels, with_history
 from fewshot.provenance import weights_hash
 from fewshot.records import EpisodeRecord, Records, Scores
 from fewshot.reproduction.results import Result
@@ -307,6 +307,15 @@ def test_minutes_begin_after_stage_one_and_panels_hold_one_task(capsys):
     assert five.heading == "5-way 1-shot validation, 20 episodes"
     assert [(line.name, line.x) for line in twenty.lines] == [("ProtoNet", [0.1])]
     assert capsys.readouterr().out == "not in minutes.svg, since no validation is stored: maml, seed 0\n"
+
+
+def test_minutes_are_of_the_lowest_seed_that_kept_its_validations():
+    lowest, untold = result("protonet", [], []), result("maml", [], [])
+    told = [replace(result("protonet", [[10, 6.0, 0.9, 0.1]], []), seed=seed) for seed in (2, 1)]
+    later = replace(untold, seed=5)
+    for stored in ([lowest, *told, untold, later], [later, untold, *reversed(told), lowest]):
+        chosen_seeds = {name: result.seed for name, result in with_history(stored).items()}
+        assert chosen_seeds == {"protonet": 1, "maml": 0}
 
 
 def test_recipes_of_one_way_each_share_a_line():

@@ -49,10 +49,11 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
             title = f"{results.name}, {kind}: accuracy against {what}"
             draw([Panel("", lines)], label, ticks, title, _facts(list(curves.values())), path)
             paths.append(path)
-    panels = minute_panels([first[name] for name in names], first)
+    told = with_history(stored)
+    panels = minute_panels([told[name] for name in names], told)
     if panels:
         path, title = results / "minutes.svg", f"{results.name}: validation accuracy against minutes of training"
-        draw(panels, "minutes, stage 1 and validation included", MINUTES, title, _hardware(first, names), path)
+        draw(panels, "minutes, stage 1 and validation included", MINUTES, title, _hardware(told, names), path)
         paths.append(path)
     return paths
 
@@ -96,6 +97,12 @@ def _curve_line(row: str, results: dict[str, Result], points: list[tuple], last:
     return Line(
         label, method, *columns, dashed=row != method, joined=len(set(names)) == 1, beside=columns[0][-1] < last
     )
+
+
+def with_history(stored: Sequence[Result]) -> dict[str, Result]:
+    """Of each recipe, the lowest seed whose validations were kept, or else the lowest."""
+    best_last = sorted(stored, key=lambda result: (bool(result.facts["history"]), -result.seed))
+    return {result.recipe: result for result in best_last}
 
 
 def minute_panels(shown: Sequence[Result], results: dict[str, Result]) -> list[Panel]:
