@@ -297,14 +297,17 @@ def test_minutes_begin_after_stage_one_and_panels_hold_one_task(capsys):
                   pretrained_run="out/pretrain-seed0")  # fmt: skip
     stage = result("pretrain", [[7, 90.0, 0.7, 0.1]], [["", 1.5]], classifier="cosine")
     proto = result("protonet", [[10, 6.0, 0.95, 0.1]], [["", 0.1]], val_n_way=20)
+    fewer = result("anil", [[10, 12.0, 0.6, 0.2]], [["", 0.2]], val_episodes=10)
     untold = result("maml", [], [["", 0.1]])
-    shown = [meta, proto, untold]
+    shown = [meta, fewer, proto, untold]
     five, twenty = minute_panels(shown, {r.recipe: r for r in [*shown, stage]})
-    assert [line.name for line in five.lines] == ["stage 1, cosine", "Meta-Baseline"]
+    assert [line.name for line in five.lines] == ["stage 1, cosine", "Meta-Baseline", "ANIL"]
     assert five.lines[1].x == [2.0, 2.5]
     assert five.lines[1].mean == (0.8, 0.9)
     assert five.lines[1].resolution == [0.5 / (5 * 10 * 20)] * 2
-    assert five.heading == "5-way 1-shot validation, 20 episodes"
+    assert five.lines[2].resolution == [0.5 / (5 * 10 * 10)]
+    assert five.heading == "5-way 1-shot validation, 10 to 20 episodes"
+    assert twenty.heading == "20-way 1-shot validation, 20 episodes"
     assert [(line.name, line.x) for line in twenty.lines] == [("ProtoNet", [0.1])]
     assert capsys.readouterr().out == "not in minutes.svg, since no validation is stored: maml, seed 0\n"
 

@@ -108,18 +108,24 @@ def with_history(stored: Sequence[Result]) -> dict[str, Result]:
 def minute_panels(shown: Sequence[Result], results: dict[str, Result]) -> list[Panel]:
     """A panel for each kind of validation episode, with the lines of the methods and of the stages they start from."""
     stages = {Path(r.facts["config"].get("pretrained_run") or "").name.rpartition("-seed")[0] for r in shown}
-    panels: dict[str, list[Line]] = {}
+    panels: dict[str, list[Result]] = {}
     untold = []
     for result in [*(results[name] for name in sorted(stages) if name in results), *shown]:
         if not result.facts["history"]:
             untold.append(f"{result.recipe}, seed {result.seed}")
             continue
         config = result.facts["config"]
-        cell = f"{config['val_n_way']}-way {config['val_n_shot']}-shot validation, {config['val_episodes']} episodes"
-        panels.setdefault(cell, []).append(_minute_line(result))
+        panels.setdefault(f"{config['val_n_way']}-way {config['val_n_shot']}-shot validation", []).append(result)
     if untold:
         print(f"not in minutes.svg, since no validation is stored: {'; '.join(untold)}", flush=True)
-    return [Panel(cell, lines) for cell, lines in sorted(panels.items(), key=lambda item: -len(item[1]))]
+    largest_first = sorted(panels.items(), key=lambda item: -len(item[1]))
+    return [Panel(f"{cell}, {_episodes(told)} episodes", [*map(_minute_line, told)]) for cell, told in largest_first]
+
+
+def _episodes(told: Sequence[Result]) -> str:
+    """How many episodes the validations of these results had, such as "200 to 400"."""
+    numbers = [result.facts["config"]["val_episodes"] for result in told]
+    return " to ".join(dict.fromkeys(map(str, (min(numbers), max(numbers)))))
 
 
 def _minute_line(result: Result) -> Line:
