@@ -101,13 +101,19 @@ def selected_on(run_dir: str | Path, row: str = "trained") -> str:
 def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     """Give the method's backbone the weights of the run `config.pretrained_run`: those that validation chose.
 
-    Raises `ConfigError` where there is no such run, it has not ended, or its backbone is another one,
-    `LeakageError` where it was trained on validation or test classes of this run.
+    Raises `ConfigError` where there is no such run, it has not ended, or its backbone is another one or prepares
+    images in another way, `LeakageError` where it was trained on validation or test classes of this run.
     """
     folder, run = RunFolder(config.pretrained_run), _pretrained_config(config)
     refuse_seen_classes(config, folder)
     if run.backbone != config.backbone:
         raise ConfigError(f"pretrained_run={folder.path} has the backbone {run.backbone}, this run {config.backbone}")
+    if _from_published(run) != _from_published(config):
+        raise ConfigError(
+            f"pretrained_run={folder.path} has backbone_options {run.backbone_options}, this run "
+            f"{config.backbone_options}: published weights ask for images prepared in their way, and so does what is "
+            "learnt from them; give pretrained and weights as there"
+        )
     last = load_checkpoint(folder.last)
     step = last["progress"][0]
     if step < run.max_steps and not (run.patience or run.stop_at_accuracy):
@@ -146,6 +152,10 @@ def refuse_seen_classes(config: ExperimentConfig, folder: RunFolder) -> None:
                     )
     if getattr(run, "pretrained_run", None):
         refuse_seen_classes(config, RunFolder(run.pretrained_run))
+
+
+def _from_published(config: AnyConfig) -> bool:
+    return any(config.backbone_options.get(option) for option in ("pretrained", "weights"))
 
 
 def _pretrained_config(config: ExperimentConfig) -> AnyConfig:

@@ -27,7 +27,7 @@ from fewshot.methods import METHODS, Method
 from fewshot.methods.classifier import Classifier, CosineClassifier
 from fewshot.optimization import learning_rate_factor
 from fewshot.run_folder import RunFolder
-from fewshot.stages import compared_methods, selected_on, starting_method
+from fewshot.stages import compared_methods, load_pretrained, selected_on, starting_method
 from fewshot.stream import BatchStream, make_stream
 
 ROOT = Path(__file__).parents[1]
@@ -484,6 +484,18 @@ def test_another_backbone_is_refused(pretrained, glyphs, tmp_path):
         ConfigError, match=r"weights differ, body.blocks.0.0.weight is \(8, 1, 3, 3\) there and \(16, 1"
     ):
         starting_method(replace(config, backbone_options={"n_filters": 16}), glyphs)
+
+
+@pytest.mark.parametrize("published", ["first", "second"])
+def test_images_prepared_in_another_way_are_refused(glyphs, tmp_path, published):
+    plain = GLYPHS["backbone_options"]
+    options = {"first": plain, "second": plain} | {published: plain | {"weights": "net.safetensors"}}
+    first = PretrainExperimentConfig(run_dir=str(tmp_path), **GLYPHS | {"backbone_options": options["first"]})
+    RunFolder(tmp_path).claim(first, resume=False)
+    second = ExperimentConfig(pretrained_run=str(tmp_path), **GLYPHS | {"backbone_options": options["second"]})
+    method = build_method(replace(second, backbone_options=plain), glyphs.image_shape)
+    with pytest.raises(ConfigError, match=r"images prepared in their way.*give pretrained and weights as there"):
+        load_pretrained(method, second)
 
 
 def test_an_unfinished_run_is_refused(glyphs, tmp_path):
