@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fewshot import benchmarks, cli, load_dataset
+from fewshot import benchmarks, cli
 
 Section = Literal["data", "evaluation", "frozen", "heads", "maml", "memory", "process", "photographs", "end-to-end"]
 
@@ -34,10 +34,9 @@ class BenchmarkConfig:
 def main() -> None:
     """Parse, measure, print, write."""
     config = cli.parse(BenchmarkConfig, __doc__)
-    train_set, test_set = load_dataset(config.dataset, "train"), load_dataset(config.dataset, "test")
     script = Path(__file__).parent / "train_episodic.py"
     numbers = benchmarks.measure(
-        config.only, train_set, test_set, config.n_episodes, config.n_easyfsl_episodes, script, config.target
+        config.only, config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target
     )
     width = max(map(len, numbers))
     for name, values in numbers.items():

@@ -8,42 +8,35 @@ from fewshot import seeding
 from fewshot.backbones import create_backbone
 from fewshot.benchmarks import data, end_to_end, evaluation, process, reuse
 from fewshot.config import TrainConfig
-from fewshot.datasets import ImageSet
+from fewshot.datasets import ImageSet, load_dataset
 from fewshot.episodes import EpisodeSpec
-from fewshot.methods import create_method
+from fewshot.methods import Method, create_method
 
 Numbers = dict[str, dict[str, Any]]
 SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "memory", "process", "photographs", "end-to-end")
 
 
 def measure(
-    sections: Iterable[str],
-    train_set: ImageSet,
-    test_set: ImageSet,
-    n_episodes: int,
-    n_easyfsl: int,
-    script: Path,
-    target: float,
+    sections: Iterable[str], dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float
 ) -> Numbers:
     """The numbers of the named sections, by what was measured.
 
-    `script`: the one whose start-up is timed, beside the recipes. `target`: the accuracy that training is timed to.
+    `dataset`: loaded for those sections alone that look at it. `script`: the one whose start-up is timed, beside the
+    recipes. `target`: the accuracy that training is timed to.
     """
-    with seeding.forked(0):
-        method = create_method("protonet", create_backbone("conv4", *train_set.image_shape[:2]))
-    wide = TrainConfig(train_n_way=60)
-    augmented = TrainConfig(train_n_way=60, augmentation={"rotation_degrees": 10.0, "scale": 0.1})
     numbers: Numbers = {}
     for section in sections:
         if section == "data":
-            numbers["drawing, 5-way 1-shot"] = {"episodes/s": data.episodes_per_second(test_set, EpisodeSpec(5, 1, 15))}
-            numbers["data path, 60-way"] = data.data_path(method, train_set, wide, "auto")
-            numbers["data path, 60-way, augmented"] = data.data_path(method, train_set, augmented, "auto")
+            numbers |= _data(load_dataset(dataset, "train"), load_dataset(dataset, "test"))
         elif section == "evaluation":
-            numbers["evaluation, episodes/s"] = evaluation.evaluation(method, test_set, n_episodes, n_easyfsl)
-            numbers["memory of evaluation"] = process.evaluation_memory(test_set.name)
+            test_set = load_dataset(dataset, "test")
+            numbers["evaluation, episodes/s"] = evaluation.evaluation(
+                _protonet(test_set), test_set, n_episodes, n_easyfsl
+            )
+            numbers["memory of evaluation"] = process.evaluation_memory(dataset)
         elif section == "frozen":
-            rows = evaluation.frozen_methods(method, test_set, n_episodes)
+            test_set = load_dataset(dataset, "test")
+            rows = evaluation.frozen_methods(_protonet(test_set), test_set, n_episodes)
             numbers |= {f"{n_episodes} episodes, {name}": values for name, values in rows.items()}
         elif section == "heads":
             numbers |= _heads()
@@ -56,10 +49,25 @@ def measure(
         elif section == "photographs":
             numbers |= _photographs()
         elif section == "end-to-end":
-            recipe = script.parent / "recipes" / test_set.name / "protonet.yaml"
+            recipe = script.parent / "recipes" / dataset / "protonet.yaml"
             name = f"ProtoNet to {100 * target:g}% validation 5-way 1-shot"
             numbers[name] = end_to_end.time_to_accuracy(recipe, target)
     return numbers
+
+
+def _protonet(images: ImageSet) -> Method:
+    with seeding.forked(0):
+        return create_method("protonet", create_backbone("conv4", *images.image_shape[:2]))
+
+
+def _data(train_set: ImageSet, test_set: ImageSet) -> Numbers:
+    method, wide = _protonet(train_set), TrainConfig(train_n_way=60)
+    augmented = TrainConfig(train_n_way=60, augmentation={"rotation_degrees": 10.0, "scale": 0.1})
+    return {
+        "drawing, 5-way 1-shot": {"episodes/s": data.episodes_per_second(test_set, EpisodeSpec(5, 1, 15))},
+        "data path, 60-way": data.data_path(method, train_set, wide, "auto"),
+        "data path, 60-way, augmented": data.data_path(method, train_set, augmented, "auto"),
+    }
 
 
 def _heads() -> Numbers:
