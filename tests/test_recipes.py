@@ -95,7 +95,8 @@ def with_small_backbone(config: AnyConfig) -> AnyConfig:
     """The recipe's backbone with fewer filters; a published one without its weights, for small images."""
     if config.backbone == "efficientnet-lite0":
         views = {"views": config.backbone_options["views"]} if getattr(config, "method", "") == "aligned" else {}
-        return replace(config, backbone_options={"input_px": 32, **views})
+        side_px = 64 if getattr(config, "method", "") == "relation" else 32  # it compares maps of 2 x 2 or more
+        return replace(config, backbone_options={"input_px": side_px, **views})
     return replace(config, backbone_options={**config.backbone_options, "n_filters": N_FILTERS})
 
 
