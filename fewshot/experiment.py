@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,16 +60,25 @@ def _backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str | None 
     return create_backbone(name or config.backbone, **options | ({} if name else config.backbone_options))
 
 
-def load_run(run_dir: str | Path) -> tuple[Method, AnyConfig]:
-    """The method and the configuration of a run: the weights that validation chose, else the last ones."""
+def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = None) -> tuple[Method, AnyConfig]:
+    """The method and the configuration of a run: the weights that validation chose, else the last ones.
+
+    `method_options` replace the run's own; raises `ConfigError` where the weights are not those of such a method.
+    """
     folder = RunFolder(run_dir)
     config = config_from(folder)
     state = load_checkpoint(folder.best if folder.best.exists() else folder.last)
     image_shape = tuple(state["image_shape"])
     if isinstance(config, PretrainExperimentConfig):
+        if method_options:
+            raise ConfigError(f"{folder.path} holds a classifier, which has no method_options: {dict(method_options)}")
         method = build_classifier(config, image_shape, state["n_classes"])
     else:
+        config = replace(config, method_options={**config.method_options, **(method_options or {})})
         method = build_method(config, image_shape)
+    differing = sorted(method.state_dict().keys() ^ state["method"].keys())
+    if method_options and differing:
+        raise ConfigError(f"with {dict(method_options)} {config.method} has other weights than the run: {differing}")
     method.load_state_dict(state["method"])
     return method, config
 

@@ -15,14 +15,15 @@ def main() -> None:
     """Parse, load, measure, write, print."""
     config = cli.parse(EvaluateConfig, __doc__)
     device = choose_device()
-    method, run = load_run(config.run_dir)
+    method, run = load_run(config.run_dir, config.method_options)
     run = config.applied_to(run)
     spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
     records = evaluate(method.to(device), load_split(run, config.split), spec, config.n_episodes, config.seed,
                        precision=config.precision)  # fmt: skip
     records.header.update(selected_on=selected_on(config.run_dir), config=as_dict(run))
     if parallel.is_first():
-        cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}".replace(",", "").replace(" ", "-")
+        options = "".join(f"-{option}-{value}" for option, value in config.method_options.items())
+        cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}{options}".replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)
         records.write(path)
         print(f"{spec}: {report.percent(records.estimate)}\n{report.facts(records)}\nrecords: {path}")

@@ -68,6 +68,26 @@ def test_evaluation_repeats_the_training_script_number(finished, tmp_path):
     assert again.header["weights"] == before.header["weights"]
 
 
+def test_evaluation_of_the_same_weights_with_other_options_of_the_method(tmp_path):
+    folder = tmp_path / "run"
+    quick = ["--max_steps", 2, "--train_n_way", 5, "--val_episodes", 5, "--val_every_steps", 2, "--test_episodes", 5]
+    trained = run("train_episodic.py", "--method", "anil", "--run_dir", folder, *quick, "--test_floor", "false")
+    assert trained.returncode == 0, trained.stderr
+    for options in ([], ["--method_options.transductive", "true"]):
+        result = run("evaluate.py", "--run_dir", folder, "--n_episodes", 20, *options)
+        assert result.returncode == 0, result.stderr
+    name = "glyphs-test-5-way-1-shot-15-queries-a-class-seed0"
+    plain, transductive = (
+        Records.read(folder / "records" / f"{name}{options}.jsonl") for options in ("", "-transductive-True")
+    )
+    assert [r.header["transductive"] for r in (plain, transductive)] == [False, True]
+    assert plain.header["weights"] == transductive.header["weights"]
+    assert not np.array_equal(plain.accuracy, transductive.accuracy)
+    result = run("evaluate.py", "--run_dir", folder, "--method_options.learn_inner_lr", "true")
+    assert result.returncode == 2
+    assert "anil has other weights than the run: ['inner_rates.0', 'inner_rates.1']" in result.stderr
+
+
 def test_evaluation_on_a_folder_of_pictures_with_groups(finished, tmp_path):
     folder, _ = finished
     for name in ("circle", "square", "Größe"):

@@ -58,6 +58,8 @@ class EvaluateConfig(MeasureConfig):
 
     run_dir: str
     """folder of a finished run"""
+    method_options: dict[str, Any] = field(default_factory=dict)
+    """options of the method on top of the run's own, for the same weights: other inner steps, transductive, …"""
     json: str | None = None
     """file for the records (default: in the run folder)"""
 
