@@ -1,5 +1,7 @@
 """Every registered backbone is held to one contract; the networks are checked against the papers' forms."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from fewshot.backbones import Backbone, create_backbone, list_backbones
+from fewshot.backbones.depthwise import train_depthwise_in_float32
 from fewshot.backbones.resnet import drop_block
 from fewshot.errors import CheckpointError, ConfigError, FewShotError, UnknownNameError
 
@@ -111,6 +114,33 @@ def test_bfloat16_autocast_is_close(name: str) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             rough = backbone(images)
     assert F.cosine_similarity(exact, rough.float()).min() > 0.99
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, pytest.param("conv2d_same", id="same padding")])
+def test_depthwise_convolutions_train_in_float32_under_autocast(kind: type[nn.Conv2d] | str) -> None:
+    if kind == "conv2d_same":
+        kind = pytest.importorskip("timm.layers").Conv2dSame
+    plain = kind(6, 6, 5, stride=2, padding=2, groups=6)
+    network = nn.Sequential(copy.deepcopy(plain), kind(6, 4, 1), kind(6, 6, 3, groups=2))
+    train_depthwise_in_float32(network)
+    assert [type(layer) is kind for layer in network] == [False, True, True]
+    maps = random_images(2, 6, 11, 11).bfloat16()
+
+    def gradient(layer: nn.Module, maps: Tensor) -> tuple[Tensor, ...]:
+        outputs = layer(maps.requires_grad_())
+        upstream = torch.linspace(-1, 1, outputs.numel()).view_as(outputs).bfloat16()
+        return outputs, *torch.autograd.grad(outputs, [layer.weight, maps], upstream.to(outputs))
+
+    expected = gradient(plain, maps.float())  # all in float32
+    for layer in (network[0], copy.deepcopy(network)[0], pickle.loads(pickle.dumps(network))[0]):
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs, of_weight, of_maps = gradient(layer, maps)
+            with torch.no_grad():
+                assert torch.equal(layer(maps), plain(maps))  # bfloat16 as ever
+        assert torch.equal(outputs, expected[0].bfloat16())
+        assert torch.equal(of_weight, expected[1])
+        assert torch.equal(of_maps, expected[2].bfloat16())
+        assert torch.equal(layer(maps.float()), plain(maps.float()))  # nor does anything change without autocast
 
 
 def test_channels_last_changes_nothing_but_the_layout(name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from fewshot.backbones.base import BACKBONES, DEFAULT_INPUT_PX, FAMILIES, Backbone
+from fewshot.backbones.depthwise import train_depthwise_in_float32
 from fewshot.backbones.viewed import Viewed
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError
@@ -51,6 +52,7 @@ def create_backbone(
         body = factory(in_channels, input_px or DEFAULT_INPUT_PX, **options)
         if weights:
             load_weights(body, read_weights(weights), str(weights))
+    train_depthwise_in_float32(body)
     input_px = getattr(body, "input_px", input_px or DEFAULT_INPUT_PX)
     about = {key: getattr(body, key, None) for key in ("pooling", "mean", "std")}
     backbone = Backbone(body, in_channels, input_px, **about)

@@ -63,11 +63,13 @@ class TaskWise(EpisodeStatistics):
     ) -> Tensor:
         """A convolution of maps (T * n, in, h, w) with weights (T, out, in, k, k), or shared ones."""
         dtype = self.dtype or maps.dtype
-        maps, weight = maps.to(dtype), weight.to(dtype)
+        # gradients of depthwise convolutions on a CPU: see `fewshot.backbones.depthwise`
+        exact = maps.device.type == "cpu" and groups == maps.shape[1] > 1
+        inner = torch.promote_types(dtype, torch.float32) if exact else dtype
+        maps, weight = maps.to(inner), weight.to(inner)
         if weight.ndim == 4:
-            return torch.conv2d(
-                maps, weight, None if bias is None else bias.to(dtype), stride, padding, dilation, groups
-            )
+            bias = None if bias is None else bias.to(inner)
+            return torch.conv2d(maps, weight, bias, stride, padding, dilation, groups).to(dtype)
         n_tasks, n_out, _, k, width = weight.shape
         (pad, pad_width), (step, step_width) = _pair(padding), _pair(stride)
         plain = set(_pair(dilation)) == {1} and groups == 1
@@ -77,6 +79,7 @@ class TaskWise(EpisodeStatistics):
         else:  # tasks as groups of channels
             grouped = maps.unflatten(0, (n_tasks, -1)).transpose(0, 1).flatten(1, 2)  # (n, T * in, h, w)
             out = torch.conv2d(grouped, weight.flatten(0, 1), None, stride, padding, dilation, n_tasks * groups)
+            out = out.to(dtype)
             out = out.unflatten(1, (n_tasks, n_out)).transpose(0, 1).flatten(0, 1)
         return out if bias is None else out + bias.to(dtype).repeat_interleave(len(maps) // n_tasks, 0)[..., None, None]
 
