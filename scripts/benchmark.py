@@ -6,18 +6,15 @@ Where other libraries do the same, they are measured beside it.
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from fewshot import benchmarks, cli
-
-Section = Literal["data", "evaluation", "frozen", "heads", "maml", "memory", "process", "photographs", "end-to-end"]
 
 
 @dataclass
 class BenchmarkConfig:
     """What is measured."""
 
-    only: list[Section] = field(default_factory=lambda: list(benchmarks.SECTIONS))
+    only: list[benchmarks.Section] = field(default_factory=lambda: list(benchmarks.SECTIONS))
     """these sections only"""
     dataset: str = "omniglot"
     """name of a data set, for drawing, training and evaluation"""

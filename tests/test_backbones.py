@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from fewshot.backbones import Backbone, create_backbone, list_backbones
-from fewshot.backbones.depthwise import train_depthwise_in_float32
+from fewshot.backbones.depthwise import plain_depthwise, train_depthwise_in_float32
 from fewshot.backbones.resnet import drop_block
 from fewshot.errors import CheckpointError, ConfigError, FewShotError, UnknownNameError
 
@@ -141,6 +141,8 @@ def test_depthwise_convolutions_train_in_float32_under_autocast(kind: type[nn.Co
         assert torch.equal(of_weight, expected[1])
         assert torch.equal(of_maps, expected[2].bfloat16())
         assert torch.equal(layer(maps.float()), plain(maps.float()))  # nor does anything change without autocast
+    plain_depthwise(network)
+    assert all(type(layer) is kind for layer in network)
 
 
 def test_channels_last_changes_nothing_but_the_layout(name: str) -> None:

@@ -28,9 +28,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 def network(name: str) -> nn.Module:
     with seeding.forked(0, "test"):
-        if (
-            name == "plain layers"
-        ):  # biases, groups, strides, pooling that overlaps, leaky ReLU, no scale in a norm
+        if name == "plain layers":  # biases, groups, strides, pooling that overlaps, leaky ReLU, no scale in a norm
             body = nn.Sequential(
                 nn.Conv2d(2, 4, 3, bias=True), nn.BatchNorm2d(4, affine=False), nn.LeakyReLU(0.1), nn.MaxPool2d(3, 2),
                 nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1, groups=4),

@@ -19,6 +19,13 @@ def train_depthwise_in_float32(network: nn.Module) -> None:
             module.__class__ = _in_float32(type(module))
 
 
+def plain_depthwise(network: nn.Module) -> None:
+    """Undo `train_depthwise_in_float32`."""
+    for module in network.modules():
+        if isinstance(module, _InFloat32):
+            module.__class__ = type(module).__bases__[1]
+
+
 class _InFloat32(nn.Conv2d):
     def forward(self, maps: Tensor) -> Tensor:
         if not (maps.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()):

@@ -2,22 +2,25 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fewshot import seeding
 from fewshot.backbones import create_backbone
-from fewshot.benchmarks import data, end_to_end, evaluation, process, reuse
+from fewshot.benchmarks import data, depthwise, end_to_end, evaluation, process, reuse
 from fewshot.config import TrainConfig
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.episodes import EpisodeSpec
 from fewshot.methods import Method, create_method
 
 Numbers = dict[str, dict[str, Any]]
-SECTIONS = ("data", "evaluation", "frozen", "heads", "maml", "memory", "process", "photographs", "end-to-end")
+Section = Literal[
+    "data", "evaluation", "frozen", "heads", "maml", "memory", "depthwise", "process", "photographs", "end-to-end",
+]  # fmt: skip
+SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
 def measure(
-    sections: Iterable[str], dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float
+    sections: Iterable[Section], dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float
 ) -> Numbers:
     """The numbers of the named sections, by what was measured.
 
@@ -44,6 +47,8 @@ def measure(
             numbers |= _maml()
         elif section == "memory":
             numbers |= {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
+        elif section == "depthwise":
+            numbers["EfficientNet-Lite0, training step of 32 images"] = depthwise.depthwise_speed()
         elif section == "process":
             numbers["start-up"] = process.start_up(script)
         elif section == "photographs":
