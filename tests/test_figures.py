@@ -297,11 +297,11 @@ def test_minutes_begin_after_stage_one_and_panels_hold_one_task(capsys):
                   pretrained_run="out/pretrain-seed0")  # fmt: skip
     stage = result("pretrain", [[7, 90.0, 0.7, 0.1]], [["", 1.5]], classifier="cosine")
     proto = result("protonet", [[10, 6.0, 0.95, 0.1]], [["", 0.1]], val_n_way=20)
-    fewer = result("anil", [[10, 12.0, 0.6, 0.2]], [["", 0.2]], val_episodes=10)
+    fewer = result("anil_10way", [[10, 12.0, 0.6, 0.2]], [["", 0.2]], method="anil", val_episodes=10)
     untold = result("maml", [], [["", 0.1]])
     shown = [meta, fewer, proto, untold]
     five, twenty = minute_panels(shown, {r.recipe: r for r in [*shown, stage]})
-    assert [line.name for line in five.lines] == ["stage 1, cosine", "Meta-Baseline", "ANIL"]
+    assert [line.name for line in five.lines] == ["stage 1, cosine", "Meta-Baseline", "ANIL, 10-way"]
     assert five.lines[1].x == [2.0, 2.5]
     assert five.lines[1].mean == (0.8, 0.9)
     assert five.lines[1].resolution == [0.5 / (5 * 10 * 20)] * 2

@@ -1,5 +1,6 @@
 """From stored results and curves to the figures of a data set."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,7 +133,10 @@ def _minute_line(result: Result) -> Line:
     config, before = result.facts["config"], sum(minutes for _, minutes in result.facts["stages"][:-1])
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
     method = "classifier" if result.recipe.startswith(STAGE_ONE) else config["method"]
-    label = METHODS[method][2] if result.recipe == method else result.recipe
+    row = row_name(result.recipe)
+    cells = result.recipe.removeprefix(f"{row}_")  # of recipes for one way or shot, such as maml_10way
+    name = METHODS[method][2] if row == method else row
+    label = name if result.recipe == row else f"{name}, {re.sub(r'(?<=[0-9])(?=[a-z])', '-', cells)}"
     label = f"stage 1, {config['classifier']}" if method == "classifier" else label
     n_answers = np.max(config["val_n_way"]) * np.max(config["val_n_query"]) * config["val_episodes"]
     return Line(label, method, [before + s / 60 for s in seconds], mean, half, [0.5 / n_answers] * len(mean))
@@ -140,7 +144,7 @@ def _minute_line(result: Result) -> Line:
 
 def _facts(curves: Sequence[Curves]) -> str:
     def all_of(key: str) -> str:
-        return ", ".join(dict.fromkeys(str(c.header[key]) for c in curves))
+        return " or ".join(dict.fromkeys(str(c.header[key]) for c in curves))
 
     seeds = ", ".join(dict.fromkeys(str(c.seed) for c in curves))
     return (
