@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError
-from fewshot.methods.base import METHODS, Method
+from fewshot.methods.base import METHODS
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import episode_statistics
-from fewshot.methods.parts.inner_loop import Reduction, Weights, check_inner_loop, descend, inner_loss, present_classes
+from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
 
 
 @METHODS.register("anil")
-class ANIL(Method):
+class ANIL(InnerLoopMethod):
     """MAML that adapts the linear classifier only; the features stay as they are.
 
     Raghu, Raghu, Bengio, Vinyals, Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness
@@ -45,16 +45,10 @@ class ANIL(Method):
         support_statistics: bool = False,
         feature_dim: int | None = None,
     ) -> None:
-        super().__init__(backbone)
+        super().__init__(backbone, "anil", n_way, order, inner_steps, test_inner_steps, inner_reduction)
         dim = feature_dim if backbone is None else backbone.feature_dim
         if dim is None:
             raise ConfigError("anil without a backbone needs feature_dim, the size of the features it is given")
-        self.n_way, self.order, self.inner_reduction = n_way, order, inner_reduction
-        self.inner_steps, self.test_inner_steps = (
-            inner_steps,
-            inner_steps if test_inner_steps is None else test_inner_steps,
-        )
-        check_inner_loop("anil", n_way, order, min(self.inner_steps, self.test_inner_steps), inner_reduction)
         if transductive and support_statistics:
             raise ConfigError("anil: statistics are the support's or, transductive, those of all images, not both")
         self.transductive, self.support_statistics = transductive, support_statistics
@@ -78,7 +72,7 @@ class ANIL(Method):
             return super().forward(*arguments)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        present = present_classes(support_labels, n_way, self.n_way, "anil")  # (B, self.n_way)
+        present = self.present_classes(support_labels, n_way)  # (B, self.n_way)
 
         def loss(weights: Weights) -> Tensor:
             return inner_loss(_logits(support, weights), support_labels, present, self.inner_reduction)
@@ -86,8 +80,7 @@ class ANIL(Method):
         initial = {"weight": self.classifier.weight, "bias": self.classifier.bias}
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
         rates = list(self.inner_rates) or self.inner_lr
-        steps = self.inner_steps if self.training else self.test_inner_steps
-        weights = descend(loss, weights, rates, steps, self.order, learning=torch.is_grad_enabled())
+        weights = descend(loss, weights, rates, self.steps, self.order, learning=torch.is_grad_enabled())
         return without_absent(_logits(query, weights), present)[..., :n_way]
 
 

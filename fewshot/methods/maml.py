@@ -10,10 +10,10 @@ from torch.func import functional_call
 
 from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError
-from fewshot.methods.base import METHODS, Method, negative_log_likelihood
+from fewshot.methods.base import METHODS, negative_log_likelihood
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import NORMS, norms_in_eval
-from fewshot.methods.parts.inner_loop import Reduction, Weights, check_inner_loop, descend, inner_loss, present_classes
+from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
 from fewshot.methods.parts.task_layers import linear
 from fewshot.methods.parts.taskwise import LAYERS, TaskWise
 
@@ -23,7 +23,7 @@ IMAGES_AT_ONCE = 160
 
 
 @METHODS.register("maml")
-class MAML(Method):
+class MAML(InnerLoopMethod):
     """A network and a linear classifier, adapted to each support set by a few steps of gradient descent.
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
@@ -67,15 +67,9 @@ class MAML(Method):
         transductive: bool = False,
         tasks_at_once: int | None = None,
     ) -> None:
-        super().__init__(backbone)
+        super().__init__(backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_reduction)
         if backbone is None:
             raise ConfigError("maml adapts a network: it needs a backbone, not features")
-        self.n_way, self.order, self.inner_reduction = n_way, order, inner_reduction
-        self.inner_steps, self.test_inner_steps = (
-            inner_steps,
-            inner_steps if test_inner_steps is None else test_inner_steps,
-        )
-        check_inner_loop("maml", n_way, order, min(self.inner_steps, self.test_inner_steps), inner_reduction)
         self.transductive, self.tasks_at_once = transductive, tasks_at_once
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
         self.adapted = _adapted_names(self, adapt_norm)
@@ -123,7 +117,7 @@ class MAML(Method):
         tasks = _Tasks(self, support_labels, n_way)
         support, query = self._prepared(support), self._prepared(query)
         with tasks.running():
-            weights = tasks.adapt(support, self.inner_steps if self.training else self.test_inner_steps)
+            weights = tasks.adapt(support, self.steps)
             logits = tasks.query_logits(weights, support, query)
         return without_absent(logits, tasks.present)[..., :n_way]
 
@@ -147,7 +141,7 @@ class _Tasks:
     def __init__(self, method: MAML, labels: Tensor, n_way: int) -> None:
         device = labels.device.type
         self.method, self.labels, self.learning = method, labels, torch.is_grad_enabled()
-        self.present = present_classes(labels, n_way, method.n_way, "maml")  # (T, method.n_way)
+        self.present = method.present_classes(labels, n_way)  # (T, method.n_way)
         self.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         self.counted = labels != PADDING  # (T, n_support)
         self.whole = bool(self.counted.all())

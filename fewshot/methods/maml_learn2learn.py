@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS, Method
+from fewshot.methods.base import METHODS
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.inner_loop import Reduction, check_inner_loop, inner_loss, present_classes
+from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, inner_loss
 
 NAME = "maml-learn2learn"
 
 
 @METHODS.register(NAME)
-class Learn2LearnMAML(Method):
+class Learn2LearnMAML(InnerLoopMethod):
     """`learn2learn.algorithms.MAML` around the backbone and a linear classifier, one episode after the other.
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
@@ -50,15 +50,11 @@ class Learn2LearnMAML(Method):
         inner_lr: float = 0.4,  # with sum/K, on Omniglot: the paper, appendix A.1
         inner_reduction: Reduction = "sum/K",
     ) -> None:
-        super().__init__(backbone)
+        super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_reduction)
         if backbone is None:
             raise ConfigError(f"{NAME} adapts a network: it needs a backbone, not features")
         _wrapper()  # learn2learn is missed here, not after the data are loaded
-        self.n_way, self.order, self.inner_reduction, self.inner_lr = n_way, order, inner_reduction, inner_lr
-        self.inner_steps = inner_steps
-        self.test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps
-        for steps in (self.inner_steps, self.test_inner_steps):
-            check_inner_loop(NAME, n_way, order, steps, inner_reduction)
+        self.inner_lr = inner_lr
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
@@ -67,7 +63,7 @@ class Learn2LearnMAML(Method):
 
     def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W); they carry a graph where gradients are on."""
-        present = present_classes(support_labels, n_way, self.n_way, NAME)  # (B, self.n_way)
+        present = self.present_classes(support_labels, n_way)  # (B, self.n_way)
         learning = torch.is_grad_enabled()
         episodes = zip(support, support_labels, query, present, strict=True)
         with torch.enable_grad():  # adapting takes gradients, at test too
@@ -84,7 +80,7 @@ class Learn2LearnMAML(Method):
         first_order = not learning or self.order == 1
         learner = _wrapper()(network, self.inner_lr, first_order, allow_nograd=True).clone()
         _use_batch_statistics(learner)
-        for _ in range(self.inner_steps if self.training else self.test_inner_steps):
+        for _ in range(self.steps):
             logits = self._at_weights_precision(learner(images))[None]  # (1, n_support, self.n_way)
             learner.adapt(inner_loss(logits, labels[None], present[None], self.inner_reduction))
         return learner

@@ -4,24 +4,58 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError, EpisodeError
+from fewshot.methods.base import Method
 
 Reduction = Literal["sum/K", "mean"]
 Weights = dict[str, Tensor]  # by name, each with a leading task dimension T
 
 
-def check_inner_loop(name: str, n_way: int, order: int, inner_steps: int, reduction: str) -> None:
-    """Raise `ConfigError` for options of method `name` that mean nothing."""
-    if order not in (1, 2):
-        raise ConfigError(f"{name}: order is 1 (first-order gradients) or 2, got {order!r}")
-    if n_way < 2 or inner_steps < 1:
-        raise ConfigError(f"{name}: n_way is at least 2 and inner steps at least 1, got {n_way} and {inner_steps}")
-    if reduction not in ("sum/K", "mean"):
-        raise ConfigError(f"{name}: inner_reduction is sum/K or mean, got {reduction!r}")
+class InnerLoopMethod(Method):
+    """A method that a few steps of gradient descent on the support adapt to each episode.
+
+    Its classifier has `n_way` outputs, of which an episode uses those of its classes.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | None,
+        name: str,
+        n_way: int,
+        order: int,
+        inner_steps: int,
+        test_inner_steps: int | None,
+        inner_reduction: Reduction,
+    ) -> None:
+        super().__init__(backbone)
+        test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps
+        steps = min(inner_steps, test_inner_steps)
+        if order not in (1, 2):
+            raise ConfigError(f"{name}: order is 1 (first-order gradients) or 2, got {order!r}")
+        if n_way < 2 or steps < 1:
+            raise ConfigError(f"{name}: n_way is at least 2 and inner steps at least 1, got {n_way} and {steps}")
+        if inner_reduction not in ("sum/K", "mean"):
+            raise ConfigError(f"{name}: inner_reduction is sum/K or mean, got {inner_reduction!r}")
+        self.name, self.n_way, self.order, self.inner_reduction = name, n_way, order, inner_reduction
+        self.inner_steps, self.test_inner_steps = inner_steps, test_inner_steps
+
+    @property
+    def steps(self) -> int:
+        """How many steps adapt now: in training, or at test."""
+        return self.inner_steps if self.training else self.test_inner_steps
+
+    def present_classes(self, labels: Tensor, n_way: int) -> Tensor:
+        """Which of the classifier's classes each task's support (T, n_support) has, (T, self.n_way) bool."""
+        if n_way > self.n_way:
+            raise EpisodeError(
+                f"an episode of {n_way} classes does not fit {self.name}'s classifier, "
+                f"which was made for n_way={self.n_way}"
+            )
+        return F.one_hot(labels + 1, self.n_way + 1)[..., 1:].any(1)
 
 
 def descend(
@@ -60,12 +94,3 @@ def inner_loss(logits: Tensor, labels: Tensor, present: Tensor, reduction: Reduc
     summed = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=PADDING, reduction="none").sum(1)  # (T,)
     images = (labels != PADDING).sum(1).to(summed.dtype)
     return (summed / (images / present.sum(1) if reduction == "sum/K" else images)).sum()
-
-
-def present_classes(labels: Tensor, n_way: int, n_outputs: int, name: str) -> Tensor:
-    """Which of a classifier's `n_outputs` classes each task's support has, (T, n_outputs) bool."""
-    if n_way > n_outputs:
-        raise EpisodeError(
-            f"an episode of {n_way} classes does not fit {name}'s classifier, which was made for n_way={n_outputs}"
-        )
-    return F.one_hot(labels + 1, n_outputs + 1)[..., 1:].any(1)
