@@ -115,13 +115,27 @@ def test_cells(config: AnyConfig) -> list[EpisodeSpec]:
     return [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
 
 
+def cells_of(config: AnyConfig, row: str) -> list[EpisodeSpec]:
+    """The test cells as a row of the test table is measured on them: some of `test_variants` have other queries."""
+    n_query = variants(config).get(row, {}).get("n_query", config.test_n_query)
+    if n_query != "shots" and not isinstance(n_query, int):
+        raise ConfigError(f"test_variants: {row}: n_query is a number or shots, got {n_query!r}")
+    return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in test_cells(config)]
+
+
+def variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
+    """Further rows of the test table, of the same weights; a classifier of stage 1 has none."""
+    return getattr(config, "test_variants", {})
+
+
 def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
     """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell."""
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for imageset in sets.values():
-        for cell in test_cells(config):
-            EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
+        for row in ("trained", *variants(config)):
+            for cell in cells_of(config, row):
+                EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
     return sets
 
 

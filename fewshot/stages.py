@@ -56,6 +56,7 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
     for name, options in config.test_variants.items():
         if name in (*rows, "pretrained", start, "raw pixels"):
             raise ConfigError(f"test_variants: {name!r} is a row of every test table already; choose another name")
+        options = {option: value for option, value in options.items() if option != "n_query"}
         varied = replace(config, method_options={**config.method_options, **options})
         rows[name] = build_method(varied, train_set.image_shape)
         rows[name].load_state_dict(method.state_dict())

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fewshot import cli, parallel, report
 from fewshot.config import ExperimentConfig
-from fewshot.experiment import load_split, measure, new_run_dir, save_records, test_cells, test_sets
+from fewshot.experiment import cells_of, load_split, measure, new_run_dir, save_records, test_sets
 from fewshot.features import device_of
 from fewshot.run_folder import RunFolder
 from fewshot.stages import compared_methods, selected_on, starting_method
@@ -17,13 +17,13 @@ def main() -> None:
     config = cli.parse(ExperimentConfig, __doc__)
     config = replace(config, run_dir=config.run_dir or new_run_dir(config))
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    tests, cells = test_sets(config), test_cells(config)
+    tests = test_sets(config)
     method = starting_method(config, train_set)
     result = fit(method, train_set, val_set, config)
     methods, device = compared_methods(method, config, train_set), device_of(method)
     for name, test_set in tests.items():
         rows = {
-            row: measure(m.to(device), test_set, cells, config, selected_on(config.run_dir, row))
+            row: measure(m.to(device), test_set, cells_of(config, row), config, selected_on(config.run_dir, row))
             for row, m in methods.items()
         }
         if parallel.is_first():

@@ -17,12 +17,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, fit, seeding
+from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, experiment, fit, seeding
 from fewshot.batches import Batch, BatchSampler
 from fewshot.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentConfig, TrainConfig
-from fewshot.errors import ConfigError, LeakageError
-from fewshot.experiment import build_classifier, build_method, config_from, load_run, load_split
+from fewshot.errors import ConfigError, EpisodeError, LeakageError
+from fewshot.experiment import build_classifier, build_method, cells_of, config_from, load_run, load_split
 from fewshot.methods import METHODS, Method
 from fewshot.methods.classifier import Classifier, CosineClassifier
 from fewshot.optimization import learning_rate_factor
@@ -597,6 +597,24 @@ def test_a_variant_is_the_same_weights_with_other_options(glyphs):
     config.test_variants = {"untrained": {}}
     with pytest.raises(ConfigError, match="test_variants: 'untrained' is a row of every test table already"):
         compared_methods(method, config, glyphs)
+
+
+def test_a_variant_may_have_other_queries(glyphs):
+    config = ExperimentConfig(method="maml", max_steps=5, test_n_shot=[1, 5], test_n_query=15, **GLYPHS)
+    config.test_variants = {"as published": {"transductive": True, "n_query": "shots"}, "short": {"n_query": 2}}
+    rows = compared_methods(starting_method(config, glyphs), config, glyphs)
+    assert rows["as published"].transductive
+    assert [(cell.n_shot, cell.n_query) for cell in cells_of(config, "trained")] == [(1, 15), (5, 15)]
+    assert [(cell.n_shot, cell.n_query) for cell in cells_of(config, "as published")] == [(1, 1), (5, 5)]
+    assert [(cell.n_shot, cell.n_query) for cell in cells_of(config, "short")] == [(1, 2), (5, 2)]
+    for n_query, error, message in [
+        ("many", ConfigError, "test_variants: short: n_query is a number or shots, got 'many'"),
+        (0, EpisodeError, "n_query must be a number of at least 1"),
+        (500, EpisodeError, "501 images"),
+    ]:
+        config.test_variants = {"short": {"n_query": n_query}}
+        with pytest.raises(error, match=message):  # before training
+            experiment.test_sets(config)
 
 
 def test_without_the_floor_only_the_method_is_measured(glyphs):

@@ -64,6 +64,16 @@ def test_below_begins_beyond_the_printed_interval(target, verdict):
     assert line[-1] == verdict
 
 
+# Ours ± 0.13: with ± 0.4 of theirs sqrt(0.13² + 0.4²) = 0.42059, so what lies up to 0.42 higher is reached.
+@pytest.mark.parametrize(("target", "verdict"), [("80.43 ± 0.4", "within the interval"), ("80.44 ± 0.4", "below")])
+def test_the_interval_of_a_published_number_counts_too(target, verdict):
+    numbers = {"maml": {"re-run": {"source": "x", "5w1s": target}}}
+    (line,) = lines_of(published.against([row(c5w1s=[0.80, 0.8002])], [ONE], numbers))
+    assert line[2] == "80.01 ± 0.13"
+    assert line[-3] == target
+    assert line[-1] == verdict
+
+
 def test_below_because_of_a_short_training_says_so():
     numbers = {"maml": {"paper": {"source": "x", "5w1s": 99, "5w5s": 99}, "re-run": {"source": "x", "5w5s": 79}}}
     ours = row(c5w1s=[0.8, 0.8], c5w5s=[0.8, 0.8])
@@ -144,10 +154,12 @@ def test_what_is_read(tmp_path):
         ("maml: {rerun: {source: x, 5w1s: 98}}", ": maml: rerun must be paper or re-run, and name its source"),
         ("maml: {paper: {5w1s: 98}}", ": maml: paper must be paper or re-run, and name its source"),
         ("maml: {paper: {source: , 5w1s: 98}}", ": maml: paper must be paper or re-run, and name its source"),
-        ("maml: {paper: {source: x, 5-way 1-shot: 98}}", ": maml: paper: 5-way 1-shot: 98 is not as 5w1s: 98.8"),
+        ("maml: {paper: {source: x, 5-way 1-shot: 98}}", ": maml: paper: 5-way 1-shot: 98 is not as 98.8"),
         ("maml: {paper: {source: x, 5w1: 98}}", ": maml: paper: 5w1: 98 is not as"),
-        ('maml: {paper: {source: x, 5w1s: "98.8"}}', r": maml: paper: 5w1s: '98\.8' is not as"),
-        ("maml: {paper: {source: x, 5w1s: 98.8 ± 0.4}}", ": maml: paper: 5w1s: .* is not as"),
+        ("maml: {paper: {source: x, 5w1s: 98.8 +- 0.4}}", ": maml: paper: 5w1s: .* is not as"),
+        ("maml: {paper: {source: x, 5w1s: 98.8 ±}}", ": maml: paper: 5w1s: .* is not as"),
+        ("maml: {paper: {source: x, 5w1s: ± 0.4}}", ": maml: paper: 5w1s: .* is not as"),
+        ("maml: {paper: {source: x, 5w1s: 100.1 ± 0.4}}", ": maml: paper: 5w1s: .* is not as"),
         ("maml: {paper: {source: x, 5w1s: }}", ": maml: paper: 5w1s: None is not as"),
         ("maml: {paper: {source: x, 5w1s: true}}", ": maml: paper: 5w1s: True is not as"),
         ("maml: {paper: {source: x, 5w1s: 0}}", ": maml: paper: 5w1s: 0 is not as"),

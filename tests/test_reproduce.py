@@ -348,6 +348,28 @@ def test_a_row_of_a_changed_recipe_is_not_run(project, tmp_path, capsys):
     assert capsys.readouterr().out == reason
 
 
+def test_a_variant_that_is_new_or_changed_is_measured(project, tmp_path, capsys):
+    """The run goes on, without training anew, and until then the tables hold no number of other options."""
+    scripts, recipes, found = project
+    run_all(found, scripts, scripts / "kept")
+    for n, options in enumerate(({"n_query": 1}, {"n_query": 2})):
+        recipe = f"max_steps: 9\nepisodes_per_step: 4\ntest_variants: {{few: {options}}}\n"
+        (recipes / "protonet.yaml").write_text(recipe.replace("'", ""))
+        text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+        assert re.search(r"\n\| protonet, few +\| not run +\| not run +\| – ", text)
+        assert re.search(r"\n\| protonet +\| 60.00 ± 0.00 +\| 60.00 ± 0.00 +\| 1 ", text) or n
+        assert ("protonet, seed 2: the recipe has changed since (test_variants was " in capsys.readouterr().out) == n
+        again = find_runs(recipes, tmp_path / "out", [2])[2]
+        assert not again.complete
+        for shot in (1, 5):
+            few = made_up([0.4, 0.4], shot, config={"test_variants": {"few": options}})
+            few.write(scripts / "prepared" / "protonet-seed2" / "records" / f"few-5-way-{shot}-shot.jsonl")
+        assert run_all([again], scripts, scripts / "kept") == []
+        assert calls(scripts)[3 + n :] == ["train_episodic protonet-seed2 resume - 2"]
+        text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+        assert re.search(r"\n\| protonet, few +\| 40.00 ± 0.00 +\| 40.00 ± 0.00 +\| 1 ", text)
+
+
 def test_columns_stand_in_the_order_of_ways_and_shots(tmp_path):
     """Whatever recipe names a cell first; and a folder without measured floors has no rows for them."""
     recipes = Path(__file__).parents[1] / "scripts" / "recipes" / "euro_finetune"

@@ -71,8 +71,14 @@ def test_evaluation_repeats_the_training_script_number(finished, tmp_path):
 def test_evaluation_of_the_same_weights_with_other_options_of_the_method(tmp_path):
     folder = tmp_path / "run"
     quick = ["--max_steps", 2, "--train_n_way", 5, "--val_episodes", 5, "--val_every_steps", 2, "--test_episodes", 5]
-    trained = run("train_episodic.py", "--method", "anil", "--run_dir", folder, *quick, "--test_floor", "false")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("method: anil\ntest_n_shot: [1, 2]\ntest_variants: {few: {transductive: true, n_query: shots}}\n")
+    trained = run("train_episodic.py", "--config", recipe, "--run_dir", folder, *quick, "--test_floor", "false")
     assert trained.returncode == 0, trained.stderr
+    for row, transductive, n_query in (("trained", False, [15, 15]), ("few", True, [1, 2])):
+        cells = [Records.read(folder / "records" / f"{row}-5-way-{shot}-shot.jsonl").header for shot in (1, 2)]
+        assert [header["spec"]["n_query"] for header in cells] == n_query
+        assert [header["transductive"] for header in cells] == [transductive] * 2
     for options in ([], ["--method_options.transductive", "true"]):
         result = run("evaluate.py", "--run_dir", folder, "--n_episodes", 20, *options)
         assert result.returncode == 0, result.stderr

@@ -57,7 +57,8 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     method_options: dict[str, Any] = field(default_factory=dict)
     """options of the method"""
     test_variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """further rows of the test table, of the same weights: a name and the method_options that differ"""
+    """further rows of the test table, of the same weights: a name, the method_options that differ, and n_query where it
+    differs (a number, or shots: as many queries of each class as support images)"""
     pretrained_run: str | None = None
     """folder of a run, such as one of scripts/pretrain.py, whose backbone this one starts from"""
 

@@ -8,7 +8,7 @@ from fewshot import cli
 from fewshot.checkpoint import load_checkpoint
 from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict
 from fewshot.errors import ConfigError, DataError
-from fewshot.experiment import AnyConfig, test_cells
+from fewshot.experiment import AnyConfig, test_cells, variants
 from fewshot.records import Records
 from fewshot.registry import unknown_name
 from fewshot.reproduction.results import Result
@@ -60,7 +60,7 @@ class Run:
     @property
     def variants(self) -> list[str]:
         """Further rows of the same weights."""
-        return list(getattr(self.config, "test_variants", {}))
+        return list(variants(self.config))
 
     @property
     def cells(self) -> list[str]:
@@ -77,12 +77,20 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has ended: the records of its own row and of the untrained network are there, whole."""
+        """Whether the run has ended: the records of its own row and of the untrained network are there, whole.
+
+        So are those of its variants, measured with the options that these have now.
+        """
         rows = {self.own_row, *self.variants}
         if self.config.test_floor and not self.is_pretrain:
             rows.add(starting_row(self.config))
         try:
-            return all(self.records(row, test_set) for test_set in ("", *self.config.test_also) for row in rows)
+            return all(
+                record.header["config"].get("test_variants", {}).get(row) == variants(self.config).get(row)
+                for test_set in ("", *self.config.test_also)
+                for row in rows
+                for record in self.records(row, test_set)
+            )
         except (DataError, FileNotFoundError):
             return False
 
