@@ -1,9 +1,10 @@
 """From a configuration to a trained method and its test records; from a run folder back to a method."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from torch import nn
 from fewshot import parallel, seeding
 from fewshot.backbones import create_backbone
 from fewshot.checkpoint import load_checkpoint
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict
+from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, differing_options, variants_changed
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.episodes import EpisodeSampler, EpisodeSpec
-from fewshot.errors import ConfigError
+from fewshot.errors import ConfigError, DataError
 from fewshot.evaluate import evaluate
 from fewshot.feature_store import stored_embedding
 from fewshot.features import embed
 from fewshot.methods import Method, create_method
 from fewshot.methods.classifier import Classifier
-from fewshot.records import Records
-from fewshot.run_folder import RunFolder
+from fewshot.provenance import commit, weights_hash
+from fewshot.records import Records, cell_name
+from fewshot.run_folder import NOT_COMPARED, RunFolder
 
 AnyConfig = ExperimentConfig | PretrainExperimentConfig
 
@@ -140,37 +142,56 @@ def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
 
 
 def measure(
-    method: Method, imageset: ImageSet, cells: list[EpisodeSpec], config: AnyConfig, selected_on: str
+    method: Method,
+    imageset: ImageSet,
+    cells: Sequence[EpisodeSpec],
+    config: AnyConfig,
+    selected_on: str,
+    files: Sequence[Path] = (),
 ) -> list[Records]:
     """Records of each cell; the images are embedded once for all of them.
 
-    `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network.
+    `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network. `files`: where
+    the records of each cell are written as soon as it is measured. A file that holds them already, of these weights
+    and options, by the same commit, is read instead, so that measuring goes on where it was cut off.
     """
-    started = time.perf_counter()
-    features = None
-    if method.from_features:
-        untrained = config.max_steps == 0  # others may ask for the features of these weights too
-        features = (stored_embedding if untrained else embed)(method, imageset, precision=config.precision)
-    seconds = time.perf_counter() - started
-    records = [
-        evaluate(
-            method,
-            imageset,
-            cell,
-            config.test_episodes,
-            config.test_seed,
-            precision=config.precision,
-            features=features,
-        )
-        for cell in cells
-    ]
-    for record in records:
-        record.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
-    return records
+    features, seconds, all_records = None, 0.0, []
+    for cell, file in zip_longest(cells, files):
+        records = parallel.from_first(_held(file, method, imageset, cell, config) if file else None)
+        if records is None:
+            if method.from_features and features is None:
+                started = time.perf_counter()
+                untrained = config.max_steps == 0  # others may ask for the features of these weights too
+                features = (stored_embedding if untrained else embed)(method, imageset, precision=config.precision)
+                seconds = time.perf_counter() - started
+            about = {"precision": config.precision, "features": features}
+            records = evaluate(method, imageset, cell, config.test_episodes, config.test_seed, **about)
+            records.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
+            if file and parallel.is_first():
+                records.write(file)
+        all_records.append(records)
+    return all_records
 
 
-def save_records(folder: RunFolder, test_set: str, rows: Mapping[str, Sequence[Records]]) -> None:
-    """Write the records of each row (a method) and cell below the run's folder."""
-    for row, records in rows.items():
-        for record in records:
-            record.write(folder.records("-".join(filter(None, [test_set, row, record.cell])).replace(" ", "-")))
+def record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
+    """Where the records of a row (a method) of the test table lie; `test_set`: its name in `test_also`, or ""."""
+    return [RunFolder(config.run_dir).records(test_set, row, cell_name(vars(cell))) for cell in cells]
+
+
+def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:
+    """The records in `file`, if measuring anew would give the same."""
+    try:
+        records = Records.read(file)
+    except (FileNotFoundError, DataError):  # or they were cut off
+        return None
+    changed = differing_options(records.header["config"], config)
+    unknown_code = commit().endswith("+")
+    if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
+        return None
+    wanted = {
+        "spec": vars(cell),
+        "weights": weights_hash(method),
+        "data_fingerprint": imageset.fingerprint,
+        "commit": commit(),
+    }
+    return records if all(records.header[key] == value for key, value in wanted.items()) else None

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -48,8 +49,7 @@ class Measured(ABC):
     @property
     def cell(self) -> str:
         """What was asked of each episode: `5-way 1-shot`."""
-        spec = self.header["spec"]
-        return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
+        return cell_name(self.header["spec"])
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,11 @@ class Records(Measured):
         if len(rows) != header.get("n_episodes"):
             raise DataError(f"{path} holds {len(rows)} of {header.get('n_episodes')} episodes: it is cut short")
         return records
+
+
+def cell_name(spec: Mapping[str, Any]) -> str:
+    """`5-way 1-shot`, of an `EpisodeSpec` as a dictionary."""
+    return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
 
 
 def _count(value: int | list[int]) -> str:

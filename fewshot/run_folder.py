@@ -23,9 +23,9 @@ class RunFolder:
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
 
-    def records(self, cell: str) -> Path:
-        """Where the records of a test cell lie."""
-        return self.path / "records" / f"{cell}.jsonl"
+    def records(self, *names: str) -> Path:
+        """Where the records of a test cell lie; `names`: of a test set, a row of the test table and the cell."""
+        return self.path / "records" / f"{'-'.join(filter(None, names)).replace(' ', '-')}.jsonl"
 
     def read_config(self) -> dict[str, Any]:
         """The configuration the run was made with."""

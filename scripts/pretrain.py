@@ -14,11 +14,10 @@ from fewshot.experiment import (
     load_split,
     measure,
     new_run_dir,
-    save_records,
+    record_files,
     test_cells,
     test_sets,
 )
-from fewshot.run_folder import RunFolder
 from fewshot.stages import selected_on
 from fewshot.train import fit
 
@@ -32,9 +31,9 @@ def main() -> None:
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     result = fit(method, train_set, val_set, config)
     for name, test_set in tests.items():
-        rows = {"classifier-baseline": measure(method, test_set, cells, config, selected_on(config.run_dir))}
+        files = record_files(config, name, "classifier-baseline", cells)
+        rows = {"classifier-baseline": measure(method, test_set, cells, config, selected_on(config.run_dir), files)}
         if parallel.is_first():
-            save_records(RunFolder(config.run_dir), name, rows)
             print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.trained_name}")
             print(report.table(rows))
             print(report.facts(rows["classifier-baseline"][0]))

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 from fewshot import cli, parallel, report
 from fewshot.config import ExperimentConfig
-from fewshot.experiment import cells_of, load_split, measure, new_run_dir, save_records, test_sets
+from fewshot.experiment import cells_of, load_split, measure, new_run_dir, record_files, test_sets
 from fewshot.features import device_of
-from fewshot.run_folder import RunFolder
 from fewshot.stages import compared_methods, selected_on, starting_method
 from fewshot.train import fit
 
@@ -22,12 +21,13 @@ def main() -> None:
     result = fit(method, train_set, val_set, config)
     methods, device = compared_methods(method, config, train_set), device_of(method)
     for name, test_set in tests.items():
-        rows = {
-            row: measure(m.to(device), test_set, cells_of(config, row), config, selected_on(config.run_dir, row))
-            for row, m in methods.items()
-        }
+        rows = {}
+        for row, compared in methods.items():
+            cells = cells_of(config, row)
+            files = record_files(config, name, row, cells)
+            chosen_on = selected_on(config.run_dir, row)
+            rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files)
         if parallel.is_first():
-            save_records(RunFolder(config.run_dir), name, rows)
             print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.method}")
             print(report.table(rows))
             print(report.facts(next(iter(rows.values()))[0]))

@@ -17,7 +17,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, experiment, fit, seeding
+from fewshot import (
+    EpisodeSpec,
+    ImageSet,
+    create_backbone,
+    create_method,
+    evaluate,
+    experiment,
+    fit,
+    provenance,
+    seeding,
+)
 from fewshot.batches import Batch, BatchSampler
 from fewshot.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentConfig, TrainConfig
@@ -26,6 +36,7 @@ from fewshot.experiment import build_classifier, build_method, cells_of, config_
 from fewshot.methods import METHODS, Method
 from fewshot.methods.classifier import Classifier, CosineClassifier
 from fewshot.optimization import learning_rate_factor
+from fewshot.records import Records
 from fewshot.run_folder import RunFolder
 from fewshot.stages import compared_methods, load_pretrained, selected_on, starting_method
 from fewshot.stream import BatchStream, make_stream
@@ -615,6 +626,54 @@ def test_a_variant_may_have_other_queries(glyphs):
         config.test_variants = {"short": {"n_query": n_query}}
         with pytest.raises(error, match=message):  # before training
             experiment.test_sets(config)
+
+
+def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
+    """A cell that is on disk is read, unless weights, options, episodes or code are others."""
+    measured, code = [], ["abc"]
+    monkeypatch.setattr(provenance, "commit", lambda: code[0])
+    monkeypatch.setattr(experiment, "commit", lambda: code[0])
+
+    def counting(method, imageset, cell, *others, **more):
+        measured.append(cell.n_shot)
+        return evaluate(method, imageset, cell, *others, **more)
+
+    monkeypatch.setattr(experiment, "evaluate", counting)
+    config = ExperimentConfig(max_steps=5, test_episodes=9, test_n_shot=[1, 5], run_dir=str(tmp_path), **GLYPHS)
+    config.test_variants = {"trained": {"temperature": 2.0}}
+    method = starting_method(config, glyphs)
+
+    def measured_now() -> list[int]:
+        measured.clear()
+        cells = cells_of(config, "trained")
+        files = experiment.record_files(config, "", "trained", cells)
+        records = experiment.measure(method, glyphs, cells, config, "val", files)
+        for file, record in zip(files, records, strict=True):
+            np.testing.assert_array_equal(Records.read(file).accuracy, record.accuracy)
+            np.testing.assert_array_equal(evaluate(method, glyphs, record_spec(record), 9).accuracy, record.accuracy)
+        return list(measured)
+
+    assert measured_now() == [1, 5]
+    assert measured_now() == []
+    cut = tmp_path / "records" / "trained-5-way-5-shot.jsonl"
+    cut.write_text(cut.read_text()[:-20])
+    assert measured_now() == [5]
+    with torch.no_grad():
+        next(method.parameters()).add_(0.1)
+    assert measured_now() == [1, 5]
+    config.test_n_query = 4
+    assert measured_now() == [1, 5]
+    config.test_variants = {"trained": {"temperature": 3.0}}
+    assert measured_now() == [1, 5]
+    config.test_variants = {"trained": {"temperature": 3.0}, "more": {}}
+    assert measured_now() == []
+    for now in ("abd", "abd+", "abd+"):  # + says that files differ from the commit: nobody knows how
+        code[0] = now
+        assert measured_now() == [1, 5]
+
+
+def record_spec(record: Records) -> EpisodeSpec:
+    return EpisodeSpec(**record.header["spec"])
 
 
 def test_without_the_floor_only_the_method_is_measured(glyphs):

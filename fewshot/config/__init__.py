@@ -6,6 +6,7 @@ from fewshot.config.experiments import (
     SetupConfig,
     as_dict,
     differing_options,
+    variants_changed,
 )
 from fewshot.config.measuring import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.photographs import (
@@ -35,4 +36,5 @@ __all__ = [
     "TrainConfig",
     "as_dict",
     "differing_options",
+    "variants_changed",
 ]

@@ -109,3 +109,8 @@ def differing_options(held: dict[str, Any], config: FitConfig) -> dict[str, tupl
     now = as_dict(config)
     held = {**as_dict(type(config)()), **held}
     return {key: (held.get(key), now.get(key)) for key in sorted(held | now) if held.get(key) != now.get(key)}
+
+
+def variants_changed(held: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a row of `test_variants` that both have is of other options."""
+    return any(held[name] != now[name] for name in held.keys() & now.keys())

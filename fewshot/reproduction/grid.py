@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewshot.config import differing_options
+from fewshot.config import differing_options, variants_changed
 from fewshot.interruption import Interruption
 from fewshot.report import percent
 from fewshot.reproduction import published, tables, trainings
@@ -114,7 +114,7 @@ def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
 def _matters(option: str, held: object, now: object) -> bool:
     """Whether an option that differs is of the recipe, and does not just say where things lie."""
     if option == "test_variants":  # of the same weights: more of them, or fewer, change no number that is there
-        return any(held[name] != now[name] for name in (held or {}).keys() & (now or {}).keys())
+        return variants_changed(held or {}, now or {})
     another_place = option == "pretrained_run" and held is not None and now is not None
     return option not in NOT_COMPARED and not another_place
 

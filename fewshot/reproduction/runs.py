@@ -9,7 +9,7 @@ from fewshot.checkpoint import load_checkpoint
 from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict
 from fewshot.errors import ConfigError, DataError
 from fewshot.experiment import AnyConfig, test_cells, variants
-from fewshot.records import Records
+from fewshot.records import Records, cell_name
 from fewshot.registry import unknown_name
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.tables import FLOOR_ROWS, REFERENCE, row_name, short
@@ -65,11 +65,11 @@ class Run:
     @property
     def cells(self) -> list[str]:
         """What its records measure, `5-way 1-shot`."""
-        return [Records({"spec": vars(spec)}, []).cell for spec in test_cells(self.config)]
+        return [cell_name(vars(spec)) for spec in test_cells(self.config)]
 
     def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
         """Where the script stores a row's records of a cell."""
-        return self.folder.records("-".join(filter(None, [test_set, row, cell])).replace(" ", "-"))
+        return self.folder.records(test_set, row, cell)
 
     def records(self, row: str, test_set: str = "") -> list[Records]:
         """A row's records of each cell; `DataError` where they are cut short, `OSError` where there are none."""
