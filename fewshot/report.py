@@ -35,13 +35,29 @@ def table(rows: Mapping[str, Sequence[Records]]) -> str:
 def facts(records: Records) -> str:
     """One line on what was measured: test set, episodes, seed, fingerprint, commit."""
     head = records.header
-    kind = "transductive" if head["transductive"] else "inductive"
     chosen = head.get("selected_on", "unknown")
     return (
-        f"{head['dataset']}/{head['split']}, {head['n_episodes']} episodes, {head['spec']['n_query']} queries a class, "
-        f"seed {head['seed']}, {kind}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
+        f"{head['dataset']}/{head['split']}, {head['n_episodes']} episodes, {_protocol(records)}, "
+        f"seed {head['seed']}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
         f"data {head['data_fingerprint']}, commit {head['commit']}, {head['precision']}"
     )
+
+
+def facts_of(rows: Mapping[str, Sequence[Records]]) -> str:
+    """`facts` of the first row, and a line for each other one that is of another protocol."""
+    first, *_ = rows.values()
+    protocols = {name: [_protocol(records) for records in cells] for name, cells in rows.items()}
+    others = [
+        f"{name}: {'; '.join(dict.fromkeys(protocol))}"
+        for name, protocol in protocols.items()
+        if set(protocol) != {_protocol(first[0])}
+    ]
+    return "\n".join([facts(first[0]), *others])
+
+
+def _protocol(records: Records) -> str:
+    kind = "transductive" if records.header["transductive"] else "inductive"
+    return f"{records.header['spec']['n_query']} queries a class, {kind}"
 
 
 def write_section(path: str | Path, name: str, heading: str, text: str) -> None:

@@ -30,7 +30,7 @@ def main() -> None:
         if parallel.is_first():
             print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.method}")
             print(report.table(rows))
-            print(report.facts(next(iter(rows.values()))[0]))
+            print(report.facts_of(rows))
     if parallel.is_first():
         if config.test_floor and "raw pixels" not in methods:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")

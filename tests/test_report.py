@@ -4,11 +4,11 @@ from fewshot import EpisodeSpec, Records, evaluate, report
 from fewshot.records import EpisodeRecord
 
 
-def made_up(accuracies: list[float], n_shot: object = 1) -> Records:
+def made_up(accuracies: list[float], n_shot: object = 1, n_query: int = 15, transductive: bool = False) -> Records:
     header = {
-        "spec": {"n_way": 5, "n_shot": n_shot, "n_query": 15}, "n_episodes": len(accuracies), "seed": 0,
-        "transductive": False, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc", "commit": "def",
-        "precision": "float32", "selected_on": "val",
+        "spec": {"n_way": 5, "n_shot": n_shot, "n_query": n_query}, "n_episodes": len(accuracies), "seed": 0,
+        "transductive": transductive, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc",
+        "commit": "def", "precision": "float32", "selected_on": "val",
     }  # fmt: skip
     return Records(header, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
 
@@ -31,6 +31,14 @@ def test_facts_say_what_was_measured():
     text = report.facts(made_up([0.9, 0.9]))
     for fact in ("omniglot/test", "2 episodes", "15 queries", "seed 0", "inductive", "on val", "abc", "def"):
         assert fact in text
+
+
+def test_facts_of_a_table_name_the_rows_of_another_protocol():
+    few = [made_up([0.9, 0.9], transductive=True, n_query=n) for n in (1, 5)]
+    rows = {"trained": [made_up([0.9, 0.9])] * 2, "untrained": [made_up([0.2, 0.2])] * 2, "published": few}
+    first, *others = report.facts_of(rows).splitlines()
+    assert first == report.facts(rows["trained"][0])
+    assert others == ["published: 1 queries a class, transductive; 5 queries a class, transductive"]
 
 
 def test_facts_of_a_real_evaluation(small_protonet, toy_sets):

@@ -334,6 +334,11 @@ def test_facts():
         "data abc, commit def, hardware a CPU, 8 CPU cores", "`python x.py`",
     ):  # fmt: skip
         assert fact in text, fact
+    few = {"spec": {"n_way": 5, "n_shot": 1, "n_query": 2}}
+    config = {"config": {"test_variants": {"few": {"n_query": 2}, "other": {"steps": 3}}}}
+    rows = {"trained": [scores([0.5])], "other": [scores([0.5])], "few": [scores([0.5], **few)]}
+    text = trainings.facts([result("maml_20way", 0, config, **rows)], "python x.py")
+    assert "1 episodes a cell, 15 (maml, few: 2) queries a class, episodes" in text
     assert trainings.facts([], "python x.py") == "Nothing was run yet. Command: `python x.py`"
 
 

@@ -62,7 +62,7 @@ def rows_of(
     rows: dict[str, Row] = {}
     for recipe, recipe_rows in planned.items():
         for row_name, cells in recipe_rows.items():
-            row = rows.setdefault(_label(recipe, row_name), Row(_label(recipe, row_name)))
+            row = rows.setdefault(label(recipe, row_name), Row(label(recipe, row_name)))
             mine = [result for result in results if result.recipe == recipe]
             rising = row_name not in FLOOR_ROWS and any(curve(r.facts["history"]) == "rising" for r in mine)
             row.still_rising.update(cells if rising else ())
@@ -86,7 +86,7 @@ def row_name(recipe: str) -> str:
     return MORE_CELLS.sub("", recipe)
 
 
-def _label(recipe: str, row: str) -> str:
+def label(recipe: str, row: str) -> str:
     """`maml` for recipe maml_20way's own row, `maml, transductive` for its variant, `untrained protonet`."""
     name = row_name(recipe)
     if row == "untrained":

@@ -9,7 +9,7 @@ import numpy as np
 from fewshot.errors import DataError
 from fewshot.records import Scores
 from fewshot.reproduction.results import Result, curve
-from fewshot.reproduction.tables import NO_CELL, NOT_RUN, OWN_ROWS, distinct, markdown, short
+from fewshot.reproduction.tables import NO_CELL, NOT_RUN, OWN_ROWS, distinct, label, markdown, short
 
 OFTEN_SHARED = {
     "precision": "precision",
@@ -111,8 +111,23 @@ def facts(results: Sequence[Result], command: str) -> str:
     shared = [f"{name} {_said(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)]
     return (
         f"{dataset}, {split} classes, {distinct(format(h['n_episodes'], ',') for h in headers)} episodes a cell, "
-        f"{distinct(h['spec']['n_query'] for h in headers)} queries a class, episodes of seed {seed}. Accuracy in "
+        f"{_queries(results)} queries a class, episodes of seed {seed}. Accuracy in "
         "%: mean over training seeds ± 95% interval over episodes (standard deviation over training seeds). "
         f"Shared by all: {', '.join([*shared, ''])}torch {distinct(h['versions']['torch'] for h in headers)}, "
         f"Python {distinct(h['versions']['python'] for h in headers)}. Command: `{command}`"
     )
+
+
+def _queries(results: Sequence[Result]) -> str:
+    """`15`, or `15 (maml, published protocol: 1; 5)` where a variant of a row has others."""
+    usual, others = [], {}
+    for result in results:
+        variants = result.facts["config"].get("test_variants", {})
+        for row, cells in result.records.items():
+            n_query = [measured.header["spec"]["n_query"] for measured in cells]
+            variant = row.rpartition(": ")[2]  # without the name of a further test set
+            if "n_query" in variants.get(variant, {}):
+                others.setdefault(label(result.recipe, variant), []).extend(n_query)
+            else:
+                usual += n_query
+    return distinct(usual) + "".join(f" ({name}: {distinct(n_query)})" for name, n_query in others.items())
