@@ -34,5 +34,5 @@ def test_the_next_tensor_finds_its_pages_ready():
         command = [sys.executable, "-c", FAULTS, *arguments]
         return int(subprocess.run(command, env=plain, check=True, capture_output=True, text=True).stdout)
 
-    assert page_faults("reuse") < 100
+    assert page_faults("reuse") < 2_000  # the system may be out of a large page or two, of 512 small ones
     assert page_faults() > 10_000
