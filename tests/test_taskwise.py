@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fewshot import create_backbone, seeding
 from fewshot.methods.parts import task_convolution
-from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics
+from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics, moments
 from fewshot.methods.parts.task_convolution import Convolution, Geometry
 from fewshot.methods.parts.taskwise import TaskWise
 
@@ -158,6 +158,52 @@ def test_bfloat16_convolutions_agree(name):
         with torch.enable_grad(), TaskWise(TASKS, dtype=dtype):
             outputs.append(functional_call(body.eval(), weights, (images,)).float())
     assert (outputs[0] - outputs[1]).abs().mean() < 0.02 * outputs[0].abs().mean()
+
+
+@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("counted", [None, 3, torch.tensor([[True, True, False, True], [True, True, True, True]])])
+def test_statistics_of_bfloat16_maps_are_exact_to_its_rounding(counted, side):
+    norm = randomised(nn.BatchNorm2d(5))
+    maps = 3 + torch.randn(8, 5, 6, 6, dtype=torch.float64, generator=seeding.generator(7))
+    maps = maps.bfloat16().double()
+    if counted is None or isinstance(counted, int):
+        rows = [slice(0, counted or 4)] * 2
+    else:
+        rows = list(counted)
+    oracle = []
+    for images, counts in zip(maps.split(4), rows, strict=True):
+        variance, mean = torch.var_mean(images[counts], (0, 2, 3), correction=0, keepdim=True)
+        out = (images - mean) / (variance + norm.eps).sqrt() * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+        oracle.append(F.max_pool2d(out, side))
+    norm = norm.float().eval()
+    with torch.enable_grad(), TaskWise(2, counted, torch.bfloat16):
+        weight, bias = norm.weight.detach(), norm.bias.detach()
+        ours = F.max_pool2d(F.batch_norm(maps.bfloat16(), None, None, weight, bias, False, 0.0, norm.eps), side)
+    torch.testing.assert_close(ours.double(), torch.cat(oracle).detach(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (1, 24, 1, 1), (3, 8)])
+def test_few_bfloat16_values_have_their_exact_moments(shape):
+    rows = torch.arange(24).reshape(shape).bfloat16()  # integers: sums are exact
+    mean, variance = moments(rows)
+    oracle = torch.var_mean(rows.double(), [0, *range(2, rows.ndim)], correction=0)
+    torch.testing.assert_close((variance.double(), mean.double()), oracle, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("weights_of_tasks", [True, False])
+def test_gradients_of_bfloat16_maps_go_through_their_statistics(weights_of_tasks):
+    generator = seeding.generator(8)
+    maps, upstream = torch.randn(2, 8, 5, 6, 6, dtype=torch.float64, generator=generator).bfloat16()
+    weight = torch.rand(5, generator=generator) + 0.5
+    given = maps.clone().requires_grad_()
+    with TaskWise(2, dtype=torch.bfloat16):
+        scale = weight.expand(2, -1) if weights_of_tasks else weight
+        out = F.relu(F.batch_norm(given, None, None, scale, torch.zeros_like(scale)))
+    (ours,) = torch.autograd.grad(out, given, upstream)
+    exact = maps.double().requires_grad_()
+    halves = [F.batch_norm(half, None, None, weight.double(), None, True).relu() for half in exact.split(4)]
+    (oracle,) = torch.autograd.grad(torch.cat(halves), exact, upstream.double())
+    torch.testing.assert_close(ours.double(), oracle, rtol=0.05, atol=0.03)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.methods.parts.episode_statistics import BATCH_NORM, EpisodeStatistics
+from fewshot.methods.parts.episode_statistics import BATCH_NORM, EpisodeStatistics, by_kernel
 from fewshot.methods.parts.task_convolution import Convolution, Geometry
 from fewshot.methods.parts.task_layers import Pooled, by_task, images_of, linear
 
@@ -64,7 +64,8 @@ class TaskWise(EpisodeStatistics):
         """A convolution of maps (T * n, in, h, w) with weights (T, out, in, k, k), or shared ones."""
         dtype = self.dtype or maps.dtype
         # gradients of depthwise convolutions on a CPU: see `fewshot.backbones.depthwise`
-        exact = maps.device.type == "cpu" and groups == maps.shape[1] > 1
+        depthwise, graded = groups == maps.shape[1] > 1, maps.requires_grad or weight.requires_grad
+        exact = maps.device.type == "cpu" and depthwise and graded
         inner = torch.promote_types(dtype, torch.float32) if exact else dtype
         maps, weight = maps.to(inner), weight.to(inner)
         if weight.ndim == 4:
@@ -99,6 +100,13 @@ class _Normalised:
 
     def pooled(self, side: Any = 1) -> Tensor:
         """Normalised maximum of each `side` x `side` tile, (T * n, C, h, w)."""
+        if side == 1 and self.maps.device.type == "cpu" and self.maps.dtype.itemsize < 4:
+            maps, counted = self.maps.permute(0, 1, 4, 2, 3), self.counted  # (T, n, C, h, w)
+            if isinstance(counted, int):
+                counted = (torch.arange(maps.shape[1]) < counted).expand(len(maps), -1)
+            normalised = by_kernel(maps, counted, self.weight, self.bias, self.eps)
+            if normalised is not None:
+                return normalised
         sign = None
         if self.weight is not None and bool((self.weight < 0).any()):
             sign = torch.where(self.weight < 0, -1.0, 1.0).to(self.maps.dtype)
