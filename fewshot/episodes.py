@@ -69,6 +69,10 @@ class Episode:
     def __len__(self) -> int:
         return len(self.support)
 
+    def with_values(self, values: Tensor) -> Self:
+        """The same episodes with `values[row]` in the place of each row number."""
+        return replace(self, support=values[self.support], query=values[self.query])
+
     def to(self, device: torch.device | str) -> Self:
         """The same episodes on `device`."""
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -106,11 +105,7 @@ class _Source:
     def _filled(self, episode: Episode) -> Episode:
         if self.features is None:
             return self.sampler.images(episode)
-        support, query = (
-            self.features[rows if self.position is None else self.position[rows]]
-            for rows in (episode.support, episode.query)
-        )
-        return replace(episode, support=support, query=query)
+        return (episode if self.position is None else episode.with_values(self.position)).with_values(self.features)
 
 
 def _measure(

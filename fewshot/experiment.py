@@ -46,7 +46,10 @@ def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
     """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
     with seeding.forked(config.seed, "initial weights"):
-        return create_method(config.method, _backbone(config, image_shape, backbone), **config.method_options)
+        method = create_method(config.method, _backbone(config, image_shape, backbone), **config.method_options)
+    if config.freeze_backbone:
+        method.backbone.requires_grad_(False)
+    return method
 
 
 def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, ...], n_classes: int) -> Classifier:

@@ -16,7 +16,8 @@ def make_optimizer(module: nn.Module, config: FitConfig) -> torch.optim.Optimize
     """The configured optimizer over the parameters that take a gradient."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
-        raise ConfigError(f"{type(module).__name__} has no parameter to train")
+        frozen = ": its backbone is frozen" if getattr(module, "frozen", False) else ""
+        raise ConfigError(f"{type(module).__name__} has no parameter to train{frozen}")
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, config.lr, momentum=0.9, weight_decay=config.weight_decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam

@@ -33,7 +33,7 @@ def starting_method(
     if config.pretrained_run and pretrained:
         load_pretrained(method, config)
     if method.wants_base_features:
-        if config.max_steps:
+        if config.max_steps and not method.frozen:
             raise ConfigError(
                 f"{config.method} with {config.method_options} keeps features of the base classes, which training the "
                 "backbone makes stale: set max_steps: 0, and give the backbone by pretrained_run"

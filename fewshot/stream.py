@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from fewshot import parallel, seeding
 from fewshot.augment import make_augmentation
@@ -13,8 +14,10 @@ from fewshot.config import FitConfig, PretrainConfig, TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
+from fewshot.features import embed
+from fewshot.methods import Method
 
-ON_DEVICE_BYTES = 8 << 30  # image sets up to this size live on an accelerator whole
+ON_DEVICE_BYTES = 8 << 30  # image sets, or their features, up to this size live on an accelerator whole
 
 
 class Stream(ABC):
@@ -42,7 +45,7 @@ class Stream(ABC):
         self.imageset = train_set.to(device) if on_device else train_set
 
     def passes(self, step: int) -> Iterator[Episode | Batch]:
-        """This process's share of a step, with uint8 images, for each pass."""
+        """This process's share of a step, with uint8 images (or features), for each pass."""
         in_pass = self.per_step // self.n_passes  # over all processes
         share = in_pass // self.n_processes
         for number in range(self.n_passes):
@@ -54,17 +57,26 @@ class Stream(ABC):
 
 
 class EpisodeStream(Stream):
-    """Episodes of the training set; augmentation of one depends on the seed and its index."""
+    """Episodes of the training set; augmentation of one depends on the seed and its index.
+
+    `features` (len(train_set), …): what the episodes carry instead of images.
+    """
 
     unit, size_option = "episodes", "episodes_per_step"
 
-    def __init__(self, train_set: ImageSet, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self, train_set: ImageSet, config: TrainConfig, device: torch.device, features: Tensor | None = None
+    ) -> None:
         super().__init__(train_set, config, device)
+        self.features = features
         spec = EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups)
         self.sampler = EpisodeSampler(self.imageset, spec, seeding.derive(config.seed, "training episodes"))
 
     def _items(self, first: int, count: int) -> Episode:
-        episode = self.sampler.images(self.sampler.batch(first, count), self.device)
+        rows = self.sampler.batch(first, count)
+        if self.features is not None:
+            return rows.with_values(self.features).to(self.device)
+        episode = self.sampler.images(rows, self.device)
         if not self.augment.changes:
             return episode
         n_support = episode.support.shape[1]
@@ -94,6 +106,22 @@ class BatchStream(Stream):
         return replace(batch, images=self.augment(batch.images, generator))
 
 
-def make_stream(train_set: ImageSet, config: FitConfig, device: torch.device) -> Stream:
-    """The stream that `config` describes: plain batches for a `PretrainConfig`, else episodes."""
-    return (BatchStream if isinstance(config, PretrainConfig) else EpisodeStream)(train_set, config, device)
+def make_stream(train_set: ImageSet, config: FitConfig, device: torch.device, features: Tensor | None = None) -> Stream:
+    """The stream that `config` describes: plain batches for a `PretrainConfig`, else episodes (see `EpisodeStream`)."""
+    if isinstance(config, PretrainConfig):
+        return BatchStream(train_set, config, device)
+    return EpisodeStream(train_set, config, device, features)
+
+
+def embedded_once(method: Method, train_set: ImageSet, config: FitConfig) -> Tensor | None:
+    """Features of the training set where a step of episodes finds the same each time, and can be kept; else None."""
+    if (
+        isinstance(config, PretrainConfig)
+        or not (method.frozen and method.from_features)
+        or make_augmentation(config.augmentation).changes
+    ):
+        return None
+    one = embed(method, train_set, torch.zeros(1, dtype=torch.int64), config.precision)
+    if one.nbytes * len(train_set) > ON_DEVICE_BYTES:
+        return None
+    return embed(method, train_set, precision=config.precision)

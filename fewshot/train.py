@@ -28,7 +28,7 @@ from fewshot.precision import autocast, resolve
 from fewshot.provenance import provenance
 from fewshot.records import Records
 from fewshot.run_folder import RunFolder, run_folder
-from fewshot.stream import Stream, make_stream
+from fewshot.stream import Stream, embedded_once, make_stream
 from fewshot.tracking import Tracker
 from fewshot.validation import Validation, refuse_leaks
 
@@ -55,6 +55,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
     A `TrainConfig` trains on episodes, a `PretrainConfig` on plain batches of labelled images; with
     `max_steps=0` nothing is trained, and the method is validated and kept as it is.
+    A backbone of which no weight takes a gradient stays as it is; without augmentation it looks at each image once.
     Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
     With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
     Raises `LeakageError` for a test split, `TrainingError` for a loss that is not finite.
@@ -63,9 +64,10 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
     from accelerate import Accelerator  # slow to import
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    stream = make_stream(train_set, config, accelerator.device) if config.max_steps else None
-    validation = None if val_set is None else Validation(val_set, config)
     method.to(accelerator.device)
+    features = embedded_once(method, train_set, config) if config.max_steps else None
+    stream = make_stream(train_set, config, accelerator.device, features) if config.max_steps else None
+    validation = None if val_set is None else Validation(val_set, config)
     folder_of_run = run_folder(config.run_dir, config, config.resume)
     layout = running_layout(method, config.precision, accelerator.device)
     with folder_of_run as folder, seeding.forked(config.seed), layout:
@@ -75,12 +77,13 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 class _Step(nn.Module):
     """The loss as a forward pass, which is what data parallelism wraps."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, given_features: bool) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.given_features = method, given_features
 
     def forward(self, batch: Episode | Batch) -> tuple[Tensor, Tensor]:
-        return self.method.training_step(batch)
+        with self.method.given_features() if self.given_features else contextlib.nullcontext():
+            return self.method.training_step(batch)
 
 
 class _Training:
@@ -100,7 +103,8 @@ class _Training:
         self.train_set, self.stream, self.validation = train_set, stream, validation
         if parallel.world_size() > 1:
             synchronise_batchnorm(method)
-        self.learner, self.step_module = Learner(method, config), _Step(method)
+        self.learner = Learner(method, config)
+        self.step_module = _Step(method, getattr(stream, "features", None) is not None)
         if config.max_steps:
             self.step_module = accelerator.prepare_model(self.step_module)
         self.first_bad_step = torch.tensor(math.inf, device=self.device)

@@ -9,6 +9,7 @@ from fewshot.datasets import ImageSet, check_disjoint
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import LeakageError
 from fewshot.evaluate import evaluate
+from fewshot.features import embed
 from fewshot.methods import Method
 from fewshot.precision import autocast
 from fewshot.records import Records
@@ -24,11 +25,15 @@ class Validation:
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")
         self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
+        self.features: Tensor | None = None  # of a frozen backbone: the same each time
 
     def records(self, method: Method) -> Records:
         """How good `method` is on them."""
-        config = self.config
-        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, precision=config.precision)
+        config, precision = self.config, self.config.precision
+        if method.frozen and method.from_features and self.features is None:
+            self.features = embed(method, self.val_set, precision=precision)
+        about = {"precision": precision, "features": self.features}
+        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, **about)
 
     @torch.no_grad()
     def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:

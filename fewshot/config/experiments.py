@@ -59,6 +59,9 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     test_variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     """further rows of the test table, of the same weights: a name, the method_options that differ, and n_query where it
     differs (a number, or shots: as many queries of each class as support images)"""
+    freeze_backbone: bool = False
+    """train only what the method has beside its backbone, whose weights and running statistics stay as they start; an
+    image is then looked at once, unless augmentation changes it"""
     pretrained_run: str | None = None
     """folder of a run, such as one of scripts/pretrain.py, whose backbone this one starts from"""
 

@@ -1,6 +1,9 @@
 """`Method`: a support set and queries become logits; every method is held to this contract."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +35,28 @@ class Method(nn.Module, ABC):
 
     def __init__(self, backbone: nn.Module | None) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self._given_features = backbone, False
+
+    @property
+    def frozen(self) -> bool:
+        """Whether there is a backbone and none of its weights takes a gradient."""
+        return self.backbone is not None and not any(p.requires_grad for p in self.backbone.parameters())
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but a frozen backbone stays in evaluation mode: its running statistics stay too."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    @contextmanager
+    def given_features(self) -> Iterator[None]:
+        """Within the block `forward` takes what `encode` made of images in their place (methods `from_features`)."""
+        self._given_features = True
+        try:
+            yield
+        finally:
+            self._given_features = False
 
     def encode(self, images: Tensor) -> Tensor:
         """Features (*, D), float32 or wider, of images (*, C, H, W) (uint8, or prepared for the backbone).
@@ -58,7 +82,8 @@ class Method(nn.Module, ABC):
 
         Support and queries go through the backbone together: in training they share batch statistics.
         """
-        features = self.encode(torch.cat([support, query], 1))  # (B, n_support + n_query, D)
+        images = torch.cat([support, query], 1)
+        features = images if self._given_features else self.encode(images)  # (B, n_support + n_query, D)
         with torch.autocast(features.device.type, enabled=False):
             n_support = support.shape[1]
             return self.head(features[:, :n_support], support_labels, features[:, n_support:], n_way)

@@ -41,11 +41,12 @@ class MAML(InnerLoopMethod):
     weights are learned per class: logits depend on the order of the classes, and an episode has at most
     `n_way` of them.
 
-    Tasks are adapted `tasks_at_once` together, with weights of their own (`TaskWise`); None: all on a GPU,
-    as many as fit its caches on a CPU. Training takes the gradient of each such group before it goes to the next,
-    so memory does not grow with the meta-batch. A network with weights outside of convolutions, linear
+    Tasks are adapted `tasks_at_once` together, with weights of their own (`TaskWise`); None: all on a GPU, as
+    many as its caches suit on a CPU. Training takes the gradient of each such group before it goes to the
+    next, so memory does not grow with the meta-batch. A network with weights outside of convolutions, linear
     layers and batch normalisation is adapted one task at a time. Under autocast convolutions compute in
-    bfloat16, the classifier in float32.
+    bfloat16, the classifier in float32. Weights that take no gradient are not adapted: on a frozen backbone this is
+    `ANIL` with `support_statistics`.
 
     Differs from the paper: `transductive` is off by default, and the classifier starts as PyTorch's linear
     layers do (the authors draw from N(0, 1) on Omniglot). Batch normalisation's own weights are not
