@@ -1,5 +1,6 @@
 """Two stages: a run that starts from another's backbone, and what it is compared with at the end."""
 
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from fewshot.features import embed
 from fewshot.methods import Method
 from fewshot.run_folder import RunFolder
 
+logger = logging.getLogger(__name__)
 PREFIX = "backbone."  # of the backbone's weights in a method's state dict
 
 
@@ -32,6 +34,11 @@ def starting_method(
     method = build_method(config, train_set.image_shape, backbone)
     if config.pretrained_run and pretrained:
         load_pretrained(method, config)
+    elif config.freeze_backbone and pretrained and starting_row(config) == "untrained":
+        logger.warning(
+            "freeze_backbone keeps initial weights that nothing has trained; give published ones by backbone_options "
+            "(pretrained or weights), or a pretrained_run"
+        )
     if method.wants_base_features:
         if config.max_steps and not method.frozen:
             raise ConfigError(

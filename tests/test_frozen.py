@@ -11,6 +11,7 @@ from fewshot.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
 from fewshot.experiment import build_method, load_run
 from fewshot.methods import Method
+from fewshot.stages import starting_method
 
 QUICK = TrainConfig(
     max_steps=12, train_n_way=4, train_n_shot=2, train_n_query=3, val_n_query=3, val_episodes=30, val_every_steps=4,
@@ -108,6 +109,15 @@ def test_the_option_holds_for_runs_read_back(toy_sets, tmp_path):
     fit(method, train, val, config)
     assert load_run(tmp_path)[0].frozen
     assert not build_method(replace(config, freeze_backbone=False), train.image_shape).frozen
+
+
+def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
+    config = ExperimentConfig(method="anil", freeze_backbone=True)
+    starting_method(config, toy_sets[0])
+    assert "initial weights that nothing has trained" in caplog.text
+    caplog.clear()
+    starting_method(replace(config, freeze_backbone=False), toy_sets[0])
+    assert not caplog.text
 
 
 def test_nothing_to_train_is_said(toy_sets):
