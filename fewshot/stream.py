@@ -14,10 +14,8 @@ from fewshot.config import FitConfig, PretrainConfig, TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
-from fewshot.features import embed
-from fewshot.methods import Method
 
-ON_DEVICE_BYTES = 8 << 30  # image sets, or their features, up to this size live on an accelerator whole
+ON_DEVICE_BYTES = 8 << 30  # image sets up to this size live on an accelerator whole
 
 
 class Stream(ABC):
@@ -113,15 +111,7 @@ def make_stream(train_set: ImageSet, config: FitConfig, device: torch.device, fe
     return EpisodeStream(train_set, config, device, features)
 
 
-def embedded_once(method: Method, train_set: ImageSet, config: FitConfig) -> Tensor | None:
-    """Features of the training set where a step of episodes finds the same each time, and can be kept; else None."""
-    if (
-        isinstance(config, PretrainConfig)
-        or not (method.frozen and method.from_features)
-        or make_augmentation(config.augmentation).changes
-    ):
-        return None
-    one = embed(method, train_set, torch.zeros(1, dtype=torch.int64), config.precision)
-    if one.nbytes * len(train_set) > ON_DEVICE_BYTES:
-        return None
-    return embed(method, train_set, precision=config.precision)
+def draws_plain_episodes(config: FitConfig) -> bool:
+    """Whether there are training episodes, of images that are not augmented: features may take their place."""
+    episodic = isinstance(config, TrainConfig) and config.max_steps > 0
+    return episodic and not make_augmentation(config.augmentation).changes

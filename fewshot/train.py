@@ -20,6 +20,7 @@ from fewshot.config import FitConfig, as_dict
 from fewshot.datasets import ImageSet
 from fewshot.episodes import Episode
 from fewshot.errors import TrainingError
+from fewshot.features import embed_frozen
 from fewshot.interruption import Interruption
 from fewshot.learner import Learner
 from fewshot.memory_format import running_layout
@@ -28,7 +29,7 @@ from fewshot.precision import autocast, resolve
 from fewshot.provenance import provenance
 from fewshot.records import Records
 from fewshot.run_folder import RunFolder, run_folder
-from fewshot.stream import Stream, embedded_once, make_stream
+from fewshot.stream import Stream, draws_plain_episodes, make_stream
 from fewshot.tracking import Tracker
 from fewshot.validation import Validation, refuse_leaks
 
@@ -65,7 +66,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     method.to(accelerator.device)
-    features = embedded_once(method, train_set, config) if config.max_steps else None
+    features = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else None
     stream = make_stream(train_set, config, accelerator.device, features) if config.max_steps else None
     validation = None if val_set is None else Validation(val_set, config)
     folder_of_run = run_folder(config.run_dir, config, config.resume)

@@ -9,7 +9,7 @@ from fewshot.datasets import ImageSet, check_disjoint
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import LeakageError
 from fewshot.evaluate import evaluate
-from fewshot.features import embed
+from fewshot.features import embed_frozen
 from fewshot.methods import Method
 from fewshot.precision import autocast
 from fewshot.records import Records
@@ -30,8 +30,8 @@ class Validation:
     def records(self, method: Method) -> Records:
         """How good `method` is on them."""
         config, precision = self.config, self.config.precision
-        if method.frozen and method.from_features and self.features is None:
-            self.features = embed(method, self.val_set, precision=precision)
+        if self.features is None:
+            self.features = embed_frozen(method, self.val_set, precision)
         about = {"precision": precision, "features": self.features}
         return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, **about)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewshot import TrainConfig, create_backbone, create_method, evaluate, fit, seeding, stream
+from fewshot import TrainConfig, create_backbone, create_method, evaluate, features, fit, seeding
 from fewshot.config import ExperimentConfig
 from fewshot.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.errors import ConfigError
@@ -50,7 +50,7 @@ def test_features_made_once_train_as_those_made_at_each_step(toy_sets, name, opt
     methods = []
     for each_step in (False, True):
         if each_step:
-            monkeypatch.setattr(stream, "ON_DEVICE_BYTES", 0)  # nothing can be kept
+            monkeypatch.setattr(features, "KEPT_BYTES", 0)  # nothing can be kept
         methods.append(frozen(name, **options))
         fit(methods[-1], *toy_sets[:2], replace(QUICK, optimizer="sgd"))  # Adam would follow the sign of a rounding
     for ours, oracle in zip(methods[0].parameters(), methods[1].parameters(), strict=True):
@@ -62,10 +62,10 @@ def test_each_image_is_looked_at_once(toy_sets):
     method, seen = frozen("anil", n_way=5), []
     method.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     fit(method, train, val, QUICK)
-    assert sum(seen) == 1 + len(train) + len(val)  # one tells how large features are
+    assert sum(seen) == 1 + len(train) + 1 + len(val)  # one tells how large features are
     seen.clear()
     fit(method, train, val, replace(QUICK, augmentation={"shift": 0.1}))
-    assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + len(val)
+    assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + 1 + len(val)
 
 
 def test_a_frozen_backbone_keeps_its_statistics_in_training_mode():
@@ -81,8 +81,7 @@ def test_images_are_images_outside_the_block(toy_sets):
     sampler = EpisodeSampler(test, EpisodeSpec(5, 2, 3))
     rows = sampler.batch(0, 4)
     images, labels = sampler.images(rows), rows.support_labels
-    features = method.encode(test.gather(torch.arange(len(test))))
-    embedded = rows.with_values(features)
+    embedded = rows.with_values(method.encode(test.gather(torch.arange(len(test)))))
     with method.given_features():
         ours = method(embedded.support, labels, embedded.query, 5)
     torch.testing.assert_close(ours, method(images.support, labels, images.query, 5))

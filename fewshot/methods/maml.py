@@ -41,8 +41,8 @@ class MAML(InnerLoopMethod):
     weights are learned per class: logits depend on the order of the classes, and an episode has at most
     `n_way` of them.
 
-    Tasks are adapted `tasks_at_once` together, with weights of their own (`TaskWise`); None: all on a GPU, as
-    many as its caches suit on a CPU. Training takes the gradient of each such group before it goes to the
+    Tasks are adapted `tasks_at_once` together, with weights of their own (`TaskWise`); None: all on a GPU, on a
+    CPU the fewer the larger their images are. Training takes the gradient of each such group before it goes to the
     next, so memory does not grow with the meta-batch. A network with weights outside of convolutions, linear
     layers and batch normalisation is adapted one task at a time. Under autocast convolutions compute in
     bfloat16, the classifier in float32. Weights that take no gradient are not adapted: on a frozen backbone this is

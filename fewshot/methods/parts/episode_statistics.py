@@ -38,9 +38,7 @@ class EpisodeStatistics(TorchFunctionMode):
     def normalise(self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         """`inputs` (n_episodes * m, C, ...) by their episode's statistics, then scaled and shifted."""
         x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, m, C, ...)
-        counted = self.counted
-        if isinstance(counted, int):
-            counted = (torch.arange(x.shape[1], device=x.device) < counted).expand(len(x), -1)
+        counted = as_mask(self.counted, x)
         normalised = by_kernel(x, counted, weight, bias, eps)
         if normalised is not None:
             return normalised
@@ -61,6 +59,13 @@ class EpisodeStatistics(TorchFunctionMode):
         if bias is not None:
             normalised = normalised + bias.view(-1, 1, bias.shape[-1], *more)
         return normalised.flatten(0, 1).to(inputs.dtype)
+
+
+def as_mask(counted: Tensor | int | None, x: Tensor) -> Tensor | None:
+    """Which of `x` (n_episodes, m, ...) are `counted`, (n_episodes, m) bool, or None: all; see `EpisodeStatistics`."""
+    if isinstance(counted, int):
+        return (torch.arange(x.shape[1], device=x.device) < counted).expand(len(x), -1)
+    return counted
 
 
 def by_kernel(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.methods.parts.episode_statistics import BATCH_NORM, EpisodeStatistics, by_kernel
+from fewshot.methods.parts.episode_statistics import BATCH_NORM, EpisodeStatistics, as_mask, by_kernel
 from fewshot.methods.parts.task_convolution import Convolution, Geometry
 from fewshot.methods.parts.task_layers import Pooled, by_task, images_of, linear
 
@@ -101,10 +101,8 @@ class _Normalised:
     def pooled(self, side: Any = 1) -> Tensor:
         """Normalised maximum of each `side` x `side` tile, (T * n, C, h, w)."""
         if side == 1 and self.maps.device.type == "cpu" and self.maps.dtype.itemsize < 4:
-            maps, counted = self.maps.permute(0, 1, 4, 2, 3), self.counted  # (T, n, C, h, w)
-            if isinstance(counted, int):
-                counted = (torch.arange(maps.shape[1]) < counted).expand(len(maps), -1)
-            normalised = by_kernel(maps, counted, self.weight, self.bias, self.eps)
+            maps = self.maps.permute(0, 1, 4, 2, 3)  # (T, n, C, h, w)
+            normalised = by_kernel(maps, as_mask(self.counted, maps), self.weight, self.bias, self.eps)
             if normalised is not None:
                 return normalised
         sign = None
