@@ -9,12 +9,11 @@ import torch
 from fewshot.errors import ConfigError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+BFLOAT16_UNITS = frozenset({"amx_bf16", "avx512_bf16"})  # as /proc/cpuinfo calls them
 
 
 def resolve(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """What `auto` means on `device`: bfloat16 on GPUs that support it and on CPUs with AMX tiles.
-
-    On a CPU without AMX bfloat16 was not measured, so `auto` is float32 there.
+    """What `auto` means on `device`: bfloat16 where the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32.
     """
     if precision != "auto":
         if precision not in ("float32", "bfloat16"):
@@ -22,7 +21,7 @@ def resolve(precision: Precision, device: torch.device) -> Literal["float32", "b
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if device.type == "cpu" and _cpu_has_amx() else "float32"
+    return "bfloat16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "float32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
@@ -31,6 +30,6 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def _cpu_has_amx() -> bool:
+def _cpu_multiplies_bfloat16() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+    return cpuinfo.exists() and not BFLOAT16_UNITS.isdisjoint(cpuinfo.read_text().split())
