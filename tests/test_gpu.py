@@ -43,6 +43,7 @@ from fewshot.checkpoint import load_checkpoint
 from fewshot.features import embed
 from fewshot.interruption import Interrupted
 from fewshot.learner import Learner
+from fewshot.methods.finetune import MODES
 from fewshot.precision import autocast
 from fewshot.stream import EpisodeStream, make_stream
 
@@ -201,6 +202,36 @@ def test_maml_equals_the_plain_loop_in_float64(device, order, steps):
         torch.testing.assert_close(method.get_parameter(key).grad, gradient, rtol=1e-7, atol=1e-8, msg=key)
 
 
+FINETUNED = [
+    *(("conv4", mode, {}) for mode in MODES),
+    ("conv4", "full", {"augmentation": {"rotation_degrees": 10.0}, "test_views": 2}),
+    ("conv4", "full", {"dropout": 0.2, "early_stopping": 0.5, "layer_decay": 0.5}),
+    ("timm/vit_tiny_patch16_224", "prompt", {}),
+    ("timm/vit_tiny_patch16_224", "lora", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "mode", "options"), FINETUNED)
+def test_every_mode_of_finetuning(device, name, mode, options):
+    for package in (("timm",) if "timm" in name else ()) + (("peft",) if mode == "lora" else ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"this needs {package}, which is not installed")
+    with seeding.forked(0, "test"):
+        vit = {"embed_dim": 8, "depth": 2, "num_heads": 2}
+        backbone = create_backbone(name, 3, PX, **(vit if "vit" in name else {"n_filters": 4}))
+        small = {"lora_rank": 2, "adapter_width": 2, "n_prompts": 2, "steps": 4, "lr": 0.001}
+        method = create_method("finetune", backbone, mode=mode, **small | options).eval()
+    images, labels = photographs(12), torch.arange(12) % 3
+    expected = method.fit_support(images, labels, 3).logits(images)
+    method.to(device)
+    fitted = method.fit_support(images.to(device), labels.to(device), 3)
+    actual = fitted.logits(images.to(device))
+    assert actual.device.type == device.type
+    assert_near(actual, expected, 1e-2)
+    again = method.restored({key: value.cpu() for key, value in fitted.state.items()}, 3)
+    assert_near(again.logits(images.to(device)), actual, 1e-6)
+
+
 # Backbones
 
 
@@ -334,6 +365,24 @@ def test_records_are_the_same_but_for_ties(device, toy_sets, name, ragged):
         assert abs(ours.accuracy - theirs.accuracy) <= tied[ours.index] + 1e-6
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-3, abs=1e-4)
     assert sum(tied.values()) / len(tied) < 0.05
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "aligned", "rotation_invariant": 8}, {"method": "finetune"}])
+def test_the_classifier_of_a_users_images(device, options):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from fewshot import FewShotClassifier
+
+    options |= dict(backbone="conv4", pretrained=False, backbone_options={"n_filters": 8}, size_px=PX, seed=0)
+    options |= {"views": {"rings": "blocks.1"}} if options.get("method") == "aligned" else {}
+    images = [image.permute(1, 2, 0).numpy() for image in photographs(18)]
+    labels = [number % 3 for number in range(18)]
+    here, there = (
+        FewShotClassifier(device=d, precision="float32", **options).fit(images[:12], labels[:12])
+        for d in ("cpu", str(device))
+    )
+    assert_near(there.logits(images), here.logits(images), 1e-3)
+    assert abs(there.predict_proba(images) - here.predict_proba(images)).max() < 1e-2
+    assert abs(there.held_out()[0] - here.held_out()[0]).max() < 1e-2
 
 
 # Training
