@@ -7,7 +7,6 @@ The images are made in code: `python -m pytest tests/test_gpu.py -m gpu` needs n
 import copy
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import stopped_after
 from maml_oracle import batch_statistics, plain_maml
 from method_cases import VARIANTS, WAY, OnVectors, features, names, on_images
 from torch.nn import functional as F
@@ -45,7 +45,7 @@ from fewshot.interruption import Interrupted
 from fewshot.learner import Learner
 from fewshot.methods.finetune import MODES
 from fewshot.precision import autocast
-from fewshot.stream import EpisodeStream, make_stream
+from fewshot.stream import make_stream
 
 pytestmark = pytest.mark.gpu
 
@@ -392,27 +392,12 @@ def run_twice(folder, config, train_set, val_set):
     """Checkpoints of a run that was left alone and of one that was stopped after `STOP_AFTER` steps and went on."""
     whole, halted = (replace(config, run_dir=str(Path(folder) / name)) for name in ("whole", "halted"))
     fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
-    with stopping(STOP_AFTER), pytest.raises(Interrupted):
+    with stopped_after(STOP_AFTER), pytest.raises(Interrupted):
         fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, halted)
     assert load_checkpoint(Path(halted.run_dir) / "last.safetensors")["progress"][0] == STOP_AFTER
     result = fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, replace(halted, resume=True))
     assert result.steps == config.max_steps
     return [load_checkpoint(Path(c.run_dir) / "last.safetensors") for c in (whole, halted)]
-
-
-@contextmanager
-def stopping(after_steps):
-    """Within the block training gets the signal to stop in that step."""
-    passes = EpisodeStream.passes
-
-    def signalling(self, step):
-        if step == after_steps - 1:
-            signal.raise_signal(signal.SIGTERM)
-        return passes(self, step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpisodeStream, "passes", signalling)
-        yield
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -432,7 +417,7 @@ import sys, torch
 sys.path.insert(0, {tests!r})
 torch.use_deterministic_algorithms(True)
 from dataclasses import replace
-from conftest import striped
+from conftest import stopped_after, striped
 from test_gpu import QUICK, run_twice
 config = replace(QUICK, precision={precision!r}, average_decay=0.9)
 sets = striped(12, split="train"), striped(12, split="val", seed=1)
