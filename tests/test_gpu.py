@@ -7,7 +7,6 @@ The images are made in code: `python -m pytest tests/test_gpu.py -m gpu` needs n
 import copy
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import stopped_after
 from maml_oracle import batch_statistics, plain_maml
 from method_cases import VARIANTS, WAY, OnVectors, features, names, on_images
 from torch.nn import functional as F
@@ -43,8 +43,9 @@ from fewshot.checkpoint import load_checkpoint
 from fewshot.features import embed
 from fewshot.interruption import Interrupted
 from fewshot.learner import Learner
+from fewshot.methods.finetune import MODES
 from fewshot.precision import autocast
-from fewshot.stream import EpisodeStream, make_stream
+from fewshot.stream import make_stream
 
 pytestmark = pytest.mark.gpu
 
@@ -201,6 +202,36 @@ def test_maml_equals_the_plain_loop_in_float64(device, order, steps):
         torch.testing.assert_close(method.get_parameter(key).grad, gradient, rtol=1e-7, atol=1e-8, msg=key)
 
 
+FINETUNED = [
+    *(("conv4", mode, {}) for mode in MODES),
+    ("conv4", "full", {"augmentation": {"rotation_degrees": 10.0}, "test_views": 2}),
+    ("conv4", "full", {"dropout": 0.2, "early_stopping": 0.5, "layer_decay": 0.5}),
+    ("timm/vit_tiny_patch16_224", "prompt", {}),
+    ("timm/vit_tiny_patch16_224", "lora", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "mode", "options"), FINETUNED)
+def test_every_mode_of_finetuning(device, name, mode, options):
+    for package in (("timm",) if "timm" in name else ()) + (("peft",) if mode == "lora" else ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"this needs {package}, which is not installed")
+    with seeding.forked(0, "test"):
+        vit = {"embed_dim": 8, "depth": 2, "num_heads": 2}
+        backbone = create_backbone(name, 3, PX, **(vit if "vit" in name else {"n_filters": 4}))
+        small = {"lora_rank": 2, "adapter_width": 2, "n_prompts": 2, "steps": 4, "lr": 0.001}
+        method = create_method("finetune", backbone, mode=mode, **small | options).eval()
+    images, labels = photographs(12), torch.arange(12) % 3
+    expected = method.fit_support(images, labels, 3).logits(images)
+    method.to(device)
+    fitted = method.fit_support(images.to(device), labels.to(device), 3)
+    actual = fitted.logits(images.to(device))
+    assert actual.device.type == device.type
+    assert_near(actual, expected, 1e-2)
+    again = method.restored({key: value.cpu() for key, value in fitted.state.items()}, 3)
+    assert_near(again.logits(images.to(device)), actual, 1e-6)
+
+
 # Backbones
 
 
@@ -336,6 +367,24 @@ def test_records_are_the_same_but_for_ties(device, toy_sets, name, ragged):
     assert sum(tied.values()) / len(tied) < 0.05
 
 
+@pytest.mark.parametrize("options", [{}, {"method": "aligned", "rotation_invariant": 8}, {"method": "finetune"}])
+def test_the_classifier_of_a_users_images(device, options):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from fewshot import FewShotClassifier
+
+    options |= dict(backbone="conv4", pretrained=False, backbone_options={"n_filters": 8}, size_px=PX, seed=0)
+    options |= {"views": {"rings": "blocks.1"}} if options.get("method") == "aligned" else {}
+    images = [image.permute(1, 2, 0).numpy() for image in photographs(18)]
+    labels = [number % 3 for number in range(18)]
+    here, there = (
+        FewShotClassifier(device=d, precision="float32", **options).fit(images[:12], labels[:12])
+        for d in ("cpu", str(device))
+    )
+    assert_near(there.logits(images), here.logits(images), 1e-3)
+    assert abs(there.predict_proba(images) - here.predict_proba(images)).max() < 1e-2
+    assert abs(there.held_out()[0] - here.held_out()[0]).max() < 1e-2
+
+
 # Training
 
 
@@ -343,27 +392,12 @@ def run_twice(folder, config, train_set, val_set):
     """Checkpoints of a run that was left alone and of one that was stopped after `STOP_AFTER` steps and went on."""
     whole, halted = (replace(config, run_dir=str(Path(folder) / name)) for name in ("whole", "halted"))
     fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
-    with stopping(STOP_AFTER), pytest.raises(Interrupted):
+    with stopped_after(STOP_AFTER), pytest.raises(Interrupted):
         fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, halted)
     assert load_checkpoint(Path(halted.run_dir) / "last.safetensors")["progress"][0] == STOP_AFTER
     result = fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, replace(halted, resume=True))
     assert result.steps == config.max_steps
     return [load_checkpoint(Path(c.run_dir) / "last.safetensors") for c in (whole, halted)]
-
-
-@contextmanager
-def stopping(after_steps):
-    """Within the block training gets the signal to stop in that step."""
-    passes = EpisodeStream.passes
-
-    def signalling(self, step):
-        if step == after_steps - 1:
-            signal.raise_signal(signal.SIGTERM)
-        return passes(self, step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpisodeStream, "passes", signalling)
-        yield
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -383,7 +417,7 @@ import sys, torch
 sys.path.insert(0, {tests!r})
 torch.use_deterministic_algorithms(True)
 from dataclasses import replace
-from conftest import striped
+from conftest import stopped_after, striped
 from test_gpu import QUICK, run_twice
 config = replace(QUICK, precision={precision!r}, average_decay=0.9)
 sets = striped(12, split="train"), striped(12, split="val", seed=1)
