@@ -124,6 +124,9 @@ class _Training:
         with contextlib.closing(tracker), bar, Interruption() as interruption:
             if config.max_steps == 0:
                 self._keep_as_it_is(tracker, bar)
+            elif self._stopped_before_validation():
+                self._validate(tracker, bar)
+                self._save(self.folder.last)
             while learner.step < config.max_steps and not self._stops_early():
                 loss, train_accuracy, gradient_norm = self._optimise()
                 learner.step += 1
@@ -162,6 +165,12 @@ class _Training:
         out_of_patience = config.patience > 0 and waited >= config.patience
         good_enough = config.stop_at_accuracy > 0 and learner.best_accuracy >= config.stop_at_accuracy
         return self.validation is not None and (out_of_patience or good_enough)
+
+    def _stopped_before_validation(self) -> bool:
+        """Whether this run goes on from a step that was to be validated, but for the signal that stopped it."""
+        learner = self.learner
+        due = self.validation is not None and learner.step > 0 and self._due(self.config.val_every_steps)
+        return due and (not learner.history or learner.history[-1][0] != learner.step)
 
     def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:
         """One optimizer step; loss and accuracy of this process's share, and the gradient's norm."""

@@ -1,13 +1,17 @@
 """What all tests share: a cache of their own, the real data where there are any, small data sets."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fewshot import ImageSet, create_backbone, create_method, seeding
+from fewshot import Episode, ImageSet, create_backbone, create_method, seeding
+from fewshot.stream import EpisodeStream
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,6 +56,21 @@ def striped(n_classes: int, n_images: int = 8, size_px: int = 16, split: str | N
             labels.append(c)
     names = [f"{split}-{seed}-{c}" for c in range(n_classes)]
     return ImageSet(np.array(images, np.uint8)[:, None], labels, names, name="striped", split=split)
+
+
+@contextmanager
+def stopped_after(steps: int) -> Iterator[None]:
+    """Within the block training on episodes gets the signal to stop in its step number `steps`."""
+    passes = EpisodeStream.passes
+
+    def signalling(self: EpisodeStream, step: int) -> Iterator[Episode]:
+        if step == steps - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return passes(self, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpisodeStream, "passes", signalling)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,100 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from method_cases import QUERY, SHOT, VARIANTS, WAY, OnVectors, features, names, on_images
 from sklearn.neighbors import NearestCentroid
-from torch import nn
 
-from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method, list_methods, seeding
+from fewshot import create_method, seeding
 from fewshot.errors import UnknownNameError
 from fewshot.methods import METHODS, accuracy, negative_log_likelihood
 from fewshot.methods.distances import cosine, prototypes, squared_euclidean
 
-WAY, SHOT, QUERY, DIM = 4, 3, 5, 6
-ADAPTED = {"inner_steps": 1, "test_inner_steps": 60, "inner_lr": 0.1, "n_way": WAY}
-OPTIONS = {  # what a method needs to be told of the toy episodes; otherwise its defaults are tested
-    "aligned": {"layout": [2, 1, 2]},
-    "anil": ADAPTED | {"feature_dim": DIM, "inner_lr": 0.02},
-    "finetune": {"steps": 2},
-    "maml": ADAPTED,
-    "maml-learn2learn": ADAPTED,
-}
-VARIANTS = [
-    *((name, OPTIONS.get(name, {})) for name in list_methods()),
-    ("matching", {"similarity": "squared_euclidean"}),
-    ("matching", {"full_context": True, "feature_dim": DIM}),
-    ("maml", ADAPTED | {"transductive": True, "learn_inner_lr": True, "order": 1}),
-    ("baseline", {"solver": "logistic"}),
-    ("baseline++", {"solver": "logistic"}),
-    ("finetune", {"mode": "full", "steps": 2}),
-    ("simpleshot", {"transform": "UN"}),
-    ("simpleshot", {"transform": "L2N"}),
-    ("nearest", {"k": 3}),
-    ("relation", {"transductive": True}),
-]
-NEEDS_NETWORK = ("relation", "maml", "maml-learn2learn", "finetune")
 LEARNED_CLASSES = ("maml", "anil", "maml-learn2learn")  # a first classifier is learned for each label
 ORDERED = ("full_context",)  # a recurrent network reads the support in its order
 UNTRAINED = ("relation", "full_context")  # a comparison that must be learned first
-
-
-class Vectors(nn.Module):
-    """A network for vectors that come as images (n, DIM, 1, 1): a normalised linear layer, the identity at first."""
-
-    feature_dim, in_channels, input_px = DIM, DIM, 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear, self.norm = nn.Linear(DIM, DIM, bias=False), nn.BatchNorm1d(DIM)
-        nn.init.eye_(self.linear.weight)
-
-    def forward(self, images):
-        return self.norm(self.linear(images.flatten(1)))
-
-    def feature_maps(self, images):
-        return self(images)[..., None, None].expand(-1, -1, 2, 2)
-
-
-class OnVectors:
-    """A method without its backbone, or with `Vectors`: called on features (B, n, DIM) in either case."""
-
-    def __init__(self, name, options):
-        if name == "maml-learn2learn":
-            pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
-        self.name, self.options, self.as_images = name, options, name in NEEDS_NETWORK
-        with seeding.forked(0, "test"):
-            self.method = create_method(name, Vectors() if self.as_images else None, **options).eval()
-        if self.method.wants_base_features:
-            self.method.learn_base_classes(torch.zeros(2, DIM), torch.tensor([0, 1]))
-        self.transductive = self.method.transductive
-
-    def __call__(self, support, labels, query, n_way):
-        if self.as_images:
-            support, query = support[..., None, None], query[..., None, None]
-        return self.method(support, labels, query, n_way)
-
-    def has(self, *words):
-        return self.name in words or any(self.options.get(word) for word in words)
-
-
-def features(seed: int = 0, n_episodes: int = 3, spread: float = 1.0) -> tuple[torch.Tensor, ...]:
-    """Support (B, WAY * SHOT, DIM), its labels, queries, their labels; `spread` parts the classes.
-
-    Class centres are orthogonal: apart in every direction, for methods that see directions only.
-    """
-    generator = seeding.generator(seed, "test")
-    centres = torch.randn(n_episodes, DIM, WAY, generator=generator)
-    centres = 2 * spread * torch.linalg.qr(centres).Q.mT  # (n_episodes, WAY, DIM)
-    parts = []
-    for n in (SHOT, QUERY):
-        labels = torch.arange(WAY).repeat_interleave(n).expand(n_episodes, -1)
-        noise = torch.randn(n_episodes, WAY * n, DIM, generator=generator)
-        parts += [centres.gather(1, labels[..., None].expand(-1, -1, DIM)) + noise, labels]
-    return tuple(parts)
-
-
-def names(variant):
-    own = [f"{key}={value}" for key, value in variant[1].items() if key not in OPTIONS.get(variant[0], ())]
-    return " ".join([variant[0], *own])
 
 
 @pytest.fixture(params=VARIANTS, ids=names)
@@ -177,18 +94,7 @@ def test_separable_data_are_solved_and_noise_is_chance(method):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=names)
 def test_gradient_reaches_every_parameter_and_bf16_agrees(toy_sets, variant):
-    name, leave_out = variant[0], ("feature_dim", "test_inner_steps")  # many steps at test would amplify rounding
-    options = {key: value for key, value in variant[1].items() if key not in leave_out}
-    if name == "maml-learn2learn":
-        pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
-    with seeding.forked(0, "test"):
-        backbone = create_backbone("conv4-relation" if name == "relation" else "conv4", 1, 16, n_filters=8)
-        method = create_method(name, backbone, **options)
-    sampler = EpisodeSampler(toy_sets[0], EpisodeSpec(WAY, 2, 3))
-    episode = sampler.images(sampler.batch(0, 2))
-    if method.wants_base_features:
-        images = toy_sets[0].gather(torch.arange(40))
-        method.learn_base_classes(method.encode(images).detach(), torch.arange(40))
+    method, episode = on_images(variant, toy_sets[0])
     method.loss(episode).backward()
     for parameter_name, parameter in method.named_parameters():
         assert parameter.grad is not None, parameter_name

@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import striped
+from conftest import stopped_after, striped
 
 from fewshot import ImageSet, TrainConfig, evaluate, fit
 from fewshot.augment import Augmentation
 from fewshot.checkpoint import load_checkpoint
 from fewshot.episodes import EpisodeSpec
 from fewshot.errors import ConfigError, DataError, LeakageError, TrainingError
+from fewshot.interruption import Interrupted
 from fewshot.optimization import learning_rate_factor
 from fewshot.provenance import weights_hash
 from fewshot.seeding import generator
@@ -101,7 +102,7 @@ def test_weight_average_is_the_moving_mean(toy_sets, small_protonet, tmp_path):
 RUN = """
 import sys, os, signal
 sys.path.insert(0, {tests!r})
-from conftest import striped
+from conftest import stopped_after, striped
 from fewshot import create_backbone, create_method, fit, seeding, TrainConfig
 with seeding.forked(0, "test"):
     method = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
@@ -152,6 +153,23 @@ def test_a_stopped_run_writes_a_checkpoint_and_says_so(tmp_path, number):
         step = int(output.split("stopped at step ")[1].split(";")[0])
         assert load_checkpoint(tmp_path / "stopped" / "last.safetensors")["progress"][0] == step
     assert launched(tmp_path, "stopped", resume=True).wait() == 0
+
+
+@pytest.mark.parametrize("steps", [4, 6, 12])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(toy_sets, small_protonet, tmp_path, steps):
+    """Stopped where it would have been validated (after 4 and 12 steps), too."""
+    train, val, _ = toy_sets
+    config = replace(QUICK, lr=0.05)
+    runs = [replace(config, run_dir=str(tmp_path / name)) for name in ("whole", "stopped")]
+    whole = fit(small_protonet(), train, val, runs[0])
+    with stopped_after(steps), pytest.raises(Interrupted):
+        fit(small_protonet(), train, val, runs[1])
+    resumed = fit(small_protonet(), train, val, replace(runs[1], resume=True))
+    assert (resumed.steps, resumed.best_step) == (whole.steps, whole.best_step)
+    assert resumed.validation.mean == whole.validation.mean
+    kept = [load_checkpoint(tmp_path / name / "last.safetensors") for name in ("whole", "stopped")]
+    assert [[v[0], *v[2:]] for v in kept[0]["history"]] == [[v[0], *v[2:]] for v in kept[1]["history"]]
+    assert all(torch.equal(kept[0]["method"][name], kept[1]["method"][name]) for name in kept[0]["method"])
 
 
 def test_run_folder_holds_one_configuration(toy_sets, small_protonet, tmp_path):

@@ -55,9 +55,10 @@ class RelationNetwork(Method):
         self.relation = RelationModule(channels, side_px, n_filters, n_hidden)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Feature maps (*, c, h, w), float32, of images (*, C, H, W)."""
+        """Feature maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
         maps = self.backbone.feature_maps(images.flatten(0, -4))  # (n, c, h, w)
-        return maps.float().unflatten(0, images.shape[:-3])
+        maps = maps.float() if maps.dtype.itemsize < 4 else maps
+        return maps.unflatten(0, images.shape[:-3])
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Logits (B, n_query, n_way) from maps: support (B, n_support, c, h, w), query (B, n_query, c, h, w)."""

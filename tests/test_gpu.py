@@ -1,0 +1,509 @@
+"""A GPU gives the numbers that a CPU gives; training runs there, and goes on where it was stopped.
+
+The images are made in code: `python -m pytest tests/test_gpu.py -m gpu` needs no data. Without a GPU all are skipped;
+`FEWSHOT_TEST_DEVICE=cpu` compares the CPU with itself, which tries the tests.
+"""
+
+import copy
+import importlib.util
+import os
+import subprocess
+import sys
+import traceback
+import warnings
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import stopped_after
+from maml_oracle import batch_statistics, plain_maml
+from method_cases import VARIANTS, WAY, OnVectors, features, names, on_images
+from torch.nn import functional as F
+
+from fewshot import (
+    Classifier,
+    Episode,
+    EpisodeSpec,
+    PretrainConfig,
+    TrainConfig,
+    create_backbone,
+    create_method,
+    evaluate,
+    fit,
+    list_backbones,
+    load_dataset,
+    seeding,
+)  # fmt: skip
+from fewshot.augment import Augmentation
+from fewshot.backbones.base import BACKBONES
+from fewshot.backbones.viewed import Viewed
+from fewshot.checkpoint import load_checkpoint
+from fewshot.features import embed
+from fewshot.interruption import Interrupted
+from fewshot.learner import Learner
+from fewshot.methods.finetune import MODES
+from fewshot.precision import autocast
+from fewshot.stream import make_stream
+
+pytestmark = pytest.mark.gpu
+
+PX = 32
+SMALL = {  # other sizes run the same code
+    "resnet12": {"channels": (8, 16, 24, 32)},
+    "resnet12-wide": {"channels": (8, 16, 24, 32), "drop_rate": 0.0},  # dropout draws differently on each device
+    "resnet18": {"n_blocks": (1, 1, 1, 1)},
+    "resnet34": {"n_blocks": (2, 1, 1, 1)},
+    "wrn28-10": {"depth": 10, "widen": 1},
+}
+PACKAGES = {
+    "efficientnet-lite0": "timm",
+    "timm/mobilenetv3_small_050": "timm",
+    "torchvision/mobilenet_v3_small": "torchvision",
+}
+VIEWED = "conv4 with rings"
+ITERATIVE = ("logistic", "aligned")  # solved to a tolerance, not by a given number of steps
+QUICK = TrainConfig(
+    max_steps=20, train_n_way=10, train_n_query=5, val_n_query=5, val_episodes=40, val_every_steps=10,
+    checkpoint_every_steps=5, log_every_steps=5, augmentation={"rotation_degrees": 15.0, "shift": 0.1},
+)  # fmt: skip
+STOP_AFTER = 12
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    name = os.environ.get("FEWSHOT_TEST_DEVICE", "cuda" if torch.cuda.is_available() else "")
+    if not name:
+        pytest.skip("there is no GPU (FEWSHOT_TEST_DEVICE=cpu runs these tests on the CPU)")
+    return torch.device(name)
+
+
+@pytest.fixture(autouse=True)
+def _true_float32():
+    """TensorFloat-32, 10 bits of mantissa, off: in convolutions it is on by default."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the flags' age
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        yield
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture(scope="session")
+def glyph_sets():
+    pytest.importorskip("matplotlib", reason="glyphs are drawn with matplotlib's fonts: it is not installed")
+    return tuple(load_dataset("glyphs", split, n_writers=10) for split in ("train", "val"))
+
+
+def assert_near(actual, expected, tolerance):
+    """Within `tolerance` of the greatest finite absolute value; infinite in the same places."""
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
+    assert actual.shape == expected.shape
+    finite = expected.isfinite()
+    assert torch.equal(actual.isfinite(), finite)
+    assert torch.equal(actual[~finite], expected[~finite])
+    scale = float(expected[finite].abs().max())
+    off = float((actual - expected)[finite].abs().max())
+    assert off <= tolerance * scale, f"off by {off:.3g}, the greatest value is {scale:.3g}"
+
+
+# Methods
+
+
+@pytest.fixture(params=VARIANTS, ids=names)
+def variant(request):
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@torch.no_grad()
+def test_logits_of_every_method(device, variant, dtype):
+    name, options = variant
+    options = options | {"test_inner_steps": 5} if "test_inner_steps" in options else options
+    method = OnVectors(name, options)
+    method.method.to(dtype)
+    support, labels, query, _ = features()
+    labels = torch.where(labels == 2, -1, labels)  # a class that is absent, as padding
+    labels[0, 0] = -1
+    arguments = support.to(dtype), labels, query.to(dtype)
+    expected = method(*arguments, WAY)
+    method.method.to(device)
+    actual = method(*(x.to(device) for x in arguments), WAY)
+    assert actual.device.type == device.type
+    loose = 1e-5 if any(word in (name, *options.values()) for word in ITERATIVE) else 1e-9
+    assert_near(actual, expected, loose if dtype == torch.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_training_step_of_every_method(device, toy_sets, variant, dtype):
+    method, episode = on_images(variant, toy_sets[0])
+    method.to(dtype).train()
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+
+    def step(batch):
+        method.zero_grad(set_to_none=True)
+        loss, train_accuracy = method.training_step(batch)
+        loss.backward()
+        gradients = {key: p.grad.cpu() for key, p in method.named_parameters()}
+        return loss.detach().cpu(), train_accuracy.cpu(), gradients
+
+    loss, _, gradients = step(episode)
+    method.load_state_dict(state)
+    method.to(device)
+    our_loss, our_accuracy, ours = step(episode.to(device))
+    assert our_accuracy.isfinite()
+    iterative = any(word in (variant[0], *variant[1].values()) for word in ITERATIVE)
+    tolerance = (1e-5 if iterative else 1e-8) if dtype == torch.float64 else 1e-3
+    assert_near(our_loss, loss, tolerance)
+    flat, our_flat = (torch.cat([g.flatten() for g in gs.values()]) for gs in (gradients, ours))
+    assert_near(our_flat, flat, tolerance if dtype == torch.float64 else 1e-2)
+
+
+def test_training_step_of_every_method_in_bfloat16(device, toy_sets, variant):
+    method, episode = on_images(variant, toy_sets[0])
+    method.to(device).train()
+    with autocast("bfloat16", device):
+        loss, _ = method.training_step(episode.to(device))
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters())
+    with torch.no_grad(), autocast("bfloat16", device):
+        batch = episode.to(device)
+        assert not method.eval()(batch.support, batch.support_labels, batch.query, WAY).isnan().any()
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_maml_equals_the_plain_loop_in_float64(device, order, steps):
+    options = dict(order=order, inner_lr=0.1, inner_reduction="sum/K")
+    with seeding.forked(0, "test"):
+        backbone = create_backbone("conv4", 1, 16, n_filters=4)
+        options |= dict(n_way=WAY, inner_steps=steps, adapt_norm=True, transductive=True)
+        method = create_method("maml", backbone, **options)
+    method = method.double().train().to(device)
+    generator, labels = seeding.generator(0, "maml episodes"), torch.arange(WAY).repeat(2).expand(3, -1)
+    support, query = (torch.rand(3, 2 * WAY, 1, 16, 16, dtype=torch.float64, generator=generator) for _ in range(2))
+    batch = Episode(support, labels, query, labels, WAY, labels[:, :WAY]).to(device)
+
+    plain = batch_statistics(method.backbone)
+    leaves = {f"backbone.{key}": p for key, p in plain.named_parameters()}
+    leaves |= {f"classifier.{key}": p for key, p in copy.deepcopy(method.classifier).named_parameters()}
+    loop = dict(order=order, steps=steps, lr=0.1, reduction="sum/K")
+    expected = torch.stack([
+        plain_maml(plain, leaves["classifier.weight"], leaves["classifier.bias"], *row, **loop)[1]
+        for row in zip(batch.support, batch.support_labels, batch.query, strict=True)
+    ])  # fmt: skip
+    loss = F.cross_entropy(expected.flatten(0, 1), batch.query_labels.flatten())
+    gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+    our_loss, logits = method.loss_and_logits(batch)
+    our_loss.backward()
+    assert_near(logits, expected, 1e-8)
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(method.get_parameter(key).grad, gradient, rtol=1e-7, atol=1e-8, msg=key)
+
+
+FINETUNED = [
+    *(("conv4", mode, {}) for mode in MODES),
+    ("conv4", "full", {"augmentation": {"rotation_degrees": 10.0}, "test_views": 2}),
+    ("conv4", "full", {"dropout": 0.2, "early_stopping": 0.5, "layer_decay": 0.5}),
+    ("timm/vit_tiny_patch16_224", "prompt", {}),
+    ("timm/vit_tiny_patch16_224", "lora", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "mode", "options"), FINETUNED)
+def test_every_mode_of_finetuning(device, name, mode, options):
+    for package in (("timm",) if "timm" in name else ()) + (("peft",) if mode == "lora" else ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"this needs {package}, which is not installed")
+    with seeding.forked(0, "test"):
+        vit = {"embed_dim": 8, "depth": 2, "num_heads": 2}
+        backbone = create_backbone(name, 3, PX, **(vit if "vit" in name else {"n_filters": 4}))
+        small = {"lora_rank": 2, "adapter_width": 2, "n_prompts": 2, "steps": 4, "lr": 0.001}
+        method = create_method("finetune", backbone, mode=mode, **small | options).eval()
+    images, labels = photographs(12), torch.arange(12) % 3
+    expected = method.fit_support(images, labels, 3).logits(images)
+    method.to(device)
+    fitted = method.fit_support(images.to(device), labels.to(device), 3)
+    actual = fitted.logits(images.to(device))
+    assert actual.device.type == device.type
+    assert_near(actual, expected, 1e-2)
+    again = method.restored({key: value.cpu() for key, value in fitted.state.items()}, 3)
+    assert_near(again.logits(images.to(device)), actual, 1e-6)
+
+
+# Backbones
+
+
+@pytest.fixture(params=[*list_backbones(), *(name for name in PACKAGES if name not in BACKBONES.names()), VIEWED])
+def backbone(request):
+    name = request.param
+    package = PACKAGES.get(name)
+    if package and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{name} needs {package}, which is not installed")
+    with seeding.forked(0, "test"):
+        if name == VIEWED:
+            views = {"turns": 8, "find_circle": True, "colour": 1.0, "radius": 1.0, "rings": "blocks.1"}
+            made = create_backbone("conv4", 3, PX, n_filters=8, views=views)
+        else:
+            made = create_backbone(name, 3, PX, **SMALL.get(name, {}))
+        for norm in made.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+                torch.nn.init.normal_(norm.running_mean, 0, 0.1)
+                torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    for module in made.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return made
+
+
+def photographs(n):
+    """Colour images (n, 3, PX, PX), uint8, smooth: no two pixels' order depends on rounding."""
+    coarse = torch.rand(n, 3, 8, 8, generator=seeding.generator(0, "photographs"))
+    return (255 * F.interpolate(coarse, (PX, PX), mode="bilinear")).round().to(torch.uint8)
+
+
+@torch.no_grad()
+def test_features_of_every_backbone(device, backbone):
+    images = photographs(4)
+    expected = backbone.eval()(images)
+    assert_near(backbone.to(device)(images.to(device)), expected, 1e-4)
+    backbone.to(memory_format=torch.channels_last)
+    assert_near(backbone(images.to(device)), expected, 1e-4)
+    with autocast("bfloat16", device):
+        rough = backbone(images.to(device)).float().cpu()
+    assert F.cosine_similarity(rough, expected).min() > 0.98
+
+
+def test_gradients_of_every_backbone(device, backbone):
+    if not list(backbone.parameters()):
+        pytest.skip("there are no weights")
+    exact = not isinstance(backbone, Viewed)  # which makes float32 images
+    backbone.to(torch.float64 if exact else torch.float32).train()
+    state = {key: value.clone() for key, value in backbone.state_dict().items()}
+
+    def gradient(images):
+        backbone.zero_grad(set_to_none=True)
+        output = backbone(images)
+        towards = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output).to(output.device)
+        (output * towards).sum().backward()
+        return torch.cat([p.grad.flatten() for p in backbone.parameters() if p.grad is not None])
+
+    expected = gradient(photographs(4))
+    backbone.load_state_dict(state)
+    backbone.to(device)
+    assert_near(gradient(photographs(4).to(device)), expected, 1e-7 if exact else 1e-2)
+
+
+# Images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmentation_is_the_same_but_for_rounding(device, channels):
+    augment = Augmentation(20.0, 10.0, 0.2, 0.1, 0.5, True, 0.3)
+    images = photographs(64)[:, :channels]
+    expected = augment(images, seeding.generator(0, "augmentation"))
+    actual = augment(images.to(device), seeding.generator(0, "augmentation"))
+    assert actual.device.type == device.type
+    off = (actual.cpu().int() - expected.int()).abs()
+    assert off.max() <= 1
+    assert (off > 0).float().mean() < 1e-2
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"rotation_degrees": 15.0, "flip": True}])
+def test_training_episodes_are_the_same(device, toy_sets, augmentation):
+    config = replace(QUICK, augmentation=augmentation, episodes_per_step=4)
+    streams = (make_stream(toy_sets[0], config, d) for d in (torch.device("cpu"), device))
+    here, there = (next(stream.passes(3)) for stream in streams)
+    for field in ("support_labels", "query_labels", "classes"):
+        assert torch.equal(getattr(there, field).cpu(), getattr(here, field))
+    for field in ("support", "query"):
+        assert getattr(there, field).device.type == device.type
+        off = (getattr(there, field).cpu().int() - getattr(here, field).int()).abs()
+        assert off.max() <= (1 if augmentation else 0)
+        assert (off > 0).float().mean() < 1e-2
+
+
+# Evaluation
+
+
+def protonet(n_filters=16, px=28):
+    with seeding.forked(0, "test"):
+        return create_method("protonet", create_backbone("conv4", 1, px, n_filters=n_filters))
+
+
+def test_embedding(device, toy_sets):
+    method, rows = protonet(px=16), torch.arange(5, 60)
+    expected = embed(method, toy_sets[0], rows)
+    actual = embed(method.to(device), toy_sets[0], rows)
+    assert actual.device.type == device.type
+    assert_near(actual, expected, 1e-4)
+    assert_near(embed(method, toy_sets[0].to(device), rows), expected, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["protonet", "maml", "baseline"])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_records_are_the_same_but_for_ties(device, toy_sets, name, ragged):
+    spec = EpisodeSpec((3, 5), (1, 3), (2, 5)) if ragged else EpisodeSpec(5, 2, 6)
+    with seeding.forked(0, "test"):
+        options = {"inner_lr": 0.05} if name == "maml" else {}
+        method = create_method(name, create_backbone("conv4", 1, 16, n_filters=8), **options)
+    tied = {}
+
+    def watch(first, episode, logits):
+        top = logits.cpu().topk(2).values  # (B, n_query, 2)
+        counts = episode.query_labels.cpu() >= 0
+        near = (top[..., 0] - top[..., 1] < 1e-3 * top[top.isfinite()].abs().max()) & counts
+        tied.update({first + b: int(near[b].sum()) / int(counts[b].sum()) for b in range(len(near))})
+
+    expected = evaluate(method, toy_sets[2], spec, 100, watch=watch)
+    actual = evaluate(method.to(device), toy_sets[2], spec, 100)
+    assert actual.header["n_episodes"] == 100
+    for ours, theirs in zip(actual.episodes, expected.episodes, strict=True):
+        assert (ours.index, ours.n_way, ours.n_support) == (theirs.index, theirs.n_way, theirs.n_support)
+        assert abs(ours.accuracy - theirs.accuracy) <= tied[ours.index] + 1e-6
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-3, abs=1e-4)
+    assert sum(tied.values()) / len(tied) < 0.05
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "aligned", "rotation_invariant": 8}, {"method": "finetune"}])
+def test_the_classifier_of_a_users_images(device, options):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from fewshot import FewShotClassifier
+
+    options |= dict(backbone="conv4", pretrained=False, backbone_options={"n_filters": 8}, size_px=PX, seed=0)
+    options |= {"views": {"rings": "blocks.1"}} if options.get("method") == "aligned" else {}
+    images = [image.permute(1, 2, 0).numpy() for image in photographs(18)]
+    labels = [number % 3 for number in range(18)]
+    here, there = (
+        FewShotClassifier(device=d, precision="float32", **options).fit(images[:12], labels[:12])
+        for d in ("cpu", str(device))
+    )
+    assert_near(there.logits(images), here.logits(images), 1e-3)
+    assert abs(there.predict_proba(images) - here.predict_proba(images)).max() < 1e-2
+    assert abs(there.held_out()[0] - here.held_out()[0]).max() < 1e-2
+
+
+# Training
+
+
+def run_twice(folder, config, train_set, val_set):
+    """Checkpoints of a run that was left alone and of one that was stopped after `STOP_AFTER` steps and went on."""
+    whole, halted = (replace(config, run_dir=str(Path(folder) / name)) for name in ("whole", "halted"))
+    fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
+    with stopped_after(STOP_AFTER), pytest.raises(Interrupted):
+        fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, halted)
+    assert load_checkpoint(Path(halted.run_dir) / "last.safetensors")["progress"][0] == STOP_AFTER
+    result = fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, replace(halted, resume=True))
+    assert result.steps == config.max_steps
+    return [load_checkpoint(Path(c.run_dir) / "last.safetensors") for c in (whole, halted)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_and_going_on(device, glyph_sets, tmp_path, precision):
+    config = replace(QUICK, precision=precision)
+    whole, resumed = run_twice(tmp_path, config, *glyph_sets)
+    for checkpoint in (whole, resumed):
+        assert checkpoint["progress"][0] == config.max_steps
+        assert all(weight.isfinite().all() for weight in checkpoint["method"].values())
+        assert checkpoint["history"][-1][2] > 0.3  # 5 classes
+    a, b = (torch.cat([w.flatten().double() for w in c["method"].values()]) for c in (whole, resumed))
+    assert (a - b).norm() < 0.05 * a.norm()  # sums in another order, at most
+
+
+RESUMED = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+torch.use_deterministic_algorithms(True)
+from dataclasses import replace
+from conftest import stopped_after, striped
+from test_gpu import QUICK, run_twice
+config = replace(QUICK, precision={precision!r}, average_decay=0.9)
+sets = striped(12, split="train"), striped(12, split="val", seed=1)
+whole, resumed = run_twice({folder!r}, config, *sets)
+assert whole["progress"][:3] == resumed["progress"][:3], (whole["progress"], resumed["progress"])
+for part in ("method", "training"):
+    for key, weight in whole[part].items():
+        assert torch.equal(weight, resumed[part][key]), (part, key, (weight - resumed[part][key]).abs().max())
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resumed_training_is_the_same_bit_for_bit(device, tmp_path, precision):
+    code = RESUMED.format(tests=str(Path(__file__).parent), folder=str(tmp_path), precision=precision)
+    environment = os.environ | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+
+
+def test_training_a_plain_classifier_then_episodes_on_its_frozen_backbone(device, toy_sets):
+    with seeding.forked(0, "test"):
+        classifier = Classifier(create_backbone("conv4", 1, 16, n_filters=8), toy_sets[0].n_classes)
+    config = PretrainConfig(
+        max_steps=8, batch_size=32, val_n_query=5, val_episodes=20, val_every_steps=4, augmentation={"shift": 0.1},
+    )  # fmt: skip
+    assert fit(classifier, *toy_sets[:2], config).steps == 8
+    for parameter in classifier.backbone.parameters():
+        parameter.requires_grad_(False)
+    with seeding.forked(0, "test"):
+        method = create_method("r2d2", classifier.backbone)
+    assert fit(method, *toy_sets[:2], replace(QUICK, max_steps=4, augmentation={})).steps == 4
+
+
+# Waiting for the device
+
+
+@contextmanager
+def refusing_to_wait():
+    """Within the block an operation for whose end the host waits raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype, it says
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def run_without_waiting(step):
+    """Run `step` twice, and then once more where waiting is refused; failing tells every line that led to it."""
+    step()
+    step()
+    torch.cuda.synchronize()
+    try:
+        with refusing_to_wait():
+            step()
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        pytest.fail("".join(traceback.format_exception(error)), pytrace=False)
+
+
+@pytest.fixture
+def gpu(device):
+    if device.type != "cuda":
+        pytest.skip("a CPU never waits")
+    return device
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_of_protonet_never_waits_for_the_gpu(gpu, toy_sets, precision):
+    method = protonet(px=16).to(gpu).train()
+    learner = Learner(method, QUICK)
+    stream = make_stream(toy_sets[0], replace(QUICK, augmentation={}), gpu)
+    episode = next(stream.passes(0))
+
+    def step():
+        with autocast(precision, gpu):
+            loss, _ = method.training_step(episode)
+        loss.backward()
+        learner.update()
+
+    run_without_waiting(step)
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"rotation_degrees": 15.0}])
+def test_drawing_training_episodes_never_waits_for_the_gpu(gpu, toy_sets, augmentation):
+    stream = make_stream(toy_sets[0], replace(QUICK, augmentation=augmentation, episodes_per_step=2), gpu)
+    run_without_waiting(lambda: next(stream.passes(0)))
