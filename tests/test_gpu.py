@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from backbone_cases import NAMES, PX, photographs, small_backbone, without_dropout
 from conftest import stopped_after
 from maml_oracle import batch_statistics, plain_maml
 from method_cases import VARIANTS, WAY, OnVectors, features, names, on_images
@@ -32,12 +33,10 @@ from fewshot import (
     create_method,
     evaluate,
     fit,
-    list_backbones,
     load_dataset,
     seeding,
 )  # fmt: skip
 from fewshot.augment import Augmentation
-from fewshot.backbones.base import BACKBONES
 from fewshot.backbones.viewed import Viewed
 from fewshot.checkpoint import load_checkpoint
 from fewshot.features import embed
@@ -49,20 +48,6 @@ from fewshot.stream import make_stream
 
 pytestmark = pytest.mark.gpu
 
-PX = 32
-SMALL = {  # other sizes run the same code
-    "resnet12": {"channels": (8, 16, 24, 32)},
-    "resnet12-wide": {"channels": (8, 16, 24, 32), "drop_rate": 0.0},  # dropout draws differently on each device
-    "resnet18": {"n_blocks": (1, 1, 1, 1)},
-    "resnet34": {"n_blocks": (2, 1, 1, 1)},
-    "wrn28-10": {"depth": 10, "widen": 1},
-}
-PACKAGES = {
-    "efficientnet-lite0": "timm",
-    "timm/mobilenetv3_small_050": "timm",
-    "torchvision/mobilenet_v3_small": "torchvision",
-}
-VIEWED = "conv4 with rings"
 ITERATIVE = ("logistic", "aligned")  # solved to a tolerance, not by a given number of steps
 QUICK = TrainConfig(
     max_steps=20, train_n_way=10, train_n_query=5, val_n_query=5, val_episodes=40, val_every_steps=10,
@@ -235,33 +220,9 @@ def test_every_mode_of_finetuning(device, name, mode, options):
 # Backbones
 
 
-@pytest.fixture(params=[*list_backbones(), *(name for name in PACKAGES if name not in BACKBONES.names()), VIEWED])
+@pytest.fixture(params=NAMES)
 def backbone(request):
-    name = request.param
-    package = PACKAGES.get(name)
-    if package and importlib.util.find_spec(package) is None:
-        pytest.skip(f"{name} needs {package}, which is not installed")
-    with seeding.forked(0, "test"):
-        if name == VIEWED:
-            views = {"turns": 8, "find_circle": True, "colour": 1.0, "radius": 1.0, "rings": "blocks.1"}
-            made = create_backbone("conv4", 3, PX, n_filters=8, views=views)
-        else:
-            made = create_backbone(name, 3, PX, **SMALL.get(name, {}))
-        for norm in made.modules():
-            if isinstance(norm, torch.nn.BatchNorm2d):
-                torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
-                torch.nn.init.normal_(norm.running_mean, 0, 0.1)
-                torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
-    for module in made.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return made
-
-
-def photographs(n):
-    """Colour images (n, 3, PX, PX), uint8, smooth: no two pixels' order depends on rounding."""
-    coarse = torch.rand(n, 3, 8, 8, generator=seeding.generator(0, "photographs"))
-    return (255 * F.interpolate(coarse, (PX, PX), mode="bilinear")).round().to(torch.uint8)
+    return without_dropout(small_backbone(request.param))
 
 
 @torch.no_grad()
