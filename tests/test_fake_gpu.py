@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 from backbone_cases import NAMES, PX, small_backbone
-from method_cases import VARIANTS, names, on_images
+from method_cases import VARIANTS, WAITING, names, on_images
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
@@ -22,24 +22,6 @@ from fewshot.learner import Learner
 
 DEVICE = "meta"
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
-CONVERGES = "the solver asks whether all episodes have converged"
-ORDERS = "SGD asks how many images each episode has, to give each number of them its own order"
-SELECTS = "the images that are no padding are picked out of each episode"
-WHOLE = "the statistics are taken by another kernel where no support is padded"
-WAITING = {  # methods, by `names`, that make the host wait in each forward pass, and what for
-    "aligned": CONVERGES,
-    "baseline": ORDERS,
-    "baseline++": ORDERS,
-    "baseline solver=logistic": CONVERGES,
-    "baseline++ solver=logistic": CONVERGES,
-    "finetune": SELECTS,
-    "finetune mode=full": SELECTS,
-    "maml": WHOLE,
-    "maml transductive=True learn_inner_lr=True order=1": WHOLE,
-    "maml-learn2learn": SELECTS,
-    "relation transductive=True": WHOLE,
-    "simpleshot": "it refuses to answer before it has learnt the base classes' mean",
-}
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ import torch
 from backbone_cases import NAMES, PX, photographs, small_backbone, without_dropout
 from conftest import stopped_after
 from maml_oracle import batch_statistics, plain_maml
-from method_cases import VARIANTS, WAY, OnVectors, features, names, on_images
+from method_cases import VARIANTS, WAITING, WAY, OnVectors, features, names, on_images
 from torch.nn import functional as F
 
 from fewshot import (
@@ -45,6 +45,7 @@ from fewshot.learner import Learner
 from fewshot.methods.finetune import MODES
 from fewshot.precision import autocast
 from fewshot.stream import make_stream
+from fewshot.train import _Training
 
 pytestmark = pytest.mark.gpu
 
@@ -448,23 +449,40 @@ def gpu(device):
     return device
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_step_of_protonet_never_waits_for_the_gpu(gpu, toy_sets, precision):
-    method = protonet(px=16).to(gpu).train()
-    learner = Learner(method, QUICK)
-    stream = make_stream(toy_sets[0], replace(QUICK, augmentation={}), gpu)
-    episode = next(stream.passes(0))
+def test_a_step_of_a_method_waits_only_where_declared(gpu, toy_sets, variant):
+    method, episode = on_images(variant, toy_sets[0])
+    learner, episode = Learner(method.to(gpu).train(), QUICK), episode.to(gpu)
 
     def step():
-        with autocast(precision, gpu):
-            loss, _ = method.training_step(episode)
+        loss, _ = method.training_step(episode)
         loss.backward()
         learner.update()
 
-    run_without_waiting(step)
+    if names(variant) not in WAITING:
+        run_without_waiting(step)
+    else:
+        with pytest.raises(RuntimeError, match="synchroniz"), refusing_to_wait():
+            step()
 
 
 @pytest.mark.parametrize("augmentation", [{}, {"rotation_degrees": 15.0}])
 def test_drawing_training_episodes_never_waits_for_the_gpu(gpu, toy_sets, augmentation):
     stream = make_stream(toy_sets[0], replace(QUICK, augmentation=augmentation, episodes_per_step=2), gpu)
     run_without_waiting(lambda: next(stream.passes(0)))
+
+
+@pytest.mark.parametrize("options", [{}, {"augmentation": {}}, {"precision": "float32", "accumulate_steps": 2}])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_steps_of_fit_never_wait_for_the_gpu(gpu, toy_sets, monkeypatch, options, rotated):
+    optimise = _Training._optimise
+
+    def watched(training):
+        if training.learner.step < 2:  # libraries begin
+            return optimise(training)
+        with refusing_to_wait():
+            return optimise(training)
+
+    monkeypatch.setattr(_Training, "_optimise", watched)
+    train_set = toy_sets[0].rotations_as_classes() if rotated else toy_sets[0]
+    config = replace(QUICK, max_steps=5, log_every_steps=5, episodes_per_step=2, **options)
+    assert fit(protonet(px=16), train_set, None, config).steps == 5
