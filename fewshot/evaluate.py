@@ -14,7 +14,7 @@ from fewshot.features import device_of, embed
 from fewshot.memory import peak_mib_so_far
 from fewshot.memory_format import running_layout
 from fewshot.methods import Method, accuracy, negative_log_likelihood
-from fewshot.precision import Precision, autocast, resolve
+from fewshot.precision import Precision, autocast, resolve, switch_tf32
 from fewshot.provenance import provenance, weights_hash
 from fewshot.records import EpisodeRecord, Records
 
@@ -46,7 +46,7 @@ def evaluate(
     was_training = method.training
     method.eval()
     source = _Source(method, sampler, n_episodes, precision, features)
-    with running_layout(method, precision, device_of(method)):
+    with running_layout(method, precision, device_of(method)), switch_tf32(precision, device_of(method)):
         mine = [_measure(method, episode, first, seed, precision, watch) for first, episode in source]
     method.train(was_training)
     records = [record for batch in parallel.interleaved(parallel.gathered(mine)) for record in batch]

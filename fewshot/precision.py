@@ -1,35 +1,96 @@
-"""Which arithmetic a device runs in: float32, or bfloat16 under autocast where its hardware has it."""
+"""The arithmetic that a network runs in: float32, TF32, or bfloat16 under autocast."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from fewshot.errors import ConfigError
 
-Precision = Literal["auto", "float32", "bfloat16"]
-BFLOAT16_UNITS = frozenset({"amx_bf16", "avx512_bf16"})  # as /proc/cpuinfo calls them
+Resolved = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of CPUs that multiply bfloat16, as /proc/cpuinfo spells them
+TF32_CAPABILITY = (8, 0)  # Ampere, the first Nvidia GPUs with TF32
 
 
-def resolve(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """What `auto` means on `device`: bfloat16 where the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32.
+def resolve(precision: Precision, device: torch.device) -> Resolved:
+    """The arithmetic that `precision` stands for on `device`.
+
+    Args:
+        precision: "auto" takes bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else
+            float32. The other values stand for themselves.
+        device: where the network runs.
+
+    Returns:
+        "float32", "tf32" or "bfloat16": what records name.
+
+    Raises:
+        ConfigError: for an unknown value, and for "tf32" on a device without TF32.
     """
-    if precision != "auto":
-        if precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision is auto, float32 or bfloat16, got {precision!r}")
-        return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "float32"
+    if precision not in get_args(Precision):
+        *others, last = get_args(Precision)
+        raise ConfigError(f"precision is {', '.join(others)} or {last}, got {precision!r}")
+    if precision == "auto":
+        return "bfloat16" if _multiplies_bfloat16(device) else "float32"
+    if precision == "tf32" and not _multiplies_tf32(device):
+        raise ConfigError(
+            f"precision=tf32 needs an Nvidia GPU from Ampere on, and this runs on {_describe(device)}: "
+            "take auto, float32 or bfloat16"
+        )
+    return precision
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
-    """A context in which matrix products and convolutions on `device` run in `precision`."""
+@contextmanager
+def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Within the block matrix products and convolutions on `device` run in `precision`."""
     enabled = resolve(precision, device) == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    with switch_tf32(precision, device), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+        yield
 
 
-def _cpu_multiplies_bfloat16() -> bool:
+@contextmanager
+def switch_tf32(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Within the block a GPU multiplies float32 tensors in TF32 if `precision` is "tf32", and only then.
+
+    torch's own defaults take TF32 for convolutions and float32 for matrix products. Backward passes belong in this
+    block too, unlike in that of `autocast`. Afterwards the settings are what they were; on other devices none changes.
+    """
+    resolved = resolve(precision, device)
+    if device.type != "cuda":
+        yield
+        return
+    settings = _tf32_settings()
+    before = [getattr(owner, name) for owner, name, _, _ in settings]
+    for owner, name, on, off in settings:
+        setattr(owner, name, on if resolved == "tf32" else off)
+    try:
+        yield
+    finally:
+        for (owner, name, _, _), value in zip(settings, before, strict=True):
+            setattr(owner, name, value)
+
+
+def _tf32_settings() -> list[tuple[Any, str, Any, Any]]:
+    """Each of torch's settings as (owner, name, value with TF32, value without)."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):  # torch >= 2.9, some versions of which warn of the names before it
+        return [(owner, "fp32_precision", "tf32", "ieee") for owner in (matmul, cudnn.conv, cudnn.rnn)]
+    return [(owner, "allow_tf32", True, False) for owner in (matmul, cudnn)]
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and not BFLOAT16_UNITS.isdisjoint(cpuinfo.read_text().split())
+    return device.type == "cpu" and cpuinfo.exists() and not BFLOAT16_FLAGS.isdisjoint(cpuinfo.read_text().split())
+
+
+def _multiplies_tf32(device: torch.device) -> bool:
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(device) >= TF32_CAPABILITY
+
+
+def _describe(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"the device {device}"

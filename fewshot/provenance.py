@@ -42,7 +42,10 @@ def hardware() -> str:
 
 @cache
 def commit() -> str:
-    """The git commit of this code, with + where files differ from it; without git the package's version."""
+    """The git commit of this code, with + where files differ from it; without git the package's version.
+
+    `FEWSHOT_COMMIT` names the commit of a copy of the code that travels without its repository.
+    """
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -55,7 +58,7 @@ def commit() -> str:
             raise FileNotFoundError("installed inside somebody else's repository")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
-        return f"fewshot {version('fewshot')}"
+        return os.environ.get("FEWSHOT_COMMIT") or f"fewshot {version('fewshot')}"
 
 
 def weights_hash(module: nn.Module) -> str:

@@ -25,7 +25,7 @@ from fewshot.interruption import Interruption
 from fewshot.learner import Learner
 from fewshot.memory_format import running_layout
 from fewshot.methods import Method
-from fewshot.precision import autocast, resolve
+from fewshot.precision import autocast, resolve, switch_tf32
 from fewshot.provenance import provenance
 from fewshot.records import Records
 from fewshot.run_folder import RunFolder, run_folder
@@ -71,7 +71,8 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
     validation = None if val_set is None else Validation(val_set, config)
     folder_of_run = run_folder(config.run_dir, config, config.resume)
     layout = running_layout(method, config.precision, accelerator.device)
-    with folder_of_run as folder, seeding.forked(config.seed), layout:
+    arithmetic = switch_tf32(config.precision, accelerator.device)
+    with folder_of_run as folder, seeding.forked(config.seed), layout, arithmetic:
         return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
 
 

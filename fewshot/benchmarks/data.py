@@ -9,7 +9,7 @@ from fewshot.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.memory_format import channels_last
 from fewshot.methods import Method
 from fewshot.optimization import make_optimizer
-from fewshot.precision import Precision, autocast
+from fewshot.precision import Precision, autocast, switch_tf32
 from fewshot.stream import EpisodeStream
 
 
@@ -36,6 +36,6 @@ def data_path(method: Method, train_set: ImageSet, config: TrainConfig, precisio
         optimizer.step()
         optimizer.zero_grad()
 
-    with channels_last(method):  # as `fit` trains
+    with channels_last(method), switch_tf32(precision, device):  # as `fit` trains
         data_ms, step_ms = 1000 * median_seconds(data, 15), 1000 * median_seconds(step, 15, warmup=3)
     return {"data_ms": data_ms, "step_ms": step_ms, "share": data_ms / step_ms}

@@ -1,11 +1,12 @@
 """Which finished runs are measured, and on what."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from fewshot.config.experiments import SetupConfig
 from fewshot.config.training import Count
 from fewshot.errors import ConfigError
+from fewshot.precision import Precision
 
 Setup = TypeVar("Setup", bound=SetupConfig)
 
@@ -34,8 +35,8 @@ class MeasureConfig:
     """episodes"""
     seed: int = 0
     """seed of the episodes: the same seed, the same episodes for every run"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+    precision: Precision = "auto"
+    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
 
     def applied_to(self, run: Setup) -> Setup:
         """The configuration of a run with this data set: its own options hold where the data set is its own."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
+from fewshot.precision import Precision
 
 
 @dataclass(kw_only=True)
@@ -41,8 +42,8 @@ class PhotographsConfig:
     """find a round object near the middle, such as a coin, and cut it out"""
     views: dict[str, Any] = field(default_factory=dict)
     """further options of the views: zooms, colour and radius as cues beside the features"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+    precision: Precision = "auto"
+    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
     seed: int = 0
     """seed of everything random"""
 
@@ -132,5 +133,5 @@ class ConfidenceConfig:
     """no photograph, writer or specimen on both sides of an episode"""
     false_accept_rate: float = 0.1
     """share of unknown images that may be accepted"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+    precision: Precision = "auto"
+    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""

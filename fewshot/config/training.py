@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
+from fewshot.precision import Precision
 
 Count = int | tuple[int, int]
 
@@ -20,8 +21,8 @@ class FitConfig:
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
     resume: bool = False
     """go on with the run in run_dir, bit for bit"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+    precision: Precision = "auto"
+    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
 
     accumulate_steps: int = 1
     """split each step into this many passes, to save memory"""
