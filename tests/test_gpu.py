@@ -43,7 +43,7 @@ from fewshot.features import embed
 from fewshot.interruption import Interrupted
 from fewshot.learner import Learner
 from fewshot.methods.finetune import MODES
-from fewshot.precision import autocast
+from fewshot.precision import autocast, switch_tf32
 from fewshot.stream import make_stream
 from fewshot.train import _Training
 
@@ -66,14 +66,10 @@ def device() -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def _true_float32():
+def _true_float32(device):
     """TensorFloat-32, 10 bits of mantissa, off: in convolutions it is on by default."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the flags' age
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    with switch_tf32("float32", device):
         yield
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.fixture(scope="session")
