@@ -2,7 +2,8 @@
 
 Fake tensors have a device and a shape, but no numbers. Where two meet that lie on different devices, torch raises;
 and where the host wants to know a number, or a shape that depends on numbers, it would wait for a real device, and
-the fake one raises too. The device is called "meta": torch takes gradients there without a driver.
+the fake one raises too. The device is called "meta": torch takes gradients there without a driver. What comes after
+the host has waited, a `PretendedGPU` sees.
 """
 
 import contextlib
@@ -11,14 +12,26 @@ from dataclasses import replace
 
 import pytest
 import torch
-from backbone_cases import NAMES, PX, small_backbone
+from backbone_cases import NAMES, PX, photographs, small_backbone
 from method_cases import VARIANTS, WAITING, names, on_images
+from pretended_gpu import GPU, PretendedGPU, autocast_on_the_cpu, on_host, placed
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
-from fewshot import Episode, TrainConfig
+from fewshot import (
+    Episode,
+    EpisodeSpec,
+    PretrainConfig,
+    TrainConfig,
+    create_backbone,
+    create_method,
+    evaluate,
+    seeding,
+    stream,
+)  # fmt: skip
 from fewshot.augment import Augmentation
 from fewshot.learner import Learner
+from fewshot.methods.finetune import MODES
 
 DEVICE = "meta"
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -26,15 +39,7 @@ WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 
 @pytest.fixture(autouse=True)
 def _autocast_of_the_device(monkeypatch):
-    """torch knows no autocast for it: the CPU's stands in."""
-    autocast, is_enabled, dtype = torch.autocast, torch.is_autocast_enabled, torch.get_autocast_dtype
-
-    def known(device):
-        return "cpu" if device == DEVICE else device
-
-    monkeypatch.setattr(torch, "autocast", lambda device_type, *args, **kw: autocast(known(device_type), *args, **kw))
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: is_enabled(*map(known, device)))
-    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: dtype(known(device)))
+    autocast_on_the_cpu(monkeypatch, DEVICE)
 
 
 @pytest.fixture
@@ -124,3 +129,101 @@ def test_a_tensor_left_on_the_cpu_is_found(fake):
         for wait in (lambda: bool((there > 0).any()), there.sum().item, there.nonzero, lambda: there[there > 0]):
             with pytest.raises(WAITS):
                 wait()
+
+
+# Past the places where the host waits
+
+
+@pytest.fixture(params=VARIANTS, ids=names)
+def variant(request):
+    return request.param
+
+
+def test_every_method_runs_to_its_end(toy_sets, variant):
+    method, episode = on_images(variant, toy_sets[0])
+    arguments = (episode.support, episode.support_labels, episode.query, episode.n_way)
+    expected = method.eval()(*arguments).detach()
+    with PretendedGPU() as gpu:
+        with torch.no_grad():
+            logits = method(*arguments)
+        learner = Learner(method.train(), TrainConfig(max_steps=4, max_gradient_norm=1.0))
+        loss, accuracy = method.training_step(episode)
+        loss.backward()
+        waits = gpu.waits  # torch's optimisers see what the tensors really lie on
+        norm = learner.update()
+    assert not any(map(on_host, (logits, loss, accuracy, norm)))
+    assert bool(waits) == (names(variant) in WAITING)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("options", [{}, {"augmentation": {"shift": 0.1}, "test_views": 2, "early_stopping": 0.4}])
+def test_every_mode_of_finetuning_runs_to_its_end(mode, options):
+    if mode == "lora":
+        pytest.importorskip("peft", reason="peft is not installed: pip install 'fewshot[finetune]'")
+    small = {"lora_rank": 2, "adapter_width": 2, "n_prompts": 2, "steps": 3, "dropout": 0.1, "batch_images": 8}
+    with seeding.forked(0, "test"):
+        method = create_method("finetune", create_backbone("conv4", 3, PX, n_filters=4), mode=mode, **small | options)
+    images, labels = photographs(12), torch.arange(12) % 3
+    with PretendedGPU():
+        fitted = method.eval().fit_support(images, labels, 3)
+        logits = fitted.logits(images)
+        again = method.restored({name: t.cpu() for name, t in fitted.state.items()}, 3).logits(images)
+    assert not on_host(logits)
+    torch.testing.assert_close(again, logits)
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"shift": 0.1, "colour": 0.1}])
+@pytest.mark.parametrize("stays", [False, True])
+def test_episodes_are_drawn_onto_the_device(toy_sets, monkeypatch, augmentation, stays):
+    placed(toy_sets[0].images, True)
+    monkeypatch.setattr(stream, "ON_DEVICE_BYTES", 0 if stays else 1 << 30)
+    for config in (TrainConfig(train_n_way=4, augmentation=augmentation), PretrainConfig(augmentation=augmentation)):
+        with PretendedGPU() as gpu:
+            made = stream.make_stream(toy_sets[0].rotations_as_classes(), config, GPU)
+            before = gpu.waits
+            batch = next(made.passes(0))
+        assert not any(on_host(value) for value in vars(batch).values() if isinstance(value, Tensor))
+        assert gpu.waits == before
+        with PretendedGPU():
+            assert all(on_host(value) for value in vars(batch.to("cpu")).values() if isinstance(value, Tensor))
+        expected = next(stream.make_stream(toy_sets[0].rotations_as_classes(), config, torch.device("cpu")).passes(0))
+        assert all(torch.equal(v, vars(batch)[k]) for k, v in vars(expected).items() if isinstance(v, Tensor))
+
+
+@pytest.mark.parametrize("name", ["protonet", "simpleshot", "maml", "nearest"])
+def test_evaluation_is_the_same(toy_sets, name):
+    for imageset in toy_sets:
+        placed(imageset.images, True)
+    variant = next(variant for variant in VARIANTS if variant[0] == name)
+    method, _ = on_images(variant, toy_sets[0])
+    spec = EpisodeSpec((2, 4), (1, 2), (1, 3))
+    expected = evaluate(method, toy_sets[2], spec, 20)
+    with PretendedGPU():
+        actual = evaluate(method, toy_sets[2], spec, 20)
+    assert [e[:5] for e in actual.episodes] == [pytest.approx(e[:5], abs=1e-4) for e in expected.episodes]
+
+
+def test_what_a_pretended_gpu_finds():
+    there = torch.ones(3)
+    with PretendedGPU() as gpu:
+        here = torch.arange(3)
+        assert (there.device, here.device, here.to(there.device).device) == (GPU, torch.device("cpu"), GPU)
+        assert there[here].device == torch.zeros_like(there).device == there.new_zeros(2).device == GPU
+        for mixed in (lambda: there + here, lambda: torch.stack([there, here]), lambda: here[there.long()]):
+            with pytest.raises(RuntimeError, match="GPU"):
+                mixed()
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        assert gpu.waits == 1  # for the copy
+        assert there.sum() == 3
+        assert gpu.waits == 2
+        with pytest.raises(RuntimeError, match="before it is there"):
+            there.to("cpu", non_blocking=True)
+        assert on_host(there.cpu())
+        assert not on_host(here.to(GPU, non_blocking=True))
+        assert gpu.waits == 3
+        layer = nn.Linear(3, 3)
+        with pytest.raises(RuntimeError, match="two devices"):
+            layer(there)
+        assert layer.to(there.device)(there).device == GPU
