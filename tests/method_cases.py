@@ -31,13 +31,13 @@ VARIANTS = [
 NEEDS_NETWORK = ("relation", "maml", "maml-learn2learn", "finetune")
 
 CONVERGES = "the solver asks whether all episodes have converged"
-ORDERS = "SGD asks how many images each episode has, to give each number of them its own order"
+COUNTS = "SGD asks how many images each episode has"
 SELECTS = "the images that are no padding are picked out of each episode"
 WHOLE = "the statistics are taken by another kernel where no support is padded"
 WAITING = {  # methods, by `names`, that make the host wait in each forward pass, and what for
     "aligned": CONVERGES,
-    "baseline": ORDERS,
-    "baseline++": ORDERS,
+    "baseline": COUNTS,
+    "baseline++": COUNTS,
     "baseline solver=logistic": CONVERGES,
     "baseline++ solver=logistic": CONVERGES,
     "finetune": SELECTS,
