@@ -112,3 +112,11 @@ def test_the_interval_holds_what_the_head_draws():
     labels = torch.arange(5).expand(400, -1)
     accuracies = [accuracy(BaselinePlusPlus(None, seed=k)(support, labels, query, 5), labels) for k in range(8)]
     assert torch.stack(accuracies).mean(1).std() < mean_interval(accuracies[0].numpy()).half_width_95
+
+
+def test_drawing_waits_for_no_value():
+    """Tensors without values: whatever the host had to read would raise, and would halt a GPU."""
+    support, labels = (tensor.to("meta") for tensor in episodes(3, 4, 2, 10))
+    draws = draw(support, labels, 4, seed=0)
+    assert draws.weight.shape == (3, 4, 10)
+    assert draws.order.shape == (3, N_PASSES, 8)
