@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from fewshot import seeding
 from fewshot.methods import accuracy
 from fewshot.methods.baseline import BaselinePlusPlus
-from fewshot.methods.parts.sgd_draws import N_PASSES, Draws, _bits, draw
+from fewshot.methods.parts.sgd_draws import N_PASSES, Draws, _draw_bits, draw
 from fewshot.statistics import mean_interval
 
 
@@ -41,7 +41,7 @@ def test_draws_are_those_of_the_authors():
 def test_splitmix64_is_the_published_one():
     """The first outputs for seed 1234567 that implementations of splitmix64.c are checked against."""
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
-    bits = _bits(torch.arange(1, 5), 1234567)
+    bits = _draw_bits(torch.arange(1, 5), 1234567)
     assert [number % 2**64 for number in bits.tolist()] == expected
 
 
