@@ -6,7 +6,7 @@ more: `pooling` ("flatten" or "mean") for bodies that give maps, `mean` and `std
 method `maps(images)` where it pools by itself but has maps too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ class Backbone(nn.Module):
     pools by itself. `mean`, `std`: one number for each channel, for pixels in [0, 1];
     None: ImageNet's for three channels, else 0 and 1.
     Attributes: `feature_dim` and those above. Raises `ConfigError` where the body cannot take
-    `in_channels` x `input_px` x `input_px` images.
+    `in_channels` x `input_px` x `input_px` images, or `mean` and `std` do not fit them.
     """
 
     _mean: Tensor
@@ -43,15 +43,17 @@ class Backbone(nn.Module):
         in_channels: int,
         input_px: int,
         pooling: Pooling | None = None,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.body, self.pooling = body, pooling
         self.in_channels, self.input_px = in_channels, input_px
         three = in_channels == 3
-        self.mean = mean or (IMAGENET_MEAN if three else (0.0,) * in_channels)
-        self.std = std or (IMAGENET_STD if three else (1.0,) * in_channels)
+        self.mean = tuple(mean or (IMAGENET_MEAN if three else (0.0,) * in_channels))
+        self.std = tuple(std or (IMAGENET_STD if three else (1.0,) * in_channels))
+        if not all(value > 0 for value in self.std):
+            raise ConfigError(f"std is positive for every channel, got {self.std}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != in_channels:
                 raise ConfigError(f"{name} has {len(values)} numbers for {in_channels} channels")
