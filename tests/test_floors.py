@@ -19,6 +19,7 @@ FLOORS = [
         "provenance",
         "memory",
         "memory_format",
+        "evaluation_mode",
         "textfile",
         "circles",
     },
