@@ -29,6 +29,7 @@ FLOORS = [
     {
         "records",
         "features",
+        "feature_key",
         "feature_store",
         "evaluate",
         "checkpoint",
