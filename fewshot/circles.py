@@ -118,7 +118,7 @@ def _searched(pixels: Tensor) -> Circles:
 
 def on_circles(pixels: Tensor, circles: Circles, n_angles: int = N_ANGLES) -> Tensor:
     """Colours along circles, the same for each picture: (n, C, n_circles, n_angles) of `pixels` (n, C, side, side)."""
-    return _sampled(pixels, *(part[None].expand(len(pixels), -1) for part in circles), n_angles)
+    return _sampled(pixels, *(part[None].expand(len(pixels), -1) for part in circles), n_angles=n_angles)
 
 
 def on_rings(pixels: Tensor, circles: Circles, fractions: Tensor, n_angles: int = N_ANGLES) -> Tensor:

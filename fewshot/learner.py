@@ -1,7 +1,7 @@
 """`Learner`: a method together with everything that changes while it is trained."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -29,7 +29,7 @@ class Learner:
     @property
     def measured(self) -> Method:
         """The weights that are validated and kept: the average where there is one."""
-        return self.method if self.average is None else self.average.module
+        return self.method if self.average is None else cast(Method, self.average.module)
 
     def update(self) -> Tensor:
         """Take an optimizer step along the gradients that the parameters hold; the norm they had."""

@@ -74,7 +74,8 @@ def switch_tf32(precision: Precision, device: torch.device) -> Iterator[None]:
 
 def _tf32_settings() -> list[tuple[Any, str, Any, Any]]:
     """Each of torch's settings as (owner, name, value with TF32, value without)."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):  # torch >= 2.9, some versions of which warn of the names before it
         return [(owner, "fp32_precision", "tf32", "ieee") for owner in (matmul, cudnn.conv, cudnn.rnn)]
     return [(owner, "allow_tf32", True, False) for owner in (matmul, cudnn)]

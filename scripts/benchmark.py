@@ -29,19 +29,22 @@ class BenchmarkConfig:
 
 
 def main() -> None:
-    """Parse, measure, print, write."""
+    """Parse; measure, print and write section by section: each takes minutes."""
     config = cli.parse(BenchmarkConfig, __doc__)
     script = Path(__file__).parent / "train_episodic.py"
-    numbers = benchmarks.measure(
-        config.only, config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target
-    )
-    width = max(map(len, numbers))
-    for name, values in numbers.items():
-        curve = values.get("curve", [])
-        print(f"{name:{width}}  " + "  ".join(f"{k} {v:,.4g}" for k, v in values.items() if k != "curve"))
-        for step, seconds, mean, half in curve:
-            print(f"{'':{width}}  step {step}, {seconds:.1f} s: {100 * mean:.2f} ± {100 * half:.2f}%")
-    Path(config.json).write_text(json.dumps(numbers, indent=2) + "\n")
+    options = (config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target)
+    numbers: benchmarks.Numbers = {}
+    for section in config.only:
+        print(f"[{section}]", flush=True)
+        measured = benchmarks.measure(section, *options)
+        width = max(map(len, measured))
+        for name, values in measured.items():
+            curve = values.get("curve", [])
+            print(f"{name:{width}}  " + "  ".join(f"{k} {v:,.4g}" for k, v in values.items() if k != "curve"))
+            for step, seconds, mean, half in curve:
+                print(f"{'':{width}}  step {step}, {seconds:.1f} s: {100 * mean:.2f} ± {100 * half:.2f}%")
+        numbers |= measured
+        Path(config.json).write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """Training that stops at a stated accuracy, and the clock that it is held against."""
 
 import dataclasses
+import json
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot import TrainConfig, fit
+from fewshot import TrainConfig, benchmarks, fit
 from fewshot.benchmarks import end_to_end, reuse
 from fewshot.checkpoint import load_checkpoint
 from fewshot.errors import ConfigError
@@ -114,3 +118,21 @@ def test_both_ways_of_memory_are_measured(monkeypatch):
     assert numbers["ratio"] == numbers["plain_ms"] / numbers["kept_ms"]
     assert min(numbers["plain_ms"], numbers["kept_ms"]) > 1
     assert min(numbers["plain_mib"], numbers["kept_mib"]) > 100
+
+
+def test_each_section_is_printed_and_written_before_the_next_begins(monkeypatch, tmp_path, capsys):
+    file, printed, written = tmp_path / "numbers.json", [], []
+
+    def measured(section, *options):
+        printed.append(capsys.readouterr().out)
+        written.append(json.loads(file.read_text()) if file.exists() else {})
+        return {f"time of {section}": {"s": 2.5}}
+
+    monkeypatch.setattr(benchmarks, "measure", measured)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--only", "[heads, maml]", "--json", str(file)])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "benchmark.py"), run_name="__main__")
+    assert printed == ["[heads]\n", "time of heads  s 2.5\n[maml]\n"]
+    assert written == [{}, {"time of heads": {"s": 2.5}}]
+    assert json.loads(file.read_text()).keys() == {"time of heads", "time of maml"}
+    assert capsys.readouterr().out == "time of maml  s 2.5\n"

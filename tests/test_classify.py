@@ -1,6 +1,7 @@
 """`scripts/classify.py`: check, fit and predict on a folder of drawn photographs, as a user would."""
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -113,6 +114,15 @@ def test_the_script_checks_a_folder_and_estimates_its_accuracy(folder):
     assert "a klein " in done.stdout
     assert re.search(r"Accuracy on photographs left out: 100\.0%", done.stdout)
     assert "</html>" in page.read_text()
+
+
+def test_a_check_can_be_read_by_programs(folder):
+    file = folder / "check.json"
+    done = run("check", "--support", folder / "support", "--json", file, "--estimate", "false")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert found["n_images"] == sum(found["class_counts"].values()) > 0
+    assert all(finding["severity"] for finding in found["findings"])
 
 
 def test_a_folder_that_is_not_ready_is_checked_all_the_same(folder, capsys):

@@ -1,6 +1,5 @@
 """What the code costs: time and memory, measured side by side with other libraries in one run."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,45 +18,41 @@ Section = Literal[
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
-def measure(
-    sections: Iterable[Section], dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float
-) -> Numbers:
-    """The numbers of the named sections, by what was measured.
+def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float) -> Numbers:
+    """The numbers of one section, by what was measured.
 
-    `dataset`: loaded for those sections alone that look at it. `script`: the one whose start-up is timed, beside the
-    recipes. `target`: the accuracy that training is timed to.
+    Args:
+        section: what to measure.
+        dataset: name of the data set, which only some sections load.
+        n_episodes: episodes that our evaluator is timed on.
+        n_easyfsl: episodes that easyfsl's loop is timed on.
+        script: the script whose start-up is timed; recipes lie beside it.
+        target: the accuracy that training is timed to.
     """
-    numbers: Numbers = {}
-    for section in sections:
-        if section == "data":
-            numbers |= _data(load_dataset(dataset, "train"), load_dataset(dataset, "test"))
-        elif section == "evaluation":
-            test_set = load_dataset(dataset, "test")
-            numbers["evaluation, episodes/s"] = evaluation.evaluation(
-                _protonet(test_set), test_set, n_episodes, n_easyfsl
-            )
-            numbers["memory of evaluation"] = process.evaluation_memory(dataset)
-        elif section == "frozen":
-            test_set = load_dataset(dataset, "test")
-            rows = evaluation.frozen_methods(_protonet(test_set), test_set, n_episodes)
-            numbers |= {f"{n_episodes} episodes, {name}": values for name, values in rows.items()}
-        elif section == "heads":
-            numbers |= _heads()
-        elif section == "maml":
-            numbers |= _maml()
-        elif section == "memory":
-            numbers |= {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
-        elif section == "depthwise":
-            numbers["EfficientNet-Lite0, training step of 32 images"] = depthwise.depthwise_speed()
-        elif section == "process":
-            numbers["start-up"] = process.start_up(script)
-        elif section == "photographs":
-            numbers |= _photographs()
-        elif section == "end-to-end":
-            recipe = script.parent / "recipes" / dataset / "protonet.yaml"
-            name = f"ProtoNet to {100 * target:g}% validation 5-way 1-shot"
-            numbers[name] = end_to_end.time_to_accuracy(recipe, target)
-    return numbers
+    if section == "data":
+        return _data(load_dataset(dataset, "train"), load_dataset(dataset, "test"))
+    if section == "evaluation":
+        test_set = load_dataset(dataset, "test")
+        speed = evaluation.evaluation(_protonet(test_set), test_set, n_episodes, n_easyfsl)
+        return {"evaluation, episodes/s": speed, "memory of evaluation": process.evaluation_memory(dataset)}
+    if section == "frozen":
+        test_set = load_dataset(dataset, "test")
+        rows = evaluation.frozen_methods(_protonet(test_set), test_set, n_episodes)
+        return {f"{n_episodes} episodes, {name}": values for name, values in rows.items()}
+    if section == "heads":
+        return _heads()
+    if section == "maml":
+        return _maml()
+    if section == "memory":
+        return {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
+    if section == "depthwise":
+        return {"EfficientNet-Lite0, training step of 32 images": depthwise.depthwise_speed()}
+    if section == "process":
+        return {"start-up": process.start_up(script)}
+    if section == "photographs":
+        return _photographs()
+    recipe = script.parent / "recipes" / dataset / "protonet.yaml"
+    return {f"ProtoNet to {100 * target:g}% validation 5-way 1-shot": end_to_end.time_to_accuracy(recipe, target)}
 
 
 def _protonet(images: ImageSet) -> Method:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from fewshot.features import embed
 from fewshot.memory_format import channels_last
 from fewshot.methods import Method, create_method
 
-FROZEN = [
+FROZEN: list[tuple[str, dict[str, Any]]] = [
     ("protonet", {}), ("matching", {}), ("meta-baseline", {}), ("simpleshot", {"transform": "L2N"}), ("r2d2", {}),
     ("nearest", {}), ("anil", {"feature_dim": 64, "inner_steps": 5}),
     ("baseline", {"solver": "logistic"}), ("baseline", {"solver": "faithful"}),

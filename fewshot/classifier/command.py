@@ -113,7 +113,7 @@ def check_support(config: CheckPhotographsConfig) -> None:
     check = check_folder(config.support, config.groups, seen_px)
     print(check.as_text())
     if config.json:
-        write_whole(config.json, json_by_line(check.as_dict()))
+        write_whole(config.json, json_by_line(check.as_dict(), "findings"))
     estimate: dict[str, Any] = {}
     if inputs:
         try:

@@ -48,7 +48,7 @@ def save(classifier: Any, path: Path) -> None:
 def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
     """The classifier of a file; raises `CheckpointError` for a file that holds none."""
     state = load_checkpoint(path, FORMAT)
-    classifier = kind(**state["options"] | {"device": device})
+    classifier: Any = kind(**state["options"] | {"device": device})
     plan = Plan(**state["plan"])
     method = plan.build()
     method.load_state_dict(state["method"])

@@ -43,14 +43,15 @@ def costs(results: Sequence[Result]) -> str:
     if not any("n_trainable" in m.header for _, m in measured):
         return ""
     head = ["recipe", "cell", "adapted in the network", "in the head", "seconds an episode", "before, s", "peak MiB"]
-    lines = []
+    lines: list[list[str]] = []
     for recipe, m in measured:
         n = m.header.get("n_trainable", {})
         adapted = [f"{n[part]:,}" if n else NO_CELL for part in ("network", "head")]
         before = m.header.get("embedding_seconds") or 0.0
         seconds = [f"{m.header['seconds'] / m.header['n_episodes']:.2f}", f"{before:.0f}" if before else NO_CELL]
         lines.append([recipe, short(m.cell), *adapted, *seconds, _mib(m.header.get("peak_mib"))])
-    return markdown(head, sorted(lines, key=lambda line: line[:2]))
+    lines.sort(key=lambda line: line[:2])
+    return markdown(head, lines)
 
 
 def _mib(peak: float | None) -> str:
