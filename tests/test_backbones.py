@@ -575,3 +575,15 @@ def test_folded_normalisation_is_the_same_function() -> None:
         folded = backbone(images)
     torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
     assert not torch.equal(folded, plain)  # or nothing was folded
+
+
+def test_a_float64_backbone_prepares_images_in_float64():
+    backbone = create_backbone("conv4", 3, 16, mean=(0.5, 0.25, 0.125), std=(0.5, 0.5, 0.25)).double()
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in ((0.5, 0.25, 0.125), (0.5, 0.5, 0.25))
+    )
+    expected = (torch.arange(256, dtype=torch.float64).view(16, 16) / 255 - mean) / std
+    prepared = backbone.prepare(images)
+    assert prepared.dtype == torch.float64
+    assert (prepared - expected).abs().max() < 1e-15  # float32 is off by 2e-8

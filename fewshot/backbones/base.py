@@ -80,7 +80,8 @@ class Backbone(nn.Module):
         return f"{self.in_channels} x {self.input_px} px, mean={self.mean}, std={self.std}, pooling={self.pooling}"
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 images (n, C, H, W) as the body wants them: float32 (n, in_channels, input_px, input_px).
+        """uint8 images (n, C, H, W) as the body wants them: (n, in_channels, input_px, input_px), float32, or float64 in a
+        float64 backbone.
 
         To [0, 1], resized to a square where the size differs (antialiased, on the images' device),
         grey repeated to three channels, normalised, and channels-last where the weights are.
@@ -92,7 +93,7 @@ class Backbone(nn.Module):
                 f"images have {images.shape[1]} channels, this backbone takes {self.in_channels}; "
                 "only grey images are repeated to 3 channels"
             )
-        pixels = images.float() / 255
+        pixels = images.to(torch.promote_types(self._mean.dtype, torch.float32)) / 255
         size = (self.input_px, self.input_px)
         if pixels.shape[2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
