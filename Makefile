@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train test types guard lint release-check benchmark learn2learn clean
+.PHONY: train test types guard lint release-check benchmark gpu learn2learn clean
 
 train: $(VENV)/installed
 	$(RUN) scripts/train_episodic.py
@@ -33,6 +33,12 @@ release-check:
 benchmark: $(VENV)/installed-test $(VENV)/installed-learn2learn
 	$(RUN) -m pip install --quiet -e '.[benchmark]'
 	$(RUN) scripts/benchmark.py
+
+# on a machine with a GPU, by its own Python: what training, evaluation and heads cost there; numbers in gpu/
+GPU_PYTHON ?= python3
+gpu:
+	$(GPU_PYTHON) -m pytest tests/test_gpu.py tests/test_foundations.py -m gpu -q -p no:benchmark
+	PYTHONPATH=. $(GPU_PYTHON) scripts/gpu.py --out gpu
 
 # for the method maml-learn2learn and its tests, which are skipped without it
 learn2learn: $(VENV)/installed-learn2learn

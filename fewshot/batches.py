@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fewshot.datasets import ImageSet
 from fewshot.seeding import numpy_generator
+from fewshot.transfer import send
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on `device`."""
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()}
+        moved = {name: send(tensor, device) for name, tensor in vars(self).items()}
         return replace(self, **moved)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from fewshot.datasets import ImageSet
 from fewshot.errors import EpisodeError
 from fewshot.seeding import derive
+from fewshot.transfer import send
 
 Count = int | tuple[int, int]
 PADDING = -1  # the label of an image that does not take part: ragged episodes are padded with them
@@ -71,11 +72,12 @@ class Episode:
 
     def with_values(self, values: Tensor) -> Self:
         """The same episodes with `values[row]` in the place of each row number."""
-        return replace(self, support=values[self.support], query=values[self.query])
+        support, query = (values[send(rows, values.device)] for rows in (self.support, self.query))
+        return replace(self, support=support, query=query)
 
     def to(self, device: torch.device | str) -> Self:
         """The same episodes on `device`."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved = {k: send(v, device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
 

@@ -10,6 +10,7 @@ from fewshot import parallel
 from fewshot.datasets import ImageSet
 from fewshot.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import TrainingError
+from fewshot.evaluation_mode import evaluating
 from fewshot.features import device_of, embed
 from fewshot.memory import peak_mib_so_far
 from fewshot.memory_format import running_layout
@@ -43,12 +44,10 @@ def evaluate(
     """
     sampler = EpisodeSampler(imageset, spec, seed)
     started = time.perf_counter()
-    was_training = method.training
-    method.eval()
-    source = _Source(method, sampler, n_episodes, precision, features)
-    with running_layout(method, precision, device_of(method)), switch_tf32(precision, device_of(method)):
+    device = device_of(method)
+    with evaluating(method), running_layout(method, precision, device), switch_tf32(precision, device):
+        source = _Source(method, sampler, n_episodes, precision, features)
         mine = [_measure(method, episode, first, seed, precision, watch) for first, episode in source]
-    method.train(was_training)
     records = [record for batch in parallel.interleaved(parallel.gathered(mine)) for record in batch]
     header = {
         "spec": vars(spec),

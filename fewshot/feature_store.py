@@ -13,6 +13,7 @@ from fewshot.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.datasets import ImageSet
 from fewshot.datasets.store import cache_dir
 from fewshot.errors import CheckpointError
+from fewshot.feature_key import CannotDescribe, describe_network
 from fewshot.features import device_of, embed
 from fewshot.methods import Method
 from fewshot.precision import Precision, resolve
@@ -21,19 +22,27 @@ from fewshot.provenance import versions, weights_hash
 FORMAT = "fewshot-features-1"
 ROOT = Path(__file__).parent
 logger = logging.getLogger(__name__)
-DECIDING = ("backbones", "methods", "circles.py", "features.py", "memory_format.py", "precision.py")
+# Source files of fewshot, and folders of them, that decide features.
+DECIDING = (
+    "backbones", "methods", "circles.py", "evaluation_mode.py", "features.py", "memory_format.py", "precision.py",
+)  # fmt: skip
 
 
 def stored_embedding(method: Method, imageset: ImageSet, precision: Precision = "float32") -> Tensor:
     """As `embed` of the whole image set, from `FEWSHOT_CACHE/features/` where it was stored before.
 
-    The key is a hash of pixels, labels and groups, of the weights that take part, of what prepares the
-    images, of precision, kind of device and library versions, and of the source files of backbones and
-    methods: after any change the features are made anew. A file that cannot be read is made anew too.
+    The key is a hash of pixels, labels and groups; of the weights that take part, and of everything else in the network
+    that decides features (`describe_network`); of precision, kind of device and library versions; and of the source
+    files of backbones and methods: after any change the features are made anew. So are those of a file that cannot be
+    read. Features of a network that cannot be described are not stored.
     """
     if parallel.world_size() > 1:  # all take part in an embedding, and might not find the same files
         return embed(method, imageset, precision=precision)
-    path = cache_dir() / "features" / f"{_key(method, imageset, precision)}.safetensors"
+    try:
+        path = cache_dir() / "features" / f"{_key(method, imageset, precision)}.safetensors"
+    except CannotDescribe as reason:
+        logger.warning("features are not stored: %s", reason)
+        return embed(method, imageset, precision=precision)
     if path.exists():
         try:
             return load_checkpoint(path, FORMAT)["features"].to(device_of(method))
@@ -48,13 +57,13 @@ def stored_embedding(method: Method, imageset: ImageSet, precision: Precision = 
 
 
 def _key(method: Method, imageset: ImageSet, precision: Precision) -> str:
-    plain = type(method).encode is Method.encode and method.backbone is not None  # then only the backbone decides
+    own_encoding = type(method).encode is not Method.encode or "encode" in vars(method)
+    network = method if own_encoding or method.backbone is None else method.backbone
     device = device_of(method)
     parts = [
         imageset.fingerprint,
-        weights_hash(method.backbone if plain else method),
-        "" if plain else f"{type(method).__qualname__} {vars(method)}",
-        repr(method.backbone),
+        weights_hash(network),
+        describe_network(network),
         resolve(precision, device),
         device.type,
         sorted(versions().items()),
@@ -65,9 +74,11 @@ def _key(method: Method, imageset: ImageSet, precision: Precision) -> str:
 
 @cache
 def _sources() -> str:
-    """Hash of the source files that decide features."""
+    """Hash of the source files that decide features; raises `FileNotFoundError` where one of them does not exist."""
     digest = hashlib.blake2b(digest_size=8)
     for place in (ROOT / name for name in DECIDING):
+        if not place.exists():
+            raise FileNotFoundError(f"feature_store.DECIDING names {place}, which does not exist: name its new place")
         for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fewshot import parallel
 from fewshot.datasets import ImageSet
+from fewshot.evaluation_mode import evaluating
 from fewshot.memory_format import channels_last
 from fewshot.methods import Method
 from fewshot.precision import Precision, autocast
@@ -25,14 +26,11 @@ def embed(method: Method, imageset: ImageSet, rows: Tensor | None = None, precis
     """
     rows = torch.arange(len(imageset)) if rows is None else rows
     device = device_of(method)
-    was_training = method.training
-    method.eval()
     _, height_px, width_px = imageset.image_shape
     chunk_images = max(LEAST_CHUNK, CHUNK_PIXELS["cpu" if device.type == "cpu" else "other"] // (height_px * width_px))
     chunks = rows.split(chunk_images)[parallel.rank() :: parallel.world_size()]
-    with autocast(precision, device), channels_last(method):
+    with evaluating(method), autocast(precision, device), channels_last(method):
         mine = [method.encode(imageset.gather(chunk).to(device)).cpu() for chunk in chunks]
-    method.train(was_training)
     return torch.cat(parallel.interleaved(parallel.gathered(mine))).to(device)
 
 

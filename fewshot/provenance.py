@@ -5,8 +5,9 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ def command() -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that can move a number."""
     others = {name: version(name) for name in ("fewshot", "numpy", "pillow")}
+    for name in ("timm", "torchvision"):
+        with suppress(PackageNotFoundError):  # not everyone needs them
+            others[name] = version(name)
     return {"python": platform.python_version(), "torch": torch.__version__, **others}
 
 

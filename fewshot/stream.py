@@ -80,7 +80,8 @@ class EpisodeStream(Stream):
         n_support = episode.support.shape[1]
         images = torch.cat([episode.support, episode.query], 1)  # (B, n_support + n_query, C, H, W)
         generators = (seeding.generator(self.seed, "augmentation", first + b) for b in range(count))
-        changed = torch.stack([self.augment(*pair) for pair in zip(images, generators, strict=True)])
+        draws = torch.cat([self.augment.draw(images.shape[1], generator) for generator in generators])
+        changed = self.augment.apply(images.flatten(0, 1), draws).view_as(images)
         return replace(episode, support=changed[:, :n_support], query=changed[:, n_support:])
 
 
@@ -99,9 +100,8 @@ class BatchStream(Stream):
             return batch
         step, before = divmod(first, self.per_step)
         generator = seeding.generator(self.seed, "augmentation", step)
-        if before:  # dots stand for the step's images before these, as if all were changed in one go
-            self.augment(torch.zeros(before, 1, 1, 1, dtype=torch.uint8), generator)
-        return replace(batch, images=self.augment(batch.images, generator))
+        draws = self.augment.draw(before + count, generator)[before:]  # as if all the step's were changed in one go
+        return replace(batch, images=self.augment.apply(batch.images, draws))
 
 
 def make_stream(train_set: ImageSet, config: FitConfig, device: torch.device, features: Tensor | None = None) -> Stream:

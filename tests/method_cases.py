@@ -30,6 +30,25 @@ VARIANTS = [
 ]
 NEEDS_NETWORK = ("relation", "maml", "maml-learn2learn", "finetune")
 
+CONVERGES = "the solver asks whether all episodes have converged"
+COUNTS = "SGD asks how many images each episode has"
+SELECTS = "the images that are no padding are picked out of each episode"
+WHOLE = "the statistics are taken by another kernel where no support is padded"
+WAITING = {  # methods, by `names`, that make the host wait in each forward pass, and what for
+    "aligned": CONVERGES,
+    "baseline": COUNTS,
+    "baseline++": COUNTS,
+    "baseline solver=logistic": CONVERGES,
+    "baseline++ solver=logistic": CONVERGES,
+    "finetune": SELECTS,
+    "finetune mode=full": SELECTS,
+    "maml": WHOLE,
+    "maml transductive=True learn_inner_lr=True order=1": WHOLE,
+    "maml-learn2learn": SELECTS,
+    "relation transductive=True": WHOLE,
+    "simpleshot": "it refuses to answer before it has learnt the base classes' mean",
+}
+
 
 class Vectors(nn.Module):
     """A network for vectors that come as images (n, DIM, 1, 1): a normalised linear layer, the identity at first."""

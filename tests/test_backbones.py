@@ -26,6 +26,8 @@ SMALL = {  # the contract does not depend on the size
     "resnet18": {"n_blocks": (1, 1, 1, 1)},
     "resnet34": {"n_blocks": (2, 1, 1, 1)},
     "wrn28-10": {"depth": 10, "widen": 1},
+    "rrnet": {"n_filters": (8, 16, 24, 32)},
+    "rrnet-small": {"n_filters": (8, 8, 8, 8)},
 }
 
 
@@ -208,6 +210,19 @@ def test_default_normalisation() -> None:
     assert torch.equal(make("pixels")(images), (images.float() / 255).flatten(1))
 
 
+@pytest.mark.parametrize("of_both", [list, tuple])
+def test_normalisation_is_an_option(name: str, of_both: type) -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    images = random_images(2, 3, PX, PX)
+    given = make(name, mean=of_both(mean), std=of_both(std))
+    assert (given.mean, given.std) == (mean, std)
+    by_hand = (images.double() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(given.prepare(images), by_hand.float(), rtol=1e-5, atol=1e-6)
+    assert make(name, mean=mean).std == make(name).std
+    assert make(name, std=std).mean == make(name).mean
+    assert given.extra_repr() != make(name).extra_repr()  # which tells stored features apart
+
+
 @pytest.mark.parametrize(
     ("images", "words"),
     [
@@ -255,6 +270,10 @@ def test_weights_are_found_in_files_of_other_forms(saved: str, tmp_path) -> None
         (ConfigError, "drop_rate", {"name": "resnet12", "drop_rate": 1.0}),
         (ConfigError, "stem", {"name": "resnet18", "stem": "tiny"}),
         (ConfigError, "27", {"name": "wrn28-10", "depth": 27}),
+        (ConfigError, "16 x 16.* 15", {"name": "rrnet", "input_px": 15}),
+        (ConfigError, r"four blocks.* 3 numbers: \(8, 8, 8\)", {"name": "rrnet", "n_filters": (8, 8, 8)}),
+        (ConfigError, "mean has 2 numbers for 3 channels", {"name": "conv4", "mean": [0.5, 0.5]}),
+        (ConfigError, r"std is positive.*\(1.0, 0.0, 1.0\)", {"name": "conv4", "std": [1.0, 0.0, 1.0]}),
     ],
 )
 def test_what_cannot_be_made_says_why(error: type[Exception], words: str, arguments: dict) -> None:
@@ -338,6 +357,15 @@ def test_weights_that_do_not_fit_are_refused(tmp_path) -> None:
         ("resnet12-wide", 84, (640, 5, 5), 640),
         ("resnet10", 224, (512, 7, 7), 512),
         ("resnet18", 84, (512, 3, 3), 512),
+        # side 28 -> 14 -> 7 -> 3, 32 -> 4 and 84 -> 10, then one less; channels 384 + 512 and 64 + 64. The products are
+        # those of the authors' scripts/train/train.py, such as 31104 + 41472 at 84 px.
+        ("rrnet", 28, (896, 2, 2), 1536 + 2048),
+        ("rrnet", 32, (896, 3, 3), 3456 + 4608),
+        ("rrnet", 84, (896, 9, 9), 31104 + 41472),
+        ("rrnet", 16, (896, 1, 1), 384 + 512),
+        ("rrnet-small", 28, (128, 2, 2), 256 * 2),
+        ("rrnet-small", 32, (128, 3, 3), 576 * 2),
+        ("rrnet-small", 84, (128, 9, 9), 5184 * 2),
     ],
 )
 def test_sizes_of_the_papers(name: str, input_px: int, maps: tuple[int, ...], feature_dim: int) -> None:
@@ -370,6 +398,8 @@ def resnet12_parameters(channels: list[int]) -> int:
         ("resnet34", 3, 21_797_672 - 513_000),
         ("wrn28-10", 3, 36_479_194 - 6_410),  # the published count on CIFAR-10, less the classifier
         ("pixels", 3, 0),
+        ("rrnet", 3, sum(conv_norm(a, b, 3) for a, b in ((3, 96), (96, 192), (192, 384), (384, 512)))),
+        ("rrnet-small", 1, conv_norm(1, 64, 3) + 3 * conv_norm(64, 64, 3)),
     ],
 )
 def test_parameter_counts(name: str, in_channels: int, expected: int) -> None:
@@ -401,6 +431,31 @@ def test_resnet12_is_the_network_of_meta_baseline() -> None:
         out = F.leaky_relu(norm2(conv2(out)), 0.1)
         expected = F.max_pool2d(F.leaky_relu(norm3(conv3(out)) + block.shortcut(expected), 0.1), 2)
     torch.testing.assert_close(backbone(images), expected.mean((2, 3)))
+
+
+@pytest.mark.parametrize("folding", [True, False])
+def test_rrnet_is_the_network_of_its_authors(folding: bool) -> None:
+    """Features of block 3, pooled once more with stride 1, before those of block 4, as their code flattens them."""
+    backbone = make("rrnet", n_filters=(4, 6, 8, 10)).eval()
+    maps = images = torch.randn(2, 3, PX, PX)
+    each = []
+    for i, (convolution, norm, *_) in enumerate(backbone.body.blocks):
+        maps = F.conv2d(maps, convolution.weight, padding=1)
+        maps = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        maps = F.leaky_relu(F.max_pool2d(maps, 2, stride=2 if i < 3 else 1), 0.1)
+        each.append(maps)
+    expected = torch.cat([F.max_pool2d(each[2], 2, stride=1).flatten(1), each[3].flatten(1)], 1)
+    assert expected.shape == (2, (8 + 10) * 3 * 3)
+    with torch.set_grad_enabled(not folding):
+        torch.testing.assert_close(backbone(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_epsilon_of_batch_normalisation_is_an_option() -> None:
+    for name, eps in (("conv4", 1e-5), ("conv4-strided", 1e-3)):
+        backbone = make(name, norm_eps=eps)
+        norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert [norm.eps for norm in norms] == [eps] * 4
+    assert all(m.eps == 1e-5 for m in make("conv4-strided").modules() if isinstance(m, nn.BatchNorm2d))
 
 
 def test_resnet18_is_torchvisions_and_small_images_keep_their_resolution() -> None:
@@ -461,7 +516,7 @@ def test_drop_block_does_not_overflow_in_half_precision() -> None:
     assert torch.isclose(out.float().mean(), torch.tensor(1.0), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["resnet12-wide", "wrn28-10"])
+@pytest.mark.parametrize("name", ["resnet12-wide", "wrn28-10", "rrnet"])
 def test_dropout_is_drawn_in_training_from_the_global_generator(name: str) -> None:
     backbone, images = make(name, drop_rate=0.1), torch.randn(4, 3, PX, PX)
 
@@ -481,7 +536,7 @@ def test_dropout_is_drawn_in_training_from_the_global_generator(name: str) -> No
 # Use by others
 
 
-@pytest.mark.parametrize("name", ["conv4", "conv4-strided", "resnet12-wide"])
+@pytest.mark.parametrize("name", ["conv4", "conv4-strided", "resnet12-wide", "rrnet"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_weights_of_several_episodes_at_once(name: str, layout: torch.memory_format) -> None:
     backbone = make(name).eval().to(memory_format=layout)
@@ -520,3 +575,15 @@ def test_folded_normalisation_is_the_same_function() -> None:
         folded = backbone(images)
     torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
     assert not torch.equal(folded, plain)  # or nothing was folded
+
+
+def test_a_float64_backbone_prepares_images_in_float64():
+    backbone = create_backbone("conv4", 3, 16, mean=(0.5, 0.25, 0.125), std=(0.5, 0.5, 0.25)).double()
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in ((0.5, 0.25, 0.125), (0.5, 0.5, 0.25))
+    )
+    expected = (torch.arange(256, dtype=torch.float64).view(16, 16) / 255 - mean) / std
+    prepared = backbone.prepare(images)
+    assert prepared.dtype == torch.float64
+    assert (prepared - expected).abs().max() < 1e-15  # float32 is off by 2e-8

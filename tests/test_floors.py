@@ -19,6 +19,7 @@ FLOORS = [
         "provenance",
         "memory",
         "memory_format",
+        "evaluation_mode",
         "textfile",
         "circles",
     },
@@ -28,6 +29,7 @@ FLOORS = [
     {
         "records",
         "features",
+        "feature_key",
         "feature_store",
         "evaluate",
         "checkpoint",

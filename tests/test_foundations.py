@@ -111,6 +111,7 @@ def test_only_tf32_rounds_float32_on_a_gpu(monkeypatch, precision, context):
         assert tf32_settings() == before
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_rounding_of_float32_products_on_a_gpu(precision):
@@ -133,6 +134,7 @@ def test_rounding_of_float32_products_on_a_gpu(precision):
     assert any(rounded) if precision == "tf32" else not any(rounded), errors
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_training_and_evaluation_name_the_arithmetic_they_used(toy_sets, small_protonet, precision):

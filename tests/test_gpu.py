@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from backbone_cases import NAMES, PX, photographs, small_backbone, without_dropout
 from conftest import stopped_after
 from maml_oracle import batch_statistics, plain_maml
-from method_cases import VARIANTS, WAY, OnVectors, features, names, on_images
+from method_cases import VARIANTS, WAITING, WAY, OnVectors, features, names, on_images
 from torch.nn import functional as F
 
 from fewshot import (
@@ -32,37 +33,22 @@ from fewshot import (
     create_method,
     evaluate,
     fit,
-    list_backbones,
     load_dataset,
     seeding,
 )  # fmt: skip
 from fewshot.augment import Augmentation
-from fewshot.backbones.base import BACKBONES
 from fewshot.backbones.viewed import Viewed
 from fewshot.checkpoint import load_checkpoint
 from fewshot.features import embed
 from fewshot.interruption import Interrupted
 from fewshot.learner import Learner
 from fewshot.methods.finetune import MODES
-from fewshot.precision import autocast
+from fewshot.precision import autocast, switch_tf32
 from fewshot.stream import make_stream
+from fewshot.train import _Training
 
 pytestmark = pytest.mark.gpu
 
-PX = 32
-SMALL = {  # other sizes run the same code
-    "resnet12": {"channels": (8, 16, 24, 32)},
-    "resnet12-wide": {"channels": (8, 16, 24, 32), "drop_rate": 0.0},  # dropout draws differently on each device
-    "resnet18": {"n_blocks": (1, 1, 1, 1)},
-    "resnet34": {"n_blocks": (2, 1, 1, 1)},
-    "wrn28-10": {"depth": 10, "widen": 1},
-}
-PACKAGES = {
-    "efficientnet-lite0": "timm",
-    "timm/mobilenetv3_small_050": "timm",
-    "torchvision/mobilenet_v3_small": "torchvision",
-}
-VIEWED = "conv4 with rings"
 ITERATIVE = ("logistic", "aligned")  # solved to a tolerance, not by a given number of steps
 QUICK = TrainConfig(
     max_steps=20, train_n_way=10, train_n_query=5, val_n_query=5, val_episodes=40, val_every_steps=10,
@@ -80,14 +66,10 @@ def device() -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def _true_float32():
+def _true_float32(device):
     """TensorFloat-32, 10 bits of mantissa, off: in convolutions it is on by default."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the flags' age
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    with switch_tf32("float32", device):
         yield
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.fixture(scope="session")
@@ -235,33 +217,9 @@ def test_every_mode_of_finetuning(device, name, mode, options):
 # Backbones
 
 
-@pytest.fixture(params=[*list_backbones(), *(name for name in PACKAGES if name not in BACKBONES.names()), VIEWED])
+@pytest.fixture(params=NAMES)
 def backbone(request):
-    name = request.param
-    package = PACKAGES.get(name)
-    if package and importlib.util.find_spec(package) is None:
-        pytest.skip(f"{name} needs {package}, which is not installed")
-    with seeding.forked(0, "test"):
-        if name == VIEWED:
-            views = {"turns": 8, "find_circle": True, "colour": 1.0, "radius": 1.0, "rings": "blocks.1"}
-            made = create_backbone("conv4", 3, PX, n_filters=8, views=views)
-        else:
-            made = create_backbone(name, 3, PX, **SMALL.get(name, {}))
-        for norm in made.modules():
-            if isinstance(norm, torch.nn.BatchNorm2d):
-                torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
-                torch.nn.init.normal_(norm.running_mean, 0, 0.1)
-                torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
-    for module in made.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return made
-
-
-def photographs(n):
-    """Colour images (n, 3, PX, PX), uint8, smooth: no two pixels' order depends on rounding."""
-    coarse = torch.rand(n, 3, 8, 8, generator=seeding.generator(0, "photographs"))
-    return (255 * F.interpolate(coarse, (PX, PX), mode="bilinear")).round().to(torch.uint8)
+    return without_dropout(small_backbone(request.param))
 
 
 @torch.no_grad()
@@ -487,23 +445,40 @@ def gpu(device):
     return device
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_step_of_protonet_never_waits_for_the_gpu(gpu, toy_sets, precision):
-    method = protonet(px=16).to(gpu).train()
-    learner = Learner(method, QUICK)
-    stream = make_stream(toy_sets[0], replace(QUICK, augmentation={}), gpu)
-    episode = next(stream.passes(0))
+def test_a_step_of_a_method_waits_only_where_declared(gpu, toy_sets, variant):
+    method, episode = on_images(variant, toy_sets[0])
+    learner, episode = Learner(method.to(gpu).train(), QUICK), episode.to(gpu)
 
     def step():
-        with autocast(precision, gpu):
-            loss, _ = method.training_step(episode)
+        loss, _ = method.training_step(episode)
         loss.backward()
         learner.update()
 
-    run_without_waiting(step)
+    if names(variant) not in WAITING:
+        run_without_waiting(step)
+    else:
+        with pytest.raises(RuntimeError, match="synchroniz"), refusing_to_wait():
+            step()
 
 
 @pytest.mark.parametrize("augmentation", [{}, {"rotation_degrees": 15.0}])
 def test_drawing_training_episodes_never_waits_for_the_gpu(gpu, toy_sets, augmentation):
     stream = make_stream(toy_sets[0], replace(QUICK, augmentation=augmentation, episodes_per_step=2), gpu)
     run_without_waiting(lambda: next(stream.passes(0)))
+
+
+@pytest.mark.parametrize("options", [{}, {"augmentation": {}}, {"precision": "float32", "accumulate_steps": 2}])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_steps_of_fit_never_wait_for_the_gpu(gpu, toy_sets, monkeypatch, options, rotated):
+    optimise = _Training._optimise
+
+    def watched(training):
+        if training.learner.step < 2:  # libraries begin
+            return optimise(training)
+        with refusing_to_wait():
+            return optimise(training)
+
+    monkeypatch.setattr(_Training, "_optimise", watched)
+    train_set = toy_sets[0].rotations_as_classes() if rotated else toy_sets[0]
+    config = replace(QUICK, max_steps=5, log_every_steps=5, episodes_per_step=2, **options)
+    assert fit(protonet(px=16), train_set, None, config).steps == 5

@@ -1,5 +1,6 @@
 """The papers' numbers beside ours: verdicts by hand, files of another form refused, and the files that we ship."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,23 @@ def test_below_because_of_a_short_training_says_so():
     assert lines_of(published.against([ours], [ONE, FIVE], numbers))[0][-1] == "below"
 
 
+def test_a_note_stands_beside_the_verdicts_on_its_numbers_alone():
+    paper = {"source": "x", "note": "64 features against 512", "5w1s": 99, "5w5s": 79}
+    both = [row(c5w1s=[0.8, 0.8], c5w5s=[0.8, 0.8])], [ONE, FIVE]
+    assert [line[-1] for line in lines_of(published.against(*both, {"maml": {"paper": paper}}))] == [
+        "below; 64 features against 512",
+        "passed; 64 features against 512",
+    ]
+    both[0][0].still_rising.add(ONE)
+    numbers = {"maml": {"paper": paper, "re-run": {"source": "y", "5w5s": 81}}}
+    assert [line[-1] for line in lines_of(published.against(*both, numbers))] == [
+        "below, still rising; 64 features against 512",
+        "below",  # on the re-run, which has no note
+    ]
+    not_run = row(c5w1s=None)
+    assert lines_of(published.against([not_run], [ONE], numbers))[0][-1] == "not run"
+
+
 def test_a_mean_that_is_printed_as_the_number_has_reached_it():
     numbers = {"maml": {"paper": {"source": "x", "5w1s": 98.5}}}
     (line,) = lines_of(published.against([row(c5w1s=[0.984999, 0.984999])], [ONE], numbers))
@@ -166,6 +184,8 @@ def test_what_is_read(tmp_path):
         ("maml: {paper: {source: x, 5w1s: -3.5}}", r": maml: paper: 5w1s: -3\.5 is not as"),
         ("maml: {paper: {source: x, 5w1s: 100.1}}", r": maml: paper: 5w1s: 100\.1 is not as"),
         ("maml: {paper: {source: x, 5w1s: .nan}}", ": maml: paper: 5w1s: nan is not as"),
+        ("maml: {paper: {source: x, note: 64, 5w1s: 98}}", ": maml: paper: the note must be text, got 64"),
+        ("maml: {paper: {source: x, note: , 5w1s: 98}}", ": maml: paper: the note must be text, got None"),
         ('maml: {paper: {source: x, 5w1s: "988?"}}', r": maml: paper: 5w1s: '988\?' is not as"),
     ],
 )
@@ -193,7 +213,7 @@ def test_every_published_number_stands_beside_a_cell_that_a_recipe_measures(file
     for name, kinds in numbers.items():
         assert name in measured, f"{file.name}: no recipe measures {name}"
         for kind, entry in kinds.items():
-            cells = entry.keys() - {"source"}
+            cells = entry.keys() - {"source", "note"}
             assert cells, f"{file.name}: {name}, {kind}: no number"
             assert cells <= measured[name], f"{file.name}: {name}, {kind}: no recipe measures all of {cells}"
 
@@ -215,4 +235,18 @@ def test_what_was_not_checked_at_its_source_is_marked():
     numbers = published.read(ROOT / "scripts" / "published" / "omniglot.yaml")
     for name in ("baseline", "baseline++", "r2d2"):
         for cell, number in numbers[name]["paper"].items():
-            assert cell == "source" or str(number).endswith("?"), f"{name}: {cell}"
+            assert cell in ("source", "note") or str(number).endswith("?"), f"{name}: {cell}"
+
+
+def test_the_best_re_run_of_protonet_is_the_same_wherever_it_is_said():
+    cells = {"omniglot": ("5w1s", "5w5s", "20w1s", "20w5s"), "cifar_fs": ("5w1s", "5w5s")}
+    best = {
+        name: [f"{published.read(ROOT / 'scripts' / 'published' / f'{name}.yaml')['protonet']['re-run'][cell]:.1f}"
+               for cell in cells_of]
+        for name, cells_of in cells.items()
+    }  # fmt: skip
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in readme.splitlines() if "best independent re-run of ProtoNet" in line)
+    assert re.findall(r"\*([\d.]+)\*", row) == best["omniglot"] + best["cifar_fs"]
+    recipe = (ROOT / "scripts" / "recipes" / "omniglot" / "protonet.yaml").read_text(encoding="utf-8")
+    assert f"the best independent re-runs: {' / '.join(best['omniglot'])}" in recipe

@@ -97,7 +97,8 @@ def with_small_backbone(config: AnyConfig) -> AnyConfig:
         views = {"views": config.backbone_options["views"]} if getattr(config, "method", "") == "aligned" else {}
         side_px = 64 if getattr(config, "method", "") == "relation" else 32  # it compares maps of 2 x 2 or more
         return replace(config, backbone_options={"input_px": side_px, **views})
-    return replace(config, backbone_options={**config.backbone_options, "n_filters": N_FILTERS})
+    n_filters = 4 * [N_FILTERS] if config.backbone.startswith("rrnet") else N_FILTERS  # of each block, or of all
+    return replace(config, backbone_options={**config.backbone_options, "n_filters": n_filters})
 
 
 def small_episode(config: ExperimentConfig, n_episodes: int = 2) -> Episode:

@@ -4,6 +4,7 @@ from fewshot.backbones import convnet as convnet
 from fewshot.backbones import lite0 as lite0
 from fewshot.backbones import pixels as pixels
 from fewshot.backbones import resnet as resnet
+from fewshot.backbones import rrnet as rrnet
 from fewshot.backbones import timm_models as timm_models
 from fewshot.backbones import torchvision_models as torchvision_models
 from fewshot.backbones import wide_resnet as wide_resnet

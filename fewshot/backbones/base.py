@@ -6,7 +6,7 @@ more: `pooling` ("flatten" or "mean") for bodies that give maps, `mean` and `std
 method `maps(images)` where it pools by itself but has maps too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ class Backbone(nn.Module):
     pools by itself. `mean`, `std`: one number for each channel, for pixels in [0, 1];
     None: ImageNet's for three channels, else 0 and 1.
     Attributes: `feature_dim` and those above. Raises `ConfigError` where the body cannot take
-    `in_channels` x `input_px` x `input_px` images.
+    `in_channels` x `input_px` x `input_px` images, or `mean` and `std` do not fit them.
     """
 
     _mean: Tensor
@@ -43,15 +43,17 @@ class Backbone(nn.Module):
         in_channels: int,
         input_px: int,
         pooling: Pooling | None = None,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.body, self.pooling = body, pooling
         self.in_channels, self.input_px = in_channels, input_px
         three = in_channels == 3
-        self.mean = mean or (IMAGENET_MEAN if three else (0.0,) * in_channels)
-        self.std = std or (IMAGENET_STD if three else (1.0,) * in_channels)
+        self.mean = tuple(mean or (IMAGENET_MEAN if three else (0.0,) * in_channels))
+        self.std = tuple(std or (IMAGENET_STD if three else (1.0,) * in_channels))
+        if not all(value > 0 for value in self.std):
+            raise ConfigError(f"std is positive for every channel, got {self.std}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != in_channels:
                 raise ConfigError(f"{name} has {len(values)} numbers for {in_channels} channels")
@@ -78,7 +80,8 @@ class Backbone(nn.Module):
         return f"{self.in_channels} x {self.input_px} px, mean={self.mean}, std={self.std}, pooling={self.pooling}"
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 images (n, C, H, W) as the body wants them: float32 (n, in_channels, input_px, input_px).
+        """uint8 images (n, C, H, W) as the body wants them: (n, in_channels, input_px, input_px), float32, or float64 in a
+        float64 backbone.
 
         To [0, 1], resized to a square where the size differs (antialiased, on the images' device),
         grey repeated to three channels, normalised, and channels-last where the weights are.
@@ -90,7 +93,7 @@ class Backbone(nn.Module):
                 f"images have {images.shape[1]} channels, this backbone takes {self.in_channels}; "
                 "only grey images are repeated to 3 channels"
             )
-        pixels = images.float() / 255
+        pixels = images.to(torch.promote_types(self._mean.dtype, torch.float32)) / 255
         size = (self.input_px, self.input_px)
         if pixels.shape[2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)

@@ -42,7 +42,8 @@ class ConvNet(nn.Module):
     17% of a training step on a CPU.
 
     `n_pooled`: only the first so many blocks pool; `n_unpadded`: the first so many convolutions have
-    no padding. `strided`: convolutions of stride 2 take the place of pooling, as in MAML.
+    no padding. `strided`: convolutions of stride 2 take the place of pooling, as in MAML. `norm_eps`: what batch
+    normalisation adds to the variance; PyTorch's 1e-5 unless told otherwise (TensorFlow's, so MAML's: 1e-3).
     Differs from the papers: convolutions have no bias, which batch normalisation would cancel (Adam
     turns the rounding noise of its gradient into a walk); initialised as PyTorch does (Snell's code
     draws the scale of batch normalisation from U(0, 1), Chen 2019 convolutions from N(0, 2 / fan_out)).
@@ -60,6 +61,7 @@ class ConvNet(nn.Module):
         n_unpadded: int = 0,
         strided: bool = False,
         pooling: Pooling = "flatten",
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.pooling = pooling
@@ -72,7 +74,7 @@ class ConvNet(nn.Module):
             channels = in_channels if i == 0 else n_filters
             convolution = nn.Conv2d(channels, n_filters, 3, stride=2 if strided else 1, padding=padding, bias=False)
             pool = [nn.MaxPool2d(2)] if pooled else []
-            blocks.append(ConvBlock(convolution, nn.BatchNorm2d(n_filters), *pool, nn.ReLU()))
+            blocks.append(ConvBlock(convolution, nn.BatchNorm2d(n_filters, eps=norm_eps), *pool, nn.ReLU()))
         if side_px < 1:
             raise ConfigError(
                 f"images of {input_px} x {input_px} pixels are too small for {depth} blocks of which "

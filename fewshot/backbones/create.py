@@ -1,7 +1,7 @@
 """`create_backbone`: a backbone from its name."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ def create_backbone(
     pretrained: bool = False,
     weights: str | Path | None = None,
     views: dict[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     **options: Any,
 ) -> Backbone | Viewed:
     """The backbone `name`: a registered one, `timm/<name>` or `torchvision/<name>`.
@@ -30,7 +32,9 @@ def create_backbone(
     `input_px`: side of the square the body sees; None: the size its pretrained weights were made
     for, else 84. `weights`: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
     `pretrained`: published weights; timm and torchvision download them. `views`: options of `Viewed`,
-    which looks at each image several times. `options`: the body's own.
+    which looks at each image several times. `mean`, `std`: of pixels in [0, 1], one number for each channel; None:
+    those of the pretrained weights, else ImageNet's for three channels and 0 and 1 for others. `options`: the body's
+    own.
     Raises `UnknownNameError` for an unknown name or option, `ConfigError` for a combination that
     cannot be, `CheckpointError` for weights that do not fit.
     """
@@ -54,8 +58,8 @@ def create_backbone(
             load_weights(body, read_weights(weights), str(weights))
     train_depthwise_in_float32(body)
     input_px = getattr(body, "input_px", input_px or DEFAULT_INPUT_PX)
-    about = {key: getattr(body, key, None) for key in ("pooling", "mean", "std")}
-    backbone = Backbone(body, in_channels, input_px, **about)
+    pixels = {key: given or getattr(body, key, None) for key, given in (("mean", mean), ("std", std))}
+    backbone = Backbone(body, in_channels, input_px, getattr(body, "pooling", None), **pixels)
     if not views:
         return backbone
     _check_known(views, set(inspect.signature(Viewed).parameters) - {"source"}, "option of views:")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from fewshot.backbones.base import Backbone
 from fewshot.circles import Circles, cut_circles, disc, find_circles, on_rings
 from fewshot.errors import ConfigError, FewShotError
+from fewshot.evaluation_mode import evaluating
 
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
 AROUND = (1.12, 1.2)  # rings of the background
@@ -21,8 +23,8 @@ COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.
 RADIUS_UNIT = 0.1  # of log radius: a tenth larger
 
 
-class _Heard(Exception):
-    """The layer that was listened for has spoken; nothing after it is needed."""
+class _StopForward(Exception):
+    """Stops the forward pass after the hooked layer."""
 
 
 class Viewed(nn.Module):
@@ -122,14 +124,16 @@ class Viewed(nn.Module):
 
     def _up_to_the_layer(self, view: Tensor) -> None:
         """Pass `view` through the source no farther than the layer `rings`, whose map others listen for."""
+        thread = get_ident()
 
         def stop(*_: object) -> None:
-            raise _Heard
+            if get_ident() == thread:  # another one may be in the middle of a whole pass
+                raise _StopForward
 
         hook = self._layer().register_forward_hook(stop)  # called after the hooks that are there already
         try:
             self.source(view)
-        except _Heard:
+        except _StopForward:
             pass
         finally:
             hook.remove()
@@ -143,7 +147,7 @@ class Viewed(nn.Module):
         """(turns, cells from rim to middle, channels) of the local features; raises `ConfigError` for no such layer."""
         if len(self.zooms) > 1:
             raise ConfigError(f"views: rings are of one size of view, got zooms={list(self.zooms)}")
-        with _evaluating(self.source), torch.no_grad(), self._listening() as maps:
+        with evaluating(self.source), torch.no_grad(), self._listening() as maps:
             self.source(torch.zeros(1, self.in_channels, self.input_px, self.input_px, dtype=torch.uint8))
         if len(maps) != 1 or maps[0].ndim != 4:
             raise ConfigError(f"views: rings={self.rings!r} is no layer that gives one map (n, c, h, w) of an image")
@@ -153,7 +157,13 @@ class Viewed(nn.Module):
     def _listening(self) -> Iterator[list[Tensor]]:
         """Within the block what the layer `rings` gives is put into the list."""
         maps: list[Tensor] = []
-        hook = self._layer().register_forward_hook(lambda _, __, out: maps.append(out)) if self.rings else None
+        thread = get_ident()
+
+        def keep(_: nn.Module, __: object, output: Tensor) -> None:
+            if get_ident() == thread:  # the maps of another thread's images go into its own list
+                maps.append(output)
+
+        hook = self._layer().register_forward_hook(keep) if self.rings else None
         try:
             yield maps
         finally:
@@ -187,16 +197,6 @@ def _rim_to_middle(maps: Tensor) -> Tensor:
     """The upper half of the middle column: (n, cells, c) of maps (n, c, h, w)."""
     height, width = maps.shape[2:]
     return maps[..., : (height + 1) // 2, width // 2].movedim(1, 2).float()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def _hue(colours: Tensor) -> Tensor:

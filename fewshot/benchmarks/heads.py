@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from fewshot import seeding
 from fewshot.benchmarks.timing import median_seconds
-from fewshot.methods.parts.sgd_head import BATCH, DAMPENING, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, draw, fit_linear
+from fewshot.methods.parts.sgd_draws import draw
+from fewshot.methods.parts.sgd_head import BATCH, DAMPENING, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, fit_linear
 from fewshot.methods.parts.softmax_regression import fit_softmax_regression
 
 N_WAY, N_SHOT, N_QUERY, WIDTH = 5, 5, 15, 512

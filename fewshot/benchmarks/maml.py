@@ -3,6 +3,9 @@
 from collections.abc import Callable
 
 import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
 
 from fewshot import seeding
 from fewshot.backbones import create_backbone
@@ -26,6 +29,32 @@ def method_of(name: str, inner_steps: int, order: int = 2, backbone: str = "conv
     with seeding.forked(0):
         network = create_backbone(backbone, 1, 28)
         return create_method(name, network, inner_steps=inner_steps, order=order, **options).train()
+
+
+def plain_loop(inner_steps: int, device: torch.device | str = "cpu") -> Callable[[Episode], None]:
+    """A second-order meta-gradient written with `torch.func` and `torch.autograd.grad`, one task after the other."""
+    with seeding.forked(0):
+        network = nn.Sequential(create_backbone("conv4", 1, 28), nn.Linear(64, N_WAY)).to(device).train()
+    weights = dict(network.named_parameters())
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None  # each batch its own
+
+    def run(episode: Episode) -> None:
+        total = torch.zeros((), device=device)
+        for images, labels, queries, wanted in zip(
+            episode.support, episode.support_labels, episode.query, episode.query_labels, strict=True
+        ):
+            adapted = weights
+            for _ in range(inner_steps):
+                loss = F.cross_entropy(functional_call(network, adapted, images), labels)
+                slopes = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
+                adapted = {name: w - 0.4 * g for (name, w), g in zip(adapted.items(), slopes, strict=True)}
+            total = total + F.cross_entropy(functional_call(network, adapted, queries), wanted)
+        total.backward()
+        network.zero_grad()
+
+    return run
 
 
 def maml_speed(

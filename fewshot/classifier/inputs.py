@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,13 @@ from fewshot.datasets.imageset import image_digests
 from fewshot.errors import ConfigError, DataError
 from fewshot.experiment import choose_device
 from fewshot.features import embed
+from fewshot.memory_format import keep_channels_last
 from fewshot.methods import Method
 from fewshot.precision import autocast
 
 THUMBNAIL_PX = 64
 QUERIES_AT_ONCE = 4096
+_adapting = Lock()  # methods that adapt weights swap those of a shared network: one thread at a time
 
 
 class Fitted:
@@ -47,7 +51,8 @@ class Fitted:
     def logits(self, queries: Tensor) -> Tensor:
         """Logits (n, n_classes) of content (n, …), on the CPU."""
         method, device = self.inputs.method, self.inputs.device
-        with autocast("float32" if method.from_features else self.inputs.precision, device):
+        precision = "float32" if method.from_features else self.inputs.precision
+        with autocast(precision, device), nullcontext() if method.from_features else _adapting:
             parts = [self._logits(part.to(device)).float().cpu() for part in queries.split(QUERIES_AT_ONCE)]
         return torch.cat(parts)
 
@@ -131,11 +136,15 @@ class Inputs:
 
     @cached_property
     def encoder(self) -> Method:
-        """The method, its backbone made for inference; made once, as weights stay as they are."""
+        """The method, its backbone made for inference; made once, as weights stay as they are.
+
+        A copy, channels-last for good: threads may share it, and the method's own weights are saved as they were.
+        """
         side = (1, self.channels, self.size_px, self.size_px)
         example = torch.randint(256, side, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
         encoder = copy.deepcopy(self.method)
-        encoder.backbone = folded(self.method.backbone, example.to(self.device))
+        encoder.backbone = folded(encoder.backbone, example.to(self.device))
+        keep_channels_last(encoder)
         return encoder
 
 

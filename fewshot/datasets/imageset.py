@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot.errors import DataError
 from fewshot.registry import unknown_name
+from fewshot.transfer import send
 
 QUARTER_TURNS = 4
 
@@ -113,12 +114,12 @@ class ImageSet:
 
         The result lies on the device of `images`.
         """
-        flat = rows.reshape(-1).to(self.images.device)
-        out = self.images[flat % len(self.images)]  # (n, channels, height_px, width_px)
+        flat, device = rows.reshape(-1), self.images.device
+        out = self.images[send(flat % len(self.images), device)]  # (n, channels, height_px, width_px)
         if self.n_turns > 1:
             turns = flat // len(self.images)
             for quarter in range(1, self.n_turns):
-                turned = (turns == quarter).nonzero().squeeze(1)
+                turned = send((turns == quarter).nonzero().squeeze(1), device)
                 out[turned] = torch.rot90(out[turned], quarter, (2, 3))
         return out.reshape(*rows.shape, *self.image_shape)
 

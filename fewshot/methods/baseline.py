@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.sgd_head import draw, fit_cosine, fit_linear
+from fewshot.methods.parts.sgd_draws import draw
+from fewshot.methods.parts.sgd_head import fit_cosine, fit_linear
 from fewshot.methods.parts.softmax_regression import fit_softmax_regression
 
 Solver = Literal["faithful", "logistic"]
@@ -35,7 +36,8 @@ class Baseline(Method):
 
     Chen, Liu, Kira, Wang, Huang, A Closer Look at Few-shot Classification, ICLR 2019,
     https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. `solver="faithful"` repeats their SGD
-    from a new nn.Linear (`sgd_head`); its draws come from `seed` and the episode's features, see `sgd_head.draw`.
+    from a new nn.Linear (`sgd_head`). Each episode draws a head and orders of its own, decided by `seed` and by how
+    its class means rank: the same episode draws the same, see `sgd_draws.draw`.
     `solver="logistic"` finds the minimum of L2-regularised cross-entropy with scikit-learn's C = `c`
     (`softmax_regression`). `normalize` brings features to unit length first.
 

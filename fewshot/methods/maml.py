@@ -50,7 +50,8 @@ class MAML(InnerLoopMethod):
 
     Differs from the paper: `transductive` is off by default, and the classifier starts as PyTorch's linear
     layers do (the authors draw from N(0, 1) on Omniglot). Batch normalisation's own weights are not
-    adapted, as in the authors' code, unless `adapt_norm`.
+    adapted, as in the authors' code, unless `adapt_norm`; what it adds to the variance is the backbone's, PyTorch's
+    1e-5, where theirs (tf.contrib.layers) is 1e-3: the Conv-4 backbones' `norm_eps`.
     """
 
     from_features = False

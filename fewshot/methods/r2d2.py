@@ -67,5 +67,5 @@ def ridge(inputs: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     gram = inputs @ transposed if n < dim else transposed @ inputs
     system = gram + penalty[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     if n < dim:
-        return transposed @ torch.linalg.solve(system, targets)
-    return torch.linalg.solve(system, transposed @ targets)
+        return transposed @ torch.linalg.solve_ex(system, targets).result  # `solve` asks a GPU whether it went well
+    return torch.linalg.solve_ex(system, transposed @ targets).result

@@ -14,6 +14,7 @@ from fewshot.statistics import Estimate
 
 Published = Mapping[str, Mapping[str, Mapping[str, Any]]]
 KINDS = ("paper", "re-run")
+WORDS = {"source", "note"}  # what an entry has beside its numbers
 BELOW = "below"
 CELL = re.compile(r"\d+w\d+s")
 WRITTEN = re.compile(r"(?P<mean>\d+(\.\d+)?)( ± (?P<half>\d+(\.\d+)?))?\??")
@@ -23,7 +24,8 @@ def read(path: str | Path) -> Published:
     """Published numbers: for each row, under "paper" and "re-run", a `source` and percentages by short cell names.
 
     No file, no numbers. A number may carry its 95% interval ("98.4 ± 0.7"); one that ends with "?" was not checked at
-    its source. Raises `ConfigError` for a file of another form.
+    its source. A `note` says what is compared besides the method, such as another network; it stands beside every
+    verdict on these numbers. Raises `ConfigError` for a file of another form.
     """
     if not Path(path).exists():
         return {}
@@ -36,8 +38,10 @@ def read(path: str | Path) -> Published:
             where = f"{path}: {row}: {kind}"
             if kind not in KINDS or not _mapping(numbers, where).get("source"):
                 raise ConfigError(f"{where} must be {' or '.join(KINDS)}, and name its source")
+            if not isinstance(numbers.get("note", "none"), str):
+                raise ConfigError(f"{where}: the note must be text, got {numbers['note']!r}")
             for cell, number in numbers.items():
-                if cell != "source" and not (CELL.fullmatch(str(cell)) and _is_percentage(number)):
+                if cell not in WORDS and not (CELL.fullmatch(str(cell)) and _is_percentage(number)):
                     raise ConfigError(f'{where}: {cell}: {number!r} is not as 98.8, 98.8 ± 0.2 or "98.8?"')
     return published
 
@@ -58,7 +62,7 @@ def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> 
 
     The verdict is on the re-run, or the paper where there is none: passed by the mean; within the interval, ours over
     episodes and theirs, where it is printed, taken together as of independent numbers; or below. Of the numbers as they
-    are printed, with two decimals.
+    are printed, with two decimals. The note of the numbers that it is on, if any, follows.
     """
     lines = []
     for row in (row for row in rows if row.name in published):
@@ -69,10 +73,12 @@ def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> 
             if numbers and cell in row.cells:
                 ran = bool(row.cells[cell])
                 estimate = row.estimate(cell) if ran else None
-                target = numbers.get("re-run", numbers.get("paper"))
+                judged = "re-run" if "re-run" in numbers else "paper"
                 paper, rerun = (_compared(numbers.get(kind), estimate) for kind in ("paper", "re-run"))
-                verdict = _verdict(estimate, _number(target)) if estimate else NOT_RUN
+                verdict = _verdict(estimate, _number(numbers[judged])) if estimate else NOT_RUN
                 verdict += ", still rising" if verdict == BELOW and cell in row.still_rising else ""
+                note = published[row.name][judged].get("note")
+                verdict += f"; {note}" if note and estimate else ""
                 lines.append([row.name, short(cell), ours(row, cell), *paper, *rerun, verdict])
     head = ["method", "cell", "ours", "paper", "ours − paper", "best re-run", "ours − re-run", "verdict"]
     return markdown(head, lines) if lines else ""
@@ -82,7 +88,7 @@ def sources(published: Published) -> str:
     """What the verdict is on, and where the published numbers stand."""
     entries = [(row, kind, entry) for row, kinds in published.items() for kind, entry in kinds.items()]
     stand = "; ".join(f"**{row}**, {kind}: {entry['source']}" for row, kind, entry in entries)
-    unchecked = any("?" in str(entry[cell]) for *_, entry in entries for cell in entry.keys() - {"source"})
+    unchecked = any("?" in str(entry[cell]) for *_, entry in entries for cell in entry.keys() - WORDS)
     memory = ". Numbers with ? are quoted from memory and were not checked at their source" if unchecked else ""
     return (
         f"{stand}{memory}. The verdict is on the re-run, or the paper where there is none; within the interval: ours "

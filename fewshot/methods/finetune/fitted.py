@@ -69,7 +69,5 @@ class FittedClassifier:
 
     def _view(self, images: Tensor, number: int) -> Tensor:
         """One view of the images: each is changed by the same draw."""
-        changed = [
-            self.augmentation(image, seeding.generator(self.seed, "finetune view", number)) for image in images.split(1)
-        ]
-        return torch.cat(changed)
+        draws = self.augmentation.draw(1, seeding.generator(self.seed, "finetune view", number))
+        return self.augmentation.apply(images, draws.expand(len(images), -1))

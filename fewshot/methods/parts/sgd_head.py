@@ -1,17 +1,13 @@
 """The authors' SGD of Baseline and Baseline++, for thousands of episodes at once."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewshot import seeding
 from fewshot.episodes import PADDING
-from fewshot.methods.distances import prototypes
+from fewshot.methods.parts.sgd_draws import N_PASSES, Draws
 
 # CloserLookFewShot, methods/baselinefinetune.py
-N_PASSES = 100
 BATCH = 4
 LEARNING_RATE = 0.01
 MOMENTUM = 0.9
@@ -20,54 +16,6 @@ WEIGHT_DECAY = 1e-3
 
 CHUNK_NUMBERS = 1 << 20  # numbers of support features in coordinates at once on a CPU: about its cache
 JITTER = 1e-12  # relative; float64 rounds the Gram matrix of up to 1,000 rows by less
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What chance decides in each of B episodes: the initial head and the order of samples."""
-
-    weight: Tensor  # (B, n_way, D), uniform in ±1/√D, as nn.Linear begins
-    bias: Tensor  # (B, n_way), likewise
-    order: Tensor  # (B, N_PASSES, n_support) places in the support set, padding last
-
-
-def draw(support: Tensor, labels: Tensor, n_way: int, seed: int) -> Draws:
-    """The initial heads and orders for support (B, n_support, D), labels (B, n_support).
-
-    The draws are fixed tables made from `seed`; which entry goes to which image or class is read
-    from the features: images by their place along one random direction (float64; ties by class), classes by
-    the places of their means along two. So nothing depends on the episode's place in a batch, on the order of
-    support, on the numbers of classes, or on padding, and an episode always draws the same.
-    """
-    n_support, width = support.shape[1:]
-    directions = torch.randn(width, 2, generator=seeding.generator(seed, "sgd order"), dtype=torch.float64)
-    places = support.double() @ directions.to(support.device)  # (B, n_support, 2)
-    means, present = prototypes(places, labels, n_way)
-    first, second = means.masked_fill(~present[..., None], torch.inf).argsort(1).argsort(1).unbind(-1)  # (B, n_way)
-    table = 2 * torch.rand(n_way, n_way, width + 1, generator=seeding.generator(seed, "sgd head", n_way)) - 1
-    rows = table.to(support)[first, second] * width**-0.5  # (B, n_way, D + 1)
-
-    real = labels != PADDING
-    by_class = first.gather(1, labels.clamp_min(0)).argsort(dim=1, stable=True)
-    keys = places[..., 0].masked_fill(~real, torch.inf).gather(1, by_class)
-    ranked = by_class.gather(1, keys.argsort(dim=1, stable=True))  # (B, n_support): the image of each rank
-    shuffles = _shuffles(real.sum(1), n_support, seed)  # (B, N_PASSES, n_support): ranks
-    return Draws(rows[..., :-1], rows[..., -1], ranked[:, None].expand_as(shuffles).gather(2, shuffles))
-
-
-def _shuffles(counts: Tensor, n_support: int, seed: int) -> Tensor:
-    """Random orders (B, N_PASSES, n_support) of ranks 0 .. count-1, higher ranks behind them.
-
-    Each rank has draws of its own, so that a count's orders do not depend on the padding.
-    """
-    draws = [
-        torch.rand(N_PASSES, generator=seeding.generator(seed, "sgd order", rank), dtype=torch.float64)
-        for rank in range(n_support)
-    ]
-    distinct, which = counts.unique(return_inverse=True)
-    unused = torch.arange(n_support, device=counts.device) >= distinct[:, None, None]
-    keys = torch.stack(draws, -1).to(counts.device).masked_fill(unused, torch.inf)  # (n_distinct, N_PASSES, n_support)
-    return keys.argsort(dim=-1, stable=True)[which]
 
 
 @torch.no_grad()

@@ -1,0 +1,40 @@
+"""Measure what training, evaluation and the heads cost on a GPU; the numbers are written part by part.
+
+With `--dry true` the same parts run on toy sizes on the CPU, which tries them.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fewshot import cli
+from fewshot.benchmarks import gpu
+from fewshot.errors import ConfigError
+
+
+@dataclass
+class GpuConfig:
+    """What is measured."""
+
+    out: str = "gpu"
+    """folder for gpu.json and the profile"""
+    parts: list[str] = field(default_factory=lambda: list(gpu.PARTS))
+    """these parts only"""
+    dry: bool = False
+    """toy sizes on the CPU"""
+
+
+def main() -> None:
+    """Parse, measure; exit status 1 where a part failed."""
+    config = cli.parse(GpuConfig, __doc__)
+    unknown = [part for part in config.parts if part not in gpu.PARTS]
+    if unknown:
+        raise ConfigError(f"parts: {', '.join(unknown)} are not among {', '.join(gpu.PARTS)}")
+    failures = gpu.measure(Path(config.out), config.parts, config.dry)
+    if failures:
+        print("\n".join(["failed:", *failures]), file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)
