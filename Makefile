@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train test guard lint benchmark gpu learn2learn clean
+.PHONY: train test types guard lint release-check benchmark gpu learn2learn clean
 
 train: $(VENV)/installed
 	$(RUN) scripts/train_episodic.py
@@ -17,9 +17,18 @@ test: $(VENV)/installed-test
 guard: $(VENV)/installed
 	$(RUN) scripts/guard.py
 
+# not part of `make test`: what mypy finds depends on torch's version
+types: $(VENV)/installed-test
+	$(RUN) -m mypy
+
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+	$(RUN) -m mypy
+
+# before a release, by hand: hours
+release-check:
+	.ci/release-check
 
 benchmark: $(VENV)/installed-test $(VENV)/installed-learn2learn
 	$(RUN) -m pip install --quiet -e '.[benchmark]'
@@ -39,6 +48,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -e .
+	@echo "installed into $(VENV); for python scripts/...: source $(VENV)/bin/activate"
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

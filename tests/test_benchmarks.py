@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot import TrainConfig, benchmarks, fit
-from fewshot.benchmarks import end_to_end, reuse
+from fewshot.benchmarks import arithmetic, end_to_end, reuse
 from fewshot.checkpoint import load_checkpoint
 from fewshot.errors import ConfigError
 from fewshot.memory import peak_mib_so_far
@@ -136,3 +137,18 @@ def test_each_section_is_printed_and_written_before_the_next_begins(monkeypatch,
     assert written == [{}, {"time of heads": {"s": 2.5}}]
     assert json.loads(file.read_text()).keys() == {"time of heads", "time of maml"}
     assert capsys.readouterr().out == "time of maml  s 2.5\n"
+
+
+def test_both_precisions_are_measured(monkeypatch):
+    monkeypatch.setattr(arithmetic, "REPEATS", 1)
+    monkeypatch.setattr(arithmetic, "TRAINED", {"Relation": ("relation", "conv4-relation", (1, 28), 2, 1, 1)})
+    monkeypatch.setattr(arithmetic, "EMBEDDED", {"Conv-4": ("conv4", (1, 28), 8)})
+    monkeypatch.setattr(arithmetic, "episodes_of_noise", lambda: reuse.episode_of_noise(1, 28, 5, 1, 1))
+    before, precisions = torch.get_num_threads(), []
+    autocast = arithmetic.autocast
+    monkeypatch.setattr(arithmetic, "autocast", lambda *given: precisions.append(given[0]) or autocast(*given))
+    rows = arithmetic.precision_speed()
+    assert len(rows) == 3
+    assert precisions == ["float32", "bfloat16"] * 4  # of each kind of step one warms up
+    assert all(row["ratio"] == pytest.approx(row["float32_ms"] / row["bfloat16_ms"]) for row in rows.values())
+    assert torch.get_num_threads() == before

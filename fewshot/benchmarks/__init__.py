@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from fewshot import seeding
 from fewshot.backbones import create_backbone
-from fewshot.benchmarks import data, depthwise, end_to_end, evaluation, process, reuse
+from fewshot.benchmarks import arithmetic, data, depthwise, end_to_end, evaluation, process, reuse
 from fewshot.config import TrainConfig
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.episodes import EpisodeSpec
@@ -13,7 +13,8 @@ from fewshot.methods import Method, create_method
 
 Numbers = dict[str, dict[str, Any]]
 Section = Literal[
-    "data", "evaluation", "frozen", "heads", "maml", "memory", "depthwise", "process", "photographs", "end-to-end",
+    "data", "evaluation", "frozen", "heads", "maml", "memory", "precision", "depthwise", "process", "photographs",
+    "end-to-end",
 ]  # fmt: skip
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
@@ -45,6 +46,8 @@ def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, scr
         return _maml()
     if section == "memory":
         return {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
+    if section == "precision":
+        return arithmetic.precision_speed()
     if section == "depthwise":
         return {"EfficientNet-Lite0, training step of 32 images": depthwise.depthwise_speed()}
     if section == "process":

@@ -35,8 +35,8 @@ def method_of(name: str, inner_steps: int, order: int = 2, backbone: str = "conv
 def plain_loop(method: Method, inner_steps: int) -> tuple[Callable[[Episode], Tensor], nn.Module]:
     """The second-order meta-gradient of `method`'s weights, one task after the other by `torch.autograd.grad`.
 
-    Returns a function of a meta-batch of 1-shot tasks, which gives the mean loss of the queries, and the network (a copy
-    of the method's) in which it leaves the gradients. All weights are adapted, batches normalise themselves.
+    Returns a function of a meta-batch of 1-shot tasks, which gives the mean loss of the queries, and the network, a
+    copy of the method's, in which it leaves the gradients. All weights are adapted, batches normalise themselves.
     """
     network = copy.deepcopy(nn.Sequential(method.backbone, method.classifier)).train()
     for norm in network.modules():

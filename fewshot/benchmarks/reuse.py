@@ -56,7 +56,7 @@ def print_step(name: str, keep: bool) -> None:
     method_name, backbone, (channels, side), way, shot, query = STEPS[name]
     with seeding.forked(0):
         method = create_method(method_name, create_backbone(backbone, channels, side)).train()
-        episode = _episode(channels, side, way, shot, query)
+        episode = episode_of_noise(channels, side, way, shot, query)
     optimizer, device = torch.optim.Adam(method.parameters()), torch.device("cpu")
 
     def step() -> None:
@@ -71,7 +71,7 @@ def print_step(name: str, keep: bool) -> None:
     print(milliseconds, peak_mib_so_far())
 
 
-def _episode(channels: int, side: int, way: int, shot: int, query: int) -> Episode:
+def episode_of_noise(channels: int, side: int, way: int, shot: int, query: int) -> Episode:
     """An episode of random images."""
 
     def images(per_class: int) -> tuple[torch.Tensor, torch.Tensor]:

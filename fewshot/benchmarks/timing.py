@@ -4,7 +4,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 # VmHWM, since ru_maxrss of a child begins at its parent's
 PEAK = "print('peak', [l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
@@ -20,14 +20,16 @@ def median_seconds(run: Callable[[], object], repeats: int, warmup: int = 1) -> 
     return statistics.median(seconds[warmup:])
 
 
-def turns(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each run; they take turns, so that a busy machine slows all alike."""
+def turns(
+    runs: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of each run, by `clock`; they take turns, so that a busy machine slows all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(1 + repeats):
         for name, run in runs.items():
-            started = time.perf_counter()
+            started = clock()
             run()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
