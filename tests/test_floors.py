@@ -21,6 +21,7 @@ FLOORS = [
         "memory_format",
         "evaluation_mode",
         "textfile",
+        "transfer",
         "circles",
     },
     {"datasets"},

@@ -20,27 +20,29 @@ def run(monkeypatch, *arguments):
     return ended.value.code
 
 
-def test_every_part_runs_dry_and_has_its_numbers(tmp_path, monkeypatch):
-    assert run(monkeypatch, "--out", str(tmp_path), "--dry", "true") == 0
-    numbers = json.loads((tmp_path / gpu.RESULT).read_text())
-    assert numbers.keys() == gpu.PARTS.keys() == gpu.SECONDS.keys()
-    assert numbers["steps"].keys() - {"seconds"} == gpu.STEPS.keys()
+def test_every_part_has_its_numbers_in_toy_sizes(tmp_path):
+    for part in gpu.PARTS:
+        gpu.run_part(part, tmp_path, dry=True)
+    numbers = {part: json.loads((tmp_path / f"{part}.json").read_text()) for part in gpu.PARTS}
+    assert gpu.PARTS.keys() == gpu.SECONDS.keys()
+    assert numbers["steps"].keys() == gpu.STEPS.keys()
     assert all(numbers["steps"][name]["images_per_s"] > 0 for name in gpu.STEPS)
-    assert numbers["evaluation"].keys() - {"seconds"} == set(gpu.FEATURE_METHODS)
     assert numbers["maml"]["plain loop, 1 inner steps, float32"] > 0
+    assert numbers["evaluation"].keys() == set(gpu.FEATURE_METHODS)
+    assert "ratio" in numbers["heads"]["logistic regression"]
     assert numbers["end_to_end"]["steps"] == 2
     assert "Self CPU" in (tmp_path / "profile.txt").read_text()
 
 
-def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+def test_numbers_are_kept_part_by_part_and_a_failure_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(gpu.SECONDS, "heads", 0.01)
-    monkeypatch.setattr(gpu, "PARTS", {name: gpu.PARTS[name] for name in ("heads", "device")})
     assert gpu.measure(tmp_path, ["heads"], dry=False) == ["heads: not done after 0.01 s"]
     assert json.loads((tmp_path / gpu.RESULT).read_text())["heads"]["failed"] == "not done after 0.01 s"
-    (tmp_path / "device.json").mkdir()  # it cannot write its numbers
-    assert run(monkeypatch, "--out", str(tmp_path), "--dry", "true", "--parts", "[device]") == 1
-    numbers = json.loads((tmp_path / gpu.RESULT).read_text())
-    assert numbers["device"]["failed"].startswith("IsADirectoryError")
+    arguments = ("--out", str(tmp_path), "--dry", "true", "--parts", "[device]")
+    assert run(monkeypatch, *arguments) == 0
+    assert json.loads((tmp_path / gpu.RESULT).read_text())["device"]["name"] == "CPU"
+    (tmp_path / "device.json").mkdir()  # so it cannot write its numbers
+    assert run(monkeypatch, *arguments) == 1
     assert capsys.readouterr().err.startswith("failed:\ndevice: IsADirectoryError")
 
 
@@ -49,10 +51,15 @@ def test_an_unknown_part_is_refused(tmp_path, monkeypatch, capsys):
     assert "speed are not among device, steps" in capsys.readouterr().err
 
 
-def test_the_plain_loop_goes_down_the_meta_gradient_that_ours_goes_down():
+def test_the_plain_loop_takes_the_same_meta_gradient():
     episode = maml.episodes_of_noise()
     few = type(episode)(*(x[:2] if isinstance(x, torch.Tensor) else x for x in vars(episode).values()))
-    method = maml.method_of("maml", 1, adapt_norm=True, transductive=True, inner_lr=0.4)
+    method = maml.method_of("maml", 2, adapt_norm=True, transductive=True, inner_lr=0.01).double()
+    loop, network = maml.plain_loop(method, 2)
+    theirs = loop(few)
     ours = method.loss(few)
-    assert ours.isfinite()
-    maml.plain_loop(1)(few)
+    ours.backward()
+    torch.testing.assert_close(ours.detach(), theirs, rtol=1e-9, atol=0)
+    weights = dict(network.named_parameters())
+    for name, p in [*method.backbone.named_parameters(prefix="0"), *method.classifier.named_parameters(prefix="1")]:
+        torch.testing.assert_close(p.grad, weights[name].grad, rtol=1e-6, atol=1e-8, msg=name)

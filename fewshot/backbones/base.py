@@ -80,9 +80,7 @@ class Backbone(nn.Module):
         return f"{self.in_channels} x {self.input_px} px, mean={self.mean}, std={self.std}, pooling={self.pooling}"
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 images (n, C, H, W) as the body wants them: (n, in_channels, input_px, input_px).
-
-        float32, or float64 in a float64 backbone.
+        """uint8 images (n, C, H, W) as the body wants them: (n, in_channels, input_px, input_px), float32 or wider.
 
         To [0, 1], resized to a square where the size differs (antialiased, on the images' device),
         grey repeated to three channels, normalised, and channels-last where the weights are.

@@ -58,10 +58,12 @@ def measure(out: Path, parts: Sequence[str], dry: bool) -> list[str]:
             problem = "" if ran.returncode == 0 else (ran.stderr.strip().splitlines() or ["no message"])[-1]
         except subprocess.TimeoutExpired:
             problem = f"not done after {limit} s"
-        result = out / f"{part}.json"
-        numbers[part] = json.loads(result.read_text()) if not problem else {"failed": problem}
+        numbers[part] = {"failed": problem}
+        if not problem:
+            result = out / f"{part}.json"
+            numbers[part] = json.loads(result.read_text())
+            result.unlink()
         numbers[part]["seconds"] = round(time.perf_counter() - started, 1)
-        result.unlink(missing_ok=True)
         (out / RESULT).write_text(json.dumps(numbers, indent=2) + "\n")
         failures += [f"{part}: {problem}"] if problem else []
         print(f"{part}: {problem or 'done'} ({numbers[part]['seconds']} s)", flush=True)
@@ -114,7 +116,8 @@ def _step(device: torch.device, out: Path, dry: bool, name: str, backbone: str, 
 
 
 def _write_profile(step: Callable[[], None], device: torch.device, file: Path) -> None:
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as profiler:
+    on_gpu = [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    with profile(activities=[ProfilerActivity.CPU, *on_gpu], acc_events=True) as profiler:
         for _ in range(3):
             step()
         wait(device)
@@ -139,7 +142,7 @@ def measure_maml(device: torch.device, out: Path, dry: bool) -> Numbers:
                 method.zero_grad()
 
             numbers[f"ours, {inner_steps} inner steps, {precision}"] = milliseconds(ours, device, dry, repeats=10)
-        loop = maml.plain_loop(inner_steps, device)
+        loop, _ = maml.plain_loop(method, inner_steps)
         name = f"plain loop, {inner_steps} inner steps, float32"
         numbers[name] = milliseconds(lambda loop=loop: loop(episode), device, dry, repeats=3)
     return numbers

@@ -1,9 +1,10 @@
 """What MAML costs: ours for a whole meta-batch, against learn2learn's wrapper one task after the other."""
 
+import copy
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -31,30 +32,36 @@ def method_of(name: str, inner_steps: int, order: int = 2, backbone: str = "conv
         return create_method(name, network, inner_steps=inner_steps, order=order, **options).train()
 
 
-def plain_loop(inner_steps: int, device: torch.device | str = "cpu") -> Callable[[Episode], None]:
-    """A second-order meta-gradient written with `torch.func` and `torch.autograd.grad`, one task after the other."""
-    with seeding.forked(0):
-        network = nn.Sequential(create_backbone("conv4", 1, 28), nn.Linear(64, N_WAY)).to(device).train()
-    weights = dict(network.named_parameters())
+def plain_loop(method: Method, inner_steps: int) -> tuple[Callable[[Episode], Tensor], nn.Module]:
+    """The second-order meta-gradient of `method`'s weights, one task after the other by `torch.autograd.grad`.
+
+    Returns a function of a meta-batch of 1-shot tasks, which gives the mean loss of the queries, and the network, a
+    copy of the method's, in which it leaves the gradients. All weights are adapted, batches normalise themselves.
+    """
+    network = copy.deepcopy(nn.Sequential(method.backbone, method.classifier)).train()
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None  # each batch its own
+            norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+    weights = dict(network.named_parameters())
 
-    def run(episode: Episode) -> None:
-        total = torch.zeros((), device=device)
+    def run(episode: Episode) -> Tensor:
+        network.zero_grad()
+        losses = []
         for images, labels, queries, wanted in zip(
             episode.support, episode.support_labels, episode.query, episode.query_labels, strict=True
         ):
             adapted = weights
             for _ in range(inner_steps):
-                loss = F.cross_entropy(functional_call(network, adapted, images), labels)
+                loss = F.cross_entropy(functional_call(network, adapted, images), labels, reduction="sum")
                 slopes = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
-                adapted = {name: w - 0.4 * g for (name, w), g in zip(adapted.items(), slopes, strict=True)}
-            total = total + F.cross_entropy(functional_call(network, adapted, queries), wanted)
-        total.backward()
-        network.zero_grad()
+                rate = method.inner_lr
+                adapted = {name: w - rate * g for (name, w), g in zip(adapted.items(), slopes, strict=True)}
+            losses.append(F.cross_entropy(functional_call(network, adapted, queries), wanted))
+        loss = torch.stack(losses).mean()
+        loss.backward()
+        return loss.detach()
 
-    return run
+    return run, network
 
 
 def maml_speed(
