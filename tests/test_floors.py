@@ -37,6 +37,7 @@ FLOORS = [
         "tracking",
         "optimization",
         "stream",
+        "leakage",
         "learner",
         "interruption",
         "validation",

@@ -36,6 +36,8 @@ class MeasureConfig:
     """seed of the episodes: the same seed, the same episodes for every run"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
+    allow_seen_classes: bool = False
+    """go on where classes or images of the test set were trained on; tables then mark the row"""
 
     def applied_to(self, run: Setup) -> Setup:
         """The configuration of a run with this data set: its own options hold where the data set is its own."""

@@ -20,6 +20,8 @@ class FitConfig:
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
     resume: bool = False
     """go on with the run in run_dir, bit for bit"""
+    allow_seen_classes: bool = False
+    """go on where classes or images of validation or test were trained on; every table then marks the row"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware has it (GPUs, CPUs with AMX), else float32"""
 

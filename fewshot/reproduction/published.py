@@ -73,7 +73,7 @@ def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> 
                 paper, rerun = (_compared(numbers.get(kind), estimate) for kind in ("paper", "re-run"))
                 verdict = _verdict(estimate, _number(target)) if estimate else NOT_RUN
                 verdict += ", still rising" if verdict == BELOW and cell in row.still_rising else ""
-                lines.append([row.name, short(cell), ours(row, cell), *paper, *rerun, verdict])
+                lines.append([row.title, short(cell), ours(row, cell), *paper, *rerun, verdict])
     head = ["method", "cell", "ours", "paper", "ours − paper", "best re-run", "ours − re-run", "verdict"]
     return markdown(head, lines) if lines else ""
 
