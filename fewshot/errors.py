@@ -21,8 +21,8 @@ class EpisodeError(FewShotError):
     """An episode specification that the image set cannot satisfy."""
 
 
-class LeakageError(FewShotError):
-    """Test data asked for where only training or validation data may go."""
+class LeakageError(DataError):
+    """Test data where only training or validation data may go, or training data where unseen ones are wanted."""
 
 
 class CheckpointError(FewShotError):

@@ -21,6 +21,7 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.evaluate import evaluate
 from fewshot.feature_store import stored_embedding
 from fewshot.features import embed
+from fewshot.leakage import Overlap
 from fewshot.methods import Method, create_method
 from fewshot.methods.classifier import Classifier
 from fewshot.provenance import commit, weights_hash
@@ -151,12 +152,14 @@ def measure(
     config: AnyConfig,
     selected_on: str,
     files: Sequence[Path] = (),
+    overlap: Overlap | None = None,
 ) -> list[Records]:
     """Records of each cell; the images are embedded once for all of them.
 
-    `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network. `files`: where
-    the records of each cell are written as soon as it is measured. A file that holds them already, of these weights
-    and options, by the same commit, is read instead, so that measuring goes on where it was cut off.
+    `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network. `overlap`: what
+    of the set the weights were trained on, for the header. `files`: where the records of each cell are written as soon
+    as it is measured. A file that holds them already, of these weights and options, by the same commit, is read
+    instead, so that measuring goes on where it was cut off.
     """
     features, seconds, all_records = None, 0.0, []
     for cell, file in zip_longest(cells, files):
@@ -170,6 +173,7 @@ def measure(
             about = {"precision": config.precision, "features": features}
             records = evaluate(method, imageset, cell, config.test_episodes, config.test_seed, **about)
             records.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
+            records.header.update(overlap.header if overlap else {})
             if file and parallel.is_first():
                 records.write(file)
         all_records.append(records)

@@ -47,6 +47,12 @@ class Measured(ABC):
         return self.estimate.half_width_95
 
     @property
+    def mark(self) -> str:
+        """What a table says beside its name: ` (11 of 20 classes seen in training)`; else empty."""
+        mark = self.header.get("seen_mark")  # not in records of early versions
+        return f" ({mark})" if mark else ""
+
+    @property
     def cell(self) -> str:
         """What was asked of each episode: `5-way 1-shot`."""
         return cell_name(self.header["spec"])

@@ -21,15 +21,26 @@ def signed_percent(estimate: Estimate) -> str:
 
 
 def table(rows: Mapping[str, Sequence[Records]]) -> str:
-    """A table of accuracies in percent: a row per method, a column per cell."""
+    """A table of accuracies in percent: a row per method, a column per cell.
+
+    Rows whose weights were trained on test classes or images say so, see `Measured.mark`.
+    """
     cells = [records.cell for records in next(iter(rows.values()))]
-    lines = [["", *cells], *([name, *(percent(r.estimate) for r in records)] for name, records in rows.items())]
+    named = {f"{name}{records[0].mark}": records for name, records in rows.items()}
+    lines = [["", *cells], *([name, *(percent(r.estimate) for r in records)] for name, records in named.items())]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     ]
     return "\n".join([text[0], "─" * len(text[0]), *text[1:]])
+
+
+def title(rows: Mapping[str, Sequence[Records]], test_set: str, method: str) -> str:
+    """The line above a test table; `test_set`: its name in `test_also`, or ""."""
+    seen = any(records[0].mark for records in rows.values())
+    classes = "Test classes, some of them seen in training" if seen else "Test classes, never seen in training"
+    return f"{classes}{f' ({test_set})' if test_set else ''}: {method}"
 
 
 def facts(records: Records) -> str:

@@ -11,7 +11,8 @@ from fewshot import parallel
 from fewshot.config import FitConfig, as_dict, differing_options
 from fewshot.errors import ConfigError
 
-NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants"}  # may differ when a run goes on
+# options that may differ when a run goes on
+NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants", "allow_seen_classes"}
 
 
 class RunFolder:
@@ -22,6 +23,7 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
 
     def records(self, *names: str) -> Path:
         """Where the records of a test cell lie; `names`: of a test set, a row of the test table and the cell."""

@@ -1,8 +1,10 @@
 """Two stages: a run that starts from another's backbone, and what it is compared with at the end."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ from fewshot.backbones import Viewed
 from fewshot.checkpoint import load_checkpoint
 from fewshot.config import ExperimentConfig
 from fewshot.datasets import ImageSet
-from fewshot.errors import ConfigError, LeakageError
-from fewshot.experiment import AnyConfig, build_method, choose_device, config_from, load_split
+from fewshot.errors import ConfigError, FewShotError, LeakageError
+from fewshot.experiment import AnyConfig, build_method, choose_device, config_from, load_split, test_sets
 from fewshot.features import embed
-from fewshot.methods import Method
+from fewshot.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
+from fewshot.methods import METHODS, Method
 from fewshot.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
+STARTING_ROWS = ("untrained", "frozen", "raw pixels")  # of test tables: weights that no run has trained
 PREFIX = "backbone."  # of the backbone's weights in a method's state dict
 
 
@@ -95,7 +99,7 @@ def selected_on(run_dir: str | Path, row: str = "trained") -> str:
     folder = RunFolder(run_dir)
     config = config_from(folder)
     pretrained_run = getattr(config, "pretrained_run", None)
-    if row in ("untrained", "frozen", "raw pixels"):
+    if row in STARTING_ROWS:
         return "nothing"
     if config.max_steps and row != "pretrained":
         return "val" if folder.best.exists() else "nothing: last step"
@@ -113,7 +117,8 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     images in another way, `LeakageError` where it was trained on validation or test classes of this run.
     """
     folder, run = RunFolder(config.pretrained_run), _pretrained_config(config)
-    refuse_seen_classes(config, folder)
+    for held_out in (load_split(config, "val"), *test_sets(config).values()):
+        check_unseen(folder.path, held_out, config.allow_seen_classes)
     if run.backbone != config.backbone:
         raise ConfigError(f"pretrained_run={folder.path} has the backbone {run.backbone}, this run {config.backbone}")
     if _from_published(run) != _from_published(config):
@@ -137,29 +142,76 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     backbone.load_state_dict(weights)
 
 
-def refuse_seen_classes(config: ExperimentConfig, folder: RunFolder) -> None:
-    """Raise `LeakageError` where the run in `folder`, or one that it started from, saw classes that this one keeps.
+def training_sets(run_dir: str | Path) -> list[TrainingSet]:
+    """What identifies the classes and images that a run, and those that it starts from, were trained on.
 
-    Runs on other data sets are not compared. Where the data set's options are the same, so are the splits;
-    otherwise the classes themselves are compared.
+    A run folder of an early version holds no such thing: its training set is loaded. Raises `LeakageError` where that
+    cannot be done.
     """
-    run = config_from(folder)
-    if run.dataset == config.dataset:
-        if run.train_split in ("val", "test"):
-            raise LeakageError(
-                f"{folder.path} was trained on {run.dataset}/{run.train_split}: a run cannot start there"
-            )
-        if run.dataset_options != config.dataset_options:
-            seen = load_split(run, run.train_split)
-            for split in ("val", "test"):
-                held_out = load_split(config, split)
-                shared = sorted(set(seen.class_names) & set(held_out.class_names))
-                if shared and seen.name == held_out.name:
-                    raise LeakageError(
-                        f"{folder.path} was trained on {len(shared)} classes of {held_out}: {', '.join(shared[:10])}"
-                    )
-    if getattr(run, "pretrained_run", None):
-        refuse_seen_classes(config, RunFolder(run.pretrained_run))
+    folder = RunFolder(run_dir)
+    stored = read_training_sets(folder)
+    if stored is not None:
+        return stored
+    if not folder.config.is_file():
+        raise LeakageError(f"the run {folder.path} is gone, so nobody knows what it was trained on")
+    config = config_from(folder)
+    sets = []
+    if config.max_steps or _may_want_base_features(config):
+        try:
+            sets = [TrainingSet.of(load_split(config, config.train_split))]
+        except FewShotError as error:
+            reason = f"{folder.path} does not say which images it was trained on, and they cannot be loaded ({error})"
+            raise LeakageError(reason) from error
+    start = getattr(config, "pretrained_run", None)
+    return sets + (training_sets(start) if start else [])
+
+
+def _may_want_base_features(config: AnyConfig) -> bool:
+    return isinstance(config, ExperimentConfig) and getattr(METHODS[config.method], "wants_base_features", False)
+
+
+def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bool) -> Overlap:
+    """What of `test_set` a finished run, or one that it starts from, was trained on.
+
+    Raises `LeakageError` where that is a leak, or unknown, unless `allow_seen_classes`.
+    """
+    return _checked(lambda: training_sets(run_dir), test_set, allow_seen_classes, str(run_dir))
+
+
+def check_row_unseen(
+    method: Method, config: AnyConfig, train_set: ImageSet, test_set: ImageSet, row: str = "trained"
+) -> Overlap:
+    """What of `test_set` the weights of `method`, a row of the test table of the run `config`, are trained on.
+
+    Raises `LeakageError` where that is a leak, or unknown, unless `config.allow_seen_classes`.
+    """
+
+    def trained_on() -> list[TrainingSet]:
+        start = getattr(config, "pretrained_run", None)
+        sets = training_sets(start) if start and row not in STARTING_ROWS else []
+        learnt = config.max_steps and row not in (*STARTING_ROWS, "pretrained")
+        return sets + ([TrainingSet.of(train_set)] if learnt or method.wants_base_features else [])
+
+    return _checked(trained_on, test_set, config.allow_seen_classes, "this run")
+
+
+def _checked(sets: Callable[[], list[TrainingSet]], held_out: ImageSet, allowed: bool, who: str) -> Overlap:
+    try:
+        overlap = find_overlap(sets(), held_out)
+    except LeakageError as error:
+        overlap = Overlap(held_out.n_classes, len(held_out.images), unknown=str(error))
+    if overlap.is_leak and not allowed:
+        found = overlap.sentence(held_out)
+        raise LeakageError(f"{found if overlap.unknown else f'{who} was {found}'}; {ADVICE}")
+    if overlap.is_leak or overlap.n_seen_images:
+        _warn_once(overlap.sentence(held_out) if overlap.unknown else f"{who} was {overlap.sentence(held_out)}")
+    return overlap
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Each row of a table may have the same to say."""
+    logger.warning("%s", text)
 
 
 def _from_published(config: AnyConfig) -> bool:

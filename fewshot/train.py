@@ -22,6 +22,7 @@ from fewshot.episodes import Episode
 from fewshot.errors import TrainingError
 from fewshot.features import embed_frozen
 from fewshot.interruption import Interruption
+from fewshot.leakage import write_training_sets
 from fewshot.learner import Learner
 from fewshot.memory_format import running_layout
 from fewshot.methods import Method
@@ -59,9 +60,10 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
     A backbone of which no weight takes a gradient stays as it is; without augmentation it looks at each image once.
     Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
     With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
-    Raises `LeakageError` for a test split, `TrainingError` for a loss that is not finite.
+    Raises `LeakageError` for a test split, and where validation classes or images are among those of training (with
+    `config.allow_seen_classes` it goes on); `TrainingError` for a loss that is not finite.
     """
-    refuse_leaks(train_set, val_set)
+    refuse_leaks(train_set, val_set, config.allow_seen_classes)
     from accelerate import Accelerator  # slow to import
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
@@ -73,6 +75,8 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
     layout = running_layout(method, config.precision, accelerator.device)
     arithmetic = switch_tf32(config.precision, accelerator.device)
     with folder_of_run as folder, seeding.forked(config.seed), layout, arithmetic:
+        if config.run_dir and parallel.is_first():
+            write_training_sets(folder, method, train_set, config)
         return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
 
 

@@ -1,20 +1,25 @@
 """Validation: the episodes that choose a run's weights, and the guard against choosing on test data."""
 
+import logging
+
 import torch
 from torch import Tensor
 
 from fewshot import seeding
 from fewshot.config import FitConfig
-from fewshot.datasets import ImageSet, check_disjoint
+from fewshot.datasets import ImageSet
+from fewshot.datasets.imagefiles import few
 from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import LeakageError
 from fewshot.evaluate import evaluate
 from fewshot.features import embed_frozen
+from fewshot.leakage import ADVICE, TrainingSet, find_overlap
 from fewshot.methods import Method
 from fewshot.precision import autocast
 from fewshot.records import Records
 
 GALLERY_EPISODES = 3
+logger = logging.getLogger(__name__)
 
 
 class Validation:
@@ -44,10 +49,22 @@ class Validation:
         return episode, logits
 
 
-def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None) -> None:
-    """Raise `LeakageError` for a test split, `DataError` where training and validation share a class."""
+def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_classes: bool = False) -> None:
+    """Raise `LeakageError` for a test split, and where classes or images of validation are trained on.
+
+    With `allow_seen_classes` the latter is a warning, and so are a few images that a published data set holds twice.
+    """
     for role, imageset in (("train", train_set), ("validate", val_set)):
         if imageset is not None and imageset.split == "test":
             raise LeakageError(f"{imageset} is a test split: it cannot be used to {role}")
-    if val_set is not None and train_set.name == val_set.name:
-        check_disjoint(train=train_set.class_names, val=val_set.class_names)
+    if val_set is None:
+        return
+    overlap = find_overlap([TrainingSet.of(train_set)], val_set)
+    if overlap.classes:
+        found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {few(overlap.classes)}"
+    else:
+        found = f"this run is {overlap.sentence(val_set)}"
+    if overlap.is_leak and not allow_seen_classes:
+        raise LeakageError(f"{found}; {ADVICE}")
+    if overlap.is_leak or overlap.n_seen_images:
+        logger.warning("%s", found)

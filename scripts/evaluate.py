@@ -8,7 +8,7 @@ from fewshot.episodes import EpisodeSpec
 from fewshot.evaluate import evaluate
 from fewshot.experiment import choose_device, load_run, load_split
 from fewshot.run_folder import RunFolder
-from fewshot.stages import selected_on
+from fewshot.stages import check_unseen, selected_on
 
 
 def main() -> None:
@@ -18,15 +18,16 @@ def main() -> None:
     method, run = load_run(config.run_dir, config.method_options)
     run = config.applied_to(run)
     spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
-    records = evaluate(method.to(device), load_split(run, config.split), spec, config.n_episodes, config.seed,
-                       precision=config.precision)  # fmt: skip
-    records.header.update(selected_on=selected_on(config.run_dir), config=as_dict(run))
+    test_set = load_split(run, config.split)
+    overlap = check_unseen(config.run_dir, test_set, config.allow_seen_classes)
+    records = evaluate(method.to(device), test_set, spec, config.n_episodes, config.seed, precision=config.precision)
+    records.header.update(selected_on=selected_on(config.run_dir), config=as_dict(run), **overlap.header)
     if parallel.is_first():
         options = "".join(f"-{option}-{value}" for option, value in config.method_options.items())
         cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}{options}".replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)
         records.write(path)
-        print(f"{spec}: {report.percent(records.estimate)}\n{report.facts(records)}\nrecords: {path}")
+        print(f"{spec}{records.mark}: {report.percent(records.estimate)}\n{report.facts(records)}\nrecords: {path}")
 
 
 if __name__ == "__main__":

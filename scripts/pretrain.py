@@ -18,7 +18,7 @@ from fewshot.experiment import (
     test_cells,
     test_sets,
 )
-from fewshot.stages import selected_on
+from fewshot.stages import check_row_unseen, selected_on
 from fewshot.train import fit
 
 
@@ -29,13 +29,14 @@ def main() -> None:
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
     tests, cells = test_sets(config), test_cells(config)
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
+    overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
     result = fit(method, train_set, val_set, config)
     for name, test_set in tests.items():
         files = record_files(config, name, "classifier-baseline", cells)
-        rows = {"classifier-baseline": measure(method, test_set, cells, config, selected_on(config.run_dir), files)}
+        records = measure(method, test_set, cells, config, selected_on(config.run_dir), files, overlaps[name])
+        rows = {"classifier-baseline": records}
         if parallel.is_first():
-            print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.trained_name}")
-            print(report.table(rows))
+            print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
             print(report.facts(rows["classifier-baseline"][0]))
     if parallel.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min on {train_set.n_classes} base classes; "

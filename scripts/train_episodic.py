@@ -7,7 +7,7 @@ from fewshot import cli, parallel, report
 from fewshot.config import ExperimentConfig
 from fewshot.experiment import cells_of, load_split, measure, new_run_dir, record_files, test_sets
 from fewshot.features import device_of
-from fewshot.stages import compared_methods, selected_on, starting_method
+from fewshot.stages import check_row_unseen, compared_methods, selected_on, starting_method
 from fewshot.train import fit
 
 
@@ -18,6 +18,8 @@ def main() -> None:
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
     tests = test_sets(config)
     method = starting_method(config, train_set)
+    for test_set in tests.values():
+        check_row_unseen(method, config, train_set, test_set)  # before hours of training
     result = fit(method, train_set, val_set, config)
     methods, device = compared_methods(method, config, train_set), device_of(method)
     for name, test_set in tests.items():
@@ -26,10 +28,10 @@ def main() -> None:
             cells = cells_of(config, row)
             files = record_files(config, name, row, cells)
             chosen_on = selected_on(config.run_dir, row)
-            rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files)
+            overlap = check_row_unseen(compared, config, train_set, test_set, row)
+            rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
         if parallel.is_first():
-            print(f"\nTest classes, never seen in training{f' ({name})' if name else ''}: {config.method}")
-            print(report.table(rows))
+            print(f"\n{report.title(rows, name, config.method)}\n{report.table(rows)}")
             print(report.facts_of(rows))
     if parallel.is_first():
         if config.test_floor and "raw pixels" not in methods:

@@ -38,6 +38,7 @@ FLOORS = [
         "tracking",
         "optimization",
         "stream",
+        "leakage",
         "learner",
         "interruption",
         "validation",

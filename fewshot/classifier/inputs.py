@@ -1,6 +1,7 @@
 """From what a user hands over to what the method classifies: features, or images of the backbone's size."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -20,15 +21,18 @@ from fewshot.classifier.network import Plan, build_method
 from fewshot.classifier.support import Support, as_groups
 from fewshot.datasets import ImageSet
 from fewshot.datasets.imageset import image_digests
-from fewshot.errors import ConfigError, DataError
+from fewshot.errors import ConfigError, DataError, LeakageError
 from fewshot.experiment import choose_device
 from fewshot.features import embed
+from fewshot.leakage import find_seen_images
 from fewshot.memory_format import keep_channels_last
 from fewshot.methods import Method
 from fewshot.precision import autocast
+from fewshot.stages import training_sets
 
 THUMBNAIL_PX = 64
 QUERIES_AT_ONCE = 4096
+logger = logging.getLogger(__name__)
 _adapting = Lock()  # methods that adapt weights swap those of a shared network: one thread at a time
 
 
@@ -71,7 +75,7 @@ class Inputs:
         self.method, self.plan = built or build_method(asked)
         self.device = torch.device(asked.device) if asked.device else choose_device()
         self.method.to(self.device)
-        self.precision, self.resize = asked.precision, asked.resize
+        self.precision, self.resize, self.run_dir = asked.precision, asked.resize, asked.run_dir
         backbone = self.method.backbone
         self.channels, self.size_px = 0, 0
         if backbone is not None:
@@ -99,7 +103,24 @@ class Inputs:
             small = F.interpolate(pixels.float(), (THUMBNAIL_PX, THUMBNAIL_PX), mode="bilinear", antialias=True)
             thumbnails.append(small.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1))
         parts = (torch.cat(contents), labels, as_groups(groups), names)
-        return Support(*parts, np.concatenate(digests), torch.cat(thumbnails)).checked()
+        support = Support(*parts, np.concatenate(digests), torch.cat(thumbnails)).checked()
+        self._warn_of_training_images(support.digests)
+        return support
+
+    def _warn_of_training_images(self, digests: np.ndarray) -> None:
+        """Say so where images with these digests (n, 8) are among those that the run's network was trained on."""
+        if self.run_dir is None:
+            return
+        try:
+            trained = training_sets(self.run_dir)
+        except LeakageError:  # the classifier came from a file, and the run is gone
+            return
+        n_seen = int(find_seen_images(trained, digests).sum())
+        if n_seen:
+            logger.warning(
+                "%d of %d images were trained on by %s: what is estimated from them does not hold for new images",
+                n_seen, len(digests), self.run_dir,
+            )  # fmt: skip
 
     def encoded(self, images: Any) -> Tensor:
         """What the method classifies of `images`, (n, …), on the CPU."""

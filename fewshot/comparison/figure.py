@@ -41,6 +41,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         _episodes(left, comparison)
         _classes(right, key, comparison)
         header, (name_a, name_b) = comparison.a.records.header, comparison.names
+        name_a, name_b = f"{name_a}{comparison.a.records.mark}", f"{name_b}{comparison.b.records.mark}"
         title = f"{name_a} (A) − {name_b} (B) = {signed_percent(comparison.difference)} percentage points"
         facts = (
             f"{header['dataset']}/{header['split']}, {comparison.a.records.cell}, {header['n_episodes']:,} episodes of "

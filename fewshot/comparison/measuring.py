@@ -16,7 +16,7 @@ from fewshot.evaluate import evaluate
 from fewshot.experiment import choose_device, load_run, load_split
 from fewshot.methods import Method
 from fewshot.precision import Precision
-from fewshot.stages import selected_on
+from fewshot.stages import check_unseen, selected_on
 
 
 def compare_runs(config: CompareConfig) -> Comparison:
@@ -32,11 +32,13 @@ def compare_runs(config: CompareConfig) -> Comparison:
     sets = [load_split(run, config.split) for run in runs]
     spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
     check_same_rows(sets[0], sets[1], names, groups=spec.disjoint_groups)
+    pairs = zip(folders, sets, strict=True)
+    overlaps = [check_unseen(folder, imageset, config.allow_seen_classes) for folder, imageset in pairs]
     measured = []
-    for folder, method, run, imageset in zip(folders, methods, runs, sets, strict=True):
+    for folder, method, run, imageset, overlap in zip(folders, methods, runs, sets, overlaps, strict=True):
         method.to(device)
         one = measure_classes(method, imageset, spec, config.n_episodes, config.seed, precision=config.precision)
-        one.records.header.update(run=folder, selected_on=selected_on(folder), config=as_dict(run))
+        one.records.header.update(run=folder, selected_on=selected_on(folder), config=as_dict(run), **overlap.header)
         measured.append(one)
     return compare(measured[0], measured[1], sets[0].class_names, names)
 

@@ -26,7 +26,7 @@ def summary(comparison: Comparison) -> str:
     both = (comparison.a, comparison.b)
     width = max(map(len, comparison.names))
     lines = [
-        f"{letter}  {name:{width}}  {percent(m.records.estimate):>13}   {_about(m.records.header)}"
+        f"{letter}  {name:{width}}  {percent(m.records.estimate):>13}   {_about(m.records.header)}{m.records.mark}"
         for letter, name, m in zip("AB", comparison.names, both, strict=True)
     ]
     difference = signed_percent(comparison.difference)

@@ -37,6 +37,8 @@ class MeasureConfig:
     """seed of the episodes: the same seed, the same episodes for every run"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    allow_seen_classes: bool = False
+    """go on where classes or images of the test set were trained on; tables then mark the row"""
 
     def applied_to(self, run: Setup) -> Setup:
         """The configuration of a run with this data set: its own options hold where the data set is its own."""

@@ -21,6 +21,8 @@ class FitConfig:
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
     resume: bool = False
     """go on with the run in run_dir, bit for bit"""
+    allow_seen_classes: bool = False
+    """go on where classes or images of validation or test were trained on; every table then marks the row"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
 

@@ -75,7 +75,8 @@ def _cifar100_split(name: str, root: Path, split: str) -> ImageSet:
     classes = [c for part in published_split("cifar_fs").values() for c in part]  # each split: one slice
     store = _store(name, root, classes)
     labels = np.repeat(np.arange(len(classes)), IMAGES_PER_CLASS)
-    everything = ImageSet(store.images, labels, classes, name=name, digests=store.digests)
+    origins = [f"cifar100/{class_name}" for class_name in classes]
+    everything = ImageSet(store.images, labels, classes, name=name, digests=store.digests, origins=origins)
     return everything.select(published_split(name)[split], split)
 
 

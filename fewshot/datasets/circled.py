@@ -21,5 +21,5 @@ def circled(images: ImageSet) -> ImageSet:
     store = packed(f"{images.name}_circles", [images.fingerprint, method], range(len(images)), cut, images.image_shape)
     return ImageSet(
         store.images, images.labels, images.class_names, images.groups,
-        name=images.name, split=images.split, digests=store.digests,
+        name=images.name, split=images.split, digests=store.digests, origins=images.origins,
     )  # fmt: skip

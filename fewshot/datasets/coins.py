@@ -89,13 +89,20 @@ def world_coins(
     _check_classes(place, classes_of(files), classes)
     rank = {class_name: number for number, class_name in enumerate(classes)}
     files.sort(key=lambda file: rank[file.class_name])
-    everything = _without_duplicates(image_set("world_coins", files, 3, size_px, "pad"))
+    everything = _without_duplicates(image_set("world_coins", files, 3, size_px, "pad", origin=_origin))
     everything = circled(everything) if cut_circles else everything
     chosen = classes if split == "all" else splits[split]
     if without_euro:
         chosen = [class_name for class_name in chosen if int(class_name[:3]) not in EURO_NUMBERS]
     subset = everything.select(chosen, split)
     return subset.with_min_images(min_images) if min_images else subset
+
+
+def _origin(class_name: str) -> str:
+    """Spain's euro coins are classes of `euro_coins`; the others are this set's own."""
+    number = int(class_name[:3])
+    denomination = DENOMINATIONS[EURO_NUMBERS.index(number)] if number in EURO_NUMBERS else None
+    return f"euro_coins/{denomination}" if denomination else f"world_coins/{class_name}"
 
 
 def _zip_files(archive: Path, name: str) -> list[ImageFile]:
@@ -162,4 +169,5 @@ def _without_duplicates(images: ImageSet) -> ImageSet:
         images.class_names,
         name=images.name,
         digests=images.digests[rows],
+        origins=images.origins,
     )

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from fewshot.errors import DataError
 
 # Folders that archivers and file servers leave beside the images; names that begin with "." are ignored too.
 JUNK = {"__macosx", "@eadir"}
+WORDNET = re.compile(r"n\d{8}")  # as ImageNet names its classes
 
 
 class ImageFile(NamedTuple):
@@ -39,12 +40,14 @@ def image_set(
     size_px: int,
     resize: Resize,
     skip_bad_images: bool = False,
+    origin: Callable[[str], str] | None = None,
 ) -> ImageSet:
     """The images of `files`, row after row, packed once; classes in order of first appearance.
 
     Packed anew when the path, size or time of any file changes. Bad images are named all in one
     `DataError`, or with `skip_bad_images` listed as a warning and left out; a class that loses every
-    image that way is an error.
+    image that way is an error. `origin`: the origin of a class, by its name (None: ImageNet's for the classes whose
+    names are WordNet's, as in mini-, tiered and Tiny-ImageNet, else the names of set and class).
     """
     check_pixel_options(channels, size_px, resize)
     stamp = cache(_stamp)
@@ -69,7 +72,12 @@ def image_set(
         groups=None if kept[0].group is None else [file.group for file in kept],
         name=name,
         digests=store.digests,
+        origins=[(origin or _origin(name))(class_name) for class_name in classes],
     )
+
+
+def _origin(name: str) -> Callable[[str], str]:
+    return lambda class_name: f"imagenet/{class_name}" if WORDNET.fullmatch(class_name) else f"{name}/{class_name}"
 
 
 def class_files(place: Path) -> list[ImageFile]:

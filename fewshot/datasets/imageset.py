@@ -29,7 +29,9 @@ class ImageSet:
     `r // n_stored` quarters, and no pixel is copied.
 
     `name` and `split` say where the images come from; `digests` (n_stored, 8) uint8 are hashes of
-    the images where the packed store already knows them.
+    the images where the packed store already knows them. `origins` (n_classes,): what each class is, by a name that
+    every data set gives it which holds it (cifar_fs and fc100 both have "cifar100/apple"; a class keeps its origin when
+    it is turned); None: the names of the set and of the class.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class ImageSet:
         split: str | None = None,
         digests: np.ndarray | None = None,
         n_turns: int = 1,
+        origins: Sequence[str] | None = None,
     ) -> None:
         self.images = _as_uint8_tensor(images)
         self.labels = _as_int64(labels, "labels")
         self.class_names = tuple(map(str, class_names))
         self.groups = None if groups is None else _dense_groups(groups)
         self.name, self.split, self.n_turns = name, split, n_turns
+        self.origins = tuple(origins or (f"{name}/{class_name}" for class_name in self.class_names))
         self._digests = digests
         self._check()
 
@@ -59,6 +63,8 @@ class ImageSet:
         for what, values in (("labels", self.labels), ("groups", self.groups)):
             if values is not None and len(values) != n_images:
                 raise DataError(f"{self}: {len(values)} {what} for {n_images} images")
+        if len(self.origins) != len(self.class_names):
+            raise DataError(f"{self}: {len(self.origins)} origins for {len(self.class_names)} classes")
         if len(set(self.class_names)) != len(self.class_names):
             twice = sorted({c for c in self.class_names if self.class_names.count(c) > 1})
             raise DataError(f"{self}: duplicate class names {twice}")
@@ -138,6 +144,7 @@ class ImageSet:
         for name in wanted:
             if name not in self.class_names:
                 raise unknown_name(f"class of {self.name}", name, self.class_names)
+        origin = dict(zip(self.class_names, self.origins, strict=True))
         new_label = np.array([wanted.get(name, -1) for name in self.class_names])
         rows = np.flatnonzero(new_label[self.labels] >= 0)
         contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows)
@@ -149,6 +156,7 @@ class ImageSet:
             groups=None if self.groups is None else self.groups[rows],
             split=split or self.split,
             digests=self.digests[rows],
+            origins=[origin[name] for name in wanted],
         )
 
     def with_min_images(self, n_images: int) -> Self:
@@ -169,12 +177,14 @@ class ImageSet:
             class_names=[f"{c}/rot{90 * k:03d}" for k in range(QUARTER_TURNS) for c in self.class_names],
             groups=None if self.groups is None else np.tile(self.groups, QUARTER_TURNS),
             n_turns=QUARTER_TURNS,
+            origins=self.origins * QUARTER_TURNS,
         )
 
     def _replaced(self, **changes: object) -> Self:
         fields = dict(
             images=self.images, labels=self.labels, class_names=self.class_names, groups=self.groups,
             name=self.name, split=self.split, digests=self._digests, n_turns=self.n_turns,
+            origins=self.origins,
         )  # fmt: skip
         return type(self)(**(fields | changes))  # type: ignore[arg-type]
 

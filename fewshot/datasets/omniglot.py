@@ -76,6 +76,7 @@ def omniglot(
         groups=np.concatenate(drawers),
         name="omniglot" if protocol == "vinyals" else "omniglot-lake",
         digests=store.digests,
+        origins=[f"omniglot/{character}" for character in characters],
     )
     chosen = [
         c for c, part in zip(characters, parts, strict=True) if split == "all" or _belongs(c, part, split, protocol)

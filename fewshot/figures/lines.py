@@ -12,7 +12,7 @@ from fewshot.registry import unknown_name
 from fewshot.reproduction.grid import stored_results
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runs import STAGE_ONE, Run
-from fewshot.reproduction.tables import row_name
+from fewshot.reproduction.tables import OWN_ROWS, row_name
 
 MINUTES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -77,6 +77,11 @@ def _header(result: Result) -> dict:
     return result.records[row][0].header
 
 
+def _mark(result: Result) -> str:
+    """What a table says of test classes that were trained on."""
+    return next((records[0].mark for row, records in result.records.items() if row in OWN_ROWS), "")
+
+
 def curve_lines(curves: dict[str, Curves], results: dict[str, Result], what: str) -> list[Line]:
     """The lines of a figure against "shots" or "ways"; recipes of one method that each know one way share a line."""
     lines: dict[str, list[tuple]] = {}
@@ -94,7 +99,7 @@ def curve_lines(curves: dict[str, Curves], results: dict[str, Result], what: str
 def _curve_line(row: str, results: dict[str, Result], points: list[tuple], last: int) -> Line:
     names, *columns = zip(*sorted(points, key=lambda point: point[1]), strict=True)
     method = results[names[0]].facts["config"]["method"]
-    label = METHODS[method][2] if row == method else row
+    label = (METHODS[method][2] if row == method else row) + _mark(results[names[0]])
     return Line(
         label, method, *columns, dashed=row != method, joined=len(set(names)) == 1, beside=columns[0][-1] < last
     )

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from fewshot.datasets import ImageSet
 from fewshot.episodes import EpisodeSampler, EpisodeSpec
-from fewshot.errors import ConfigError, EpisodeError
+from fewshot.errors import ConfigError, EpisodeError, LeakageError
 from fewshot.experiment import AnyConfig, choose_device, load_run, load_split, measure
 from fewshot.figures.curves import CELLS, N_QUERY, Curves, Point, curves_file
+from fewshot.leakage import Overlap
 from fewshot.methods import Method
 from fewshot.precision import resolve
 from fewshot.provenance import weights_hash
 from fewshot.reproduction.runs import Run
+from fewshot.stages import check_unseen
 
 NOT_KEPT = {"spec", "config", "seconds", "embedding_seconds", "commit"}  # of the headers of records
 
@@ -36,11 +38,11 @@ def measure_curves(runs: Sequence[Run], results: Path, n_episodes: int, n_slow: 
             continue
         try:
             run.check()
-        except ConfigError as error:
+            _measure_run(run, results, n_episodes, n_slow)
+        except (ConfigError, LeakageError) as error:
             print(f"{run.title}: not measured: {error}", flush=True)
             continue
         done.add(run.name)
-        _measure_run(run, results, n_episodes, n_slow)
     left = dict.fromkeys(run.name for run in runs if run.name not in done)
     if left:
         print(f"not measured, since no run of the recipe as it is now has ended: {', '.join(left)}", flush=True)
@@ -50,6 +52,7 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
     started, path = time.perf_counter(), curves_file(results, run.name, run.config.seed)
     method, config = load_run(run.folder.path)
     test_set, method = load_split(config, "test"), method.to(choose_device())
+    overlap = check_unseen(run.folder.path, test_set, config.allow_seen_classes)
     config = replace(config, test_episodes=n_episodes if method.from_features else n_slow)
     header = {"method": type(method).__name__, "dataset": test_set.name, "split": test_set.split,
               "data_fingerprint": test_set.fingerprint, "weights": weights_hash(method),
@@ -62,7 +65,7 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
     known = {point.cell for point in curves.points}
     wanted = [spec for spec in specs if (spec.n_way, spec.n_shot) not in known]
     if wanted or missing != curves.missing:
-        curves = replace(_with_points(curves, method, test_set, wanted, config, run), missing=missing)
+        curves = replace(_with_points(curves, method, test_set, wanted, config, run, overlap), missing=missing)
         curves.write(path)
     seconds = f"{len(wanted)} points in {time.perf_counter() - started:.0f} s" if wanted else "had been measured"
     print(f"{run.title}: {seconds}", flush=True)
@@ -88,10 +91,16 @@ def possible(method: Method, test_set: ImageSet) -> tuple[list[EpisodeSpec], dic
 
 
 def _with_points(
-    curves: Curves, method: Method, test_set: ImageSet, specs: list[EpisodeSpec], config: AnyConfig, run: Run
+    curves: Curves,
+    method: Method,
+    test_set: ImageSet,
+    specs: list[EpisodeSpec],
+    config: AnyConfig,
+    run: Run,
+    overlap: Overlap,
 ) -> Curves:
     chosen_on = run.records(run.own_row)[0].header.get("selected_on", "unknown")
-    records = measure(method, test_set, specs, config, chosen_on) if specs else []
+    records = measure(method, test_set, specs, config, chosen_on, overlap=overlap) if specs else []
     points = [
         Point(r.header["spec"]["n_way"], r.header["spec"]["n_shot"], round(r.mean, 6), round(r.half_width_95, 6),
               r.header["commit"])

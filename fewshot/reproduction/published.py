@@ -79,7 +79,7 @@ def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> 
                 verdict += ", still rising" if verdict == BELOW and cell in row.still_rising else ""
                 note = published[row.name][judged].get("note")
                 verdict += f"; {note}" if note and estimate else ""
-                lines.append([row.name, short(cell), ours(row, cell), *paper, *rerun, verdict])
+                lines.append([row.title, short(cell), ours(row, cell), *paper, *rerun, verdict])
     head = ["method", "cell", "ours", "paper", "ours − paper", "best re-run", "ours − re-run", "verdict"]
     return markdown(head, lines) if lines else ""
 

@@ -33,6 +33,12 @@ class Row:
     cells: dict[str, list[Measured]] = field(default_factory=dict)
     still_rising: set[str] = field(default_factory=set)
 
+    @property
+    def title(self) -> str:
+        """Its name, with what its records say of test classes that were trained on."""
+        marks = dict.fromkeys(measured.mark for records in self.cells.values() for measured in records)
+        return self.name + "".join(marks)
+
     def accuracy(self, cell: str) -> np.ndarray:
         """Of each episode, the mean over training seeds, (n_episodes,)."""
         return np.mean([measured.accuracy for measured in self.cells[cell]], 0)
@@ -123,7 +129,7 @@ def accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
         about = [row.header("transductive").replace("True", "yes").replace("False", "no"), row.header("selected_on")]
         lines.append(
             [
-                row.name,
+                row.title,
                 *(ours(row, cell) for cell in cells),
                 *([_n_seeds(row, cells), *about] if ran else [NO_CELL] * 3),
             ]
@@ -164,8 +170,8 @@ def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> st
     lines = []
     for row in sorted(rows, key=lambda row: _rank(row, cells)):
         if row is not base and any(row.cells.values()):
-            lines.append([row.name, *(_difference(row, base, cell) for cell in cells)])
-    return markdown([f"minus {reference}", *map(short, cells)], lines) if lines else ""
+            lines.append([row.title, *(_difference(row, base, cell) for cell in cells)])
+    return markdown([f"minus {base.title}", *map(short, cells)], lines) if lines else ""
 
 
 def _difference(row: Row, base: Row, cell: str) -> str:
