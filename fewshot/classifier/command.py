@@ -133,7 +133,7 @@ def _estimate(inputs: Inputs, config: CheckPhotographsConfig) -> dict[str, Any]:
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
     groups = None if config.groups is None else [file.group for file in files]
     support = inputs.support([file.path for file in files], labels, groups)
-    seen = (inputs.method.head, support.content.flatten(1), labels, groups)
+    seen = (inputs.method.head, support.content.flatten(1), labels, support.independent)
     estimate, curve = leave_one_group_out(*seen, len(names)), shots_curve(*seen)
     law = extrapolate(curve)
     print(f"Accuracy on photographs left out: {_percent(estimate.overall)}")
@@ -240,7 +240,7 @@ def _facts(classifier: FewShotClassifier, config: PredictPhotographsConfig) -> P
 
 
 def _groups_of(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | None:
-    groups = classifier.support_.groups
+    groups = classifier.support_.independent
     return None if groups is None else groups[rows]
 
 

@@ -1,5 +1,6 @@
 """`FewShotClassifier`: a classifier of a user's own images, by scikit-learn's conventions."""
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,11 @@ from fewshot.classifier.inputs import Inputs
 from fewshot.classifier.rejection import Rejection
 from fewshot.classifier.support import Support
 from fewshot.datasets.decode import Resize
+from fewshot.datasets.imagefiles import few
 from fewshot.errors import ConfigError, DataError
 from fewshot.precision import Precision
+
+logger = logging.getLogger(__name__)
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -39,8 +43,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     `device`: None takes an accelerator if there is one. `precision`: as for `evaluate`.
 
     After `fit`: `classes_`; `n_features_in_` for features; `temperature_`, `calibrated_` (whether held-out images
-    gave it); `rejection_`. `X` below are paths, Pillow images, arrays or tensors, see `read_images`, or
-    features. Everything that is no image is named in one `DataError`, and nothing of the classifier changes.
+    gave it); `rejection_`; `copies_`, the names of pictures that are there several times, also saved again or resized:
+    they count as one group, and join the groups that they lie in.
+    `X` below are paths, Pillow images, arrays or tensors, see `read_images`, or features. Everything that is no image
+    is named in one `DataError`, and nothing of the classifier changes.
     """
 
     def __init__(
@@ -88,8 +94,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Learn the classes of the images `X` (n) from their labels `y` (n).
 
         `groups` (n): images that share a photograph, specimen or video share a group; held-out
-        estimates then never see both sides of one. Raises `DataError` for fewer than two classes, and
-        where one picture has two labels.
+        estimates then never see both sides of one. Copies share a group in any case. Raises `DataError`
+        for fewer than two classes, and where one picture has two labels.
         """
         if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
             raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {self.false_accept_rate}")
@@ -159,7 +165,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             )
         gone = int(np.flatnonzero(self.classes_ == name)[0])
         moved = np.arange(len(self.classes_)) - (np.arange(len(self.classes_)) > gone)
-        support = self.support_.rows(self.support_.labels != gone).relabelled(moved)
+        support = self.support_.rows(self.support_.labels != gone).relabelled(moved).checked()
         return self.learn(self.inputs_, np.delete(self.classes_, gone), support)
 
     def save(self, path: str | Path) -> None:
@@ -189,8 +195,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self.calibrate:
             held_out = logits, rows = _held_out_logits(inputs, support, len(classes))
             if len(rows):
-                labels = torch.from_numpy(support.labels[rows])
-                temperature, calibrated = fit_temperature(logits, labels), True
+                once = np.unique(support.copies[rows], return_index=True)[1]  # one of each set of copies
+                labels = torch.from_numpy(support.labels[rows[once]])
+                temperature, calibrated = fit_temperature(logits[torch.from_numpy(once)], labels), True
         rejection = None
         if self.false_accept_rate is not None:
             if not inputs.method.from_features:
@@ -200,6 +207,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.inputs_, self.classes_, self.support_, self.fitted_ = inputs, classes, support, fitted
         self.temperature_, self.calibrated_, self.rejection_ = temperature, calibrated, rejection
         self.held_out_ = held_out
+        self.copies_, known = support.named_copies(), getattr(self, "copies_", [])
+        if self.copies_ and self.copies_ != known:
+            sets = few([" = ".join(names) for names in self.copies_])
+            logger.warning("the same or nearly the same pictures share a group, lest they test each other: %s", sets)
         return self
 
     def _validated(self, images: Any, fitting: bool = False) -> Any:
@@ -217,7 +228,7 @@ def _held_out_logits(inputs: Inputs, support: Support, n_classes: int) -> tuple[
     def predict(rows: np.ndarray, queries: np.ndarray) -> torch.Tensor:
         return inputs.fitted(support.rows(rows), n_classes).logits(support.rows(queries).content)
 
-    return held_out_logits(predict, support.labels, support.groups)
+    return held_out_logits(predict, support.labels, support.independent)
 
 
 def _check_lengths(n_images: int, **given: Any) -> None:

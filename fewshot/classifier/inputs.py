@@ -95,7 +95,7 @@ class Inputs:
         """The support set of `images` (n) and `labels` (n,)."""
         names = tuple(name_of(image, number) for number, image in enumerate(images))
         if not self.of_images:
-            return Support(_features(images), labels, as_groups(groups), names)
+            return Support(_features(images), labels, as_groups(groups), names).checked()
         contents, digests, thumbnails = [], [], []
         for _, pixels in in_chunks(images, self.read):
             contents.append(self.content(pixels))
@@ -141,7 +141,7 @@ class Inputs:
         if state is not None:
             return Fitted(self, content, labels, n_classes, self.method.restored(state, n_classes))
         with autocast(self.precision, self.device):
-            adapted = self.method.fit_support(content, labels, n_classes, support.groups)
+            adapted = self.method.fit_support(content, labels, n_classes, support.independent)
         return Fitted(self, content, labels, n_classes, adapted)
 
     def read(self, images: Sequence[Any], first: int) -> tuple[Tensor, dict[int, str]]:

@@ -20,7 +20,7 @@ class Rejection:
     """Images with a score below `threshold` are of no known class; see `knownness`.
 
     The threshold comes from the support set alone: each class in turn is taken for unknown, and the highest scores
-    that its images get are not enough (`threshold_for`). `n_unknown`: images it was set by.
+    that its images get are not enough (`threshold_for`). `n_unknown`: images it was set by; copies count as one.
     """
 
     threshold: float
@@ -29,7 +29,8 @@ class Rejection:
     @classmethod
     def learnt(cls, inputs: Inputs, support: Support, false_accept_rate: float) -> Self:
         """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
-        scores = as_unknown(inputs, support)
+        scores = np.full(len(np.unique(support.copies)), -np.inf)
+        np.maximum.at(scores, support.copies, as_unknown(inputs, support))  # of each set of copies the highest
         if inputs.method.evidence_in_logits:  # with the class that was left out there is one more to be taken for
             n_classes = len(np.unique(support.labels))
             false_accept_rate *= (n_classes - 1) / n_classes

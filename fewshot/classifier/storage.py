@@ -59,6 +59,7 @@ def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
         classifier.n_features_in_ = state["n_features"]
     classifier.temperature_, classifier.calibrated_ = state["temperature"], state["calibrated"]
     classifier.held_out_ = None  # made anew when it is asked for
+    classifier.copies_ = classifier.support_.named_copies()
     classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
     classifier.fitted_ = classifier.inputs_.fitted(classifier.support_, len(classifier.classes_), state["fitted"])
     return classifier
@@ -83,4 +84,4 @@ def _support_from(state: dict[str, Any]) -> Support:
         tuple(state["names"]),
         None if state["digests"] is None else state["digests"].numpy(),
         state["thumbnails"],
-    )
+    ).checked()

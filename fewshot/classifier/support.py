@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewshot.classifier.independence import find_copies, join_groups
 from fewshot.datasets.imagefiles import few
+from fewshot.datasets.likeness import join_pairs, pair_equal
 from fewshot.errors import DataError
 
 
@@ -18,6 +20,8 @@ class Support:
 
     `groups` (n,) strings or None. `names` (n,): paths, or "image 7". `digests` (n, 8): hashes of the
     pixels, and `thumbnails` (n, 3, side, side) uint8 of the images; None where features were given.
+    `copies` (n,): which set of copies each image belongs to, see `find_copies`. `independent` (n,): groups joined where
+    copies lie in several, so that images of two of them are independent; None where each image is.
     """
 
     content: Tensor
@@ -26,6 +30,8 @@ class Support:
     names: tuple[str, ...]
     digests: np.ndarray | None = None
     thumbnails: Tensor | None = None
+    copies: np.ndarray | None = None
+    independent: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,6 +47,8 @@ class Support:
             names=tuple(self.names[number] for number in numbers),
             digests=None if self.digests is None else self.digests[numbers],
             thumbnails=None if self.thumbnails is None else self.thumbnails[torch.from_numpy(numbers)],
+            copies=None if self.copies is None else self.copies[numbers],
+            independent=None if self.independent is None else self.independent[numbers],
         )
 
     def relabelled(self, new: np.ndarray) -> Self:
@@ -60,17 +68,19 @@ class Support:
         ).checked()
 
     def checked(self) -> Self:
-        """Itself; raises `DataError` where one picture has two labels."""
+        """Itself, with its copies found; raises `DataError` where one picture has two labels."""
         if self.digests is not None:
-            seen: dict[bytes, int] = {}
-            twice = []
-            for row, digest in enumerate(map(bytes, self.digests)):
-                first = seen.setdefault(digest, row)
-                if self.labels[first] != self.labels[row]:
-                    twice.append(f"{self.names[first]} and {self.names[row]}")
+            pairs = list(pair_equal(map(bytes, self.digests)))
+            twice = [f"{self.names[i]} and {self.names[j]}" for i, j in pairs if self.labels[i] != self.labels[j]]
             if twice:
                 raise DataError(f"the same picture in two classes: {few(twice)}; remove the wrong one")
-        return self
+        copies = find_copies(self.content, self.digests, self.thumbnails)
+        return replace(self, copies=copies, independent=join_groups(self.groups, copies))
+
+    def named_copies(self) -> list[list[str]]:
+        """The names of each set of two copies or more."""
+        sets = join_pairs(len(self), pair_equal(self.copies.tolist()))
+        return [[self.names[row] for row in rows] for rows in sets]
 
 
 def as_groups(groups: Sequence[Any] | None) -> np.ndarray | None:

@@ -100,7 +100,7 @@ def _with_points(
     overlap: Overlap,
 ) -> Curves:
     chosen_on = run.records(run.own_row)[0].header.get("selected_on", "unknown")
-    records = measure(method, test_set, specs, config, chosen_on, overlap=overlap) if specs else []
+    records = measure(method, test_set, specs, config, chosen_on, (), overlap) if specs else []
     points = [
         Point(r.header["spec"]["n_way"], r.header["spec"]["n_shot"], round(r.mean, 6), round(r.half_width_95, 6),
               r.header["commit"])

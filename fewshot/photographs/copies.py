@@ -1,19 +1,18 @@
 """Which photographs of a folder are the same, or nearly."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from fewshot.datasets.imagefiles import few
+from fewshot.datasets.likeness import join_pairs, near_pairs, pair_equal
 from fewshot.photographs.findings import Finding, Flagged, counted, it
-from fewshot.photographs.likeness import near_pairs
 from fewshot.photographs.looks import Seen
 
 
 def copies(seen: Sequence[Seen]) -> Iterator[Finding]:
     """The same file or the same pixels: in two classes an error, in one class a warning."""
-    sets = _joined(len(seen), _same(seen))
+    sets = join_pairs(len(seen), _same(seen))
     across = [s for s in sets if len({seen[i].file.class_name for i in s}) > 1]
     within = [s for s in sets if s not in across]
     if across:
@@ -31,7 +30,7 @@ def near_copies(seen: Sequence[Seen]) -> Iterator[Finding]:
     """Resized, saved again or taken again a moment later; not reported inside a group, where it is expected."""
     if not seen:
         return
-    exact = {(i, j) for s in _joined(len(seen), _same(seen)) for i in s for j in s}
+    exact = {(i, j) for s in join_pairs(len(seen), _same(seen)) for i in s for j in s}
     within, across = [], []
     pairs = near_pairs(np.stack([s.look.hash for s in seen]), np.stack([s.look.details for s in seen]))
     for i, j, likeness in sorted(pairs, key=lambda pair: -pair[2]):
@@ -58,29 +57,7 @@ def near_copies(seen: Sequence[Seen]) -> Iterator[Finding]:
 def _same(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
     """Pairs of equal content or equal picture, each copy with the first of its kind."""
     for key in ("content", "picture"):
-        first: dict[bytes, int] = {}
-        for number, s in enumerate(seen):
-            before = first.setdefault(getattr(s.look, key), number)
-            if before != number:
-                yield before, number
-
-
-def _joined(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Sets of rows that chains of pairs connect, two rows or more in each."""
-    parent = list(range(n))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    for i, j in pairs:
-        a, b = sorted((root(i), root(j)))
-        parent[b] = a
-    sets = defaultdict(list)
-    for i in range(n):
-        sets[root(i)].append(i)
-    return [s for s in sets.values() if len(s) > 1]
+        yield from pair_equal(getattr(s.look, key) for s in seen)
 
 
 def _flagged(seen: Sequence[Seen], sets: list[list[int]], why: Callable[[list[Seen]], str]) -> tuple[Flagged, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewshot.datasets.imagefiles import ImageFile
-from fewshot.photographs.likeness import details, perceptual_hash, sharpness, small_grey
+from fewshot.datasets.likeness import details, perceptual_hash, sharpness, small_grey
 from fewshot.photographs.reading import Photograph
 
 
