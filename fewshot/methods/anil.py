@@ -9,7 +9,7 @@ from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.episode_statistics import episode_statistics
+from fewshot.methods.parts.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
 
 
@@ -51,6 +51,8 @@ class ANIL(InnerLoopMethod):
             raise ConfigError("anil without a backbone needs feature_dim, the size of the features it is given")
         if transductive and support_statistics:
             raise ConfigError("anil: statistics are the support's or, transductive, those of all images, not both")
+        if backbone is not None and (transductive or support_statistics):
+            refuse_other_statistics(backbone, "anil")
         self.transductive, self.support_statistics = transductive, support_statistics
         self.classifier = nn.Linear(dim, n_way)
         weights = (self.classifier.weight, self.classifier.bias)
@@ -68,7 +70,7 @@ class ANIL(InnerLoopMethod):
         if self.from_features or (self.training and not self.transductive):
             return super().forward(*arguments)
         counted = torch.cat([support_labels != PADDING, support_labels.new_zeros(query.shape[:2], dtype=bool)], 1)
-        with episode_statistics(self, len(support), None if self.transductive else counted):
+        with episode_statistics(self, *counted.shape, None if self.transductive else counted):
             return super().forward(*arguments)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Model-Agnostic Meta-Learning."""
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -12,10 +12,13 @@ from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, negative_log_likelihood
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.episode_statistics import NORMS, norms_in_eval
+from fewshot.methods.parts.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
 from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
+from fewshot.methods.parts.layer_errors import RAISED_BY_LAYERS, name_failing_layer
+from fewshot.methods.parts.second_derivatives import differentiable_attention, name_missing_derivative
 from fewshot.methods.parts.task_layers import linear
-from fewshot.methods.parts.taskwise import LAYERS, TaskWise
+from fewshot.methods.parts.task_networks import runs_tasks_together
+from fewshot.methods.parts.taskwise import TaskWise
 
 # On a CPU core with AMX, bfloat16, Conv-4, milliseconds a training task with 1, 2, 4, 8, 16 tasks at once: 10 images of
 # 28 px 33, 27, 23, 22, 24; 80 images of 28 px 82, 76, 75, 84, 90; 200 of them 390, 412, 471, 574; 45 of 84 px 765, 937,
@@ -44,7 +47,9 @@ class MAML(InnerLoopMethod):
     Tasks are adapted `tasks_at_once` together, with weights of their own (`TaskWise`); None: all on a GPU, on a
     CPU the fewer the larger their images are. Training takes the gradient of each such group before it goes to the
     next, so memory does not grow with the meta-batch. A network with weights outside of convolutions, linear
-    layers and batch normalisation is adapted one task at a time. Under autocast convolutions compute in
+    layers and batch normalisation, or with layers that change their weights before use, is adapted one task at a time.
+    Raises `ConfigError` for a layer with running statistics that are not batch normalisation's, and, with its name, for
+    one that cannot run so or, with `order=2`, has no second derivative. Under autocast convolutions compute in
     bfloat16, the classifier in float32. Weights that take no gradient are not adapted: on a frozen backbone this is
     `ANIL` with `support_statistics`.
 
@@ -75,10 +80,8 @@ class MAML(InnerLoopMethod):
         self.transductive, self.tasks_at_once = transductive, tasks_at_once
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
         self.adapted = _adapted_names(self, adapt_norm)
-        layered = {
-            id(p) for layer in self.modules() if isinstance(layer, LAYERS) for p in layer.parameters(recurse=False)
-        }
-        self.together = all(id(p) in layered for p in self.parameters())
+        refuse_other_statistics(backbone, "maml")
+        self.together = runs_tasks_together(backbone)
         rates = [torch.full_like(self.get_parameter(name), inner_lr) for name in self.adapted] if learn_inner_lr else []
         self.inner_lr, self.inner_rates = inner_lr, nn.ParameterList(rates)
 
@@ -102,8 +105,10 @@ class MAML(InnerLoopMethod):
         for support, labels, query, query_labels in zip(*(field.split(size) for field in fields), strict=True):
             logits = self._group_logits(support, labels, query, episode.n_way)
             loss = negative_log_likelihood(logits, query_labels).sum() / len(episode)
-            for gradient, more in zip(gradients, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-                gradient += 0 if more is None else more
+            with self._naming_missing_derivative(support):
+                of_group = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            for gradient, more in zip(gradients, of_group, strict=True):
+                gradient += more
             losses.append(loss.detach())
             all_logits.append(logits.detach())
         return _WithGradients.apply(torch.stack(losses).sum(), gradients, *parameters), torch.cat(all_logits)
@@ -134,6 +139,9 @@ class MAML(InnerLoopMethod):
         pixels = (support.shape[1] + query.shape[1]) * self.backbone.input_px**2
         return min(TASKS_AT_ONCE, max(1, PIXELS_AT_ONCE // pixels))
 
+    def _naming_missing_derivative(self, support: Tensor) -> AbstractContextManager[None]:
+        return name_missing_derivative(self.backbone, lambda: self._prepared(support[:1])[0], "maml")
+
     def _prepared(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:
             return images
@@ -150,15 +158,17 @@ class _Tasks:
         self.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         self.counted = labels != PADDING  # (T, n_support)
         self.whole = bool(self.counted.all())
+        self.twice = self.learning and method.order == 2
 
-    @contextlib.contextmanager
+    @contextmanager
     def running(self) -> Iterator[None]:
         """Within the block gradients are on (the inner loop needs them) and autocast is off.
 
         Batch normalisation is in evaluation mode: its statistics are the tasks' own.
         """
         device = self.labels.device.type
-        with torch.enable_grad(), torch.autocast(device, enabled=False), norms_in_eval(self.method):
+        attention = differentiable_attention() if self.twice else nullcontext()
+        with torch.enable_grad(), torch.autocast(device, enabled=False), norms_in_eval(self.method), attention:
             yield
 
     def adapt(self, support: Tensor, steps: int) -> Weights:
@@ -169,13 +179,15 @@ class _Tasks:
         if method.inner_rates:
             rates = [rate for name, rate in zip(method.adapted, method.inner_rates, strict=True) if name in initial]
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
+
         counted = None if self.whole else self.counted
 
         def loss(weights: Weights) -> Tensor:
             logits = self._logits(weights, support, counted)
             return inner_loss(logits, self.labels, self.present, method.inner_reduction)
 
-        return descend(loss, weights, rates, steps, method.order, self.learning)
+        with method._naming_missing_derivative(support):  # of the second step on
+            return descend(loss, weights, rates, steps, method.order, self.learning)
 
     def query_logits(self, weights: Weights, support: Tensor, query: Tensor) -> Tensor:
         """Logits (T, n_query, method.n_way) of queries (T, n_query, C, H, W), prepared."""
@@ -195,13 +207,26 @@ class _Tasks:
             body = {name: weight.squeeze(0) for name, weight in body.items()}
         if not self.learning:  # the other weights as constants: no graph
             body = {name: p.detach() for name, p in method.backbone.named_parameters()} | body
-        with TaskWise(n_tasks, counted, self.dtype):
+        with self._engine(n_tasks, images.shape[1], counted):
             features = functional_call(method.backbone, body, (images.flatten(0, 1),))  # (T * n, D)
         classifier = {
             name: weights.get(f"classifier.{name}", p.expand(n_tasks, *p.shape))  # frozen: the same for all tasks
             for name, p in method.classifier.named_parameters()
         }
         return linear(features, **classifier).unflatten(0, (n_tasks, -1))
+
+    @contextmanager
+    def _engine(self, n_tasks: int, n_images: int, counted: Tensor | int | None) -> Iterator[None]:
+        """Within the block the backbone runs on `n_images` images of each of `n_tasks` tasks.
+
+        One task at a time it computes in what autocast makes of each of its functions.
+        """
+        backbone, together = self.method.backbone, self.method.together
+        engine = TaskWise(n_tasks, n_images, counted, self.dtype if together else None, self.twice)
+        half = torch.autocast(self.labels.device.type, self.dtype, enabled=self.dtype is not None and not together)
+        failing = name_failing_layer(backbone, RAISED_BY_LAYERS, "be adapted by maml")
+        with failing, engine, half, engine.pooling_first(backbone):
+            yield
 
 
 class _WithGradients(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 import importlib
 import warnings
+from contextlib import nullcontext
 from functools import cache
 from typing import Literal
 
@@ -12,7 +13,9 @@ from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS
 from fewshot.methods.distances import without_absent
+from fewshot.methods.parts.episode_statistics import refuse_other_statistics
 from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, inner_loss
+from fewshot.methods.parts.second_derivatives import TwiceDifferentiable, differentiable_attention
 
 NAME = "maml-learn2learn"
 
@@ -53,6 +56,7 @@ class Learn2LearnMAML(InnerLoopMethod):
         super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_reduction)
         if backbone is None:
             raise ConfigError(f"{NAME} adapts a network: it needs a backbone, not features")
+        refuse_other_statistics(backbone, NAME)
         _wrapper()  # learn2learn is missed here, not after the data are loaded
         self.inner_lr = inner_lr
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
@@ -66,7 +70,9 @@ class Learn2LearnMAML(InnerLoopMethod):
         present = self.present_classes(support_labels, n_way)  # (B, self.n_way)
         learning = torch.is_grad_enabled()
         episodes = zip(support, support_labels, query, present, strict=True)
-        with torch.enable_grad():  # adapting takes gradients, at test too
+        twice = learning and self.order == 2
+        attention = differentiable_attention() if twice else nullcontext()
+        with torch.enable_grad(), attention, TwiceDifferentiable() if twice else nullcontext():  # at test too
             logits = [self._episode(*episode, learning) for episode in episodes]
         return torch.cat(logits)[..., :n_way]
 

@@ -10,7 +10,7 @@ from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.episode_statistics import episode_statistics
+from fewshot.methods.parts.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.parts.relation_module import RelationModule
 
 
@@ -52,6 +52,8 @@ class RelationNetwork(Method):
         self.loss_name, self.shot_pooling = loss, shot_pooling
         self.transductive, self.from_features = transductive, not transductive
         channels, side_px = _map_shape(backbone)
+        if transductive:
+            refuse_other_statistics(backbone, "relation")
         self.relation = RelationModule(channels, side_px, n_filters, n_hidden)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class RelationNetwork(Method):
             return self.head(support, support_labels, query, n_way)
 
     def _encode_by_episode(self, images: Tensor, counted: Tensor | None) -> Tensor:
-        with episode_statistics(self, len(images), counted):
+        with episode_statistics(self, *images.shape[:2], counted):
             return self.encode(images)
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:

@@ -10,35 +10,63 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-NORMS = nn.modules.batchnorm._NormBase
+from fewshot.errors import ConfigError
+from fewshot.methods.parts.layer_errors import RowsError, describe_layer, name_failing_layer
+
+NORMS, BATCH_NORMS = nn.modules.batchnorm._NormBase, nn.modules.batchnorm._BatchNorm
 BATCH_NORM = inspect.signature(F.batch_norm)
 
 
 class EpisodeStatistics(TorchFunctionMode):
     """Within the block every batch normalisation, in whatever mode, uses each episode's own statistics.
 
-    Its inputs are then (n_episodes * m, C, ...), one episode after the other; mean and biased variance
-    are taken over the m inputs of an episode. Running statistics are neither used nor changed.
-    `counted` (n_episodes, m) bool: the inputs that the statistics are taken over (None: all of them; a number: the
-    first so many of each episode).
+    Its inputs are then (n_episodes * n_images * k, C, ...): one episode after the other, k rows of each image (k > 1
+    where a network treats the places of its maps as rows). Mean and biased variance are taken over the rows of an
+    episode. Running statistics are neither used nor changed. Weight standardisation, which normalises the weights of a
+    convolution as a batch of one, computes as usual. Raises `RowsError` for inputs that do not go by images.
+
+    `counted` (n_episodes, n_images) bool: the images that the statistics are taken over (None: all of them; a number:
+    the first so many of each episode).
     """
 
-    def __init__(self, n_episodes: int, counted: Tensor | int | None = None) -> None:
+    def __init__(self, n_episodes: int, n_images: int, counted: Tensor | int | None = None) -> None:
         super().__init__()
-        self.n_episodes, self.counted = n_episodes, counted
+        self.n_episodes, self.n_images, self.counted = n_episodes, n_images, counted
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.batch_norm:
             given = BATCH_NORM.bind(*args, **(kwargs or {})).arguments
-            return self.normalise(given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5))
+            if not self._standardises_weights(given["input"], given.get("running_mean")):
+                return self.normalise(given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5))
         return func(*args, **(kwargs or {}))
 
+    def rows_of_an_image(self, inputs: Tensor) -> int:
+        """How many rows of `inputs` each image has; raises `RowsError` where they do not go by images."""
+        n_images = self.n_episodes * self.n_images
+        if inputs.ndim == 0 or len(inputs) == 0 or len(inputs) % n_images:
+            raise RowsError(
+                f"its input {tuple(inputs.shape)} does not go by images: the first dimension is no multiple of "
+                f"{self.n_episodes} x {self.n_images}"
+            )
+        return len(inputs) // n_images
+
+    def _standardises_weights(self, inputs: Tensor, running_mean: Tensor | None) -> bool:
+        return running_mean is None and len(inputs) == 1 < self.n_episodes * self.n_images
+
+    def rows_counted(self, inputs: Tensor) -> Tensor | int | None:
+        """`counted`, for the rows of `inputs` instead of images."""
+        rows = self.rows_of_an_image(inputs)
+        if self.counted is None or rows == 1:
+            return self.counted
+        return self.counted * rows if isinstance(self.counted, int) else self.counted.repeat_interleave(rows, 1)
+
     def normalise(self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        """`inputs` (n_episodes * m, C, ...) by their episode's statistics, then scaled and shifted."""
-        x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, m, C, ...)
-        counted = as_mask(self.counted, x)
+        """`inputs` (n_episodes * n_rows, C, ...) by their episode's statistics, then scaled and shifted."""
+        rows_counted = self.rows_counted(inputs)
+        x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, n_rows, C, ...)
+        counted = as_mask(rows_counted, x)
         normalised = by_kernel(x, counted, weight, bias, eps)
         if normalised is not None:
             return normalised
@@ -48,7 +76,7 @@ class EpisodeStatistics(TorchFunctionMode):
             centred = x - x.mean(across, keepdim=True)
             variance = centred.square().mean(across, keepdim=True)
         else:
-            share = counted.to(x.dtype).view(*counted.shape, *[1] * (x.ndim - 2))  # (n_episodes, m, 1, ...)
+            share = counted.to(x.dtype).view(*counted.shape, *[1] * (x.ndim - 2))  # (n_episodes, n_rows, 1, ...)
             share = share / share.sum(1, keepdim=True) / x[0, 0, 0].numel()
             centred = x - (x * share).sum(across, keepdim=True)
             variance = (centred.square() * share).sum(across, keepdim=True)
@@ -76,7 +104,7 @@ def by_kernel(
     `counted` (n_episodes, m) bool, or None: all. None where no kernel does it: for weights of each episode's own, and
     for gradients through statistics that not all inputs have a part in.
     """
-    if weight is not None and weight.ndim != 1:
+    if any(t is not None and t.ndim != 1 for t in (weight, bias)):
         return None
     if counted is None or counted.all():
         parts = [torch.batch_norm(part, weight, bias, None, None, True, 0.0, eps, False) for part in x]
@@ -110,10 +138,24 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def episode_statistics(module: nn.Module, n_episodes: int, counted: Tensor | int | None = None) -> Iterator[None]:
+def episode_statistics(
+    module: nn.Module, n_episodes: int, n_images: int, counted: Tensor | int | None = None
+) -> Iterator[None]:
     """Within the block `module` normalises by episode, see `EpisodeStatistics`, and nothing in it changes."""
-    with norms_in_eval(module), EpisodeStatistics(n_episodes, counted):
+    named = name_failing_layer(module, (RowsError,), "normalise each episode by its own statistics")
+    with norms_in_eval(module), named, EpisodeStatistics(n_episodes, n_images, counted):
         yield
+
+
+def refuse_other_statistics(network: nn.Module, method: str) -> None:
+    """Raise `ConfigError` for a layer with weights and running statistics that is not batch normalisation."""
+    for name, layer in network.named_modules():
+        kept = [key for key, _ in layer.named_buffers(recurse=False) if key.startswith("running_")]
+        if kept and not isinstance(layer, BATCH_NORMS) and any(p is not None for p in layer._parameters.values()):
+            raise ConfigError(
+                f"{method} normalises by the statistics of each episode, which the layer {describe_layer(name, layer)} "
+                f"cannot do: it keeps statistics of its own ({', '.join(kept)})"
+            )
 
 
 @contextmanager

@@ -76,7 +76,9 @@ def descend(
         for _ in range(steps):
             if not learning:
                 weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-            gradients = torch.autograd.grad(loss(weights), list(weights.values()), create_graph=learning and order == 2)
+            gradients = torch.autograd.grad(
+                loss(weights), list(weights.values()), create_graph=learning and order == 2, materialize_grads=True
+            )  # zeros for weights that the network does not use
             each = rates if isinstance(rates, list) else [rates] * len(weights)
             moves = zip(weights.items(), gradients, each, strict=True)
             weights = {name: weight - rate * gradient for (name, weight), gradient, rate in moves}

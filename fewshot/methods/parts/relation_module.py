@@ -58,7 +58,7 @@ class RelationModule(nn.Module):
         if counted is not None:
             maps = pooled_sums(*first.normalised(*parts, *pair_moments(*parts, counted)), pooled).relu()
             pairs = counted[:, None].expand(-1, query.shape[1], -1).flatten(1)  # (B, n_query * n_way)
-            with episode_statistics(second, len(pairs), pairs):
+            with episode_statistics(second, *pairs.shape, pairs):
                 maps = second.finish(second.conv(maps))
         elif self.training:  # statistics of all pairs of the batch, which the layers keep
             pairs = parts[1][:, :, None] + parts[0][:, None]  # (B, n_query, n_way, n_filters, h, w)

@@ -104,10 +104,11 @@ def _mean(maps: Tensor, share: Tensor | None) -> Tensor:
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Inputs (T * n, in) by weights (T, out, in)."""
-    by_task = inputs.unflatten(0, (len(weight), -1)).to(weight.dtype)  # (T, n, in)
-    out = by_task @ weight.transpose(1, 2)
-    return (out if bias is None else out + bias[:, None]).flatten(0, 1)
+    """Inputs (T * n, ..., in) by weights (T, out, in) and bias (T, out), or (out,) for all tasks."""
+    rows = inputs.reshape(len(weight), -1, inputs.shape[-1]).to(weight.dtype)  # (T, n * ..., in)
+    out = rows @ weight.transpose(1, 2)
+    out = out if bias is None else out + (bias if bias.ndim == 1 else bias[:, None])
+    return out.view(*inputs.shape[:-1], -1)
 
 
 def images_of(by_task: Tensor) -> Tensor:
