@@ -9,7 +9,7 @@ from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import FewShotError
 from fewshot.evaluate import evaluate
 from fewshot.memory import reuse_freed_memory
-from fewshot.methods import Method, create_method, list_methods
+from fewshot.methods import EpisodeContext, Method, create_method, list_methods
 from fewshot.methods.classifier import Classifier
 from fewshot.records import Records
 from fewshot.train import fit
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fewshot.classifier import FewShotClassifier
 
 __all__ = [
-    "Classifier", "Episode", "EpisodeSampler", "EpisodeSpec", "FewShotClassifier", "FewShotError", "ImageSet",
-    "Method", "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "evaluate", "fit",
+    "Classifier", "Episode", "EpisodeContext", "EpisodeSampler", "EpisodeSpec", "FewShotClassifier", "FewShotError",
+    "ImageSet", "Method", "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "evaluate", "fit",
     "list_backbones", "list_datasets", "list_methods", "load_dataset", "reuse_freed_memory",
 ]  # fmt: skip
 

@@ -58,6 +58,7 @@ class Episode:
     `support_labels` (B, n_support), `query_labels` (B, n_query): 0..n_way-1, or -1 for padding: in a
     ragged episode the images labelled -1 take no part. `n_way`: the largest way in the batch.
     `classes` (B, n_way): the class_id behind each label, -1 where an episode has fewer ways.
+    `unpadded`: it is known, without a look at the labels, that no image is padding.
     """
 
     support: Tensor
@@ -66,9 +67,15 @@ class Episode:
     query_labels: Tensor
     n_way: int
     classes: Tensor
+    unpadded: bool = False
 
     def __len__(self) -> int:
         return len(self.support)
+
+    @property
+    def query_mask(self) -> Tensor:
+        """Which queries take part, (B, n_query) bool: all but padding."""
+        return self.query_labels != PADDING
 
     def with_values(self, values: Tensor) -> Self:
         """The same episodes with `values[row]` in the place of each row number."""
@@ -177,6 +184,7 @@ class EpisodeSampler:
             query_labels=torch.from_numpy(query_labels.reshape(count, way * n_query)),
             n_way=way,
             classes=torch.from_numpy(classes),
+            unpadded=all(low == high for low, high in (self._way, self._shot, self._query)),
         )
 
     def _check(self) -> None:

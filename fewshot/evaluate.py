@@ -111,12 +111,11 @@ def _measure(
     method: Method, episode: Episode, first: int, seed: int, precision: Precision, watch: Watch | None
 ) -> list[EpisodeRecord]:
     started = time.perf_counter()
-    arguments = (episode.support, episode.support_labels, episode.query, episode.n_way)
-    if method.from_features:
-        logits = method.head(*arguments)  # in float32, as in `forward`
+    if method.from_features:  # in float32, as in `forward`
+        logits = method.head(episode.support, episode.support_labels, episode.query, episode.n_way)
     else:
         with autocast(precision, device_of(method)):
-            logits = method(*arguments).float()
+            logits = method.classify(episode).float()
     if logits.isnan().any():
         raise TrainingError(f"{type(method).__name__}: logits are NaN in the episodes from {first} on")
     columns = [

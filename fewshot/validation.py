@@ -45,7 +45,7 @@ class Validation:
         """The first of them with their images, and the logits of `method`."""
         episode = self.sampler.images(self.sampler.batch(0, GALLERY_EPISODES), device)
         with autocast(self.config.precision, device):
-            logits = method.eval()(episode.support, episode.support_labels, episode.query, episode.n_way)
+            logits = method.eval().classify(episode)
         return episode, logits
 
 

@@ -20,6 +20,8 @@ VARIANTS = [
     ("matching", {"similarity": "squared_euclidean"}),
     ("matching", {"full_context": True, "feature_dim": DIM}),
     ("maml", ADAPTED | {"transductive": True, "learn_inner_lr": True, "order": 1}),
+    ("anil", OPTIONS["anil"] | {"transductive": True}),
+    ("anil", OPTIONS["anil"] | {"support_statistics": True}),
     ("baseline", {"solver": "logistic"}),
     ("baseline++", {"solver": "logistic"}),
     ("finetune", {"mode": "full", "steps": 2}),
@@ -36,6 +38,8 @@ SELECTS = "the images that are no padding are picked out of each episode"
 WHOLE = "the statistics are taken by another kernel where no support is padded"
 WAITING = {  # methods, by `names`, that make the host wait in each forward pass, and what for
     "aligned": CONVERGES,
+    "anil support_statistics=True": WHOLE,
+    "anil transductive=True": WHOLE,
     "baseline": COUNTS,
     "baseline++": COUNTS,
     "baseline solver=logistic": CONVERGES,
@@ -48,6 +52,7 @@ WAITING = {  # methods, by `names`, that make the host wait in each forward pass
     "relation transductive=True": WHOLE,
     "simpleshot": "it refuses to answer before it has learnt the base classes' mean",
 }
+WAITING_AT_TEST_ALONE = {"anil support_statistics=True"}  # it trains by the statistics of the whole batch
 
 
 class Vectors(nn.Module):
@@ -73,17 +78,18 @@ class OnVectors:
     def __init__(self, name, options):
         if name == "maml-learn2learn":
             pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
-        self.name, self.options, self.as_images = name, options, name in NEEDS_NETWORK
+        by_episode = any(options.get(word) for word in ("transductive", "support_statistics"))
+        self.name, self.options, self.as_images = name, options, name in NEEDS_NETWORK or by_episode
         with seeding.forked(0, "test"):
             self.method = create_method(name, Vectors() if self.as_images else None, **options).eval()
         if self.method.wants_base_features:
             self.method.learn_base_classes(torch.zeros(2, DIM), torch.tensor([0, 1]))
         self.transductive = self.method.transductive
 
-    def __call__(self, support, labels, query, n_way):
+    def __call__(self, support, labels, query, n_way, **context):
         if self.as_images:
             support, query = support[..., None, None], query[..., None, None]
-        return self.method(support, labels, query, n_way)
+        return self.method(support, labels, query, n_way, **context)
 
     def has(self, *words):
         return self.name in words or any(self.options.get(word) for word in words)

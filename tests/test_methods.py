@@ -1,16 +1,30 @@
 """The method contract, held by every registered method; ProtoNet against scikit-learn."""
 
+import copy
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from method_cases import QUERY, SHOT, VARIANTS, WAY, OnVectors, features, names, on_images
 from sklearn.neighbors import NearestCentroid
 
-from fewshot import create_method, seeding
+from fewshot import (
+    EpisodeContext,
+    EpisodeSampler,
+    EpisodeSpec,
+    create_backbone,
+    create_method,
+    evaluate,
+    list_methods,
+    seeding,
+)
 from fewshot.errors import UnknownNameError
 from fewshot.methods import METHODS, accuracy, negative_log_likelihood
 from fewshot.methods.distances import cosine, prototypes, squared_euclidean
 
+TRANSDUCTIVE = [v for v in VARIANTS if v[1].get("transductive") or METHODS[v[0]].transductive is True]
 LEARNED_CLASSES = ("maml", "anil", "maml-learn2learn")  # a first classifier is learned for each label
 ORDERED = ("full_context",)  # a recurrent network reads the support in its order
 UNTRAINED = ("relation", "full_context")  # a comparison that must be learned first
@@ -70,6 +84,75 @@ def test_padding_takes_no_part(method):
     padded = torch.where(keep, labels, -1)
     expected = method(support[:, keep], labels[:, keep], query, WAY)
     torch.testing.assert_close(method(support, padded, query, WAY), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_every_transductive_form_is_held_to_the_contract():
+    by_option = {name for name in list_methods() if "transductive" in inspect.signature(METHODS[name]).parameters}
+    assert by_option <= {name for name, _ in TRANSDUCTIVE}
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_queries_that_are_padding_take_no_part(method, learning):
+    method.method.double()
+    support, labels, query, _ = (tensor.double() if tensor.is_floating_point() else tensor for tensor in features())
+    mask = torch.rand(query.shape[:2], generator=seeding.generator(2)) < 0.7
+    mask[2] = True  # an episode without padding among others
+    assert not mask[:2].all(1).any()
+    padded = torch.where(mask[..., None], query, 100.0)
+    with torch.set_grad_enabled(learning):
+        logits = method(support, labels, padded, WAY, context=EpisodeContext(mask))
+        full = method(support, labels, query, WAY, context=EpisodeContext(torch.ones_like(mask)))
+        assert torch.equal(full, method(support, labels, query, WAY))
+        assert torch.equal(full, method(support, labels, query, WAY, context=EpisodeContext()))
+        for b, real in enumerate(mask):
+            alone = method(support[b : b + 1], labels[b : b + 1], query[b : b + 1, real], WAY)
+            torch.testing.assert_close(logits[b : b + 1, real], alone, rtol=1e-9, atol=1e-9)
+    assert logits.isfinite().all()
+
+
+def without_padding(episode, b):
+    """Episode b of a batch alone, without the images that only pad it."""
+    support, query = (labels[b] != -1 for labels in (episode.support_labels, episode.query_labels))
+    kept = {"support": support, "support_labels": support, "query": query, "query_labels": query}
+    return replace(
+        episode, classes=episode.classes[b : b + 1], **{k: getattr(episode, k)[b : b + 1, v] for k, v in kept.items()}
+    )
+
+
+@pytest.mark.parametrize("variant", TRANSDUCTIVE, ids=names)
+def test_padding_changes_no_loss_and_no_record(toy_sets, variant):
+    name, options = variant[0], variant[1] | ({"test_inner_steps": 1} if "test_inner_steps" in variant[1] else {})
+    if name == "maml-learn2learn":
+        pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
+    with seeding.forked(0, "test"):
+        backbone = create_backbone("conv4-relation" if name == "relation" else "conv4", 1, 16, n_filters=4)
+        method = create_method(name, backbone, **options).double()
+    spec = EpisodeSpec((2, WAY), (1, 3), (1, 4))
+    sampler = EpisodeSampler(toy_sets[0], spec)
+    episode = sampler.images(sampler.batch(0, 4))
+    prepared = {
+        key: backbone.prepare(getattr(episode, key).flatten(0, 1)).double().unflatten(0, (4, -1))
+        for key in ("support", "query")
+    }
+    episode = replace(episode, **prepared)
+    assert not episode.query_mask.all()
+    alone = [without_padding(episode, b) for b in range(4)]
+    method.train()
+    state = copy.deepcopy(method.state_dict())
+    (loss, logits), parts = method.loss_and_logits(episode), [method.loss_and_logits(one) for one in alone]
+    torch.testing.assert_close(loss, torch.stack([part[0] for part in parts]).mean(), rtol=1e-8, atol=1e-8)
+    for b, part in enumerate(parts):
+        torch.testing.assert_close(logits[b : b + 1, episode.query_mask[b]], part[1], rtol=1e-8, atol=1e-8)
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items())
+    records = evaluate(method.float(), toy_sets[0], spec, 4)
+    with torch.no_grad():
+        for b, one in enumerate(alone):
+            one = replace(one, support=one.support.float(), query=one.query.float())
+            logits = method.eval().classify(one)
+            assert records.episodes[b].accuracy == pytest.approx(accuracy(logits, one.query_labels).item())
+            assert records.episodes[b].loss == pytest.approx(
+                negative_log_likelihood(logits, one.query_labels).item(), rel=1e-4, abs=1e-4
+            )
 
 
 @torch.no_grad()

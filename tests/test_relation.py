@@ -168,11 +168,14 @@ def test_absent_class_leaves_loss_and_gradients_finite(toy_sets, loss):
 def test_moments_are_those_of_all_counted_pairs():
     first, second = maps(2, 4, 5) + 30, maps(2, 6, 5, seed=1)  # a mean that would drown a careless variance
     counted = torch.tensor([[True] * 4, [True, False, True, False]])
-    mean, variance = pair_moments(first, second, counted)
-    for b in range(2):
-        pairs = torch.stack([second[b, j] + first[b, i] for j in range(6) for i in range(4) if counted[b, i]])
-        torch.testing.assert_close(mean[b], pairs.mean((0, 2, 3)))
-        torch.testing.assert_close(variance[b], pairs.var((0, 2, 3), correction=0))
+    of_queries = torch.tensor([[True, False, True, True, False, True], [True] * 6])
+    for queries in (None, of_queries):
+        mean, variance = pair_moments(first, second, counted, queries)
+        for b in range(2):
+            js = [j for j in range(6) if queries is None or queries[b, j]]
+            pairs = torch.stack([second[b, j] + first[b, i] for j in js for i in range(4) if counted[b, i]])
+            torch.testing.assert_close(mean[b], pairs.mean((0, 2, 3)))
+            torch.testing.assert_close(variance[b], pairs.var((0, 2, 3), correction=0))
 
 
 @pytest.mark.parametrize(("side_px", "pooled"), [(4, True), (5, True), (1, False), (5, False)])
@@ -187,7 +190,7 @@ def test_gradients(training, transductive):
     module = module_of(3, channels=2).train(training)
     classes, query = maps(1, 2, 3, channels=2).requires_grad_(), maps(1, 2, 3, channels=2, seed=1).requires_grad_()
     parameters = dict(module.named_parameters())
-    counted = torch.tensor([[True, True]]) if transductive else None
+    counted = (torch.tensor([[True, True]]), torch.tensor([[True, False]])) if transductive else None
 
     def loss(classes, query, *values):
         named = dict(zip(parameters, values, strict=True))

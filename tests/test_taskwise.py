@@ -9,10 +9,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fewshot import create_backbone, seeding
+from fewshot.backbones.sync_batchnorm import synchronise_batchnorm
 from fewshot.methods.parts import task_convolution
 from fewshot.methods.parts.episode_statistics import EpisodeStatistics, episode_statistics, moments
 from fewshot.methods.parts.task_convolution import Convolution, Geometry
-from fewshot.methods.parts.taskwise import TaskWise
+from fewshot.methods.parts.taskwise import TaskWise, _normalises_then_pools
 
 TASKS, IMAGES = 3, 4
 # Batch normalisation divides by a standard deviation, and each derivative of it once more. The last one of
@@ -90,6 +91,13 @@ def test_all_tasks_at_once_equal_one_after_the_other(name):
         return torch.cat([functional_call(single, part, (batch,)) for part, batch in pairs])
 
     assert_same_up_to_rounding(derivatives(together, weights), derivatives(singly, weights))
+
+
+def test_conv4_pools_before_it_normalises_on_one_process_and_on_several():
+    body = create_backbone("conv4", 1, 16).eval()
+    for _ in range(2):
+        assert sum(map(_normalises_then_pools, body.modules())) == 4
+        synchronise_batchnorm(body)
 
 
 @pytest.fixture(params=["matrix products", "one by one", "one by one backwards"])

@@ -19,6 +19,8 @@ class ConvBlock(nn.Sequential):
     Not so where somebody overrides torch's functions, to normalise by other statistics.
     """
 
+    calls_in_order = True  # where torch's functions are overridden: its layers, one after the other
+
     def forward(self, images: Tensor) -> Tensor:
         """(n, C, H, W) -> (n, n_filters, h, w)."""
         if self.training or torch.is_grad_enabled() or has_torch_function((images,)):

@@ -13,6 +13,8 @@ from torch.distributed.nn.functional import all_reduce
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` (same parameters, buffers and state dict) with statistics over all processes."""
 
+    plain_in_evaluation = True  # there it does what `nn.BatchNorm2d` does
+
     def forward(self, images: Tensor) -> Tensor:
         """(n, C, H, W) -> (n, C, H, W)."""
         if not self.training:

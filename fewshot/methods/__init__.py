@@ -13,6 +13,22 @@ from fewshot.methods import prototypical as prototypical
 from fewshot.methods import r2d2 as r2d2
 from fewshot.methods import relation as relation
 from fewshot.methods import simpleshot as simpleshot
-from fewshot.methods.base import METHODS, Method, accuracy, create_method, list_methods, negative_log_likelihood
+from fewshot.methods.base import (
+    METHODS,
+    EpisodeContext,
+    Method,
+    accuracy,
+    create_method,
+    list_methods,
+    negative_log_likelihood,
+)
 
-__all__ = ["METHODS", "Method", "accuracy", "create_method", "list_methods", "negative_log_likelihood"]
+__all__ = [
+    "METHODS",
+    "EpisodeContext",
+    "Method",
+    "accuracy",
+    "create_method",
+    "list_methods",
+    "negative_log_likelihood",
+]

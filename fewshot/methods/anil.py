@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError
-from fewshot.methods.base import METHODS
+from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
@@ -64,13 +64,24 @@ class ANIL(InnerLoopMethod):
         """Whether an image has the same features in every episode."""
         return not (self.transductive or self.support_statistics)
 
-    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    def forward(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        n_way: int,
+        *,
+        context: EpisodeContext | None = None,
+    ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W), or of features without a backbone."""
         arguments = (support, support_labels, query, n_way)
         if self.from_features or (self.training and not self.transductive):
             return super().forward(*arguments)
-        counted = torch.cat([support_labels != PADDING, support_labels.new_zeros(query.shape[:2], dtype=bool)], 1)
-        with episode_statistics(self, *counted.shape, None if self.transductive else counted):
+        mask = get_query_mask(context) if self.transductive else None
+        if mask is None:
+            mask = torch.full(query.shape[:2], self.transductive, device=query.device)
+        counted = torch.cat([support_labels != PADDING, mask], 1)  # (B, n_support + n_query)
+        with episode_statistics(self, *counted.shape, counted):
             return super().forward(*arguments)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:

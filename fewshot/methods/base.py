@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -15,12 +16,22 @@ from fewshot.registry import Registry
 METHODS = Registry("method")
 
 
+@dataclass(frozen=True)
+class EpisodeContext:
+    """What a batch of B episodes tells a method besides images and support labels; most methods need none of it.
+
+    `query_mask` (B, n_query) bool: the queries that take part; the others are padding. None: all take part.
+    """
+
+    query_mask: Tensor | None = None
+
+
 class Method(nn.Module, ABC):
     """Classifies queries by a support set, for a batch of B episodes at once.
 
     A method never receives query labels, keeps no state between calls, and answers the same episode
     the same way each time. `backbone`: images (n, C, H, W) -> features (n, D), or None where features
-    are given directly. `transductive`: a query's logits may depend on other queries.
+    are given directly. `transductive`: a query's logits may depend on the other queries that take part.
     `from_features`: forward is `head` on the features of `encode`, image by image, so that an
     evaluator may run the backbone once per image instead of once per episode.
     `wants_base_features`: it keeps something of the base classes' features, see `learn_base_classes`.
@@ -77,16 +88,31 @@ class Method(nn.Module, ABC):
         support are −inf.
         """
 
-    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    def forward(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        n_way: int,
+        *,
+        context: EpisodeContext | None = None,
+    ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W), or of features without a backbone.
 
         Support and queries go through the backbone together: in training they share batch statistics.
+        `context`: only some methods ask for it, transductive ones for its query mask. The logits of queries that are
+        padding are finite and mean nothing.
         """
         images = torch.cat([support, query], 1)
         features = images if self._given_features else self.encode(images)  # (B, n_support + n_query, D)
         with torch.autocast(features.device.type, enabled=False):
             n_support = support.shape[1]
             return self.head(features[:, :n_support], support_labels, features[:, n_support:], n_way)
+
+    def classify(self, episode: Episode) -> Tensor:
+        """Logits (B, n_query, n_way) of episodes that carry images; of query labels only padding is used."""
+        context = EpisodeContext(None if episode.unpadded else episode.query_mask)
+        return self(episode.support, episode.support_labels, episode.query, episode.n_way, context=context)
 
     def similarity(self, support: Tensor, query: Tensor) -> Tensor:
         """How alike images are, (n_query, n_support), 1 where they are the same: the cosine of features (n, D)."""
@@ -110,8 +136,18 @@ class Method(nn.Module, ABC):
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """The training loss, a scalar, and the logits (B, n_query, n_way) it came from."""
-        logits = self(episode.support, episode.support_labels, episode.query, episode.n_way)
+        logits = self.classify(episode)
         return negative_log_likelihood(logits, episode.query_labels).mean(), logits
+
+
+def get_query_mask(context: EpisodeContext | None) -> Tensor | None:
+    """Which queries take part, (B, n_query) bool, or None where all do."""
+    return None if context is None or context.query_mask is None else drop_full_mask(context.query_mask)
+
+
+def drop_full_mask(mask: Tensor) -> Tensor | None:
+    """`mask`, or None where it is True everywhere: what is computed without a mask is computed faster."""
+    return None if bool(mask.all()) else mask
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:

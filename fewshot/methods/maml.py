@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError
-from fewshot.methods.base import METHODS, negative_log_likelihood
+from fewshot.methods.base import METHODS, EpisodeContext, drop_full_mask, get_query_mask, negative_log_likelihood
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
 from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
@@ -89,11 +89,21 @@ class MAML(InnerLoopMethod):
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         raise ConfigError("maml adapts its backbone to every episode: it classifies images, not features")
 
-    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    def forward(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        n_way: int,
+        *,
+        context: EpisodeContext | None = None,
+    ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W)."""
+        mask = get_query_mask(context) if self.transductive else None
         size = self._group_size(support, query)
-        parts = zip(support.split(size), support_labels.split(size), query.split(size), strict=True)
-        return torch.cat([self._group_logits(*part, n_way) for part in parts])
+        fields = [support_labels, support, query] + ([] if mask is None else [mask])
+        parts = zip(*(field.split(size) for field in fields), strict=True)
+        return torch.cat([self._group_logits(_Tasks(self, labels, n_way), *rest) for labels, *rest in parts])
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """The mean loss of the queries after adaptation, and their logits (B, n_query, n_way)."""
@@ -104,7 +114,10 @@ class MAML(InnerLoopMethod):
         fields = (episode.support, episode.support_labels, episode.query, episode.query_labels)
         gradients, losses, all_logits = [torch.zeros_like(p) for p in parameters], [], []
         for support, labels, query, query_labels in zip(*(field.split(size) for field in fields), strict=True):
-            logits = self._group_logits(support, labels, query, episode.n_way)
+            ragged = self.transductive and not episode.unpadded
+            mask = drop_full_mask(query_labels != PADDING) if ragged else None
+            tasks = _Tasks(self, labels, episode.n_way, episode.unpadded)
+            logits = self._group_logits(tasks, support, query, mask)
             loss = negative_log_likelihood(logits, query_labels).sum() / len(episode)
             with self._naming_missing_derivative(support):
                 of_group = torch.autograd.grad(loss, parameters, materialize_grads=True)
@@ -120,14 +133,15 @@ class MAML(InnerLoopMethod):
         with tasks.running():
             return tasks.adapt(self._prepared(support), steps)
 
-    def _group_logits(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        """Logits (T, n_query, n_way) of T tasks that are adapted together."""
-        tasks = _Tasks(self, support_labels, n_way)
+    def _group_logits(
+        self, tasks: "_Tasks", support: Tensor, query: Tensor, query_mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits (T, n_query, n_way) of T tasks that are adapted together; `query_mask` (T, n_query): see `_Tasks`."""
         support, query = self._prepared(support), self._prepared(query)
         with tasks.running():
             weights = tasks.adapt(support, self.steps)
-            logits = tasks.query_logits(weights, support, query)
-        return without_absent(logits, tasks.present)[..., :n_way]
+            logits = tasks.query_logits(weights, support, query, query_mask)
+        return without_absent(logits, tasks.present)[..., : tasks.n_way]
 
     def _group_size(self, support: Tensor, query: Tensor) -> int:
         """How many tasks of such images (B, n, C, H, W) are adapted together."""
@@ -150,15 +164,17 @@ class MAML(InnerLoopMethod):
 
 
 class _Tasks:
-    """T tasks that are adapted together: how the network of a `MAML` runs on them."""
+    """T tasks that are adapted together: how the network of a `MAML` runs on them.
 
-    def __init__(self, method: MAML, labels: Tensor, n_way: int) -> None:
+    Masks say which images batch statistics are taken over; None: all.
+    """
+
+    def __init__(self, method: MAML, labels: Tensor, n_way: int, unpadded: bool = False) -> None:
         device = labels.device.type
-        self.method, self.labels, self.learning = method, labels, torch.is_grad_enabled()
+        self.method, self.labels, self.n_way, self.learning = method, labels, n_way, torch.is_grad_enabled()
         self.present = method.present_classes(labels, n_way)  # (T, method.n_way)
         self.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        self.counted = labels != PADDING  # (T, n_support)
-        self.whole = bool(self.counted.all())
+        self.counted = None if unpadded else drop_full_mask(labels != PADDING)  # (T, n_support); None: all
         self.twice = self.learning and method.order == 2
 
     @contextmanager
@@ -181,22 +197,21 @@ class _Tasks:
             rates = [rate for name, rate in zip(method.adapted, method.inner_rates, strict=True) if name in initial]
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
 
-        counted = None if self.whole else self.counted
-
         def loss(weights: Weights) -> Tensor:
-            logits = self._logits(weights, support, counted)
+            logits = self._logits(weights, support, self.counted)
             return inner_loss(logits, self.labels, self.present, method.inner_reduction)
 
         with method._naming_missing_derivative(support):  # of the second step on
             return descend(loss, weights, rates, steps, method.order, self.learning)
 
-    def query_logits(self, weights: Weights, support: Tensor, query: Tensor) -> Tensor:
-        """Logits (T, n_query, method.n_way) of queries (T, n_query, C, H, W), prepared."""
+    def query_logits(self, weights: Weights, support: Tensor, query: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits (T, n_query, method.n_way) of queries (T, n_query, C, H, W), prepared; `mask` (T, n_query)."""
         if self.method.transductive:
-            logits = self._logits(weights, query, None)
+            logits = self._logits(weights, query, mask)
         else:
-            ragged = torch.cat([self.counted, self.counted.new_zeros(query.shape[:2])], 1)
-            counted = support.shape[1] if self.whole else ragged
+            counted = support.shape[1]
+            if self.counted is not None:
+                counted = torch.cat([self.counted, self.counted.new_zeros(query.shape[:2])], 1)
             logits = self._logits(weights, torch.cat([support, query], 1), counted)[:, support.shape[1] :]
         return logits if self.learning else logits.detach()
 

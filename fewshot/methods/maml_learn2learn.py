@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS
+from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import refuse_other_statistics
 from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, inner_loss
@@ -30,10 +30,9 @@ class Learn2LearnMAML(InnerLoopMethod):
     faster; `make learn2learn` installs the library, and without it construction raises `FewShotError`.
 
     Each pass normalises by its own batch statistics, in training and at test: the support's while adapting,
-    the queries' afterwards. So the logits of a query depend on the other queries, those that only pad a
-    ragged episode included. Running statistics are neither used nor changed. The classifier's initial
-    weights are learned for each label: logits depend on which class is given which label, and an episode
-    has at most `n_way` of them.
+    the queries' afterwards. So the logits of a query depend on the other queries. Running statistics are
+    neither used nor changed. The classifier's initial weights are learned for each label: logits depend on
+    which class is given which label, and an episode has at most `n_way` of them.
 
     Differs from the paper: every weight is adapted, those of batch normalisation too (the authors' code
     leaves them out); the classifier starts as PyTorch's linear layers do (the authors draw from N(0, 1) on
@@ -65,11 +64,21 @@ class Learn2LearnMAML(InnerLoopMethod):
         """Raises `ConfigError`: every weight is adapted, so features are never those of another episode."""
         raise ConfigError(f"{NAME} adapts its backbone to every episode: it classifies images, not features")
 
-    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    def forward(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        n_way: int,
+        *,
+        context: EpisodeContext | None = None,
+    ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W); they carry a graph where gradients are on."""
         present = self.present_classes(support_labels, n_way)  # (B, self.n_way)
         learning = torch.is_grad_enabled()
-        episodes = zip(support, support_labels, query, present, strict=True)
+        mask = get_query_mask(context)
+        masks = [None] * len(query) if mask is None else mask
+        episodes = zip(support, support_labels, query, masks, present, strict=True)
         twice = learning and self.order == 2
         attention = differentiable_attention() if twice else nullcontext()
         with torch.enable_grad(), attention, TwiceDifferentiable() if twice else nullcontext():  # at test too
@@ -91,10 +100,21 @@ class Learn2LearnMAML(InnerLoopMethod):
             learner.adapt(inner_loss(logits, labels[None], present[None], self.inner_reduction))
         return learner
 
-    def _episode(self, support: Tensor, labels: Tensor, query: Tensor, present: Tensor, learning: bool) -> Tensor:
-        """Logits (1, n_query, self.n_way) of one episode; `present` (self.n_way,)."""
-        logits = self.adapted(support, labels, present, learning)(query)
-        logits = without_absent(self._at_weights_precision(logits)[None], present[None])
+    def _episode(
+        self,
+        support: Tensor,
+        labels: Tensor,
+        query: Tensor,
+        mask: Tensor | None,
+        present: Tensor,
+        learning: bool,
+    ) -> Tensor:
+        """Logits (1, n_query, self.n_way) of one episode; `mask` (n_query,) or None, `present` (self.n_way,)."""
+        learner = self.adapted(support, labels, present, learning)
+        logits = self._at_weights_precision(learner(query if mask is None else query[mask]))
+        if mask is not None:  # padding has logits of 0
+            logits = logits.new_zeros(len(query), logits.shape[1]).index_put((mask,), logits)
+        logits = without_absent(logits[None], present[None])
         return logits if learning else logits.detach()
 
     def _at_weights_precision(self, logits: Tensor) -> Tensor:

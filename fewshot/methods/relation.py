@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS, Method
+from fewshot.methods.base import METHODS, EpisodeContext, Method, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.parts.relation_module import RelationModule
@@ -27,8 +27,7 @@ class RelationNetwork(Method):
 
     `transductive=True` is the published protocol: batch normalisation by the statistics of each
     episode, in training and at test, of support, queries and pairs apart; an episode's queries then
-    change each other's logits (those that only pad it too: a method cannot tell them, so take n_way
-    and n_query fixed). The default is ordinary batch normalisation, with running statistics at test;
+    change each other's logits. The default is ordinary batch normalisation, with running statistics at test;
     in training the pairs of classes that pad a ragged episode count in its statistics.
 
     Differs from the authors' code: see `RelationModule`; only the relation module is initialised as
@@ -64,22 +63,38 @@ class RelationNetwork(Method):
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Logits (B, n_query, n_way) from maps: support (B, n_support, c, h, w), query (B, n_query, c, h, w)."""
+        return self._compare(support, support_labels, query, n_way, None)
+
+    def _compare(
+        self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, mask: Tensor | None
+    ) -> Tensor:
+        """As `head`; `transductive` takes statistics over the pairs of queries in `mask` (B, n_query), None: of all."""
         member = F.one_hot(support_labels + 1, n_way + 1)[..., 1:].to(support.dtype)  # (B, n_support, n_way)
         counts = member.sum(1)  # (B, n_way)
         if self.shot_pooling == "mean":
             member = member / counts.clamp_min(1)[:, None]
         classes = (member.transpose(1, 2) @ support.flatten(2)).unflatten(2, support.shape[2:])  # (B, n_way, c, h, w)
         present = counts > 0
-        return without_absent(self.relation(classes, query, present if self.transductive else None), present)
+        counted = (present, mask) if self.transductive else None
+        return without_absent(self.relation(classes, query, counted), present)
 
-    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    def forward(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        n_way: int,
+        *,
+        context: EpisodeContext | None = None,
+    ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W); `transductive` encodes support and queries apart."""
         if not self.transductive:
             return super().forward(support, support_labels, query, n_way)
+        mask = get_query_mask(context)
         support = self._encode_by_episode(support, support_labels != PADDING)
-        query = self._encode_by_episode(query, None)
+        query = self._encode_by_episode(query, mask)
         with torch.autocast(support.device.type, enabled=False):
-            return self.head(support, support_labels, query, n_way)
+            return self._compare(support, support_labels, query, n_way, mask)
 
     def _encode_by_episode(self, images: Tensor, counted: Tensor | None) -> Tensor:
         with episode_statistics(self, *images.shape[:2], counted):
@@ -89,7 +104,7 @@ class RelationNetwork(Method):
         """The training loss, a scalar, and the logits (B, n_query, n_way) it came from."""
         if self.loss_name == "cross_entropy":
             return super().loss_and_logits(episode)
-        logits = self(episode.support, episode.support_labels, episode.query, episode.n_way)
+        logits = self.classify(episode)
         return squared_error(logits, episode.query_labels).mean(), logits
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fewshot.augment import make_augmentation
 from fewshot.episodes import PADDING
 from fewshot.errors import CheckpointError, ConfigError, FewShotError
-from fewshot.methods.base import METHODS, Method
+from fewshot.methods.base import METHODS, EpisodeContext, Method
 from fewshot.methods.finetune.descent import descend
 from fewshot.methods.finetune.fitted import FittedClassifier
 from fewshot.methods.finetune.network import Network, uncached_autocast
@@ -127,7 +127,15 @@ class FineTune(Method):
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         raise ConfigError("finetune adapts its backbone to every episode: it classifies images, not features")
 
-    def forward(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
+    def forward(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        n_way: int,
+        *,
+        context: EpisodeContext | None = None,
+    ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W)."""
         learning = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.backbone.parameters())
         episodes = zip(support, support_labels, query, strict=True)

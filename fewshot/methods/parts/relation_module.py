@@ -42,11 +42,12 @@ class RelationModule(nn.Module):
             nn.init.normal_(layer.weight, 0, 0.01)
             nn.init.ones_(layer.bias)
 
-    def forward(self, classes: Tensor, query: Tensor, counted: Tensor | None = None) -> Tensor:
+    def forward(self, classes: Tensor, query: Tensor, counted: tuple[Tensor, Tensor | None] | None = None) -> Tensor:
         """Scores (B, n_query, n_way) of `classes` (B, n_way, c, h, w) and `query` (B, n_query, c, h, w).
 
-        `counted` (B, n_way) bool: batch normalisation by the statistics of each episode's own pairs, of
-        these classes with all queries, in training and evaluation; None: as the module's mode says.
+        `counted`, (B, n_way) and (B, n_query) bool or None: batch normalisation by the statistics of each episode's
+        own pairs, of these classes with these queries (None: all), in training and evaluation; without it: as the
+        module's mode says.
         """
         first, second = self.blocks
         convolve = partial(F.conv2d, padding=first.conv.padding)
@@ -56,8 +57,10 @@ class RelationModule(nn.Module):
         ]
         pooled = isinstance(first.pool, nn.MaxPool2d)
         if counted is not None:
-            maps = pooled_sums(*first.normalised(*parts, *pair_moments(*parts, counted)), pooled).relu()
-            pairs = counted[:, None].expand(-1, query.shape[1], -1).flatten(1)  # (B, n_query * n_way)
+            maps = pooled_sums(*first.normalised(*parts, *pair_moments(*parts, *counted)), pooled).relu()
+            of_classes, of_queries = counted
+            pairs = of_classes[:, None].expand(-1, query.shape[1], -1)  # (B, n_query, n_way)
+            pairs = (pairs if of_queries is None else pairs & of_queries[..., None]).flatten(1)
             with episode_statistics(second, *pairs.shape, pairs):
                 maps = second.finish(second.conv(maps))
         elif self.training:  # statistics of all pairs of the batch, which the layers keep
@@ -102,18 +105,28 @@ class RelationBlock(nn.Module):
         return first * scale + shift, second * scale
 
 
-def pair_moments(first: Tensor, second: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (B, C) of first_i + second_j over positions, all j and the i that are `counted`.
+def pair_moments(
+    first: Tensor, second: Tensor, of_first: Tensor | None, of_second: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (B, C) of first_i + second_j over positions and the i and j that count.
 
-    `first` (B, n, C, h, w), `second` (B, m, C, h, w), `counted` (B, n) bool. No sum is formed: at one
-    position the variances of the two add up, and the means' own spread over positions comes on top.
+    `first` (B, n, C, h, w), `second` (B, m, C, h, w); `of_first` (B, n), `of_second` (B, m) bool, None: all. No sum
+    is formed: at one position the variances of the two add up, and the means' own spread over positions comes on top.
     """
-    share = (counted / counted.sum(1, keepdim=True)).to(first.dtype)[..., None, None, None]
-    means = (first * share).sum(1, keepdim=True), second.mean(1, keepdim=True)  # (B, 1, C, h, w) each
-    spread = ((first - means[0]).square() * share).sum(1) + (second - means[1]).square().mean(1)  # (B, C, h, w)
-    mean = sum(means).squeeze(1)
+    means, spreads = zip(*(_moments(*pair) for pair in ((first, of_first), (second, of_second))), strict=True)
+    mean, spread = sum(means), sum(spreads)  # (B, C, h, w) each
     overall = mean.mean((2, 3), keepdim=True)
     return overall.flatten(1), (spread + (mean - overall).square()).mean((2, 3))
+
+
+def _moments(maps: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (B, C, h, w) of maps (B, n, C, h, w) over those that are `counted` (B, n)."""
+    if counted is None:
+        mean = maps.mean(1)
+        return mean, (maps - mean[:, None]).square().mean(1)
+    share = (counted / counted.sum(1, keepdim=True)).to(maps.dtype)[..., None, None, None]
+    mean = (maps * share).sum(1)
+    return mean, ((maps - mean[:, None]).square() * share).sum(1)
 
 
 def pooled_sums(first: Tensor, second: Tensor, pooled: bool = True) -> Tensor:

@@ -14,15 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.backbones.convnet import ConvBlock
-from fewshot.backbones.sync_batchnorm import SynchronisedBatchNorm2d
 from fewshot.methods.parts.episode_statistics import EpisodeStatistics, as_mask, by_kernel
 from fewshot.methods.parts.second_derivatives import TWICE_DIFFERENTIABLE
 from fewshot.methods.parts.task_convolution import Convolution, Geometry
 from fewshot.methods.parts.task_layers import Pooled, by_task, images_of, linear
-
-PLAIN_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, SynchronisedBatchNorm2d)
-PLAIN_SEQUENCES = (nn.Sequential.forward, ConvBlock.forward)  # within `TaskWise` both call one layer after the other
 
 
 class TaskWise(EpisodeStatistics):
@@ -166,13 +161,16 @@ class TaskWise(EpisodeStatistics):
 
 def _normalises_then_pools(module: nn.Module) -> bool:
     """Whether `module` only calls its layers in order, and two of them are batch normalisation and pooling."""
-    plain = isinstance(module, nn.Sequential) and type(module).forward in PLAIN_SEQUENCES
+    if not isinstance(module, nn.Sequential):
+        return False
+    plain = type(module).forward is nn.Sequential.forward or getattr(module, "calls_in_order", False)
     return plain and any(map(_is_pair, module, list(module)[1:]))
 
 
 def _is_pair(norm: nn.Module, pool: nn.Module) -> bool:
     """Whether `pool` takes the maxima of square tiles that lie side by side, and `norm` is batch normalisation."""
-    if type(norm) not in PLAIN_NORMS or type(pool) is not nn.MaxPool2d or pool.return_indices or pool.ceil_mode:
+    plain = type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) or getattr(norm, "plain_in_evaluation", False)
+    if not plain or norm.training or type(pool) is not nn.MaxPool2d or pool.return_indices or pool.ceil_mode:
         return False
     if any(m._forward_hooks or m._forward_pre_hooks for m in (norm, pool)):
         return False
