@@ -35,6 +35,10 @@ def test_support_and_query_are_distinct_images_of_their_classes(case):
     imageset = numbered(counts)
     spec = EpisodeSpec((2, way), (1, shot), (1, query)) if ragged else EpisodeSpec(way, shot, query)
     episode = EpisodeSampler(imageset, spec, seed).batch(seed % 1000, 5)
+    assert torch.equal(episode.query_mask, episode.query_labels >= 0)
+    assert episode.unpadded is (not ragged or (way, shot, query) == (2, 1, 1))
+    assert not episode.unpadded or (episode.query_mask.all() and (episode.support_labels >= 0).all())
+    assert episode.to("cpu").unpadded is episode.unpadded
     for b in range(5):
         rows = torch.cat([episode.support[b], episode.query[b]])
         labels = torch.cat([episode.support_labels[b], episode.query_labels[b]])

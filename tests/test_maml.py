@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,6 +142,14 @@ def test_the_method_is_left_unchanged(name, training, transductive):
         after = {key: value for key, value in after.items() if "running" not in key and "num_batches" not in key}
     assert all(torch.equal(value, before[key]) for key, value in after.items())
     assert [module.training for module in method.modules()] == modes
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+def test_an_episode_known_to_be_unpadded_is_not_searched_for_padding(monkeypatch, transductive):
+    method, batch = maml(transductive=transductive), episodes()
+    loss = method.loss(batch)
+    monkeypatch.setattr("fewshot.methods.maml.drop_full_mask", lambda mask: pytest.fail("asked of the device"))
+    assert torch.equal(method.loss(replace(batch, unpadded=True)), loss)
 
 
 @pytest.mark.parametrize("name", ["maml", "anil"])

@@ -22,7 +22,7 @@ def episodes_of_noise(device: torch.device | str = "cpu") -> Episode:
     generator = seeding.generator(0, "benchmark maml")
     images = torch.randint(0, 256, (2, N_TASKS, N_WAY, 1, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.arange(N_WAY).expand(N_TASKS, -1)
-    return Episode(images[0], labels, images[1], labels, N_WAY, labels).to(device)
+    return Episode(images[0], labels, images[1], labels, N_WAY, labels, unpadded=True).to(device)
 
 
 def method_of(name: str, inner_steps: int, order: int = 2, backbone: str = "conv4", **options: object) -> Method:
