@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Classifier", "Episode", "EpisodeContext", "EpisodeSampler", "EpisodeSpec", "FewShotClassifier", "FewShotError",
-    "ImageSet", "Method", "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "evaluate", "fit",
-    "list_backbones", "list_datasets", "list_methods", "load_dataset", "reuse_freed_memory",
+    "ImageSet", "Method", "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "evaluate",
+    "fit", "list_backbones", "list_datasets", "list_methods", "load_dataset", "reuse_freed_memory",
 ]  # fmt: skip
 
 

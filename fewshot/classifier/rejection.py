@@ -29,8 +29,10 @@ class Rejection:
     @classmethod
     def learnt(cls, inputs: Inputs, support: Support, false_accept_rate: float) -> Self:
         """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
-        scores = np.full(len(np.unique(support.copies)), -np.inf)
-        np.maximum.at(scores, support.copies, as_unknown(inputs, support))  # of each set of copies the highest
+        copies = support.copies
+        assert copies is not None, "learn from a support set whose copies were found"
+        scores = np.full(len(np.unique(copies)), -np.inf)
+        np.maximum.at(scores, copies, as_unknown(inputs, support))  # of each set of copies the highest
         if inputs.method.evidence_in_logits:  # with the class that was left out there is one more to be taken for
             n_classes = len(np.unique(support.labels))
             false_accept_rate *= (n_classes - 1) / n_classes

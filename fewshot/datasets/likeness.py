@@ -58,7 +58,7 @@ def details(small: np.ndarray) -> np.ndarray:
 def near_pairs(hashes: np.ndarray, detail_vectors: np.ndarray) -> list[tuple[int, int, float]]:
     """Pairs of rows (i < j, correlation) that look alike: `hashes` bool (n, 64), `detail_vectors` (n, 1024)."""
     signs = np.where(hashes, 1, -1).astype(np.float32)
-    found = []
+    found: list[tuple[int, int, float]] = []
     for start in range(0, len(signs), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         n_bits = (signs.shape[1] - signs[rows] @ signs[start:].T) / 2  # (chunk, n - start): Hamming distances

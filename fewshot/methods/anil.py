@@ -81,7 +81,7 @@ class ANIL(InnerLoopMethod):
         if mask is None:
             mask = torch.full(query.shape[:2], self.transductive, device=query.device)
         counted = torch.cat([support_labels != PADDING, mask], 1)  # (B, n_support + n_query)
-        with episode_statistics(self, *counted.shape, counted):
+        with episode_statistics(self, counted.shape[0], counted.shape[1], counted):
             return super().forward(*arguments)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:

@@ -97,7 +97,7 @@ class RelationNetwork(Method):
             return self._compare(support, support_labels, query, n_way, mask)
 
     def _encode_by_episode(self, images: Tensor, counted: Tensor | None) -> Tensor:
-        with episode_statistics(self, *images.shape[:2], counted):
+        with episode_statistics(self, images.shape[0], images.shape[1], counted):
             return self.encode(images)
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Which networks can have weights of their own for each task, several tasks at once."""
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -57,4 +59,4 @@ def _input_shape(layer: nn.Module) -> tuple[int, ...]:
     if isinstance(layer, nn.Conv2d):
         return layer.in_channels, *(2 * d * k for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
     sides = 0 if isinstance(layer, nn.BatchNorm1d) else 3 if isinstance(layer, nn.BatchNorm3d) else 2
-    return (layer.num_features, *[3] * sides)
+    return (cast(nn.BatchNorm2d, layer).num_features, *[3] * sides)

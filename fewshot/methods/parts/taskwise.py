@@ -8,7 +8,7 @@ normalised: the values before pooling are the largest tensors of such networks, 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class TaskWise(EpisodeStatistics):
         """Within the block plain sequences of layers in `network` pool before they normalise: the same values."""
         sequences = [module for module in network.modules() if _normalises_then_pools(module)]
         for sequence in sequences:
-            sequence.forward = partial(self._run, tuple(sequence))
+            sequence.forward = partial(self._run, tuple(sequence))  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -75,7 +75,8 @@ class TaskWise(EpisodeStatistics):
             layer, *after = layers[position : position + 2]
             if after and maps.ndim == 4 and _is_pair(layer, after[0]):
                 side = _pair(after[0].kernel_size)[0]
-                maps = self._normalised_maxima(maps, layer.weight, layer.bias, layer.eps, side)
+                norm = cast(nn.BatchNorm2d, layer)
+                maps = self._normalised_maxima(maps, norm.weight, norm.bias, norm.eps, side)
                 position += 2
             else:
                 maps = layer(maps)
@@ -159,7 +160,7 @@ class TaskWise(EpisodeStatistics):
         return bias.repeat_interleave(len(maps) // self.n_tasks, 0)[..., None, None]
 
 
-def _normalises_then_pools(module: nn.Module) -> bool:
+def _normalises_then_pools(module: nn.Module) -> TypeGuard[nn.Sequential]:
     """Whether `module` only calls its layers in order, and two of them are batch normalisation and pooling."""
     if not isinstance(module, nn.Sequential):
         return False
