@@ -44,7 +44,10 @@ def describe_network(network: nn.Module) -> str:
     own files that the code comes from or imports; attributes; buffers outside of the state dict; forward hooks.
     Raises `CannotDescribe` for a value of an unknown kind, and for code that lies in no file.
     """
-    return _hash(json.dumps(_Description(network).modules()).encode())
+    try:
+        return _hash(json.dumps(_Description(network).modules()).encode())
+    except RecursionError as error:
+        raise CannotDescribe(f"{type(network).__name__} holds values that are nested too deeply") from error
 
 
 class _Description:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -210,7 +211,12 @@ def test_modules_that_an_attribute_hides(calls):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(object(), "callback holds a value of type object"), (eval("lambda x: x", {}), "lies in no file")],
+    [
+        (object(), "callback holds a value of type object"),
+        (eval("lambda x: x", {}), "lies in no file"),
+        (reduce(lambda inner, _: [inner], range(5000), []), "nested too deeply"),
+    ],
+    ids=["object", "function", "nested"],
 )
 def test_what_cannot_be_described_is_not_stored(calls, tmp_path, caplog, value, words):
     network = users_network(tmp_path / "u")

@@ -46,7 +46,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     gave it); `rejection_`; `copies_`, the names of pictures that are there several times, also saved again or resized:
     they count as one group, and join the groups that they lie in.
     `X` below are paths, Pillow images, arrays or tensors, see `read_images`, or features. Everything that is no image
-    is named in one `DataError`, and nothing of the classifier changes.
+    is named in one `DataError`, and nothing of the classifier changes. Several threads may ask one fitted classifier.
     """
 
     def __init__(
