@@ -101,7 +101,7 @@ def test_a_store_that_cannot_be_written_is_done_without(calls, tmp_path, caplog)
 USERS_FILE = """
 import torch
 from torch import nn
-from {helper} import scaled
+from {tool} import scaled
 
 class Net(nn.Module):
     pooling = "mean"
@@ -117,11 +117,11 @@ class Net(nn.Module):
 PLAIN_FORWARD = "self.convolution(images) ** self.power"
 
 
-def users_network(folder: Path, forward: str = PLAIN_FORWARD, helper: str = "return x", power: object = 1) -> Backbone:
+def users_network(folder: Path, forward: str = PLAIN_FORWARD, tool: str = "return x", power: object = 1) -> Backbone:
     """A backbone of a user's own file, which imports another one; both written and imported anew."""
     number = len(list(folder.iterdir())) if folder.exists() else 0
-    names = [f"users_{what}_{folder.name.replace('-', '_')}" for what in ("helper", "network")]
-    texts = [f"def scaled(x):\n    {helper}\n", USERS_FILE.format(helper=names[0], forward=forward)]
+    names = [f"users_{what}_{folder.name.replace('-', '_')}" for what in ("tool", "network")]
+    texts = [f"def scaled(x):\n    {tool}\n", USERS_FILE.format(tool=names[0], forward=forward)]
     folder.mkdir(exist_ok=True)
     for name, text in zip(names, texts, strict=True):
         path = folder / f"{number}_{name}.py"
@@ -157,7 +157,7 @@ def test_another_forward_of_a_users_file(calls, tmp_path):
 
 def test_another_function_that_a_users_file_imports(calls, tmp_path):
     forward = "scaled(self.convolution(images))"
-    networks = [users_network(tmp_path / "u", forward, helper) for helper in ("return x", "return 2 * x")]
+    networks = [users_network(tmp_path / "u", forward, tool) for tool in ("return x", "return 2 * x")]
     assert reembeds(calls, *networks)
 
 
