@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, EpisodeContext, drop_full_mask, get_query_mask, negative_log_likelihood
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
-from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
+from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, WithGradients, descend, inner_loss
 from fewshot.methods.parts.layer_errors import RAISED_BY_LAYERS, name_failing_layer
-from fewshot.methods.parts.second_derivatives import differentiable_attention, name_missing_derivative
+from fewshot.methods.parts.second_derivatives import name_missing_derivative, use_differentiable_attention
 from fewshot.methods.parts.task_layers import linear
 from fewshot.methods.parts.task_networks import runs_tasks_together
 from fewshot.methods.parts.taskwise import TaskWise
@@ -125,7 +125,7 @@ class MAML(InnerLoopMethod):
                 gradient += more
             losses.append(loss.detach())
             all_logits.append(logits.detach())
-        return _WithGradients.apply(torch.stack(losses).sum(), gradients, *parameters), torch.cat(all_logits)
+        return WithGradients.apply(torch.stack(losses).sum(), gradients, *parameters), torch.cat(all_logits)
 
     def adapted_weights(self, support: Tensor, support_labels: Tensor, n_way: int, steps: int) -> Weights:
         """Every adapted weight of each of T tasks, (T, ...), after `steps` steps on support (T, n, C, H, W)."""
@@ -184,7 +184,7 @@ class _Tasks:
         Batch normalisation is in evaluation mode: its statistics are the tasks' own.
         """
         device = self.labels.device.type
-        attention = differentiable_attention() if self.twice else nullcontext()
+        attention = use_differentiable_attention() if self.twice else nullcontext()
         with torch.enable_grad(), torch.autocast(device, enabled=False), norms_in_eval(self.method), attention:
             yield
 
@@ -243,19 +243,6 @@ class _Tasks:
         failing = name_failing_layer(backbone, RAISED_BY_LAYERS, "be adapted by maml")
         with failing, engine, half, engine.pooling_first(backbone):
             yield
-
-
-class _WithGradients(torch.autograd.Function):
-    """A loss whose gradients are known already: what the groups of a meta-batch summed up."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(upstream * gradient for gradient in ctx.gradients)
 
 
 def _adapted_names(method: nn.Module, adapt_norm: bool) -> list[str]:

@@ -15,7 +15,7 @@ from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.parts.episode_statistics import refuse_other_statistics
 from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, inner_loss
-from fewshot.methods.parts.second_derivatives import TwiceDifferentiable, differentiable_attention
+from fewshot.methods.parts.second_derivatives import TwiceDifferentiable, use_differentiable_attention
 
 NAME = "maml-learn2learn"
 
@@ -80,7 +80,7 @@ class Learn2LearnMAML(InnerLoopMethod):
         masks = [None] * len(query) if mask is None else mask
         episodes = zip(support, support_labels, query, masks, present, strict=True)
         twice = learning and self.order == 2
-        attention = differentiable_attention() if twice else nullcontext()
+        attention = use_differentiable_attention() if twice else nullcontext()
         with torch.enable_grad(), attention, TwiceDifferentiable() if twice else nullcontext():  # at test too
             logits = [self._episode(*episode, learning) for episode in episodes]
         return torch.cat(logits)[..., :n_way]

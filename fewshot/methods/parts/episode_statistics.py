@@ -42,7 +42,7 @@ class EpisodeStatistics(TorchFunctionMode):
                 return self.normalise(given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5))
         return func(*args, **(kwargs or {}))
 
-    def rows_of_an_image(self, inputs: Tensor) -> int:
+    def count_rows_of_image(self, inputs: Tensor) -> int:
         """How many rows of `inputs` each image has; raises `RowsError` where they do not go by images."""
         n_images = self.n_episodes * self.n_images
         if inputs.ndim == 0 or len(inputs) == 0 or len(inputs) % n_images:
@@ -55,16 +55,16 @@ class EpisodeStatistics(TorchFunctionMode):
     def _standardises_weights(self, inputs: Tensor, running_mean: Tensor | None) -> bool:
         return running_mean is None and len(inputs) == 1 < self.n_episodes * self.n_images
 
-    def rows_counted(self, inputs: Tensor) -> Tensor | int | None:
+    def choose_rows(self, inputs: Tensor) -> Tensor | int | None:
         """`counted`, for the rows of `inputs` instead of images."""
-        rows = self.rows_of_an_image(inputs)
+        rows = self.count_rows_of_image(inputs)
         if self.counted is None or rows == 1:
             return self.counted
         return self.counted * rows if isinstance(self.counted, int) else self.counted.repeat_interleave(rows, 1)
 
     def normalise(self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         """`inputs` (n_episodes * n_rows, C, ...) by their episode's statistics, then scaled and shifted."""
-        rows_counted = self.rows_counted(inputs)
+        rows_counted = self.choose_rows(inputs)
         x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, n_rows, C, ...)
         counted = as_mask(rows_counted, x)
         normalised = by_kernel(x, counted, weight, bias, eps)

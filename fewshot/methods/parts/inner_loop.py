@@ -1,7 +1,7 @@
 """Gradient descent on the support sets of many tasks at once, differentiable: the inner loop of MAML and ANIL."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,3 +96,16 @@ def inner_loss(logits: Tensor, labels: Tensor, present: Tensor, reduction: Reduc
     summed = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=PADDING, reduction="none").sum(1)  # (T,)
     images = (labels != PADDING).sum(1).to(summed.dtype)
     return (summed / (images / present.sum(1) if reduction == "sum/K" else images)).sum()
+
+
+class WithGradients(torch.autograd.Function):
+    """A loss whose gradients are known already: what the groups of a meta-batch summed up."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(upstream * gradient for gradient in ctx.gradients)

@@ -30,7 +30,7 @@ class TwiceDifferentiable(TorchFunctionMode):
         return TWICE_DIFFERENTIABLE.get(func, func)(*args, **(kwargs or {}))
 
 
-def differentiable_attention() -> Any:
+def use_differentiable_attention() -> Any:
     """A context in which attention has second derivatives: its fused kernels have none."""
     return sdpa_kernel(SDPBackend.MATH)
 
@@ -78,7 +78,7 @@ def _differentiates_twice(layer: nn.Module, inputs: tuple[Any, ...]) -> bool:
     if not all(isinstance(value, Tensor) and value.is_floating_point() for value in inputs):
         return True  # not tried: a layer around it will tell
     leaves = [value.detach().requires_grad_() for value in inputs]
-    with torch.enable_grad(), TwiceDifferentiable(), differentiable_attention():
+    with torch.enable_grad(), TwiceDifferentiable(), use_differentiable_attention():
         try:
             output = layer(*(leaf * 1 for leaf in leaves))  # in-place functions may not change a leaf
             first = torch.autograd.grad(output.sin().sum(), leaves, create_graph=True, allow_unused=True)

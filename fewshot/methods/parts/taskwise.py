@@ -54,7 +54,7 @@ class TaskWise(EpisodeStatistics):
         """As in `EpisodeStatistics`; weight and bias (C,) or (T, C)."""
         if inputs.ndim != 4:
             return super().normalise(inputs, weight, bias, eps)
-        return self._normalised_maxima(inputs, weight, bias, eps)
+        return self._normalise_and_pool(inputs, weight, bias, eps)
 
     @contextmanager
     def pooling_first(self, network: nn.Module) -> Iterator[None]:
@@ -76,18 +76,18 @@ class TaskWise(EpisodeStatistics):
             if after and maps.ndim == 4 and _is_pair(layer, after[0]):
                 side = _pair(after[0].kernel_size)[0]
                 norm = cast(nn.BatchNorm2d, layer)
-                maps = self._normalised_maxima(maps, norm.weight, norm.bias, norm.eps, side)
+                maps = self._normalise_and_pool(maps, norm.weight, norm.bias, norm.eps, side)
                 position += 2
             else:
                 maps = layer(maps)
                 position += 1
         return maps
 
-    def _normalised_maxima(
+    def _normalise_and_pool(
         self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, side: int = 1
     ) -> Tensor:
         """Maximum of each `side` x `side` tile of the normalised maps (T * n, C, h, w), (T * n, C, h / side, ...)."""
-        counted, maps = self.rows_counted(inputs), by_task(inputs, self.n_tasks)  # (T, n, h, w, C)
+        counted, maps = self.choose_rows(inputs), by_task(inputs, self.n_tasks)  # (T, n, h, w, C)
         if side == 1 and maps.device.type == "cpu" and maps.dtype.itemsize < 4:
             channels_first = maps.permute(0, 1, 4, 2, 3)  # (T, n, C, h, w)
             normalised = by_kernel(channels_first, as_mask(counted, channels_first), weight, bias, eps)
@@ -112,7 +112,7 @@ class TaskWise(EpisodeStatistics):
         """A linear layer on inputs (T * n, ..., in) with weights (T, out, in) and (T, out), or shared ones."""
         if weight.ndim == 2 and (bias is None or bias.ndim == 1):
             return F.linear(input if self.dtype is None else input.to(weight.dtype), weight, bias)
-        self.rows_of_an_image(input)
+        self.count_rows_of_image(input)
         return linear(input, weight.expand(self.n_tasks, *weight.shape[-2:]), bias)
 
     def _convolution(
@@ -137,8 +137,8 @@ class TaskWise(EpisodeStatistics):
         if weight.ndim == 4:
             own = None if bias is None or bias.ndim == 2 else bias.to(inner)
             out = torch.conv2d(maps, weight, own, stride, padding, dilation, groups).to(dtype)
-            return out if bias is None or bias.ndim == 1 else out + self._of_images(bias.to(dtype), out)
-        self.rows_of_an_image(maps)
+            return out if bias is None or bias.ndim == 1 else out + self._repeat_bias(bias.to(dtype), out)
+        self.count_rows_of_image(maps)
         n_tasks, n_out, _, k, width = weight.shape
         step, step_width = _pair(stride)
         pad, pad_width = (None, None) if isinstance(padding, str) else _pair(padding)
@@ -151,9 +151,9 @@ class TaskWise(EpisodeStatistics):
             out = torch.conv2d(grouped, weight.flatten(0, 1), None, stride, padding, dilation, n_tasks * groups)
             out = out.to(dtype)
             out = out.unflatten(1, (n_tasks, n_out)).transpose(0, 1).flatten(0, 1)
-        return out if bias is None else out + self._of_images(bias.to(dtype), out)
+        return out if bias is None else out + self._repeat_bias(bias.to(dtype), out)
 
-    def _of_images(self, bias: Tensor, maps: Tensor) -> Tensor:
+    def _repeat_bias(self, bias: Tensor, maps: Tensor) -> Tensor:
         """Each row's bias (T * n, C, 1, 1), from (T, C) or (C,)."""
         if bias.ndim == 1:
             return bias[:, None, None]
