@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from fewshot.backbones import create_backbone, list_backbones
 from fewshot.config import PretrainConfig, TrainConfig
 from fewshot.datasets import ImageSet, list_datasets, load_dataset
-from fewshot.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.errors import FewShotError
-from fewshot.evaluate import evaluate
-from fewshot.memory import reuse_freed_memory
+from fewshot.evaluation.evaluate import evaluate
+from fewshot.evaluation.records import Records
 from fewshot.methods import EpisodeContext, Method, create_method, list_methods
-from fewshot.methods.classifier import Classifier
-from fewshot.records import Records
-from fewshot.train import fit
+from fewshot.methods.base_classifier import Classifier
+from fewshot.runtime.memory import reuse_freed_memory
+from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
+from fewshot.training.train import fit
 
 if TYPE_CHECKING:
-    from fewshot.classifier import FewShotClassifier
+    from fewshot.estimator import FewShotClassifier
 
 __all__ = [
     "Classifier", "Episode", "EpisodeContext", "EpisodeSampler", "EpisodeSpec", "FewShotClassifier", "FewShotError",
@@ -26,7 +26,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "FewShotClassifier":  # when it is wanted: scikit-learn takes as long to import as the rest
-        from fewshot.classifier import FewShotClassifier
+        from fewshot.estimator import FewShotClassifier
 
         return FewShotClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

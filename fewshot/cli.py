@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from fewshot.errors import FewShotError
-from fewshot.memory import reuse_freed_memory
+from fewshot.runtime.memory import reuse_freed_memory
 
 Config = TypeVar("Config")
 

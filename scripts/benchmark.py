@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewshot import benchmarks, cli
+from fewshot import cli
+from fewshot.reproduction import benchmarks
 
 
 @dataclass

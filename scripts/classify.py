@@ -27,9 +27,9 @@ def main() -> None:
     if word not in COMMANDS:
         raise unknown_name("command", word, COMMANDS)
     config = cli.parse(COMMANDS[word], f"{word}: {COMMANDS[word].__doc__}", rest, positional=word == "predict")
-    from fewshot.classifier import command
+    from fewshot.photographs import commands
 
-    {"check": command.check_support, "fit": command.fit_folder, "predict": command.predict_folder}[word](config)
+    {"check": commands.check_support, "fit": commands.fit_folder, "predict": commands.predict_folder}[word](config)
 
 
 if __name__ == "__main__":

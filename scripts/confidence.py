@@ -1,10 +1,11 @@
 """How honest the estimator is: its probabilities, and its "none of these", on episodes with unknown classes."""
 
-from fewshot import cli, create_backbone, create_method, load_dataset, report
+from fewshot import cli, create_backbone, create_method, load_dataset
 from fewshot.config import ConfidenceConfig
-from fewshot.experiment import choose_device
-from fewshot.feature_store import stored_embedding
-from fewshot.provenance import provenance
+from fewshot.evaluation import report
+from fewshot.evaluation.feature_store import stored_embedding
+from fewshot.experiments.build import choose_device
+from fewshot.runtime.provenance import provenance
 
 COLUMNS = ("accuracy", "ece_before", "ece_after", "auroc", "false_accept", "false_reject")
 
@@ -12,7 +13,7 @@ COLUMNS = ("accuracy", "ece_before", "ece_after", "auroc", "false_accept", "fals
 def main() -> None:
     """Parse, embed once, measure each method, print a table."""
     config = cli.parse(ConfidenceConfig, __doc__)
-    from fewshot.classifier.measuring import measure_confidence
+    from fewshot.estimator.open_set import measure_confidence
 
     imageset = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
     backbone = create_backbone(config.backbone, imageset.image_shape[0], pretrained=True, **config.backbone_options)

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from fewshot import cli, parallel, report
+from fewshot import cli
 from fewshot.config import EvaluateConfig, as_dict
-from fewshot.episodes import EpisodeSpec
-from fewshot.evaluate import evaluate
-from fewshot.experiment import choose_device, load_run, load_split
-from fewshot.run_folder import RunFolder
-from fewshot.stages import check_unseen, selected_on
+from fewshot.evaluation import report
+from fewshot.evaluation.evaluate import evaluate
+from fewshot.experiments.build import choose_device, load_run, load_split
+from fewshot.experiments.starting import check_unseen, selected_on
+from fewshot.runtime import processes
+from fewshot.sampling.episodes import EpisodeSpec
+from fewshot.training.run_folder import RunFolder
 
 
 def main() -> None:
@@ -22,7 +24,7 @@ def main() -> None:
     overlap = check_unseen(config.run_dir, test_set, config.allow_seen_classes)
     records = evaluate(method.to(device), test_set, spec, config.n_episodes, config.seed, precision=config.precision)
     records.header.update(selected_on=selected_on(config.run_dir), config=as_dict(run), **overlap.header)
-    if parallel.is_first():
+    if processes.is_first():
         options = "".join(f"-{option}-{value}" for option, value in config.method_options.items())
         cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}{options}".replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)

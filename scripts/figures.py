@@ -26,8 +26,8 @@ def main() -> None:
 
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
     from fewshot import cli
-    from fewshot.figures import chosen, make_figures, measure_curves, seeds_of
-    from fewshot.reproduction.runs import find_runs
+    from fewshot.reproduction.figures import chosen, make_figures, measure_curves, seeds_of
+    from fewshot.reproduction.recipes import find_runs
 
     def figures() -> None:
         dataset, results = arguments.dataset, Path(arguments.results) / arguments.dataset

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewshot import cli
-from fewshot.benchmarks import gpu
 from fewshot.errors import ConfigError
+from fewshot.reproduction.benchmarks import gpu
 
 
 @dataclass

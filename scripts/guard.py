@@ -26,7 +26,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
-    from fewshot import cli, guard
+    from fewshot import cli
+    from fewshot.reproduction import guard
 
     def guarded() -> None:
         config = guard.read_config(CONFIG)

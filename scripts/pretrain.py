@@ -7,9 +7,10 @@ kept are the best on validation classes. scripts/train_episodic.py starts from t
 import sys
 from dataclasses import replace
 
-from fewshot import cli, parallel, report
+from fewshot import cli
 from fewshot.config import PretrainExperimentConfig
-from fewshot.experiment import (
+from fewshot.evaluation import report
+from fewshot.experiments.build import (
     build_classifier,
     load_split,
     measure,
@@ -18,8 +19,9 @@ from fewshot.experiment import (
     test_cells,
     test_sets,
 )
-from fewshot.stages import check_row_unseen, selected_on
-from fewshot.train import fit
+from fewshot.experiments.starting import check_row_unseen, selected_on
+from fewshot.runtime import processes
+from fewshot.training.train import fit
 
 
 def main() -> None:
@@ -35,10 +37,10 @@ def main() -> None:
         files = record_files(config, name, "classifier-baseline", cells)
         records = measure(method, test_set, cells, config, selected_on(config.run_dir), files, overlaps[name])
         rows = {"classifier-baseline": records}
-        if parallel.is_first():
+        if processes.is_first():
             print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
             print(report.facts(rows["classifier-baseline"][0]))
-    if parallel.is_first():
+    if processes.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min on {train_set.n_classes} base classes; "
               f"weights of step {result.best_step}, the best on validation classes\nrun folder:  {config.run_dir}\n"
               f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {config.run_dir}\n"

@@ -28,9 +28,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
-    from fewshot import cli, report
-    from fewshot.reproduction.grid import run_all, section
-    from fewshot.reproduction.runs import find_runs, measuring
+    from fewshot import cli
+    from fewshot.evaluation import report
+    from fewshot.reproduction.recipes import find_runs, measuring
+    from fewshot.reproduction.runner import run_all, section
 
     def reproduce() -> None:
         dataset, results = arguments.dataset, Path(arguments.results) / arguments.dataset

@@ -3,12 +3,14 @@
 import sys
 from dataclasses import replace
 
-from fewshot import cli, parallel, report
+from fewshot import cli
 from fewshot.config import ExperimentConfig
-from fewshot.experiment import cells_of, load_split, measure, new_run_dir, record_files, test_sets
-from fewshot.features import device_of
-from fewshot.stages import check_row_unseen, compared_methods, selected_on, starting_method
-from fewshot.train import fit
+from fewshot.evaluation import report
+from fewshot.evaluation.embed import device_of
+from fewshot.experiments.build import cells_of, load_split, measure, new_run_dir, record_files, test_sets
+from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
+from fewshot.runtime import processes
+from fewshot.training.train import fit
 
 
 def main() -> None:
@@ -30,10 +32,10 @@ def main() -> None:
             chosen_on = selected_on(config.run_dir, row)
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
-        if parallel.is_first():
+        if processes.is_first():
             print(f"\n{report.title(rows, name, config.method)}\n{report.table(rows)}")
             print(report.facts_of(rows))
-    if parallel.is_first():
+    if processes.is_first():
         if config.test_floor and "raw pixels" not in methods:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "

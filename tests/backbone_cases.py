@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot import create_backbone, list_backbones, seeding
+from fewshot import create_backbone, list_backbones
 from fewshot.backbones import Backbone, Viewed
+from fewshot.runtime import seeding
 
 PX = 32
 SMALL = {

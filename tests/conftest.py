@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot import Episode, ImageSet, create_backbone, create_method, seeding
-from fewshot.stream import EpisodeStream
+from fewshot import Episode, ImageSet, create_backbone, create_method
+from fewshot.runtime import seeding
+from fewshot.sampling.streams import EpisodeStream
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method, list_methods, seeding
+from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method, list_methods
+from fewshot.runtime import seeding
 
 WAY, SHOT, QUERY, DIM = 4, 3, 5, 6
 ADAPTED = {"inner_steps": 1, "test_inner_steps": 60, "inner_lr": 0.1, "n_way": WAY}

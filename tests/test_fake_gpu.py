@@ -18,21 +18,13 @@ from pretended_gpu import GPU, PretendedGPU, autocast_on_the_cpu, on_host, place
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
-from fewshot import (
-    Episode,
-    EpisodeSpec,
-    PretrainConfig,
-    TrainConfig,
-    create_backbone,
-    create_method,
-    evaluate,
-    seeding,
-    stream,
-)  # fmt: skip
-from fewshot.augment import Augmentation
+from fewshot import Episode, EpisodeSpec, PretrainConfig, TrainConfig, create_backbone, create_method, evaluate
 from fewshot.errors import ConfigError
-from fewshot.learner import Learner
+from fewshot.images.augment import Augmentation
 from fewshot.methods.finetune import MODES
+from fewshot.runtime import seeding
+from fewshot.sampling import streams  # fmt: skip
+from fewshot.training.learner import Learner
 
 DEVICE = "meta"
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -184,17 +176,17 @@ def test_every_mode_of_finetuning_runs_to_its_end(mode, options):
 @pytest.mark.parametrize("stays", [False, True])
 def test_episodes_are_drawn_onto_the_device(toy_sets, monkeypatch, augmentation, stays):
     placed(toy_sets[0].images, True)
-    monkeypatch.setattr(stream, "ON_DEVICE_BYTES", 0 if stays else 1 << 30)
+    monkeypatch.setattr(streams, "ON_DEVICE_BYTES", 0 if stays else 1 << 30)
     for config in (TrainConfig(train_n_way=4, augmentation=augmentation), PretrainConfig(augmentation=augmentation)):
         with PretendedGPU() as gpu:
-            made = stream.make_stream(toy_sets[0].rotations_as_classes(), config, GPU)
+            made = streams.make_stream(toy_sets[0].rotations_as_classes(), config, GPU)
             before = gpu.waits
             batch = next(made.passes(0))
         assert not any(on_host(value) for value in vars(batch).values() if isinstance(value, Tensor))
         assert gpu.waits == before
         with PretendedGPU():
             assert all(on_host(value) for value in vars(batch.to("cpu")).values() if isinstance(value, Tensor))
-        expected = next(stream.make_stream(toy_sets[0].rotations_as_classes(), config, torch.device("cpu")).passes(0))
+        expected = next(streams.make_stream(toy_sets[0].rotations_as_classes(), config, torch.device("cpu")).passes(0))
         assert all(torch.equal(v, vars(batch)[k]) for k, v in vars(expected).items() if isinstance(v, Tensor))
 
 

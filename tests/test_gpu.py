@@ -34,18 +34,18 @@ from fewshot import (
     evaluate,
     fit,
     load_dataset,
-    seeding,
-)  # fmt: skip
-from fewshot.augment import Augmentation
+)
 from fewshot.backbones.viewed import Viewed
-from fewshot.checkpoint import load_checkpoint
-from fewshot.features import embed
-from fewshot.interruption import Interrupted
-from fewshot.learner import Learner
+from fewshot.evaluation.embed import embed
+from fewshot.images.augment import Augmentation
 from fewshot.methods.finetune import MODES
-from fewshot.precision import autocast, switch_tf32
-from fewshot.stream import make_stream
-from fewshot.train import _Training
+from fewshot.runtime import seeding  # fmt: skip
+from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.precision import autocast, switch_tf32
+from fewshot.runtime.signals import Interrupted
+from fewshot.sampling.streams import make_stream
+from fewshot.training.learner import Learner
+from fewshot.training.train import _Training
 
 pytestmark = pytest.mark.gpu
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from fewshot.backbones.base import BACKBONES, DEFAULT_INPUT_PX, FAMILIES, Backbone
-from fewshot.backbones.depthwise import train_depthwise_in_float32
+from fewshot.backbones.surgery.depthwise import train_depthwise_in_float32
 from fewshot.backbones.viewed import Viewed
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError

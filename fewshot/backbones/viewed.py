@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.backbones.base import Backbone
-from fewshot.circles import Circles, cut_circles, disc, find_circles, on_rings
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.evaluation_mode import evaluating
+from fewshot.images.circles import Circles, cut_circles, disc, find_circles, on_rings
+from fewshot.runtime.evaluation_mode import evaluating
 
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
 AROUND = (1.12, 1.2)  # rings of the background
@@ -32,7 +32,7 @@ class Viewed(nn.Module):
 
     `turns`: so many views, turned by equal angles over the whole circle, with what lies outside the
     inscribed disc made grey (the backbone's mean colour): features then hardly depend on how the object
-    lies. `find_circle`: the round object is found first and fills the views (`fewshot.circles`).
+    lies. `find_circle`: the round object is found first and fills the views (`fewshot.images.circles`).
     `zooms`: each view once for each of these sizes, relative to the picture or circle.
 
     `colour` and `radius` are weights of cues that stand beside the features, 0 leaves them out; they

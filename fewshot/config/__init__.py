@@ -1,5 +1,6 @@
 """Configuration: dataclasses with one field per option, read by the command line and by YAML recipes alike."""
 
+from fewshot.config.evaluation import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.experiments import (
     ExperimentConfig,
     PretrainExperimentConfig,
@@ -8,7 +9,6 @@ from fewshot.config.experiments import (
     differing_options,
     variants_changed,
 )
-from fewshot.config.measuring import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.photographs import (
     CheckPhotographsConfig,
     ConfidenceConfig,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
-from fewshot.precision import Precision
+from fewshot.runtime.precision import Precision
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
-from fewshot.precision import Precision
+from fewshot.runtime.precision import Precision
 
 Count = int | tuple[int, int]
 
@@ -29,7 +29,7 @@ class FitConfig:
     accumulate_steps: int = 1
     """split each step into this many passes, to save memory"""
     augmentation: dict[str, Any] = field(default_factory=dict)
-    """limits of random changes of training images, see fewshot.augment.Augmentation"""
+    """limits of random changes of training images, see fewshot.images.augment.Augmentation"""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """sgd has momentum 0.9"""

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fewshot.datasets.decode import open_zip
-from fewshot.datasets.imageset import ImageSet, image_digests
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.splits import published_split
-from fewshot.datasets.store import PackedStore, file_stamp, packed
 from fewshot.errors import DataError
+from fewshot.images.decode import open_zip
+from fewshot.images.imageset import ImageSet, image_digests
+from fewshot.images.store import PackedStore, file_stamp, packed
 
 N_TRAIN, N_TEST = 500, 100  # images of a class in CIFAR-100's own two parts
 IMAGES_PER_CLASS = N_TRAIN + N_TEST

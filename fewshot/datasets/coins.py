@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.datasets.circled import circled
-from fewshot.datasets.imagefiles import (
+from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
+from fewshot.datasets.splits import published_split
+from fewshot.errors import DataError
+from fewshot.images.circle_crops import circled
+from fewshot.images.imageset import ImageSet
+from fewshot.images.listing import (
     ImageFile,
     class_files,
     classes_of,
@@ -18,10 +22,6 @@ from fewshot.datasets.imagefiles import (
     natural,
     zip_files,
 )
-from fewshot.datasets.imageset import ImageSet
-from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
-from fewshot.datasets.splits import published_split
-from fewshot.errors import DataError
 
 DENOMINATIONS = ("1c", "2c", "5c", "10c", "20c", "50c", "1e", "2e")
 EURO_NUMBERS = range(53, 61)  # Spain's coins among the 211
@@ -38,7 +38,8 @@ def euro_coins(root: Path, split: str, size_px: int = 84, cut_circles: bool = Fa
     `root/euro_coins/`: `euro_coins.zip`, or that repository or its class folders. Groups are the
     photographs (the file name up to its last "_"): coins of one photograph share light, background
     and camera, so support and query should not. `split`: `test` and `all` are both every class. `size_px`: images
-    are fitted into such a square, on white. `cut_circles`: the coin's circle fills the picture (`fewshot.circles`).
+    are fitted into such a square, on white. `cut_circles`: the coin's circle fills the picture
+    (`fewshot.images.circles`).
     """
     check_split("euro_coins", split, (*SPLITS, "all"))
     if split in ("train", "val"):
@@ -76,7 +77,7 @@ def world_coins(
     `coins/data/{train,validation,test}/<number>/` beside `cat_to_name.json`. The public one is merged;
     identical pictures are kept once, or not at all where they lie in two classes, but near-duplicates
     stay in, so its numbers are not those of the cleaned set. `split`: `train`, `val`, `test` are disjoint by
-    country (`data/splits/world_coins.json`), `all` is every class. `size_px`: images are fitted into
+    country (`class_lists/world_coins.json`), `all` is every class. `size_px`: images are fitted into
     such a square, on white. `min_images` leaves out classes with fewer; `without_euro` leaves out
     Spain's euro coins, for sets that are compared with `euro_coins`. `cut_circles`: as for `euro_coins`.
     """

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewshot.datasets.decode import Resize, check_pixel_options, decode_image
-from fewshot.datasets.imagefiles import ImageFile, class_files, classes_of, few
-from fewshot.datasets.imageset import ImageSet
 from fewshot.datasets.loading import DATASETS, check_split, need
-from fewshot.datasets.store import file_stamp, packed
 from fewshot.errors import DataError
+from fewshot.images.decode import Resize, check_pixel_options, decode_image
+from fewshot.images.imageset import ImageSet
+from fewshot.images.listing import ImageFile, class_files, classes_of, few
+from fewshot.images.store import file_stamp, packed
 
 IMAGE_PX = 84
 N_CLASSES = 200

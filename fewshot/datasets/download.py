@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fewshot.datasets.decode import SUFFIXES
 from fewshot.errors import DataError
+from fewshot.images.decode import SUFFIXES
 from fewshot.registry import unknown_name
 
 TIMEOUT_SECONDS = 60

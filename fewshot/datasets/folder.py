@@ -6,8 +6,11 @@ import re
 from itertools import chain
 from pathlib import Path
 
-from fewshot.datasets.decode import Resize
-from fewshot.datasets.imagefiles import (
+from fewshot.datasets.loading import DATASETS, SPLITS, check_split
+from fewshot.errors import DataError
+from fewshot.images.decode import Resize
+from fewshot.images.imageset import ImageSet, check_disjoint
+from fewshot.images.listing import (
     ImageFile,
     check_distinct,
     class_files,
@@ -17,9 +20,6 @@ from fewshot.datasets.imagefiles import (
     nfc,
     visible,
 )
-from fewshot.datasets.imageset import ImageSet, check_disjoint
-from fewshot.datasets.loading import DATASETS, SPLITS, check_split
-from fewshot.errors import DataError
 from fewshot.registry import unknown_name
 
 

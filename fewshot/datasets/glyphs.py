@@ -14,11 +14,11 @@ import PIL
 from PIL import Image, ImageFilter
 
 from fewshot.datasets.glyph_scripts import CODES, SCRIPT_OF, Glyph, class_name, distinct, printed
-from fewshot.datasets.imageset import ImageSet
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split
-from fewshot.datasets.store import file_stamp, packed
 from fewshot.errors import DataError
-from fewshot.seeding import numpy_generator
+from fewshot.images.imageset import ImageSet
+from fewshot.images.store import file_stamp, packed
+from fewshot.runtime.seeding import numpy_generator
 
 GLYPHS_VERSION = 1  # raise when pixels or classes change: by the drawing, the filter or the scripts
 SEED = 0  # of the writers and of every drawing

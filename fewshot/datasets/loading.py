@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fewshot.datasets.imageset import ImageSet
 from fewshot.errors import DataError
+from fewshot.images.imageset import ImageSet
 from fewshot.registry import Registry, unknown_name
 
 DATASETS = Registry("data set")

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from fewshot.datasets.decode import Resize
-from fewshot.datasets.imagefiles import ImageFile, class_files, classes_of, few, image_set, natural
-from fewshot.datasets.imageset import ImageSet
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.splits import published_split
 from fewshot.errors import DataError
+from fewshot.images.decode import Resize
+from fewshot.images.imageset import ImageSet
+from fewshot.images.listing import ImageFile, class_files, classes_of, few, image_set, natural
 
 IMAGE_PX = 84
 N_IMAGES = {"train": 38_400, "val": 9_600, "test": 12_000}  # 600 a class

@@ -14,13 +14,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fewshot.datasets.decode import open_zip
 from fewshot.datasets.download import fetch
-from fewshot.datasets.imageset import ImageSet
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split
 from fewshot.datasets.sources import NEEDS
-from fewshot.datasets.store import file_stamp, packed
 from fewshot.errors import DataError
+from fewshot.images.decode import open_zip
+from fewshot.images.imageset import ImageSet
+from fewshot.images.store import file_stamp, packed
 
 IMAGE_PX = 28
 logger = logging.getLogger(__name__)

@@ -1,18 +1,18 @@
-"""Published class splits, read from the JSON files of `data/splits` (installed as `fewshot.class_lists`)."""
+"""Published class splits, read from the JSON files of the folder `class_lists`."""
 
 import json
 from importlib.resources import files
 
-from fewshot.datasets.imageset import check_disjoint
 from fewshot.errors import DataError
+from fewshot.images.imageset import check_disjoint
 
 
 def published_split(name: str) -> dict[str, list[str]]:
-    """{"train": class names, "val": …, "test": …} of `data/splits/<name>.json`, checked to be disjoint.
+    """{"train": class names, "val": …, "test": …} of `class_lists/<name>.json`, checked to be disjoint.
 
     Each file holds {"source": where the list is from, "splits": {split: [class names]}}.
     """
-    file = files("fewshot.class_lists") / f"{name}.json"
+    file = files("fewshot.datasets.class_lists") / f"{name}.json"
     if not file.is_file():
         raise DataError(f"there is no published split {name!r}: {file} does not exist")
     splits = json.loads(file.read_text(encoding="utf-8"))["splits"]

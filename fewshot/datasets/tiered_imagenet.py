@@ -7,12 +7,12 @@ https://github.com/renmengye/few-shot-ssl-public.
 
 from pathlib import Path
 
-from fewshot.datasets.decode import Resize
-from fewshot.datasets.imagefiles import image_set
-from fewshot.datasets.imageset import ImageSet
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.mini_imagenet import IMAGE_PX, class_folder_files, warn_of_other_count
 from fewshot.datasets.splits import published_split
+from fewshot.images.decode import Resize
+from fewshot.images.imageset import ImageSet
+from fewshot.images.listing import image_set
 
 N_IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}  # the paper's table of the data set
 

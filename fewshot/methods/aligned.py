@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.softmax_regression import fit_softmax_regression
+from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 
 
 @METHODS.register("aligned")

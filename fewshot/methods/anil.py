@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.episode_statistics import episode_statistics, refuse_other_statistics
-from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, descend, inner_loss
+from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, descend, inner_loss
+from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
+from fewshot.sampling.episodes import PADDING
 
 
 @METHODS.register("anil")

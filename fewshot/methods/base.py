@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.episodes import PADDING, Episode
 from fewshot.registry import Registry
+from fewshot.sampling.episodes import PADDING, Episode
 
 METHODS = Registry("method")
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.sgd_draws import draw
-from fewshot.methods.parts.sgd_head import fit_cosine, fit_linear
-from fewshot.methods.parts.softmax_regression import fit_softmax_regression
+from fewshot.methods.solvers.sgd_draws import draw
+from fewshot.methods.solvers.sgd_head import fit_cosine, fit_linear
+from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 
 Solver = Literal["faithful", "logistic"]
 NORM_FLOOR = 1e-5  # added to a feature's length; CloserLookFewShot, backbone.py

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, EpisodeContext, drop_full_mask, get_query_mask, negative_log_likelihood
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
-from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, Weights, WithGradients, descend, inner_loss
-from fewshot.methods.parts.layer_errors import RAISED_BY_LAYERS, name_failing_layer
-from fewshot.methods.parts.second_derivatives import name_missing_derivative, use_differentiable_attention
-from fewshot.methods.parts.task_layers import linear
-from fewshot.methods.parts.task_networks import runs_tasks_together
-from fewshot.methods.parts.taskwise import TaskWise
+from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, WithGradients, descend, inner_loss
+from fewshot.methods.inner_loop.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
+from fewshot.methods.inner_loop.layer_errors import RAISED_BY_LAYERS, name_failing_layer
+from fewshot.methods.inner_loop.second_derivatives import name_missing_derivative, use_differentiable_attention
+from fewshot.methods.inner_loop.task_layers import linear
+from fewshot.methods.inner_loop.task_networks import runs_tasks_together
+from fewshot.methods.inner_loop.taskwise import TaskWise
+from fewshot.sampling.episodes import PADDING, Episode
 
 # On a CPU core with AMX, bfloat16, Conv-4, milliseconds a training task with 1, 2, 4, 8, 16 tasks at once: 10 images of
 # 28 px 33, 27, 23, 22, 24; 80 images of 28 px 82, 76, 75, 84, 90; 200 of them 390, 412, 471, 574; 45 of 84 px 765, 937,

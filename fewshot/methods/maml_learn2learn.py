@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.episode_statistics import refuse_other_statistics
-from fewshot.methods.parts.inner_loop import InnerLoopMethod, Reduction, inner_loss
-from fewshot.methods.parts.second_derivatives import TwiceDifferentiable, use_differentiable_attention
+from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, inner_loss
+from fewshot.methods.inner_loop.episode_statistics import refuse_other_statistics
+from fewshot.methods.inner_loop.second_derivatives import TwiceDifferentiable, use_differentiable_attention
+from fewshot.sampling.episodes import PADDING
 
 NAME = "maml-learn2learn"
 

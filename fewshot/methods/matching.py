@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.episodes import PADDING
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import cosine, squared_euclidean, without_absent
+from fewshot.sampling.episodes import PADDING
 
 
 @METHODS.register("matching")

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.episodes import PADDING, Episode
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS, EpisodeContext, Method, get_query_mask
 from fewshot.methods.distances import without_absent
-from fewshot.methods.parts.episode_statistics import episode_statistics, refuse_other_statistics
-from fewshot.methods.parts.relation_module import RelationModule
+from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
+from fewshot.methods.modules.relation_module import RelationModule
+from fewshot.sampling.episodes import PADDING, Episode
 
 
 @METHODS.register("relation")

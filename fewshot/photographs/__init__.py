@@ -1,11 +1,11 @@
 """A user's folder of photographs: what it tells before a classifier is fitted, and what a classifier says of it."""
 
-from fewshot.photographs.check import FolderCheck, check_folder
-from fewshot.photographs.check_page import write_check
-from fewshot.photographs.extrapolation import Extrapolation, extrapolate
-from fewshot.photographs.page import write_predictions
-from fewshot.photographs.predictions import Neighbour, PageFacts, Prediction, write_csv
-from fewshot.photographs.shots import FolderEstimate, ShotsCurve, leave_one_group_out, shots_curve
+from fewshot.photographs.inspection.check import FolderCheck, check_folder
+from fewshot.photographs.inspection.extrapolation import Extrapolation, extrapolate
+from fewshot.photographs.inspection.learning_curve import FolderEstimate, ShotsCurve, leave_one_group_out, shots_curve
+from fewshot.photographs.pages.check_page import write_check
+from fewshot.photographs.pages.predictions import Neighbour, PageFacts, Prediction, write_csv
+from fewshot.photographs.pages.predictions_page import write_predictions
 
 __all__ = [
     "Extrapolation",

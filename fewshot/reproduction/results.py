@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.records import Measured, Scores
-from fewshot.textfile import json_by_line, write_whole
+from fewshot.evaluation.records import Measured, Scores
+from fewshot.runtime.files import json_by_line, write_whole
 
 VERSION = 1  # of the files
 COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # right queries of an episode, by bytes

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from fewshot import seeding
-from fewshot.augment import Augmentation
 from fewshot.errors import FewShotError
+from fewshot.images.augment import Augmentation
 from fewshot.methods.finetune.network import Network, uncached_autocast
+from fewshot.runtime import seeding
 
 
 class FittedClassifier:

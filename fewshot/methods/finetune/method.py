@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fewshot.augment import make_augmentation
-from fewshot.episodes import PADDING
 from fewshot.errors import CheckpointError, ConfigError, FewShotError
+from fewshot.images.augment import make_augmentation
 from fewshot.methods.base import METHODS, EpisodeContext, Method
 from fewshot.methods.finetune.descent import descend
 from fewshot.methods.finetune.fitted import FittedClassifier
@@ -25,6 +24,7 @@ from fewshot.methods.finetune.options import (
 )
 from fewshot.methods.finetune.stopping import best_step
 from fewshot.methods.finetune.support import Support, held_out, in_own_order
+from fewshot.sampling.episodes import PADDING
 
 
 @METHODS.register("finetune")
@@ -45,8 +45,8 @@ class FineTune(Method):
     from zero. `lr` is for the network's weights (None: a start for a search, by mode), times `layer_decay` for each
     block towards the input; `head_lr` for the head. AdamW, or SGD with momentum 0.9 whose weight decay is that
     times half the squared weights in the loss; vectors do not decay. `dropout` is on the head's inputs.
-    `augmentation`: limits of `fewshot.augment.Augmentation`, drawn anew in each step; `test_views`: so many views of
-    a query are averaged with the plain one.
+    `augmentation`: limits of `fewshot.images.augment.Augmentation`, drawn anew in each step; `test_views`: so many
+    views of a query are averaged with the plain one.
 
     `early_stopping`: about this fraction of each class is held out (whole groups, where `fit_support` is given
     groups); the step with the lowest loss on them is found, ending the search `patience_steps` after the best one,

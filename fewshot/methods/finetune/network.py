@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fewshot import seeding
 from fewshot.methods.finetune.heads import CosineHead, LinearHead
 from fewshot.methods.finetune.modes import thaw
 from fewshot.methods.finetune.options import Changes
+from fewshot.runtime import seeding
 
 
 class Network(nn.Module):

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from fewshot.augment import Augmentation
 from fewshot.errors import ConfigError
+from fewshot.images.augment import Augmentation
 
 Mode = Literal["linear", "cosine", "partial", "batchnorm", "bias", "full", "lora", "adapter", "prompt"]
 Classifier = Literal["linear", "cosine"]

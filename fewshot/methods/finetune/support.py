@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewshot import seeding
 from fewshot.errors import DataError
+from fewshot.runtime import seeding
 
 CHUNK_IMAGES = 64  # brought to float64 at once
 

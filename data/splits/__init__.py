@@ -1,1 +1,0 @@
-"""Published class lists with their sources; installed as the package `fewshot.class_lists`."""

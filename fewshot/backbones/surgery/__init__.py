@@ -1,0 +1,1 @@
+"""What changes a network: its layers replaced, folded or joined."""

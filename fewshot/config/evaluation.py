@@ -1,0 +1,83 @@
+"""Which finished runs are measured, and on what."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from fewshot.config.experiments import SetupConfig
+from fewshot.config.training import Count
+from fewshot.errors import ConfigError
+from fewshot.runtime.precision import Precision
+
+Setup = TypeVar("Setup", bound=SetupConfig)
+
+
+@dataclass(kw_only=True)
+class MeasureConfig:
+    """What a run is measured on."""
+
+    dataset: str | None = None
+    """name of a data set (default: the run's own, with its options)"""
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    """options of the data set, on top of the run's own where it is the run's"""
+    data_root: str | None = None
+    """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
+    split: str = "test"
+    """split of the data set"""
+    n_way: Count = 5
+    """classes of an episode, a number or a range [low, high]"""
+    n_shot: Count = 1
+    """support images of each class, a number or a range [low, high]"""
+    n_query: Count = 15
+    """query images of each class, a number or a range [low, high]"""
+    disjoint_groups: bool = False
+    """no photograph, writer or specimen on both sides of an episode"""
+    n_episodes: int = 1000
+    """episodes"""
+    seed: int = 0
+    """seed of the episodes: the same seed, the same episodes for every run"""
+    precision: Precision = "auto"
+    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    allow_seen_classes: bool = False
+    """go on where classes or images of the test set were trained on; tables then mark the row"""
+
+    def applied_to(self, run: Setup) -> Setup:
+        """The configuration of a run with this data set: its own options hold where the data set is its own."""
+        own, options = run.dataset, run.dataset_options
+        if self.split == "test" and run.test_dataset:
+            own, options = run.test_dataset, run.test_dataset_options
+        return replace(
+            run,
+            data_root=self.data_root,
+            dataset=self.dataset or own,
+            dataset_options={**(options if self.dataset in (None, own) else {}), **self.dataset_options},
+            test_dataset=None,
+            test_dataset_options={},
+        )
+
+
+@dataclass
+class EvaluateConfig(MeasureConfig):
+    """Which run is measured on which episodes."""
+
+    run_dir: str
+    """folder of a finished run"""
+    method_options: dict[str, Any] = field(default_factory=dict)
+    """options of the method on top of the run's own, for the same weights: other inner steps, transductive, …"""
+    json: str | None = None
+    """file for the records (default: in the run folder)"""
+
+
+@dataclass
+class CompareConfig(MeasureConfig):
+    """Which two runs are measured on the same episodes."""
+
+    run_a: str
+    """folder of a finished run"""
+    run_b: str
+    """folder of the other run"""
+    out: str | None = None
+    """folder for tables and figure (default: compare/A-vs-B in the folder of the first run)"""
+
+    def __post_init__(self) -> None:
+        if self.n_episodes < 2:
+            raise ConfigError(f"a comparison needs at least 2 episodes, got n_episodes={self.n_episodes}")

@@ -1,0 +1,1 @@
+"""Published class lists with their sources, as JSON files."""

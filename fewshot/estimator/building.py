@@ -1,0 +1,121 @@
+"""The method, on its backbone, that a `FewShotClassifier` asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fewshot.backbones import Backbone, Viewed, create_backbone
+from fewshot.errors import ConfigError
+from fewshot.estimator.parameters import Asked
+from fewshot.experiments.build import load_run
+from fewshot.methods import Method, create_method
+from fewshot.methods.base_classifier import Classifier
+from fewshot.runtime import seeding
+
+DEFAULT_METHOD = "baseline"
+DEFAULT_OPTIONS = {"solver": "logistic", "c": 10.0}
+MUST_BE_TRAINED = ("relation", "maml", "anil", "maml-learn2learn")
+WEIGHT_OPTIONS = ("pretrained", "weights")
+TURNS, ALIGNED_TURNS = 8, 24
+ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # whose maps `aligned` compares unless views say otherwise
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method is made of, in words: enough to make it anew and fill it with stored weights.
+
+    `backbone`: None where features are given. `pixels`: channels, side_px, mean, std of the images that it takes.
+    """
+
+    method: str
+    method_options: Mapping[str, Any]
+    backbone: str | None = None
+    backbone_options: Mapping[str, Any] | None = None
+    views: Mapping[str, Any] | None = None
+    pixels: Mapping[str, Any] | None = None
+
+    def build(self) -> Method:
+        """The method with weights that are still to be loaded."""
+        if self.backbone is None:
+            return create_method(self.method, None, **self.method_options)
+        channels, side_px, mean, std = (self.pixels[key] for key in ("channels", "side_px", "mean", "std"))
+        made = create_backbone(self.backbone, channels, side_px, **self.backbone_options)
+        backbone = Backbone(made.body, channels, side_px, made.pooling, tuple(mean), tuple(std))
+        viewed = Viewed(backbone, **self.views) if self.views else backbone
+        return create_method(self.method, viewed, **self.method_options)
+
+
+def build_method(asked: Asked) -> tuple[Method, Plan]:
+    """The method with its weights, in evaluation mode; raises `ConfigError` for one that makes no sense as asked."""
+    method, plan = _from_run(asked) if asked.run_dir is not None else _from_names(asked)
+    if method.wants_base_features and asked.run_dir is None:
+        raise ConfigError(
+            f"{asked.method} with these options needs the mean of the base classes: give the run_dir of a run, "
+            'or for simpleshot method_options={"transform": "L2N"}'
+        )
+    if method.backbone is not None:
+        keys = {"channels": "in_channels", "side_px": "input_px", "mean": "mean", "std": "std"}
+        pixels = {key: getattr(method.backbone, name) for key, name in keys.items()}
+        plan = replace(plan, pixels={key: list(v) if isinstance(v, tuple) else v for key, v in pixels.items()})
+    return method.eval(), plan
+
+
+def view_options(asked: Asked) -> dict[str, Any]:
+    """The options of `Viewed` that the estimator's switches come to; none where each image is seen once as it is."""
+    turns, aligned = asked.rotation_invariant, asked.method == "aligned"
+    options: dict[str, Any] = {}
+    if turns:
+        options["turns"] = (ALIGNED_TURNS if aligned else TURNS) if turns is True else turns
+    if aligned and asked.run_dir is None and asked.backbone in ALIGNED_LAYERS:
+        options["rings"] = ALIGNED_LAYERS[asked.backbone]
+    if asked.find_circle:
+        options["find_circle"] = True
+    return options | dict(asked.views or {})
+
+
+def _options(asked: Asked) -> dict[str, Any]:
+    if asked.method_options is None and asked.method in (None, DEFAULT_METHOD):
+        return DEFAULT_OPTIONS | {"normalize": not view_options(asked)}  # features of views have unit length already
+    return dict(asked.method_options or {})
+
+
+def _from_names(asked: Asked) -> tuple[Method, Plan]:
+    name, options, views = asked.method or DEFAULT_METHOD, _options(asked), view_options(asked)
+    if name in MUST_BE_TRAINED:
+        raise ConfigError(
+            f"{name} classifies by what it learnt from other classes: train it with scripts/train_episodic.py and give "
+            "its run_dir, or take another method"
+        )
+    if asked.backbone is None:
+        if views:
+            raise ConfigError(
+                "rotation_invariant, find_circle and views are of images; without a backbone X are features"
+            )
+        return create_method(name, None, **options), Plan(name, options)
+    if asked.pretrained and asked.weights:
+        raise ConfigError(f"weights={str(asked.weights)!r} take the place of published ones: give pretrained=False")
+    own = dict(asked.backbone_options or {})
+    taken = sorted(own.keys() & {"in_channels", "input_px", "pretrained", "weights", "views"})
+    if taken:
+        raise ConfigError(
+            f"backbone_options has {', '.join(taken)}: give size_px, pretrained, weights or views instead"
+        )
+    with seeding.forked(asked.seed, "initial weights"):
+        loading = {"pretrained": asked.pretrained, "weights": asked.weights}
+        backbone = create_backbone(asked.backbone, 3, asked.size_px, views=views, **loading, **own)
+        return create_method(name, backbone, **options), Plan(name, options, asked.backbone, own, views)
+
+
+def _from_run(asked: Asked) -> tuple[Method, Plan]:
+    trained, config = load_run(asked.run_dir)
+    own = {key: value for key, value in config.backbone_options.items() if key not in (*WEIGHT_OPTIONS, "input_px")}
+    views = view_options(asked) or own.pop("views", {})
+    whole = asked.method is None and not isinstance(trained, Classifier)
+    if whole and not view_options(asked):
+        return trained, Plan(config.method, config.method_options, config.backbone, own, views)
+    name, options = asked.method or DEFAULT_METHOD, _options(asked)
+    if name in MUST_BE_TRAINED:
+        raise ConfigError(f"{name} comes with all that it learnt: leave out method and views to take the run's own")
+    source = trained.backbone.source if isinstance(trained.backbone, Viewed) else trained.backbone
+    backbone = Viewed(source, **views) if views else source
+    return create_method(name, backbone, **options), Plan(name, options, config.backbone, own, views)

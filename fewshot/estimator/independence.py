@@ -1,0 +1,45 @@
+"""Which images of a support set tell apart what they show: copies, and images of one group, are not independent."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from torch import Tensor
+
+from fewshot.images.similarity import SMALL_PX, details, join_pairs, near_pairs, pair_equal, perceptual_hash
+
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: as Pillow converts
+
+
+def find_copies(content: Tensor, digests: np.ndarray | None, thumbnails: Tensor | None) -> np.ndarray:
+    """Which set of copies each image belongs to, (n,) from 0; an image without a copy is a set of its own.
+
+    Copies of images have the same pixels (`digests`, (n, 8)) or nearly the same, as where one was saved again or
+    resized (`thumbnails`, (n, 3, side, side) uint8; see `fewshot.images.similarity`). Copies of features (n, d), where
+    no images were given, are equal.
+    """
+    if thumbnails is None or digests is None:
+        rows = content.flatten(1).numpy()
+        return _number(len(rows), pair_equal(hashlib.blake2b(row.tobytes()).digest() for row in rows))
+    n, _, side, _ = thumbnails.shape
+    grey = np.tensordot(thumbnails.numpy(), GREY, (1, 0))  # (n, side, side)
+    small = grey.reshape(n, SMALL_PX, side // SMALL_PX, SMALL_PX, side // SMALL_PX).mean((2, 4))
+    near = ((i, j) for i, j, _ in near_pairs(perceptual_hash(small), details(small)))
+    return _number(n, [*pair_equal(map(bytes, digests)), *near])
+
+
+def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | None:
+    """Groups of images (n,) that share neither a group nor a copy with each other; None where each image is its own."""
+    if len(np.unique(copies)) == len(copies):
+        return groups
+    if groups is None:
+        return copies
+    return _number(len(copies), [*pair_equal(groups.tolist()), *pair_equal(copies.tolist())])
+
+
+def _number(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """The number of each row's set, (n,), in order of first appearance."""
+    first = np.arange(n)
+    for rows in join_pairs(n, pairs):
+        first[rows] = rows[0]
+    return np.unique(first, return_inverse=True)[1]

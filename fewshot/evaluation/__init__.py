@@ -1,0 +1,1 @@
+"""Measuring: features once, accuracy per episode, records, their statistics."""

@@ -1,0 +1,85 @@
+"""Features kept on disk: a frozen backbone looks at an image set once, whichever methods ask for it."""
+
+import hashlib
+import json
+import logging
+from functools import cache
+from pathlib import Path
+
+from torch import Tensor
+
+from fewshot.datasets import ImageSet
+from fewshot.errors import CheckpointError
+from fewshot.evaluation.embed import device_of, embed
+from fewshot.evaluation.feature_key import CannotDescribe, describe_network
+from fewshot.images.store import cache_dir
+from fewshot.methods import Method
+from fewshot.runtime import processes
+from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
+from fewshot.runtime.precision import Precision, resolve
+from fewshot.runtime.provenance import versions, weights_hash
+
+FORMAT = "fewshot-features-1"
+ROOT = Path(__file__).parents[1]  # the package
+logger = logging.getLogger(__name__)
+# Source files of fewshot, and folders of them, that decide features.
+DECIDING = (
+    "backbones", "methods", "images/circles.py", "evaluation/embed.py",
+    "runtime/evaluation_mode.py", "runtime/layout.py", "runtime/precision.py",
+)  # fmt: skip
+
+
+def stored_embedding(method: Method, imageset: ImageSet, precision: Precision = "float32") -> Tensor:
+    """As `embed` of the whole image set, from `FEWSHOT_CACHE/features/` where it was stored before.
+
+    The key is a hash of pixels, labels and groups; of the weights that take part, and of everything else in the network
+    that decides features (`describe_network`); of precision, kind of device and library versions; and of the source
+    files of backbones and methods: after any change the features are made anew. So are those of a file that cannot be
+    read. Features of a network that cannot be described are not stored.
+    """
+    if processes.world_size() > 1:  # all take part in an embedding, and might not find the same files
+        return embed(method, imageset, precision=precision)
+    try:
+        path = cache_dir() / "features" / f"{_key(method, imageset, precision)}.safetensors"
+    except CannotDescribe as reason:
+        logger.warning("features are not stored: %s", reason)
+        return embed(method, imageset, precision=precision)
+    if path.exists():
+        try:
+            return load_checkpoint(path, FORMAT)["features"].to(device_of(method))
+        except CheckpointError as error:
+            logger.warning("%s: features are made anew", error)
+    features = embed(method, imageset, precision=precision)
+    try:
+        save_checkpoint(path, {"features": features}, FORMAT)
+    except CheckpointError as error:
+        logger.warning("%s: features are not kept", error)
+    return features
+
+
+def _key(method: Method, imageset: ImageSet, precision: Precision) -> str:
+    own_encoding = type(method).encode is not Method.encode or "encode" in vars(method)
+    network = method if own_encoding or method.backbone is None else method.backbone
+    device = device_of(method)
+    parts = [
+        imageset.fingerprint,
+        weights_hash(network),
+        describe_network(network),
+        resolve(precision, device),
+        device.type,
+        sorted(versions().items()),
+        _sources(),
+    ]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
+
+
+@cache
+def _sources() -> str:
+    """Hash of the source files that decide features; raises `FileNotFoundError` where one of them does not exist."""
+    digest = hashlib.blake2b(digest_size=8)
+    for place in (ROOT / name for name in DECIDING):
+        if not place.exists():
+            raise FileNotFoundError(f"feature_store.DECIDING names {place}, which does not exist: name its new place")
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return digest.hexdigest()

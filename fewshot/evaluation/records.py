@@ -1,0 +1,111 @@
+"""Records of an evaluation: a header that says what was measured, and one row per episode."""
+
+import json
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from fewshot.errors import DataError
+from fewshot.evaluation.statistics import Estimate, mean_interval
+
+
+class EpisodeRecord(NamedTuple):
+    """One episode. `accuracy`: fraction of its queries; `loss`: nats per query; `seconds`: without embedding."""
+
+    index: int
+    accuracy: float
+    loss: float
+    n_way: int
+    n_support: int
+    seed: int
+    seconds: float
+
+
+class Measured(ABC):
+    """Accuracies of episodes; `header`: what was measured, on what, by what (data, weights, commit, command)."""
+
+    header: dict[str, Any]
+    accuracy: np.ndarray  # fraction of right queries of each episode, (n_episodes,)
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean accuracy with its 95% interval over episodes."""
+        return mean_interval(self.accuracy)
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy."""
+        return self.estimate.mean
+
+    @property
+    def half_width_95(self) -> float:
+        """Half the width of the mean's 95% interval over episodes."""
+        return self.estimate.half_width_95
+
+    @property
+    def mark(self) -> str:
+        """What a table says beside its name: ` (11 of 20 classes seen in training)`; else empty."""
+        mark = self.header.get("seen_mark")  # not in records of early versions
+        return f" ({mark})" if mark else ""
+
+    @property
+    def cell(self) -> str:
+        """What was asked of each episode: `5-way 1-shot`."""
+        return cell_name(self.header["spec"])
+
+
+@dataclass(frozen=True)
+class Scores(Measured):
+    """The accuracies alone, (n_episodes,)."""
+
+    header: dict[str, Any]
+    accuracy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Records(Measured):
+    """A record of each episode: everything that a table needs."""
+
+    header: dict[str, Any]
+    episodes: list[EpisodeRecord]
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Fraction of right queries of each episode, (n_episodes,)."""
+        return np.array([e.accuracy for e in self.episodes])
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log-likelihood in nats."""
+        return float(np.mean([e.loss for e in self.episodes]))
+
+    def write(self, path: str | Path) -> None:
+        """JSON lines: the header, then one line per episode."""
+        lines = [self.header, *(e._asdict() for e in self.episodes)]
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The records that `write` wrote."""
+        try:
+            header, *rows = map(json.loads, Path(path).read_text().splitlines())
+            records = cls(header, [EpisodeRecord(**row) for row in rows])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path} does not hold records of an evaluation ({error})") from error
+        if len(rows) != header.get("n_episodes"):
+            raise DataError(f"{path} holds {len(rows)} of {header.get('n_episodes')} episodes: it is cut short")
+        return records
+
+
+def cell_name(spec: Mapping[str, Any]) -> str:
+    """`5-way 1-shot`, of an `EpisodeSpec` as a dictionary."""
+    return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
+
+
+def _count(value: int | list[int]) -> str:
+    return str(value) if isinstance(value, int) else "–".join(map(str, value))

@@ -1,0 +1,204 @@
+"""From a configuration to a trained method and its test records; from a run folder back to a method."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewshot.backbones import create_backbone
+from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, differing_options, variants_changed
+from fewshot.datasets import ImageSet, load_dataset
+from fewshot.errors import ConfigError, DataError
+from fewshot.evaluation.embed import embed
+from fewshot.evaluation.evaluate import evaluate
+from fewshot.evaluation.feature_store import stored_embedding
+from fewshot.evaluation.records import Records, cell_name
+from fewshot.methods import Method, create_method
+from fewshot.methods.base_classifier import Classifier
+from fewshot.runtime import processes, seeding
+from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.provenance import commit, weights_hash
+from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
+from fewshot.training.leakage import Overlap
+from fewshot.training.run_folder import NOT_COMPARED, RunFolder
+
+AnyConfig = ExperimentConfig | PretrainExperimentConfig
+
+
+def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
+    """A split of the configured data set; its test split is that of `test_dataset` where there is one."""
+    if config.test_dataset_options and not config.test_dataset:
+        raise ConfigError(
+            "test_dataset_options are of a test_dataset, and none is given: dataset_options hold for all splits"
+        )
+    elsewhere = config.test_dataset if split == "test" else None
+    options = {**(config.test_dataset_options if elsewhere else config.dataset_options), **changes}
+    if config.skip_bad_images:
+        options["skip_bad_images"] = True
+    return load_dataset(elsewhere or config.dataset, split, config.data_root, **options)
+
+
+def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
+    """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
+    with seeding.forked(config.seed, "initial weights"):
+        method = create_method(config.method, _backbone(config, image_shape, backbone), **config.method_options)
+    if config.freeze_backbone:
+        method.backbone.requires_grad_(False)
+    return method
+
+
+def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, ...], n_classes: int) -> Classifier:
+    """The configured classifier of `n_classes` base classes with its initial weights."""
+    with seeding.forked(config.seed, "initial weights"):
+        backbone = _backbone(config, image_shape)
+        return Classifier(backbone, n_classes, config.classifier, config.classifier_scale, config.label_smoothing)
+
+
+def _backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str | None = None) -> nn.Module:
+    """The configured backbone, or the one called `name` with default options."""
+    options = {"in_channels": image_shape[0], "input_px": image_shape[1]}
+    return create_backbone(name or config.backbone, **options | ({} if name else config.backbone_options))
+
+
+def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = None) -> tuple[Method, AnyConfig]:
+    """The method and the configuration of a run: the weights that validation chose, else the last ones.
+
+    `method_options` replace the run's own; raises `ConfigError` where the weights are not those of such a method.
+    """
+    folder = RunFolder(run_dir)
+    config = config_from(folder)
+    state = load_checkpoint(folder.best if folder.best.exists() else folder.last)
+    image_shape = tuple(state["image_shape"])
+    if isinstance(config, PretrainExperimentConfig):
+        if method_options:
+            raise ConfigError(f"{folder.path} holds a classifier, which has no method_options: {dict(method_options)}")
+        method = build_classifier(config, image_shape, state["n_classes"])
+    else:
+        config = replace(config, method_options={**config.method_options, **(method_options or {})})
+        method = build_method(config, image_shape)
+    differing = sorted(method.state_dict().keys() ^ state["method"].keys())
+    if method_options and differing:
+        raise ConfigError(f"with {dict(method_options)} {config.method} has other weights than the run: {differing}")
+    method.load_state_dict(state["method"])
+    return method, config
+
+
+def config_from(folder: RunFolder) -> AnyConfig:
+    """The configuration that a run folder holds, of the kind that it was made with."""
+    values = folder.read_config()
+    kind = PretrainExperimentConfig if "batch_size" in values else ExperimentConfig
+    unknown = sorted(values.keys() - {field.name for field in fields(kind)})
+    if unknown:
+        raise ConfigError(f"{folder.config} has options that this version of fewshot does not know: {unknown}")
+    return kind(**values)
+
+
+def choose_device() -> torch.device:
+    """The accelerator if there is one, else the CPU; in a launched group of processes, each joins the others."""
+    from accelerate import PartialState  # slow to import
+
+    return PartialState(cpu=not torch.accelerator.is_available()).device
+
+
+def new_run_dir(config: AnyConfig) -> str:
+    """A fresh folder name in runs/: data set, method or classifier, backbone, seed and time."""
+    choose_device()  # joins the other processes, so that all take the first one's name
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    backbone = config.backbone.replace("/", "-")
+    name = f"{config.dataset}-{config.trained_name}-{backbone}-seed{config.seed}-{now}"
+    return processes.from_first(f"runs/{name}")
+
+
+def test_cells(config: AnyConfig) -> list[EpisodeSpec]:
+    """Every way with every shot."""
+    query, disjoint = config.test_n_query, config.test_disjoint_groups
+    return [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
+
+
+def cells_of(config: AnyConfig, row: str) -> list[EpisodeSpec]:
+    """The test cells as a row of the test table is measured on them: some of `test_variants` have other queries."""
+    n_query = variants(config).get(row, {}).get("n_query", config.test_n_query)
+    if n_query != "shots" and not isinstance(n_query, int):
+        raise ConfigError(f"test_variants: {row}: n_query is a number or shots, got {n_query!r}")
+    return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in test_cells(config)]
+
+
+def variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
+    """Further rows of the test table, of the same weights; a classifier of stage 1 has none."""
+    return getattr(config, "test_variants", {})
+
+
+def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
+    """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell."""
+    sets = {"": load_split(config, "test")}
+    sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
+    for imageset in sets.values():
+        for row in ("trained", *variants(config)):
+            for cell in cells_of(config, row):
+                EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
+    return sets
+
+
+def measure(
+    method: Method,
+    imageset: ImageSet,
+    cells: Sequence[EpisodeSpec],
+    config: AnyConfig,
+    selected_on: str,
+    files: Sequence[Path] = (),
+    overlap: Overlap | None = None,
+) -> list[Records]:
+    """Records of each cell; the images are embedded once for all of them.
+
+    `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network. `overlap`: what
+    of the set the weights were trained on, for the header. `files`: where the records of each cell are written as soon
+    as it is measured. A file that holds them already, of these weights and options, by the same commit, is read
+    instead, so that measuring goes on where it was cut off.
+    """
+    features, seconds, all_records = None, 0.0, []
+    for cell, file in zip_longest(cells, files):
+        records = processes.from_first(_held(file, method, imageset, cell, config) if file else None)
+        if records is None:
+            if method.from_features and features is None:
+                started = time.perf_counter()
+                untrained = config.max_steps == 0  # others may ask for the features of these weights too
+                features = (stored_embedding if untrained else embed)(method, imageset, precision=config.precision)
+                seconds = time.perf_counter() - started
+            about = {"precision": config.precision, "features": features}
+            records = evaluate(method, imageset, cell, config.test_episodes, config.test_seed, **about)
+            records.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
+            records.header.update(overlap.header if overlap else {})
+            if file and processes.is_first():
+                records.write(file)
+        all_records.append(records)
+    return all_records
+
+
+def record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
+    """Where the records of a row (a method) of the test table lie; `test_set`: its name in `test_also`, or ""."""
+    return [RunFolder(config.run_dir).records(test_set, row, cell_name(vars(cell))) for cell in cells]
+
+
+def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:
+    """The records in `file`, if measuring anew would give the same."""
+    try:
+        records = Records.read(file)
+    except (FileNotFoundError, DataError):  # or they were cut off
+        return None
+    changed = differing_options(records.header["config"], config)
+    unknown_code = commit().endswith("+")
+    if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
+        return None
+    wanted = {
+        "spec": vars(cell),
+        "weights": weights_hash(method),
+        "data_fingerprint": imageset.fingerprint,
+        "commit": commit(),
+    }
+    return records if all(records.header[key] == value for key, value in wanted.items()) else None

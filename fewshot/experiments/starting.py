@@ -1,0 +1,245 @@
+"""Two stages: a run that starts from another's backbone, and what it is compared with at the end."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewshot.backbones import Viewed
+from fewshot.config import ExperimentConfig
+from fewshot.datasets import ImageSet
+from fewshot.errors import ConfigError, FewShotError, LeakageError
+from fewshot.evaluation.embed import embed
+from fewshot.experiments.build import AnyConfig, build_method, choose_device, config_from, load_split, test_sets
+from fewshot.methods import METHODS, Method
+from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
+from fewshot.training.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+STARTING_ROWS = ("untrained", "frozen", "raw pixels")  # of test tables: weights that no run has trained
+PREFIX = "backbone."  # of the backbone's weights in a method's state dict
+
+
+def starting_method(
+    config: ExperimentConfig, train_set: ImageSet, backbone: str | None = None, *, pretrained: bool = True
+) -> Method:
+    """The configured method as training finds it: with the weights of `pretrained_run` and the base classes' features.
+
+    `backbone`: the name of another one than the configured; `pretrained=False`: with initial weights.
+    Raises `ConfigError`, `CheckpointError` or `LeakageError` for a `pretrained_run` that cannot be used.
+    """
+    method = build_method(config, train_set.image_shape, backbone)
+    if config.pretrained_run and pretrained:
+        load_pretrained(method, config)
+    elif config.freeze_backbone and pretrained and starting_row(config) == "untrained":
+        logger.warning(
+            "freeze_backbone keeps initial weights that nothing has trained; give published ones by backbone_options "
+            "(pretrained or weights), or a pretrained_run"
+        )
+    if method.wants_base_features:
+        if config.max_steps and not method.frozen:
+            raise ConfigError(
+                f"{config.method} with {config.method_options} keeps features of the base classes, which training the "
+                "backbone makes stale: set max_steps: 0, and give the backbone by pretrained_run"
+            )
+        features = embed(method.to(choose_device()), train_set, precision=config.precision)
+        method.learn_base_classes(features, torch.from_numpy(train_set.labels).to(features.device))
+    return method
+
+
+def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
+    """`method` after training and, by their names in the test table, what it is compared with (`test_floor`).
+
+    each of `test_variants`: the same weights with other options; "pretrained": before episodic training,
+    where there was some; "untrained": initial weights, called "frozen" where they are published ones;
+    "raw pixels": without a network, for methods that have nothing to learn but one. Where nothing was
+    trained at all, `method` itself is "untrained" or "frozen".
+    """
+    start = starting_row(config)
+    rows = {"trained" if config.max_steps or config.pretrained_run else start: method}
+    for name, options in config.test_variants.items():
+        if name in (*rows, "pretrained", start, "raw pixels"):
+            raise ConfigError(f"test_variants: {name!r} is a row of every test table already; choose another name")
+        options = {option: value for option, value in options.items() if option != "n_query"}
+        varied = replace(config, method_options={**config.method_options, **options})
+        rows[name] = build_method(varied, train_set.image_shape)
+        rows[name].load_state_dict(method.state_dict())
+    if not config.test_floor:
+        return rows
+    if config.max_steps and config.pretrained_run:
+        rows["pretrained"] = starting_method(config, train_set)
+    if start not in rows:
+        rows[start] = starting_method(config, train_set, pretrained=False)
+    if not _learns_by_itself(method):
+        with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
+            rows["raw pixels"] = starting_method(config, train_set, "pixels", pretrained=False)
+    return rows
+
+
+def starting_row(config: AnyConfig) -> str:
+    """What a method with the backbone's initial weights is called in tables: these may be published ones."""
+    options = config.backbone_options
+    return "frozen" if options.get("pretrained") or options.get("weights") else "untrained"
+
+
+def _learns_by_itself(method: Method) -> bool:
+    """Whether the method has weights to learn beside its backbone's and a few scalars: without them it is nothing."""
+    return any(p.ndim and not name.startswith(PREFIX) for name, p in method.named_parameters())
+
+
+def selected_on(run_dir: str | Path, row: str = "trained") -> str:
+    """What chose the weights of a run, for the header of its records: "val", or "nothing" and why."""
+    folder = RunFolder(run_dir)
+    config = config_from(folder)
+    pretrained_run = getattr(config, "pretrained_run", None)
+    if row in STARTING_ROWS:
+        return "nothing"
+    if config.max_steps and row != "pretrained":
+        return "val" if folder.best.exists() else "nothing: last step"
+    if not pretrained_run:
+        return "nothing"
+    if not RunFolder(pretrained_run).config.is_file():
+        return f"unknown: {pretrained_run} is gone"
+    return selected_on(pretrained_run)
+
+
+def load_pretrained(method: Method, config: ExperimentConfig) -> None:
+    """Give the method's backbone the weights of the run `config.pretrained_run`: those that validation chose.
+
+    Raises `ConfigError` where there is no such run, it has not ended, or its backbone is another one or prepares
+    images in another way, `LeakageError` where it was trained on validation or test classes of this run.
+    """
+    folder, run = RunFolder(config.pretrained_run), _pretrained_config(config)
+    for held_out in (load_split(config, "val"), *test_sets(config).values()):
+        check_unseen(folder.path, held_out, config.allow_seen_classes)
+    if run.backbone != config.backbone:
+        raise ConfigError(f"pretrained_run={folder.path} has the backbone {run.backbone}, this run {config.backbone}")
+    if _from_published(run) != _from_published(config):
+        raise ConfigError(
+            f"pretrained_run={folder.path} has backbone_options {run.backbone_options}, this run "
+            f"{config.backbone_options}: published weights ask for images prepared in their way, and so does what is "
+            "learnt from them; give pretrained and weights as there"
+        )
+    last = load_checkpoint(folder.last)
+    step = last["progress"][0]
+    if step < run.max_steps and not (run.patience or run.stop_at_accuracy):
+        raise ConfigError(
+            f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; let it go on with --resume"
+        )
+    weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
+    backbone = method.backbone
+    if isinstance(backbone, Viewed) and not run.backbone_options.get("views"):
+        backbone = backbone.source  # that run saw each image once; this one looks at its views
+    _check_fits(backbone, weights, folder)
+    backbone.load_state_dict(weights)
+
+
+def training_sets(run_dir: str | Path) -> list[TrainingSet]:
+    """What identifies the classes and images that a run, and those that it starts from, were trained on.
+
+    A run folder of an early version holds no such thing: its training set is loaded. Raises `LeakageError` where that
+    cannot be done.
+    """
+    folder = RunFolder(run_dir)
+    stored = read_training_sets(folder)
+    if stored is not None:
+        return stored
+    if not folder.config.is_file():
+        raise LeakageError(f"the run {folder.path} is gone, so nobody knows what it was trained on")
+    config = config_from(folder)
+    sets = []
+    if config.max_steps or _may_want_base_features(config):
+        try:
+            sets = [TrainingSet.of(load_split(config, config.train_split))]
+        except FewShotError as error:
+            reason = f"{folder.path} does not say which images it was trained on, and they cannot be loaded ({error})"
+            raise LeakageError(reason) from error
+    start = getattr(config, "pretrained_run", None)
+    return sets + (training_sets(start) if start else [])
+
+
+def _may_want_base_features(config: AnyConfig) -> bool:
+    return isinstance(config, ExperimentConfig) and getattr(METHODS[config.method], "wants_base_features", False)
+
+
+def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bool) -> Overlap:
+    """What of `test_set` a finished run, or one that it starts from, was trained on.
+
+    Raises `LeakageError` where that is a leak, or unknown, unless `allow_seen_classes`.
+    """
+    return _checked(lambda: training_sets(run_dir), test_set, allow_seen_classes, str(run_dir))
+
+
+def check_row_unseen(
+    method: Method, config: AnyConfig, train_set: ImageSet, test_set: ImageSet, row: str = "trained"
+) -> Overlap:
+    """What of `test_set` the weights of `method`, a row of the test table of the run `config`, are trained on.
+
+    Raises `LeakageError` where that is a leak, or unknown, unless `config.allow_seen_classes`.
+    """
+
+    def trained_on() -> list[TrainingSet]:
+        start = getattr(config, "pretrained_run", None)
+        sets = training_sets(start) if start and row not in STARTING_ROWS else []
+        learnt = config.max_steps and row not in (*STARTING_ROWS, "pretrained")
+        return sets + ([TrainingSet.of(train_set)] if learnt or method.wants_base_features else [])
+
+    return _checked(trained_on, test_set, config.allow_seen_classes, "this run")
+
+
+def _checked(sets: Callable[[], list[TrainingSet]], held_out: ImageSet, allowed: bool, who: str) -> Overlap:
+    try:
+        overlap = find_overlap(sets(), held_out)
+    except LeakageError as error:
+        overlap = Overlap(held_out.n_classes, len(held_out.images), unknown=str(error))
+    if overlap.is_leak and not allowed:
+        found = overlap.sentence(held_out)
+        raise LeakageError(f"{found if overlap.unknown else f'{who} was {found}'}; {ADVICE}")
+    if overlap.is_leak or overlap.n_seen_images:
+        _warn_once(overlap.sentence(held_out) if overlap.unknown else f"{who} was {overlap.sentence(held_out)}")
+    return overlap
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Each row of a table may have the same to say."""
+    logger.warning("%s", text)
+
+
+def _from_published(config: AnyConfig) -> bool:
+    return any(config.backbone_options.get(option) for option in ("pretrained", "weights"))
+
+
+def _pretrained_config(config: ExperimentConfig) -> AnyConfig:
+    folder = RunFolder(config.pretrained_run)
+    if not folder.config.is_file():
+        recipe = folder.path.name if folder.path.name.startswith("pretrain") else "pretrain"
+        default_place = folder.path.parts[:1] == ("runs",) and len(folder.path.parts) == 3
+        group = folder.path.parent.name if default_place else config.dataset
+        raise ConfigError(
+            f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
+            f"--config scripts/recipes/{group}/{recipe}.yaml --run_dir {folder.path}"
+        )
+    if folder.path.resolve() == Path(config.run_dir or "").resolve():
+        raise ConfigError(f"pretrained_run and run_dir are both {folder.path}")
+    return config_from(folder)
+
+
+def _check_fits(backbone: nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:
+    mine = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    differing = [name for name in (*mine, *theirs) if mine.get(name) != theirs.get(name)]
+    if differing:
+        name = differing[0]
+        raise ConfigError(
+            f"the backbone of pretrained_run={folder.path} does not fit this run's: {len(set(differing))} weights "
+            f"differ, {name} is {theirs.get(name, 'missing')} there and {mine.get(name, 'missing')} here"
+        )

@@ -1,0 +1,1 @@
+"""Pixels, labelled: decoded, stored, augmented, cut out."""

@@ -1,0 +1,194 @@
+"""Lists of image files, in folders or archives, and the `ImageSet` that such a list becomes."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fewshot.errors import DataError
+from fewshot.images.decode import SUFFIXES, Resize, check_pixel_options, decode_image, open_zip
+from fewshot.images.imageset import ImageSet
+from fewshot.images.store import file_stamp, packed
+
+# Folders that archivers and file servers leave beside the images; names that begin with "." are ignored too.
+JUNK = {"__macosx", "@eadir"}
+WORDNET = re.compile(r"n\d{8}")  # as ImageNet names its classes
+
+
+class ImageFile(NamedTuple):
+    """One image of a data set: its class, the file or the zip archive with its member, its group."""
+
+    class_name: str
+    path: Path
+    member: str | None = None
+    group: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        return (self.member or self.path.name).rsplit("/", 1)[-1]
+
+
+def image_set(
+    name: str,
+    files: Sequence[ImageFile],
+    channels: int,
+    size_px: int,
+    resize: Resize,
+    skip_bad_images: bool = False,
+    origin: Callable[[str], str] | None = None,
+) -> ImageSet:
+    """The images of `files`, row after row, packed once; classes in order of first appearance.
+
+    Packed anew when the path, size or time of any file changes. Bad images are named all in one
+    `DataError`, or with `skip_bad_images` listed as a warning and left out; a class that loses every
+    image that way is an error. `origin`: the origin of a class, by its name (None: ImageNet's for the classes whose
+    names are WordNet's, as in mini-, tiered and Tiny-ImageNet, else the names of set and class).
+    """
+    check_pixel_options(channels, size_px, resize)
+    stamp = cache(_stamp)
+    store = packed(
+        re.sub(r"\W+", "_", name)[:40] or "images",
+        [resize, [[*stamp(file.path), file.member] for file in files]],
+        files,
+        lambda file: _decode_file(file, channels, size_px, resize),
+        (channels, size_px, size_px),
+        skip_bad_images=skip_bad_images,
+    )
+    kept = [files[row] for row in store.rows]
+    classes = classes_of(files)
+    lost = sorted(set(classes).difference(classes_of(kept)))
+    if lost:
+        raise DataError(f"{name}: no image of {few(lost)} can be read; mend or remove the class")
+    label = {class_name: number for number, class_name in enumerate(classes)}
+    return ImageSet(
+        store.images,
+        [label[file.class_name] for file in kept],
+        classes,
+        groups=None if kept[0].group is None else [file.group for file in kept],
+        name=name,
+        digests=store.digests,
+        origins=[(origin or _origin(name))(class_name) for class_name in classes],
+    )
+
+
+def _origin(name: str) -> Callable[[str], str]:
+    return lambda class_name: f"imagenet/{class_name}" if WORDNET.fullmatch(class_name) else f"{name}/{class_name}"
+
+
+def class_files(place: Path) -> list[ImageFile]:
+    """The images of `place/class/`, classes and files in natural order.
+
+    Raises `DataError` where a class is empty, nested or has two folders, and for images outside a class.
+    """
+    if not place.is_dir():
+        raise DataError(f"the folder {place} " + ("is a file" if place.exists() else "does not exist"))
+    entries = visible(place)
+    loose = [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name)]
+    if loose:
+        raise DataError(f"{place}: {len(loose)} images lie in no class folder: {few(loose)}; move them into one")
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders:
+        raise DataError(f"{place}: no class folder in it; one folder per class is expected, with its images")
+    check_distinct(place, [folder.name for folder in folders])
+    content = {folder: visible(folder) for folder in folders}
+    nested = [f"{folder.name}/{entry.name}" for folder in folders for entry in content[folder] if entry.is_dir()]
+    if nested:
+        hint = "move the images up; folders of splits are named train, val and test"
+        raise DataError(f"{place}: folders inside class folders: {few(nested)}; {hint}")
+    images = {folder: [path for path in content[folder] if is_image(path.name)] for folder in folders}
+    empty = [_why_empty(folder, content[folder]) for folder in folders if not images[folder]]
+    if empty:
+        raise DataError(f"{place}: no image in {few(empty)}; fill or remove the folder")
+    return [ImageFile(nfc(folder.name), path) for folder in folders for path in images[folder]]
+
+
+def zip_files(archive: Path) -> list[ImageFile]:
+    """The images of `…/class/` in a zip archive, classes and files in natural order."""
+    members = [member for member in open_zip(archive).namelist() if is_image(member) and member.count("/")]
+    members = [member for member in members if not any(map(is_junk, member.split("/")))]
+    if not members:
+        raise DataError(f"{archive}: no image in a class folder in it")
+    files = [ImageFile(nfc(member.split("/")[-2]), archive, member) for member in members]
+    return sorted(files, key=lambda file: (natural(file.class_name), natural(str(file.member))))
+
+
+def natural(name: str) -> tuple[list[int | str], str]:
+    """A sort key that puts "coin 2" before "coin 10"."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
+
+
+def is_image(file_name: str) -> bool:
+    """Whether the suffix is one of an image format."""
+    return Path(file_name).suffix.lower() in SUFFIXES
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden or left by an archiver or file server."""
+    return name.startswith(".") or name.casefold() in JUNK
+
+
+def visible(place: Path) -> list[Path]:
+    """What lies in a folder, in natural order, without what `is_junk`."""
+    try:
+        entries = [path for path in place.iterdir() if not is_junk(path.name)]
+    except OSError as error:
+        raise DataError(f"the folder {place} cannot be listed ({error.strerror})") from error
+    return sorted(entries, key=lambda path: natural(path.name))
+
+
+def check_distinct(place: Path, names: Iterable[str]) -> None:
+    """Raise where two class folders have one name but for case or Unicode form, or no UTF-8 name."""
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{place}: the class folder {os.fsencode(name)!r} has no UTF-8 name; rename it") from error
+        twin = seen.setdefault(nfc(name).casefold(), name)
+        if twin != name:
+            message = f"{twin!r} and {name!r} are one name but for case or the way accents are stored"
+            raise DataError(f"{place}: class folders {message}; merge or rename them")
+
+
+def classes_of(files: Iterable[ImageFile]) -> list[str]:
+    """Names of the classes in order of first appearance."""
+    return list(dict.fromkeys(file.class_name for file in files))
+
+
+def nfc(text: str) -> str:
+    """`text` in Unicode form NFC: the same letters are the same characters on every system."""
+    return unicodedata.normalize("NFC", text)
+
+
+def few(names: Sequence[object]) -> str:
+    """The first ten of `names`, and how many more."""
+    shown = ", ".join(map(str, names[:10]))
+    return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _why_empty(folder: Path, content: list[Path]) -> str:
+    others = sorted({path.suffix or "no suffix" for path in content})
+    return folder.name + (f" (only files of other kinds: {', '.join(others)})" if others else "")
+
+
+def _stamp(path: Path) -> list[Any]:
+    try:
+        return [str(path.absolute()), *file_stamp(path)]
+    except OSError:  # a broken link, for instance; decoding names it
+        return [str(path.absolute())]
+
+
+def _decode_file(file: ImageFile, channels: int, size_px: int, resize: Resize) -> np.ndarray:
+    if file.member is None:
+        return decode_image(file.path, str(file.path), channels, size_px, resize)
+    name = f"{file.path}: {file.member}"
+    try:
+        data = open_zip(file.path).read(file.member)
+    except Exception as error:  # a damaged archive raises BadZipFile, zlib.error, EOFError, RuntimeError, …
+        raise DataError(f"{name}: the archive is damaged here ({error})") from error
+    return decode_image(data, name, channels, size_px, resize)

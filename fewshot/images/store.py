@@ -1,0 +1,177 @@
+"""Packed store: every image decoded once into one memory-mapped uint8 file.
+
+A store is a folder `<cache>/<name>-<key>/` with `images.u8` (the pixels, row after row) and
+`index.json`, `digests.npy`. The key is a hash of everything that decides the pixels, so a changed
+source, size or resize rule means another folder. A store is built under a temporary name and
+renamed when it is complete and flushed: a half-written one is never seen. A lock lets a second
+process wait for the first instead of doing the work twice.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from fewshot.errors import DataError
+from fewshot.images.imageset import image_digests
+
+STORE_VERSION = 2  # raise when the layout of a store changes
+logger = logging.getLogger(__name__)
+Block = TypeVar("Block")
+
+
+class PackedStore(NamedTuple):
+    """`images` (n, channels, height_px, width_px) uint8, `digests` (n, 8) uint8, and the rows of the
+    blocks that were asked for that are in it, `rows` (n,); all of them unless bad images were skipped.
+    `about`: what `describe` said of the blocks when the store was built.
+    """
+
+    images: np.ndarray
+    digests: np.ndarray
+    rows: np.ndarray
+    about: Any
+
+
+def cache_dir() -> Path:
+    """Where packed stores lie: `FEWSHOT_CACHE`, else `$XDG_CACHE_HOME/fewshot`, else `~/.cache/fewshot`."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewshot"
+    return Path(os.environ.get("FEWSHOT_CACHE") or default)
+
+
+def file_stamp(path: Path, relative_to: Path | None = None) -> list[Any]:
+    """[name, bytes, time of change]: changes when the file does, without reading it."""
+    stat = path.stat()
+    name = path.relative_to(relative_to) if relative_to else path.name
+    return [str(name), stat.st_size, stat.st_mtime_ns]
+
+
+def packed(
+    name: str,
+    key: Any,
+    blocks: Sequence[Block] | Callable[[], Sequence[Block]],
+    decode: Callable[[Block], np.ndarray],
+    image_shape: tuple[int, int, int],
+    images_per_block: int = 1,
+    skip_bad_images: bool = False,
+    describe: Callable[[Sequence[Block]], Any] = lambda blocks: None,
+) -> PackedStore:
+    """Open the store of `blocks`, building it first where there is none.
+
+    `key`: anything JSON can hold that decides the pixels (stamps of the sources, size, resize rule).
+    `decode(block)` returns uint8 (images_per_block, *image_shape), or (*image_shape) where that is 1,
+    and raises `DataError` for a bad image. All bad images are named in one error, unless
+    `skip_bad_images`: then they are listed as a warning and left out. Blocks given as a function are
+    listed only to build; what a caller needs to know of them afterwards, `describe` says (as JSON).
+    """
+    n_blocks = None if callable(blocks) else len(blocks)
+    text = json.dumps([STORE_VERSION, name, key, image_shape, images_per_block, n_blocks, skip_bad_images])
+    folder = cache_dir() / f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_name(f"{folder.name}.lock")):
+            if not folder.exists():
+                blocks = blocks() if callable(blocks) else blocks
+                about = describe(blocks)
+                _build(folder, blocks, decode, image_shape, images_per_block, skip_bad_images, about)
+    return _open(folder)
+
+
+def _open(folder: Path) -> PackedStore:
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        # mode "c": pages are shared and read on demand; a write would stay in this process
+        images = np.memmap(folder / "images.u8", np.uint8, "c", shape=tuple(index["shape"]))
+        return PackedStore(images, np.load(folder / "digests.npy"), np.load(folder / "rows.npy"), index["about"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"the packed store {folder} is damaged ({error}); delete that folder to rebuild it") from error
+
+
+def _build(
+    folder: Path,
+    blocks: Sequence[Any],
+    decode: Callable[[Any], np.ndarray],
+    image_shape: tuple[int, int, int],
+    images_per_block: int,
+    skip_bad_images: bool,
+    about: Any,
+) -> None:
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed: we hold the lock
+        shutil.rmtree(abandoned, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        bad: dict[int, str] = {}
+        digests = []
+        with (temporary / "images.u8").open("wb") as file:
+            for number, images in enumerate(_decoded(folder.name, blocks, decode)):
+                if isinstance(images, DataError):
+                    bad[number] = str(images)
+                    continue
+                images = np.ascontiguousarray(images).reshape(images_per_block, *image_shape)
+                digests.append(image_digests(images))
+                file.write(images.data)
+            file.flush()
+            os.fsync(file.fileno())
+        _report_bad(folder.name, bad, len(blocks), skip_bad_images)
+        kept = np.repeat([number not in bad for number in range(len(blocks))], images_per_block)
+        np.save(temporary / "rows.npy", np.flatnonzero(kept))
+        np.save(temporary / "digests.npy", np.concatenate(digests))
+        index = {"shape": [int(kept.sum()), *image_shape], "about": about}
+        (temporary / "index.json").write_text(json.dumps(index))
+        os.rename(temporary, folder)
+    except OSError as error:
+        raise DataError(f"could not write the packed store {folder}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _decoded(name: str, blocks: Sequence[Any], decode: Callable[[Any], np.ndarray]) -> Iterator[np.ndarray | DataError]:
+    """Decoded blocks in order; threads, since Pillow leaves the interpreter lock while it decodes."""
+
+    def attempt(block: Any) -> np.ndarray | DataError:
+        try:
+            return decode(block)
+        except DataError as error:
+            return error
+
+    chunk = 1024  # a bounded number of decoded blocks waits in memory
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(blocks), desc=f"packing {name}", delay=1) as bar:
+        for start in range(0, len(blocks), chunk):
+            for images in pool.map(attempt, blocks[start : start + chunk]):
+                bar.update()
+                yield images
+
+
+def _report_bad(name: str, bad: dict[int, str], n_blocks: int, skip_bad_images: bool) -> None:
+    if not bad:
+        return
+    listed = "\n  ".join(_first(bad.values(), 10))
+    message = f"{name}: {len(bad)} of {n_blocks} images cannot be read:\n  {listed}"
+    if len(bad) == n_blocks:
+        raise DataError(message)
+    if not skip_bad_images:
+        raise DataError(f"{message}\nMend or remove them, or leave them out with skip_bad_images (--skip_bad_images).")
+    logger.warning("%s\nThey are left out.", message)
+
+
+def _first(messages: Iterable[str], n: int) -> list[str]:
+    messages = list(messages)
+    return messages[:n] + ([f"… and {len(messages) - n} more"] if len(messages) > n else [])
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock; it is released with the process, however that ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

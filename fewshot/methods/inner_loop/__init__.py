@@ -1,0 +1,1 @@
+"""MAML's engine: many tasks' own weights, adapted at once."""

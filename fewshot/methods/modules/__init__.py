@@ -1,0 +1,1 @@
+"""Networks that methods have besides their backbone."""

@@ -1,0 +1,1 @@
+"""Solvers that fit a head to each of many episodes at once."""

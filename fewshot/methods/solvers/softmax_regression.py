@@ -1,0 +1,188 @@
+"""L2-regularised softmax regression, solved to convergence for a batch of episodes at once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewshot.errors import TrainingError
+from fewshot.sampling.episodes import PADDING
+
+TOLERANCE = 1e-6  # of the weights, relative to their length
+ROUNDING = 1e-11  # |gradient| / √objective where float64 can do no better, for instance on equal images
+FORCING = 0.1  # conjugate gradients leave at most this share of the slope, and less near the solution
+MAX_NEWTON_STEPS = 100
+MAX_CG_STEPS = 200
+SHORTEST = 2.0**-20  # part of a Newton step
+
+
+@torch.no_grad()
+def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Weight (B, n_way, D) and bias (B, n_way) that minimise ½|weight|² + c · the sum of cross-entropies.
+
+    `support` (B, n_support, D), `labels` (B, n_support) in 0..n_way-1 or -1 for padding. The bias is not
+    penalised, and sums to zero over the classes of an episode: scikit-learn's LogisticRegression with C = `c`
+    and three or more classes. (Of two it fits one weight vector, which is this problem with half its C.)
+    The bias of a class without support is zero, as is its weight.
+
+    Newton's method in float64, its equations solved by conjugate gradients, with a line search; on the
+    Gram matrix of the support, so that the number of features costs nothing more. An episode is done when
+    |gradient| <= `TOLERANCE` · |weight|: since the objective's curvature in the weight is at least 1, the
+    weight's relative error is no more than that. Raises TrainingError if any is not done after `MAX_NEWTON_STEPS`.
+    """
+    real = (labels != PADDING)[..., None]
+    x = support.double().masked_fill(~real, 0)
+    mean = x.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1)
+    x = (x - mean).masked_fill(~real, 0)  # the bias makes up for it, and hardly depends on the weight then
+    targets = F.one_hot(labels + 1, n_way + 1)[..., 1:].double()  # (B, n_support, n_way)
+    present = targets.any(1, keepdim=True)  # (B, 1, n_way)
+    absent = torch.zeros_like(targets[:, :1]).masked_fill(~present & present.any(2, keepdim=True), -torch.inf)
+    dual, bias = _newton(_Problem(x @ x.mT, targets, c, absent))
+    weight = dual.mT @ x  # (B, n_way, D)
+    bias = bias - (weight @ mean.mT).mT  # (B, 1, n_way)
+    bias = (bias - bias.sum(2, keepdim=True) / present.sum(2, keepdim=True).clamp_min(1)).masked_fill(~present, 0)
+    return weight.to(support), bias[:, 0].to(support)
+
+
+@dataclass
+class _Point:
+    """Weight and bias, or a slope or direction of theirs, in B episodes; with what the weight scores on the support."""
+
+    dual: Tensor  # (B, n_support, n_way): the weight is dualᵀ x
+    image: Tensor  # (B, n_support, n_way): gram @ dual
+    bias: Tensor  # (B, 1, n_way)
+
+    def __getitem__(self, rows: Tensor) -> "_Point":
+        return _Point(self.dual[rows], self.image[rows], self.bias[rows])
+
+    def plus(self, other: "_Point", factor: Tensor) -> "_Point":
+        """This and `factor` (B, 1, 1) times the other."""
+        return _Point(
+            torch.addcmul(self.dual, other.dual, factor),
+            torch.addcmul(self.image, other.image, factor),
+            torch.addcmul(self.bias, other.bias, factor),
+        )
+
+    def dot_weight(self, other: "_Point") -> Tensor:
+        """Inner products (B, 1, 1) of the weights."""
+        return (self.dual * other.image).sum((1, 2), keepdim=True)
+
+    def dot(self, other: "_Point") -> Tensor:
+        """Inner products (B, 1, 1) of weights and biases."""
+        return self.dot_weight(other) + (self.bias * other.bias).sum(2, keepdim=True)
+
+
+@dataclass
+class _Local:
+    """The objective about a point of B episodes."""
+
+    slope: _Point  # minus the gradient
+    p: Tensor  # (B, n_support, n_way): probabilities, 0 for padding
+    wrong: Tensor  # `p` of the wrong classes, 0 for the right one
+    unit: Tensor  # (B, 1, n_way): of biases in slopes and steps, makes their curvature 1
+
+    def __getitem__(self, rows: Tensor) -> "_Local":
+        return _Local(self.slope[rows], self.p[rows], self.wrong[rows], self.unit[rows])
+
+
+@dataclass
+class _Problem:
+    """The objective of B episodes, and the parts of Newton's method on it.
+
+    What belongs to the right class is computed from the others, since 1 − p has lost its digits where p is almost 1.
+    """
+
+    gram: Tensor  # (B, n_support, n_support)
+    targets: Tensor  # (B, n_support, n_way), zero for padding
+    c: float
+    absent: Tensor  # (B, 1, n_way): 0, or −inf for classes without support
+
+    def __getitem__(self, rows: Tensor) -> "_Problem":
+        return _Problem(self.gram[rows], self.targets[rows], self.c, self.absent[rows])
+
+    def objective(self, scores: Tensor, square: Tensor) -> Tensor:
+        """½|weight|² + c · cross-entropies, (B, 1, 1), from scores (B, n_support, n_way) and |weight|² (B, 1, 1)."""
+        likelihoods = (scores + self.absent).log_softmax(-1).masked_fill(self.targets == 0, 0)
+        return square / 2 - self.c * likelihoods.sum((1, 2), keepdim=True)
+
+    def about(self, at: _Point) -> _Local:
+        p = (at.image + at.bias + self.absent).softmax(-1) * self.targets.sum(-1, keepdim=True)
+        wrong = p * (1 - self.targets)
+        residual = self.c * (self.targets * wrong.sum(-1, keepdim=True) - wrong)
+        unit = (self.c * (p * (1 - p)).sum(1, keepdim=True)).clamp_min(1e-12).rsqrt()
+        dual = residual - at.dual
+        return _Local(_Point(dual, self.gram @ dual, residual.sum(1, keepdim=True) * unit), p, wrong, unit)
+
+    def curvature(self, local: _Local, direction: _Point) -> _Point:
+        """The Hessian times a direction."""
+        scores = direction.image + direction.bias * local.unit
+        curved = local.wrong * (scores - (local.p * scores).sum(-1, keepdim=True))  # (B, n_support, n_way)
+        curved = self.c * torch.addcmul(curved, self.targets, curved.sum(-1, keepdim=True), value=-1)
+        dual = direction.dual + curved
+        return _Point(dual, self.gram @ dual, curved.sum(1, keepdim=True) * local.unit)
+
+    def newton_step(self, local: _Local, share: Tensor) -> _Point:
+        """Conjugate gradients on Hessian · step = slope, until |residual| <= `share` (B, 1, 1) · |slope|."""
+        residual = direction = local.slope
+        step = _Point(*(torch.zeros_like(part) for part in (residual.dual, residual.image, residual.bias)))
+        square = residual.dot(residual)
+        enough = square * share.square()
+        for _ in range(MAX_CG_STEPS):
+            running = square > enough
+            if not running.any():
+                break
+            product = self.curvature(local, direction)
+            factor = torch.where(running, square / direction.dot(product), 0)
+            step, residual = step.plus(direction, factor), residual.plus(product, -factor)
+            before, square = square, residual.dot(residual)
+            direction = residual.plus(direction, torch.where(running, square / before, 0))
+        return _Point(step.dual, self.gram @ step.dual, step.bias)  # anew: the sums have drifted apart
+
+    def search(self, at: _Point, step: _Point, slope: Tensor, here: Tensor) -> tuple[_Point, Tensor]:
+        """The longest of the steps 1, ½, ¼, … that lowers the objective `here` (B, 1, 1) as `slope` (B, 1, 1) promises.
+
+        Also which episodes (B,) found one: float64 cannot tell the others' points from the minimum.
+        """
+        length = torch.ones_like(here)
+        across, square, own = at.dot_weight(step), step.dot_weight(step), at.dot_weight(at)
+        scores, along = at.image + at.bias, step.image + step.bias
+        while True:
+            there = self.objective(scores + length * along, own + length * (2 * across + length * square))
+            enough = there <= here - 1e-4 * length * slope + 1e-14 * here
+            if (enough | (length <= SHORTEST)).all():
+                break
+            length = torch.where(enough, length, length / 2)
+        moved = at.plus(step, length)
+        return _Point(moved.dual, self.gram @ moved.dual, moved.bias), (length > SHORTEST).flatten()
+
+
+def _newton(problem: _Problem) -> tuple[Tensor, Tensor]:
+    """Coefficients (B, n_support, n_way) and biases (B, 1, n_way) of the minimum; episodes leave when they are done."""
+    targets = problem.targets
+    rows = torch.arange(len(targets), device=targets.device)
+    at = _Point(torch.zeros_like(targets), torch.zeros_like(targets), torch.zeros_like(targets[:, :1]))
+    dual, bias = at.dual.clone(), at.bias.clone()
+    moving = torch.ones_like(rows, dtype=torch.bool)
+    for _ in range(MAX_NEWTON_STEPS):
+        local, own = problem.about(at), at.dot_weight(at)
+        here = problem.objective(at.image + at.bias, own)
+        gradient = local.slope.dot(local.slope)
+        small = (gradient <= TOLERANCE**2 * own) | (gradient <= ROUNDING**2 * here)
+        done = small.flatten() | (~moving & here.isfinite().flatten())
+        if done.any():
+            dual[rows[done]], bias[rows[done]] = at.dual[done], at.bias[done]
+            left = ~done
+            rows = rows[left]
+            if not len(rows):
+                return dual, bias
+            problem, at, local, own, here, gradient = (part[left] for part in (problem, at, local, own, here, gradient))
+        share = (gradient / own).sqrt().clamp_max(FORCING)  # own is 0 at the start: infinite, then clamped
+        step = problem.newton_step(local, share)
+        promise = local.slope.dot(step)
+        step.bias = step.bias * local.unit
+        at, moving = problem.search(at, step, promise, here)
+    raise TrainingError(
+        f"softmax regression: {len(rows)} of {len(targets)} episodes have not converged after {MAX_NEWTON_STEPS} "
+        f"Newton steps (c = {problem.c}); are all features finite?"
+    )

@@ -1,0 +1,1 @@
+"""What is found in a person's photographs before anything is trained."""

@@ -1,0 +1,131 @@
+"""What a folder of photographs tells before a classifier is fitted: counts, and what to mend."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fewshot.datasets.folder import grouped
+from fewshot.errors import DataError
+from fewshot.images.listing import ImageFile, class_files, classes_of, is_image, nfc, visible
+from fewshot.photographs.inspection import copies
+from fewshot.photographs.inspection import findings as rules
+from fewshot.photographs.inspection.findings import SEVERITIES, Finding
+from fewshot.photographs.inspection.measurements import Seen, look_at
+from fewshot.photographs.inspection.reading import read_all
+
+SHOWN = 5  # flagged files of each finding, as text
+BAR_CHARACTERS = 30
+
+
+@dataclass(frozen=True)
+class FolderCheck:
+    """What was found in `root`, errors first; counts are of readable photographs.
+
+    `class_counts`: photographs of each class; `group_counts`: groups of each class, None without groups.
+    """
+
+    root: str
+    size_px: int
+    class_counts: dict[str, int]
+    group_counts: dict[str, int] | None
+    n_groups: int | None
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def n_images(self) -> int:
+        return sum(self.class_counts.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain lists, strings and numbers, for JSON."""
+        return asdict(self) | {"n_images": self.n_images}
+
+    def as_text(self) -> str:
+        """For a terminal: a line for each class, then each finding with its first files."""
+        widest = max(map(len, self.class_counts))
+        most = max(1, *self.class_counts.values())
+        lines = [self.headline()]
+        for name, n in self.class_counts.items():
+            bar = "█" * max(int(n > 0), round(n * BAR_CHARACTERS / most))
+            of_groups = "" if self.group_counts is None else f" in {_n(self.group_counts[name], 'group')}"
+            lines.append(f"  {name.ljust(widest)}  {n:>5,}{of_groups} {bar}")
+        for finding in self.findings:
+            lines.append(f"{finding.severity.upper()}: {finding.sentence}.")
+            lines += [f"    {' = '.join(f.files)}: {f.why}" for f in finding.flagged[:SHOWN]]
+            if len(finding.flagged) > SHOWN:
+                lines.append(f"    and {len(finding.flagged) - SHOWN:,} more")
+        if not self.findings:
+            lines.append("Nothing to mend.")
+        return "\n".join(line.encode("utf-8", "backslashreplace").decode() for line in lines)
+
+    def headline(self) -> str:
+        """One line: what there is, and how fast it was read."""
+        groups = "" if self.n_groups is None else f" in {_n(self.n_groups, 'group')}"
+        count = f"{_n(self.n_images, 'photograph')} of {_n(len(self.class_counts), 'class', 'classes')}{groups}"
+        return f"{Path(self.root).name}: {count}, read in {self.seconds:.1f} s"
+
+
+def check_folder(
+    root: str | Path, groups: str | None = None, size_px: int = 224, n_threads: int | None = None
+) -> FolderCheck:
+    """Look at every file of `root/class/` once, with `n_threads` threads (None: one for each core, 8 at most).
+
+    `groups`: as of the data set `folder`, a regular expression searched in file names or a csv file
+    `file,group`. `size_px`: the side of the square that the backbone sees. Files that cannot be read are
+    findings, not errors. Raises `DataError` where the folder has not one folder for each class.
+    """
+    if size_px < 1:
+        raise DataError(f"size_px is a whole number of pixels, at least 1, got {size_px!r}")
+    root, start = Path(root), time.perf_counter()
+    files = grouped(root, class_files(root), groups)
+    seen, reasons = _read(root, files, n_threads)
+    counts = Counter(s.file.class_name for s in seen)
+    class_counts = {name: counts[name] for name in classes_of(files)}
+    pairs = {(s.file.class_name, s.file.group) for s in seen}
+    group_counts = None if groups is None else {c: sum(name == c for name, _ in pairs) for c in class_counts}
+    found: Iterable[Finding] = (
+        *rules.unreadable(reasons),
+        *copies.copies(seen),
+        *rules.classes(class_counts, group_counts),
+        *copies.near_copies(seen),
+        *rules.soft(seen),
+        *rules.shapes(seen, size_px),
+        *rules.foreign(_others(root, groups)),
+    )
+    return FolderCheck(
+        str(root),
+        size_px,
+        class_counts,
+        group_counts,
+        None if groups is None else len({group for _, group in pairs}),
+        tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
+        time.perf_counter() - start,
+    )
+
+
+def _read(root: Path, files: list[ImageFile], n_threads: int | None) -> tuple[list[Seen], dict[str, str]]:
+    """Photographs that could be read, and the reason of each file that could not."""
+    seen, reasons = [], {}
+    looks = read_all([file.path for file in files], look_at, n_threads=n_threads)
+    for file, look in zip(files, looks, strict=True):
+        name = file.path.relative_to(root).as_posix()
+        if isinstance(look, DataError):
+            reasons[name] = str(look).removeprefix(f"{file.path}: ")
+        else:
+            seen.append(Seen(name, file, look))
+    return seen, reasons
+
+
+def _others(root: Path, groups: str | None) -> list[str]:
+    """Visible files that are no images, but for the table of groups; relative to `root`."""
+    folders = [root, *(path for path in visible(root) if path.is_dir())]
+    paths = [path for folder in folders for path in visible(folder) if not path.is_dir() and not is_image(path.name)]
+    table = {(root / groups).resolve(), Path(groups).resolve()} if groups else set()
+    return [nfc(path.relative_to(root).as_posix()) for path in paths if path.resolve() not in table]
+
+
+def _n(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

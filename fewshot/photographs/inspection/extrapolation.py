@@ -1,0 +1,151 @@
+"""How many images for a stated accuracy: an inverse power law through the curve, and when not to believe it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewshot.photographs.inspection.learning_curve import ShotsCurve
+
+EXPONENTS = np.geomspace(0.05, 3, 200)  # of the law, c; learning curves measured so far lie well within
+MAX_FACTOR = 4  # beyond the largest measured number of images nothing is said
+MAX_WIDTH = 0.2  # of the 95% interval of an accuracy that is still worth saying
+MIN_POINTS = 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Images a class for `accuracy`: `n_shots`, None where nothing can be said; `sentence` says it or why not."""
+
+    accuracy: float
+    n_shots: int | None
+    sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Extrapolation:
+    """accuracy = a − b · k^(−c), with 95% intervals of a bootstrap over groups.
+
+    `shots`, `mean`, `low`, `high` (n,): the law at 1 to 4 times the largest measured number of images.
+    Empty, with `sentence` saying why, where the curve has fewer than three points.
+    """
+
+    law: tuple[float, float, float] | None
+    shots: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    answers: tuple[Answer, ...]
+    sentence: str
+
+
+def extrapolate(
+    curve: ShotsCurve, accuracies: Sequence[float] = (0.7, 0.8, 0.9, 0.95), n_boots: int = 1000, seed: int = 0
+) -> Extrapolation:
+    """Fit accuracy = a − b · k^(−c), 0 <= b, 0 < c, 0 <= a <= 1, by least squares; answer for each of `accuracies`.
+
+    Cortes, Jackel, Solla, Vapnik, Denker, Learning Curves: Asymptotic Values and Rate of Convergence,
+    NeurIPS 1993; Figueroa et al., Predicting sample size required for classification performance, BMC
+    Medical Informatics 12:8, 2012, https://doi.org/10.1186/1472-6947-12-8. The bootstrap draws groups
+    (images, where there are none) with replacement, since draws of support sets from one folder repeat
+    the same images: resampling the draws would only measure how often we drew.
+    Nothing is said beyond 4 times the largest measured number of images, where the interval of the number
+    reaches beyond that, or where the law's interval there is wider than 0.2.
+    """
+    most = curve.shots[-1]
+    if len(curve.shots) < MIN_POINTS:
+        text = (
+            f"accuracy was measured at {len(curve.shots)} numbers of images only, {MIN_POINTS} are needed: add images"
+        )
+        empty = np.zeros(0)
+        answers = tuple(_measured(curve, q) or Answer(q, None, f"{q:.0%}: {text}") for q in accuracies)
+        return Extrapolation(None, empty, empty, empty, empty, answers, text)
+    k = np.array(curve.shots, dtype=np.float64)
+    means = np.array([point.mean for point in curve.points])
+    law = fit_laws(k, means[None])[0]
+    laws = fit_laws(k, _resampled(curve, n_boots, seed))  # (n_boots, 3)
+    shots = np.arange(1, MAX_FACTOR * most + 1)
+    boots = _value(laws, shots)  # (n_boots, n)
+    low, high = np.quantile(boots, [0.025, 0.975], axis=0)
+    mean = _value(law[None], shots)[0]
+    answers = tuple(_measured(curve, q) or _answer(q, shots, mean, boots, laws) for q in accuracies)
+    a, b, c = map(float, law)
+    text = f"accuracy = {a:.3f} − {b:.3f} · k^(−{c:.2f}), k images a class, good for at most {shots[-1]}"
+    return Extrapolation((a, b, c), shots, mean, low, high, answers, text)
+
+
+def fit_laws(k: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """The (a, b, c), (B, 3), nearest to each curve of `accuracy` (B, n) at `k` (n,) by least squares.
+
+    Given c the law is a line in k^(−c); c is the best of a fixed list, so that nothing can fail to converge.
+    """
+    best = np.full((len(accuracy), 4), np.inf)  # squared error, a, b, c
+    for c in EXPONENTS:
+        x = k**-c
+        slope = ((accuracy - accuracy.mean(1, keepdims=True)) @ (x - x.mean())) / np.square(x - x.mean()).sum()
+        b = np.maximum(0, -slope)
+        a = accuracy.mean(1) + b * x.mean()
+        above = a > 1
+        b[above] = np.maximum(0, ((1 - accuracy[above]) @ x) / np.square(x).sum())
+        a[above] = 1
+        error = np.square(a[:, None] - b[:, None] * x - accuracy).sum(1)
+        better = error < best[:, 0]
+        best[better] = np.stack([error, a, b, np.full_like(a, c)], 1)[better]
+    return best[:, 1:]
+
+
+def _resampled(curve: ShotsCurve, n_boots: int, seed: int) -> np.ndarray:
+    """Accuracies (n_boots, n_shots) of groups drawn with replacement, only such draws as ask any image."""
+    n_groups = int(curve.groups.max()) + 1
+    right, asked = (np.zeros((len(curve.shots), n_groups)) for _ in range(2))
+    for row in range(len(curve.shots)):
+        right[row] = np.bincount(curve.groups, curve.right[row], n_groups)
+        asked[row] = np.bincount(curve.groups, curve.asked[row], n_groups)
+    times = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_boots)
+    total = times @ asked.T  # (n_boots, n_shots)
+    some = (total > 0).all(1)
+    return (times @ right.T)[some] / total[some]
+
+
+def _value(laws: np.ndarray, k: np.ndarray) -> np.ndarray:
+    a, b, c = (laws[:, i, None] for i in range(3))
+    return a - b * k[None].astype(np.float64) ** -c
+
+
+def _measured(curve: ShotsCurve, accuracy: float) -> Answer | None:
+    for k, point in zip(curve.shots, curve.points, strict=True):
+        if point.mean >= accuracy:
+            text = (
+                f"{accuracy:.0%}: {_images(k)} reached it here ({point.mean:.0%}, {point.low:.0%} to {point.high:.0%})"
+            )
+            return Answer(accuracy, k, text)
+    return None
+
+
+def _answer(accuracy: float, shots: np.ndarray, mean: np.ndarray, boots: np.ndarray, laws: np.ndarray) -> Answer:
+    limit = int(shots[-1])
+    reached = mean >= accuracy
+    if np.quantile(laws[:, 0], 0.975) < accuracy:
+        level = float(np.median(laws[:, 0]))
+        return Answer(
+            accuracy, None, f"{accuracy:.0%}: not by more images like these; the curve levels out near {level:.0%}"
+        )
+    if not reached.any():
+        return Answer(
+            accuracy, None, f"{accuracy:.0%}: more than {limit} images a class, further than this curve can tell"
+        )
+    k = int(shots[reached.argmax()])
+    needed = np.where((boots >= accuracy).any(1), shots[(boots >= accuracy).argmax(1)], np.inf)  # (n_boots,)
+    low, high = np.quantile(needed, [0.025, 0.975], method="inverted_cdf")
+    low = min(low, limit)
+    width = np.subtract(*np.quantile(boots[:, k - 1], [0.975, 0.025]))
+    if not np.isfinite(high) or width > MAX_WIDTH:
+        upper = f"{high:.0f}" if np.isfinite(high) else f"more than {limit}"
+        span = f"between {low:.0f} and {upper} images a class"
+        text = f"{accuracy:.0%}: too uncertain to say ({span}); add images and look again"
+        return Answer(accuracy, None, text)
+    return Answer(accuracy, k, f"{accuracy:.0%}: about {_images(k)} ({low:.0f} to {high:.0f})")
+
+
+def _images(k: int) -> str:
+    return f"{k} image{'s' * (k != 1)} a class"

@@ -1,0 +1,49 @@
+"""What is kept of a photograph after it was read: a few kilobytes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewshot.images.listing import ImageFile
+from fewshot.images.similarity import details, perceptual_hash, sharpness, small_grey
+from fewshot.photographs.inspection.reading import Photograph
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Size in pixels, digests, hash, details and sharpness, see `Photograph` and `likeness`."""
+
+    width_px: int
+    height_px: int
+    content: bytes
+    picture: bytes
+    hash: np.ndarray  # (64,) bool
+    details: np.ndarray  # (1024,) float32
+    sharpness: float
+
+    @property
+    def aspect(self) -> float:
+        return max(self.width_px, self.height_px) / min(self.width_px, self.height_px)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A photograph that could be read: `name` is its path relative to the folder."""
+
+    name: str
+    file: ImageFile
+    look: Look
+
+
+def look_at(photograph: Photograph) -> Look:
+    """Everything the rules below ask of a photograph, so that its pixels can go."""
+    small = small_grey(photograph.grey)
+    return Look(
+        photograph.width_px,
+        photograph.height_px,
+        photograph.content,
+        photograph.picture,
+        perceptual_hash(small),
+        details(small),
+        sharpness(photograph.grey),
+    )

@@ -1,0 +1,1 @@
+"""HTML pages about photographs and predictions."""

@@ -1,0 +1,184 @@
+"""Predictions on a folder of photographs, as one page to look through."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fewshot.errors import DataError
+from fewshot.photographs.inspection.intervals import Proportion
+from fewshot.photographs.pages import html
+from fewshot.photographs.pages.confusion import confusion, confusion_table
+from fewshot.photographs.pages.html import text
+from fewshot.photographs.pages.predictions import NONE, Neighbour, PageFacts, Prediction
+from fewshot.runtime.files import write_whole
+
+SHOWN_CLASSES, SHOWN_NEIGHBOURS = 5, 3
+SHOWN_ROWS = 2000  # the least certain ones; the csv file has all
+MAX_BUTTONS = 12  # more classes become a list to choose from
+NEIGHBOUR_PX, NEIGHBOUR_BYTES = 112, 2_000_000
+
+
+def write_predictions(
+    path: str | Path,
+    predictions: Sequence[Prediction],
+    class_names: Sequence[str],
+    facts: PageFacts | None = None,
+    accuracy: Proportion | None = None,
+) -> None:
+    """One self-contained HTML file, the least certain photograph first, all or nothing.
+
+    `accuracy`: with its interval, where the true classes are known. Raises `DataError` for a prediction
+    without a probability for each class.
+    """
+    for p in predictions:
+        if set(p.probabilities) != set(class_names) or p.predicted not in p.probabilities:
+            raise DataError(
+                f"{p.path}: probabilities are of {len(p.probabilities)} classes, not of these {len(class_names)}"
+            )
+    title = f"{len(predictions):,} photograph{'s' * (len(predictions) != 1)}, {len(class_names)} classes"
+    ordered = sorted(predictions, key=lambda p: (p.sure, p.path))[:SHOWN_ROWS]
+    parts = [
+        f"<header><h1>{text(title)}</h1>{_tiles(predictions, accuracy)}</header>",
+        f'<div class="overview">{_classes(predictions, class_names)}{_confusion(predictions, class_names)}</div>',
+        _controls(ordered, class_names, len(predictions)),
+        _rows(ordered),
+        _footer(facts or PageFacts()),
+    ]
+    write_whole(path, html.page(title, "<main>\n" + "\n".join(parts) + "\n</main>", html.asset("predictions.js")))
+
+
+def _tiles(predictions: Sequence[Prediction], accuracy: Proportion | None) -> str:
+    known = [p.right for p in predictions if p.right is not None]
+    figures = []
+    if accuracy is not None:
+        figures.append((f"{accuracy.mean:.1%}", f"right, 95% interval {accuracy.low:.1%} to {accuracy.high:.1%}"))
+    elif known:
+        figures.append((f"{sum(known) / len(known):.1%}", f"right, of {len(known):,} with a known class"))
+    if known:
+        figures.append((f"{len(known) - sum(known):,}", "wrong"))
+    figures.append((f"{sum(p.rejected for p in predictions):,}", NONE))
+    unsure = sum(p.sure < 0.5 for p in predictions)
+    return html.tiles([*figures, (f"{unsure:,}", "less than 50% sure")])
+
+
+def _classes(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
+    counts = Counter(p.answer for p in predictions)
+    most = max(counts.values(), default=1)
+    found = [(name, counts[name]) for name in (*class_names, NONE) if counts[name]]
+    bars = "".join(html.bar(n / most, name, f"{n:,}", "none" if name == NONE else "") for name, n in found)
+    opened = " open" if len(found) <= MAX_BUTTONS else ""
+    return f'<details{opened}><summary>Answers by class</summary><div class="bars">{bars}</div></details>'
+
+
+def _confusion(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
+    known = [p for p in predictions if p.truth is not None]
+    if not known:
+        return ""
+    table = confusion_table(*confusion([str(p.truth) for p in known], [p.answer for p in known], class_names))
+    return f"<details open><summary>What is taken for what</summary>{table}</details>"
+
+
+def _controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: int) -> str:
+    counts = Counter(p.answer for p in ordered)
+    n_wrong = sum(p.right is False for p in ordered)
+    buttons = [("all", "", "all", len(ordered))]
+    if n_wrong:
+        buttons.append(("wrong", "", "wrong", n_wrong))
+    if counts[NONE]:
+        buttons.append(("answer", NONE, NONE, counts[NONE]))
+    found = [name for name in class_names if counts[name]]
+    few = len(found) <= MAX_BUTTONS
+    buttons += [("answer", name, name, counts[name]) for name in found if few]
+    made = "".join(
+        f'<button type="button" data-kind="{kind}" data-name="{text(name)}" '
+        f'aria-pressed="{"true" if kind == "all" else "false"}">{text(label)} <small>{n:,}</small></button>'
+        for kind, name, label, n in buttons
+    )
+    options = "".join(f'<option value="{text(n)}">{text(n)} ({counts[n]:,})</option>' for n in found)
+    choice = (
+        "" if few else f'<select id="class" aria-label="class"><option value="">any class</option>{options}</select>'
+    )
+    cut = f'<p class="note">The {SHOWN_ROWS:,} least certain of {n_all:,}.</p>' if n_all > len(ordered) else ""
+    return (
+        f'<nav id="controls" hidden aria-label="filter and order"><div class="chips">{made}{choice}</div>'
+        '<div class="tools"><label>Order <select id="order"><option value="sure">least certain first</option>'
+        '<option value="-sure">most certain first</option><option value="path">file name</option></select></label>'
+        '<label>File <input id="search" type="search" placeholder="part of a name"></label>'
+        '<span id="count" role="status"></span>'
+        '<span class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous; <kbd>/</kbd> search</span></div></nav>' + cut
+    )
+
+
+def _rows(ordered: Sequence[Prediction]) -> str:
+    large = html.thumbnails(p.picture for p in ordered)
+    near = [n for p in ordered for n in p.nearest[:SHOWN_NEIGHBOURS]]
+    small = html.thumbnails((n.path for n in near), NEIGHBOUR_PX, NEIGHBOUR_BYTES)
+    number = {path: i for i, path in enumerate(small)}
+    symbols = "".join(  # each support image is stored once, however often it is somebody's nearest
+        f'<symbol id="s{number[path]}" viewBox="0 0 1 1"><image href="{data}" width="1" height="1" '
+        'preserveAspectRatio="xMidYMid slice"/></symbol>'
+        for path, data in small.items()
+    )
+    rows = "\n".join(_row(p, large.get(p.picture) if p.picture else None, number) for p in ordered)
+    return (
+        f'<svg width="0" height="0" class="store" aria-hidden="true">{symbols}</svg>\n<div id="rows">\n{rows}\n</div>'
+    )
+
+
+def _row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> str:
+    ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
+    top = ranked[:SHOWN_CLASSES]
+    bars = [html.bar(share, name, f"{share:.0%}", _kind(name, p)) for name, share in top]
+    if len(ranked) > len(top):
+        rest = max(0.0, sum(share for _, share in ranked[len(top) :]))
+        bars.append(html.bar(rest, f"{len(ranked) - len(top)} others", f"{rest:.0%}", "rest"))
+    verdict = {None: "", True: '<span class="tag right">right</span>', False: '<span class="tag wrong">wrong</span>'}
+    truth = "" if p.right is not False else f'<p class="truth">It is {text(p.truth)}.</p>'
+    answer = f"{NONE}" if p.rejected else p.predicted
+    sure = "" if p.rejected else f"<small>{p.sure:.0%}</small>"
+    nearest_class = (
+        f'<p class="truth">The nearest class is {text(p.predicted)}, {p.sure:.0%}.</p>' if p.rejected else ""
+    )
+    neighbours = "".join(_neighbour(n, number, p.truth) for n in p.nearest[:SHOWN_NEIGHBOURS])
+    alike = f'<div class="near"><h3>Most like</h3><ul>{neighbours}</ul></div>' if neighbours else ""
+    name = Path(p.path).name
+    return (
+        f'<article tabindex="-1" data-answer="{text(p.answer)}" data-wrong="{int(p.right is False)}" '
+        f'data-sure="{p.sure:.6f}" data-path="{text(p.path)}">'
+        f'<div class="photo">{html.picture(data, f"{name}, answered {answer}", p.path)}</div>'
+        f'<div class="says"><h2{" class=none" if p.rejected else ""}>{text(answer)} '
+        f"{sure}{verdict[p.right]}</h2>{truth}{nearest_class}"
+        f'<p class="path" title="{text(p.path)}">{text(p.path)}</p></div>'
+        f'<div class="bars">{"".join(bars)}</div>{alike}</article>'
+    )
+
+
+def _neighbour(n: Neighbour, number: Mapping[Path, int], truth: str | None) -> str:
+    label = f"{Path(n.path).name}, class {n.class_name}, similarity {n.similarity:.2f}"
+    image = '<span class="missing">no picture</span>'
+    if n.path in number:
+        image = f'<svg role="img" viewBox="0 0 1 1" aria-label="{text(label)}"><use href="#s{number[n.path]}"/></svg>'
+    kind = "" if truth is None else " class=same" if n.class_name == truth else " class=other"
+    words = f"<span>{text(n.class_name)}</span><small>{n.similarity:.2f}</small>"
+    return f'<li{kind} title="{text(label)}">{image}{words}</li>'
+
+
+def _kind(name: str, p: Prediction) -> str:
+    if name == p.truth:
+        return "true"
+    return "first" if name == p.predicted and not p.rejected else ""
+
+
+def _footer(f: PageFacts) -> str:
+    shown = html.facts(
+        [
+            ("model", f.model_file),
+            ("method", f.method),
+            ("backbone", f.backbone),
+            ("support images", f.n_support),
+            ("temperature", None if f.temperature is None else f"{f.temperature:.3g}"),
+            (f"{NONE} below", None if f.threshold is None else f"{f.threshold:.3g}"),
+            ("made", f.date),
+        ]
+    )
+    return f"<footer>{shown}</footer>"

@@ -1,0 +1,117 @@
+"""What the code costs: time and memory, measured side by side with other libraries in one run."""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fewshot.backbones import create_backbone
+from fewshot.config import TrainConfig
+from fewshot.datasets import ImageSet, load_dataset
+from fewshot.methods import Method, create_method
+from fewshot.reproduction.benchmarks import arithmetic, data, depthwise, end_to_end, evaluation, process, reuse
+from fewshot.runtime import seeding
+from fewshot.sampling.episodes import EpisodeSpec
+
+Numbers = dict[str, dict[str, Any]]
+Section = Literal[
+    "data", "evaluation", "frozen", "heads", "maml", "memory", "precision", "depthwise", "process", "photographs",
+    "end-to-end",
+]  # fmt: skip
+SECTIONS: tuple[Section, ...] = get_args(Section)
+
+
+def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float) -> Numbers:
+    """The numbers of one section, by what was measured.
+
+    Args:
+        section: what to measure.
+        dataset: name of the data set, which only some sections load.
+        n_episodes: episodes that our evaluator is timed on.
+        n_easyfsl: episodes that easyfsl's loop is timed on.
+        script: the script whose start-up is timed; recipes lie beside it.
+        target: the accuracy that training is timed to.
+    """
+    if section == "data":
+        return _data(load_dataset(dataset, "train"), load_dataset(dataset, "test"))
+    if section == "evaluation":
+        test_set = load_dataset(dataset, "test")
+        speed = evaluation.evaluation(_protonet(test_set), test_set, n_episodes, n_easyfsl)
+        return {"evaluation, episodes/s": speed, "memory of evaluation": process.evaluation_memory(dataset)}
+    if section == "frozen":
+        test_set = load_dataset(dataset, "test")
+        rows = evaluation.frozen_methods(_protonet(test_set), test_set, n_episodes)
+        return {f"{n_episodes} episodes, {name}": values for name, values in rows.items()}
+    if section == "heads":
+        return _heads()
+    if section == "maml":
+        return _maml()
+    if section == "memory":
+        return {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
+    if section == "precision":
+        return arithmetic.precision_speed()
+    if section == "depthwise":
+        return {"EfficientNet-Lite0, training step of 32 images": depthwise.depthwise_speed()}
+    if section == "process":
+        return {"start-up": process.start_up(script)}
+    if section == "photographs":
+        return _photographs()
+    recipe = script.parent / "recipes" / dataset / "protonet.yaml"
+    return {f"ProtoNet to {100 * target:g}% validation 5-way 1-shot": end_to_end.time_to_accuracy(recipe, target)}
+
+
+def _protonet(images: ImageSet) -> Method:
+    with seeding.forked(0):
+        return create_method("protonet", create_backbone("conv4", *images.image_shape[:2]))
+
+
+def _data(train_set: ImageSet, test_set: ImageSet) -> Numbers:
+    method, wide = _protonet(train_set), TrainConfig(train_n_way=60)
+    augmented = TrainConfig(train_n_way=60, augmentation={"rotation_degrees": 10.0, "scale": 0.1})
+    return {
+        "drawing, 5-way 1-shot": {"episodes/s": data.episodes_per_second(test_set, EpisodeSpec(5, 1, 15))},
+        "data path, 60-way": data.data_path(method, train_set, wide, "auto"),
+        "data path, 60-way, augmented": data.data_path(method, train_set, augmented, "auto"),
+    }
+
+
+def _heads() -> Numbers:
+    from fewshot.reproduction.benchmarks import heads  # scikit-learn is not everybody's
+
+    return {
+        "Baseline, the authors' SGD, 5w5s": heads.faithful_speed(),
+        "logistic regression, 5w1s": heads.logistic_speed(1),
+        "logistic regression, 5w5s": heads.logistic_speed(5),
+    }
+
+
+def _photographs() -> Numbers:
+    from fewshot.reproduction.benchmarks.estimator import estimator_speed
+
+    lite0 = {"backbone": "efficientnet-lite0"}
+    return {
+        "estimator, efficientnet-lite0, 224 px": estimator_speed(**lite0),
+        "estimator, 160 px, circle found, 8 turns": estimator_speed(
+            **lite0, size_px=160, rotation_invariant=True, find_circle=True
+        ),
+        "estimator, 128 px, circle found, 24 turns, aligned": estimator_speed(
+            **lite0, size_px=128, rotation_invariant=24, find_circle=True, method="aligned", views={"rings": "blocks.3"}
+        ),
+        "estimator, 112 px, finetune, full, 15 steps": estimator_speed(
+            **lite0,
+            size_px=112,
+            method="finetune",
+            method_options={"mode": "full", "steps": 15},
+            precision="float32",
+            calibrate=False,
+        ),  # calibration would fine-tune once more for each group
+    }
+
+
+def _maml() -> Numbers:
+    from fewshot.reproduction.benchmarks import maml
+
+    numbers = {
+        f"MAML, {backbone}, inner steps: {steps}; s": maml.maml_speed(steps, backbone)
+        for backbone in ("conv4", "conv4-strided")
+        for steps in (1, 5)
+    }
+    return numbers | {"MAML, conv4, inner steps: 5; peak MiB": maml.maml_memory(5)}

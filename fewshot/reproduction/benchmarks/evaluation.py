@@ -1,0 +1,113 @@
+"""What evaluation costs: ours against easyfsl's, and each method of frozen features."""
+
+import contextlib
+import copy
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fewshot.datasets import ImageSet
+from fewshot.evaluation.embed import embed
+from fewshot.evaluation.evaluate import evaluate
+from fewshot.methods import Method, create_method
+from fewshot.reproduction.benchmarks.timing import median_seconds
+from fewshot.runtime.layout import channels_last
+from fewshot.sampling.episodes import EpisodeSpec
+
+FROZEN: list[tuple[str, dict[str, Any]]] = [
+    ("protonet", {}), ("matching", {}), ("meta-baseline", {}), ("simpleshot", {"transform": "L2N"}), ("r2d2", {}),
+    ("nearest", {}), ("anil", {"feature_dim": 64, "inner_steps": 5}),
+    ("baseline", {"solver": "logistic"}), ("baseline", {"solver": "faithful"}),
+    ("baseline++", {"solver": "logistic"}), ("baseline++", {"solver": "faithful"}),
+]  # fmt: skip
+
+
+def evaluation(method: Method, test_set: ImageSet, n_ours: int, n_theirs: int) -> dict[str, float]:
+    """Episodes per second of our evaluator, embedding included, and of easyfsl's own sampler and loop.
+
+    easyfsl is timed on the same weights in plain layers, as its users write a Conv-4, and also on our
+    backbone, which is faster (channels-last, batch normalisation folded).
+    """
+    spec = EpisodeSpec(5, 1, 15)
+    ours = n_ours / median_seconds(lambda: evaluate(method, test_set, spec, n_ours, precision="auto"), 3)
+    mean = evaluate(method, test_set, spec, n_theirs, precision="auto").mean
+    easyfsl_evaluation(method.backbone, test_set, spec, 10)  # warm-up
+    theirs, their_mean = easyfsl_evaluation(plain_layers(method.backbone), test_set, spec, n_theirs)
+    with channels_last(method):
+        with_ours, _ = easyfsl_evaluation(method.backbone, test_set, spec, n_theirs)
+    return {
+        "ours": ours, "easyfsl": theirs, "ratio": ours / theirs, "easyfsl, our backbone": with_ours,
+        "ratio, our backbone": ours / with_ours, "accuracy": mean, "easyfsl_accuracy": their_mean,
+    }  # fmt: skip
+
+
+def plain_layers(backbone: nn.Module) -> nn.Module:
+    """The layers of a `ConvNet` backbone one after the other, in contiguous memory format."""
+    layers = [layer for block in copy.deepcopy(backbone.body).blocks for layer in block]
+    return nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.contiguous_format)
+
+
+def easyfsl_evaluation(
+    backbone: nn.Module, test_set: ImageSet, spec: EpisodeSpec, n_episodes: int
+) -> tuple[float, float]:
+    """Episodes per second and accuracy of easyfsl 1.5.0's TaskSampler and evaluate on the same network and images."""
+    from easyfsl.methods import PrototypicalNetworks
+    from easyfsl.samplers import TaskSampler
+    from easyfsl.utils import evaluate as easyfsl_evaluate
+
+    images = _Items(test_set)
+    with _lenient_sampler():
+        sampler = TaskSampler(images, spec.n_way, spec.n_shot, spec.n_query, n_episodes)
+        loader = DataLoader(images, batch_sampler=sampler, collate_fn=sampler.episodic_collate_fn)
+    classifier = PrototypicalNetworks(backbone.eval()).eval()
+    started = time.perf_counter()
+    accuracy = easyfsl_evaluate(classifier, loader, device="cpu", use_tqdm=False)
+    return n_episodes / (time.perf_counter() - started), accuracy
+
+
+class _Items(Dataset):
+    """An image set as easyfsl wants it: float images one by one, and all labels in a list."""
+
+    def __init__(self, imageset: ImageSet) -> None:
+        self.imageset = imageset
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return self.imageset.gather(torch.tensor(row)).float() / 255, int(self.imageset.labels[row])
+
+    def __len__(self) -> int:
+        return len(self.imageset)
+
+    def get_labels(self) -> list[int]:
+        return self.imageset.labels.tolist()
+
+
+@contextlib.contextmanager
+def _lenient_sampler() -> Iterator[None]:
+    """Torch's Sampler takes no argument any more; easyfsl 1.5.0 still gives it one."""
+    initial = Sampler.__init__
+    Sampler.__init__ = lambda self, *arguments, **options: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Sampler.__init__ = initial  # type: ignore[method-assign]
+
+
+def frozen_methods(method: Method, imageset: ImageSet, n_episodes: int) -> dict[str, dict[str, float]]:
+    """Seconds and episodes per second of evaluating each method of frozen features, 5-way 5-shot.
+
+    The backbone of `method` embeds `imageset` once for all of them; drawing the episodes counts.
+    """
+    started = time.perf_counter()
+    features = embed(method, imageset, precision="auto")
+    rows = {"one pass of the backbone": {"images": len(features), "seconds": time.perf_counter() - started}}
+    for name, options in FROZEN:
+        head = create_method(name, None, **options).to(features.device)
+        records = evaluate(head, imageset, EpisodeSpec(5, 5, 15), n_episodes, features=features)
+        label = ", ".join([name, *(str(value) for key, value in options.items() if key in ("solver", "transform"))])
+        seconds = records.header["seconds"]
+        rows[label] = {"seconds": seconds, "episodes/s": n_episodes / seconds, "accuracy": records.mean}
+    return rows

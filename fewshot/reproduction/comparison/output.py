@@ -1,0 +1,171 @@
+"""What a comparison prints and writes: summary, tables, figure."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fewshot.evaluation.report import facts, percent, signed_percent
+from fewshot.evaluation.statistics import Estimate
+from fewshot.reproduction.comparison.figure import draw
+from fewshot.reproduction.comparison.paired import SIGNIFICANCE, ClassDifference, Comparison
+from fewshot.runtime.provenance import provenance
+from fewshot.sampling.episodes import EpisodeSpec
+
+N_LISTED = 5  # classes at either end that are printed
+COLUMNS = (
+    "class", "class_id", "n_episodes", "accuracy_a", "accuracy_b", "difference", "difference_half_width_95",
+    "episodes_a_better", "episodes_b_better", "episodes_tied", "sign_test_p", "holm_p", "significant",
+)  # fmt: skip
+
+
+def summary(comparison: Comparison) -> str:
+    """The comparison in a screen of text, accuracies in percent."""
+    both = (comparison.a, comparison.b)
+    width = max(map(len, comparison.names))
+    lines = [
+        f"{letter}  {name:{width}}  {percent(m.records.estimate):>13}   {_about(m.records.header)}{m.records.mark}"
+        for letter, name, m in zip("AB", comparison.names, both, strict=True)
+    ]
+    difference = signed_percent(comparison.difference)
+    lines += [
+        f"{'A − B':{width + 3}}  {difference:>13}   paired by episode; {_unpaired(comparison)}",
+        "",
+        f"Sign test over episodes: A is better in {comparison.sign.a_better:,}, B in {comparison.sign.b_better:,}; "
+        f"{comparison.sign.ties:,} ties are left out; two-sided p = {comparison.sign.p_value:.2g}",
+        *_caveats(comparison),
+        "",
+        *_classes(comparison),
+        "",
+        *(f"{letter}: {facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
+    ]
+    return "\n".join(lines)
+
+
+def write(comparison: Comparison, folder: str | Path) -> list[Path]:
+    """Write records, tables and figure into `folder`, and say which files."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in ("a.jsonl", "b.jsonl", "comparison.json", "per_class.csv")]
+    comparison.a.records.write(paths[0])
+    comparison.b.records.write(paths[1])
+    paths[2].write_text(json.dumps(as_dict(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    with paths[3].open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *map(_row, comparison.classes)])
+    return paths + draw(comparison, folder)
+
+
+def default_folder(comparison: Comparison) -> Path:
+    """`compare/A-vs-B/CELL` in the folder of the first run, another one for each cell, data set and seed."""
+    header = comparison.a.records.header
+    cell = f"{header['dataset']}-{header['split']}-{EpisodeSpec(**header['spec'])}-seed{header['seed']}"
+    pair = "-vs-".join(comparison.names).replace("/", "-")
+    return Path(header["run"]) / "compare" / pair / cell.replace(",", "").replace(" ", "-")
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain values; accuracies are fractions, null stands for what is infinite or undefined."""
+    runs = {
+        letter: {"name": name, "accuracy": _estimate(m.records.estimate), "header": m.records.header}
+        for letter, name, m in zip("ab", comparison.names, (comparison.a, comparison.b), strict=True)
+    }
+    return {
+        **runs,
+        "difference": _estimate(comparison.difference),
+        "unpaired_half_width_95": comparison.unpaired_half_width_95,
+        "correlation": comparison.correlation,
+        "sign_test": comparison.sign._asdict(),
+        "significance": SIGNIFICANCE,
+        "classes": [
+            {name: value if not isinstance(value, float) else _finite(value) for name, value in
+             zip(COLUMNS, _row(c), strict=True)} for c in comparison.classes
+        ],
+        "unseen_classes": comparison.unseen,
+        **provenance(),
+    }  # fmt: skip
+
+
+def _row(c: ClassDifference) -> tuple[object, ...]:
+    """The values of `COLUMNS`."""
+    return (
+        c.name, c.class_id, c.n_episodes, c.accuracy_a.mean, c.accuracy_b.mean, *c.difference,
+        *c.sign, c.holm_p, c.significant,
+    )  # fmt: skip
+
+
+def _about(header: dict[str, Any]) -> str:
+    kind = "transductive" if header["transductive"] else "inductive"
+    return f"{header['method']}, {kind}, weights selected on {header.get('selected_on', 'unknown')}"
+
+
+def _unpaired(comparison: Comparison) -> str:
+    paired, unpaired = comparison.difference.half_width_95, comparison.unpaired_half_width_95
+    text = f"unpaired it would be ± {100 * unpaired:.2f}"
+    if paired > 0:
+        text += f", {unpaired / paired:.2f} times as wide"
+    r = comparison.correlation
+    return text + (f"; correlation {r:.2f}" if r is not None else "; one accuracy never changes, so no correlation")
+
+
+def _caveats(comparison: Comparison) -> list[str]:
+    """Sentences on what makes the two unequal, beside the methods."""
+    a, b = comparison.a.records.header, comparison.b.records.header
+    lines = []
+    if a["transductive"] != b["transductive"]:
+        which = "A" if a["transductive"] else "B"
+        lines.append(f"{which} is transductive: it saw all queries of an episode at once, the other one by one")
+    elif a["transductive"]:
+        lines.append("both are transductive: they saw all queries of an episode at once")
+    if a["data_fingerprint"] != b["data_fingerprint"]:
+        options = [header.get("config", {}).get("dataset_options", "unknown") for header in (a, b)]
+        lines.append(f"the images are the same, prepared otherwise: {options[0]} for A, {options[1]} for B")
+    if a["weights"] == b["weights"]:
+        lines.append("A and B have the same weights")
+    return [f"Note: {line}." for line in lines]
+
+
+def _classes(comparison: Comparison) -> list[str]:
+    """The classes with the largest differences at either end."""
+    classes = comparison.classes
+    counts = [c.n_episodes for c in classes]
+    better = [sum(c.significant and sign * c.difference.mean > 0 for c in classes) for sign in (1, -1)]
+    lines = [
+        f"Classes: {len(classes)} occur, each in {min(counts)} to {max(counts)} episodes"
+        + (f"; {len(comparison.unseen)} do not occur" if comparison.unseen else ""),
+        f"after Holm at {SIGNIFICANCE:.0%} (sign test): A is better on {better[0]}, B on {better[1]}",
+    ]
+    needed = math.ceil(1 + math.log2(len(classes) / SIGNIFICANCE))  # 2 * 0.5**needed * n_classes <= SIGNIFICANCE
+    if max(counts) < needed:
+        lines.append(
+            f"none of {len(classes)} can stand out with so few: it takes {needed} episodes that all speak for one "
+            "of the two; ask for more --n_episodes"
+        )
+    best = [c for c in classes[:N_LISTED] if c.difference.mean > 0]
+    worst = [c for c in classes[::-1][:N_LISTED] if c.difference.mean < 0]
+    for title, chosen in (("A is better by most", best), ("B is better by most", worst)):
+        lines += ["", *_class_table(title, chosen)] if chosen else []
+    return lines
+
+
+def _class_table(title: str, classes: Sequence[ClassDifference]) -> list[str]:
+    head = (title, "episodes", "A", "B", "A − B", "p (Holm)")
+    rows = [head] + [
+        (c.name, f"{c.n_episodes}", f"{100 * c.accuracy_a.mean:.1f}", f"{100 * c.accuracy_b.mean:.1f}",
+         signed_percent(c.difference).replace("inf", "∞"), f"{c.holm_p:.2g}{' *' if c.significant else '  '}")
+        for c in classes
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
+        for row in rows
+    ]
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    return {"mean": estimate.mean, "half_width_95": _finite(estimate.half_width_95)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

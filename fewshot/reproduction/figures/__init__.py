@@ -1,0 +1,19 @@
+"""Figures of all methods on one data set: accuracy against shots, against ways, and against minutes of training."""
+
+from fewshot.reproduction.figures.curves import Curves, Point, read_curves
+from fewshot.reproduction.figures.drawing import Line, Panel, draw
+from fewshot.reproduction.figures.lines import chosen, make_figures
+from fewshot.reproduction.figures.measure import measure_curves, seeds_of
+
+__all__ = [
+    "Curves",
+    "Line",
+    "Panel",
+    "Point",
+    "chosen",
+    "draw",
+    "make_figures",
+    "measure_curves",
+    "read_curves",
+    "seeds_of",
+]

@@ -1,0 +1,147 @@
+"""All methods of a data set: run the recipes that have not run yet, keep their results, make the tables from these."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fewshot.config import differing_options, variants_changed
+from fewshot.evaluation.report import percent
+from fewshot.reproduction.recipes import Run, find_runs
+from fewshot.reproduction.results import Result, read_results
+from fewshot.reproduction.tables import accuracies, published, trainings
+from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE
+from fewshot.runtime.signals import Interruption
+from fewshot.training.run_folder import NOT_COMPARED
+
+LOG_LINES = 10  # of a failed run are shown
+POLL_SECONDS = 0.1
+
+
+def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
+    """Run what is not complete, one after the other, going on with what was interrupted; the runs that failed.
+
+    The result of each complete run is written to the folder `results`. `budget_minutes`: stop after so long; the
+    run that is on saves its state. Raises `ConfigError`, before anything runs, for a folder that holds another run.
+    """
+    deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
+    for run in runs:
+        run.check()
+    failed, left = [], []
+    for run in runs:
+        had_run = run.complete
+        if not had_run and time.monotonic() >= deadline:
+            left.append(run.title)
+            continue
+        problem = "" if had_run else _execute(run, scripts, deadline)
+        if problem:
+            failed.append(run)
+            print(f"{run.title}: FAILED, {problem}", flush=True)
+        elif run.complete:
+            run.result().write(result_file(results, run))
+            accuracies = "  ".join(f"{r.cell} {percent(r.estimate)}" for r in run.records(run.own_row))
+            print(f"{run.title}: {run.stages[-1][1]:.1f} min  {accuracies}{'  (had run)' * had_run}", flush=True)
+        else:
+            left.append(f"{run.title} (begun)")
+    if left:
+        print(f"the budget is spent before: {'; '.join(left)}. The same command goes on from there", flush=True)
+    return failed
+
+
+def result_file(results: Path, run: Run) -> Path:
+    """Where the result of a run is kept."""
+    return results / f"{run.name}-seed{run.config.seed}.json"
+
+
+def _execute(run: Run, scripts: Path, deadline: float) -> str:
+    """What went wrong, with the last lines of the log; empty where nothing did, or the deadline (monotonic) came."""
+    resume = ["--resume"] if run.folder.config.exists() else []
+    command = [sys.executable, str(scripts / run.script), *run.arguments, *resume]
+    run.folder.path.mkdir(parents=True, exist_ok=True)
+    path = run.folder.path / "log.txt"
+    print(f"{run.title}: running, output in {path}", flush=True)
+    with (
+        path.open("a") as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT) as child,
+        Interruption() as interruption,
+    ):
+        while child.poll() is None:
+            time.sleep(POLL_SECONDS)
+            late = time.monotonic() >= deadline
+            if late or interruption.requested():
+                child.terminate()  # it saves its state; a Ctrl-C of the terminal has told it already
+                child.wait()
+                if late:
+                    return ""
+                interruption.leave(f"stopped in {run.title}; the same command goes on from there")
+    if child.returncode == 0 and run.complete:
+        return ""
+    lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    return "\n    ".join([f"exit status {child.returncode}; the end of {path}:", *lines])
+
+
+def planned_rows(runs: Iterable[Run]) -> dict[str, dict[str, list[str]]]:
+    """For each recipe, the rows of the tables and the cells that its runs measure; of the reference also the floor."""
+    planned = {}
+    for run in runs:
+        rows = [run.own_row, *run.variants, *(FLOOR_ROWS if run.name == REFERENCE and run.config.test_floor else ())]
+        planned.setdefault(run.name, dict.fromkeys(rows, run.cells))
+    return planned
+
+
+def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
+    """The results in `folder` that stem from the recipes as they are now; says which do not.
+
+    `runs`: one of each recipe, of any seed.
+    """
+    configs = {run.name: run.config for run in runs}
+    current = []
+    for result in read_results(folder):
+        config = configs.get(result.recipe)
+        differing = differing_options(result.facts["config"], replace(config, seed=result.seed)) if config else {}
+        what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if _matters(key, held, now)]
+        if config is None or what:
+            why = f"the recipe has changed since ({', '.join(what)})" if config else "there is no such recipe"
+            print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
+        else:
+            current.append(result)
+    return current
+
+
+def _matters(option: str, held: object, now: object) -> bool:
+    """Whether an option that differs is of the recipe, and does not just say where things lie."""
+    if option == "test_variants":  # of the same weights: more of them, or fewer, change no number that is there
+        return variants_changed(held or {}, now or {})
+    another_place = option == "pretrained_run" and held is not None and now is not None
+    return option not in NOT_COMPARED and not another_place
+
+
+def section(recipes: Path, stored: Path, published_file: Path) -> str:
+    """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers."""
+    runs = find_runs(recipes, Path("unused"))
+    results, planned = stored_results(stored, runs), planned_rows(runs)
+    cells = sorted(
+        {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]
+    )
+    rows, numbers = accuracies.rows_of(results, planned), published.read(published_file)
+    seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
+    command = f"python scripts/reproduce.py {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
+    parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command)]
+    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
+        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
+        of_set = accuracies.rows_of(results, also, test_set)
+        parts += [f"The same test classes, {test_set}:", accuracies.accuracies(of_set, cells)]
+    against = published.against(rows, cells, numbers)
+    if against:
+        parts += ["Against published numbers:", against, f"Sources. {published.sources(numbers)}."]
+    minus = accuracies.differences(rows, cells, REFERENCE)
+    if minus:
+        parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
+    cost = trainings.costs(results)
+    if cost:
+        parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
+                  "whole process):", cost]  # fmt: skip
+    return "\n\n".join([*parts, "How they were trained:", trainings.training(results, planned)])

@@ -1,0 +1,1 @@
+"""Tables of accuracies and trainings from stored results."""

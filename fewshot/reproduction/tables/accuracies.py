@@ -1,0 +1,195 @@
+"""Tables of all methods on one data set, made from stored results alone."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import stdev
+
+import numpy as np
+
+from fewshot.errors import DataError
+from fewshot.evaluation.records import Measured
+from fewshot.evaluation.report import percent, signed_percent
+from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
+from fewshot.reproduction.results import Result, curve
+
+SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs
+MORE_CELLS = re.compile(r"_\d+(way|shot)$")  # ends the name of a recipe that adds other cells to a method's row
+REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
+OWN_ROWS = ("trained", "frozen")  # what a method reaches itself
+FLOOR_ROWS = ("untrained", "raw pixels")  # what a method reaches without training
+NOT_RUN, NO_CELL = "not run", "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in the tables.
+
+    `cells`: for each cell that its recipes measure, the records, one for each training seed. `still_rising`: cells
+    whose validation curve was rising when the training of a seed ended.
+    """
+
+    name: str
+    cells: dict[str, list[Measured]] = field(default_factory=dict)
+    still_rising: set[str] = field(default_factory=set)
+
+    @property
+    def title(self) -> str:
+        """Its name, with what its records say of test classes that were trained on."""
+        marks = dict.fromkeys(measured.mark for records in self.cells.values() for measured in records)
+        return self.name + "".join(marks)
+
+    def accuracy(self, cell: str) -> np.ndarray:
+        """Of each episode, the mean over training seeds, (n_episodes,)."""
+        return np.mean([measured.accuracy for measured in self.cells[cell]], 0)
+
+    def estimate(self, cell: str) -> Estimate:
+        """Mean over seeds and episodes; the interval speaks of episodes."""
+        return mean_interval(self.accuracy(cell))
+
+    def spread(self, cell: str) -> float | None:
+        """Standard deviation over training seeds; None with one seed."""
+        means = [measured.mean for measured in self.cells[cell]]
+        return stdev(means) if len(means) > 1 else None
+
+    def header(self, key: str) -> str:
+        """What its records' headers say under `key`."""
+        return distinct(m.header.get(key, "unknown") for records in self.cells.values() for m in records)
+
+
+def rows_of(
+    results: Sequence[Result], planned: Mapping[str, Mapping[str, Sequence[str]]], test_set: str = ""
+) -> list[Row]:
+    """A row for each method. `planned`: for each recipe, the cells of each row that its runs measure.
+
+    Cells that are planned and not among the results are in the row, empty. Raises `DataError` where two recipes
+    measure the same cell of a row, or the seeds of a recipe were measured on different episodes.
+    """
+    rows: dict[str, Row] = {}
+    for recipe, recipe_rows in planned.items():
+        for row_name, cells in recipe_rows.items():
+            row = rows.setdefault(label(recipe, row_name), Row(label(recipe, row_name)))
+            mine = [result for result in results if result.recipe == recipe]
+            rising = row_name not in FLOOR_ROWS and any(curve(r.facts["history"]) == "rising" for r in mine)
+            row.still_rising.update(cells if rising else ())
+            for cell in cells:
+                stored = [
+                    measured
+                    for result in mine
+                    for measured in result.records.get(": ".join(filter(None, [test_set, row_name])), [])
+                    if measured.cell == cell
+                ]
+                if cell in row.cells:
+                    raise DataError(f"{row.name}, {cell}: {recipe} and a recipe before it both measure this cell")
+                row.cells[cell] = stored
+    for row in rows.values():
+        _refuse_other_episodes(row)
+    return list(rows.values())
+
+
+def row_name(recipe: str) -> str:
+    """The row that a recipe's own records stand in: `maml` for maml_20way, `protonet` for protonet_10shot."""
+    return MORE_CELLS.sub("", recipe)
+
+
+def label(recipe: str, row: str) -> str:
+    """`maml` for recipe maml_20way's own row, `maml, transductive` for its variant, `untrained protonet`."""
+    name = row_name(recipe)
+    if row == "untrained":
+        return f"untrained {name}"
+    if row == "raw pixels":
+        return row
+    if row == "classifier-baseline":
+        return name.replace("pretrain", row)
+    return name if row in OWN_ROWS else f"{name}, {row}"
+
+
+def _refuse_other_episodes(row: Row) -> None:
+    for cell, records in row.cells.items():
+        for measured in records[1:]:
+            for key in SAME_EPISODES:
+                values = [m.header[key] for m in (records[0], measured)]
+                if values[0] != values[1]:
+                    raise DataError(
+                        f"{row.name}, {cell}: the seeds were measured on different episodes, {key}: {values}"
+                    )
+
+
+def short(cell: str) -> str:
+    """`5w1s` for `5-way 1-shot`."""
+    return cell.replace("-way ", "w").replace("-shot", "s")
+
+
+def accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
+    """The main table: mean over seeds ± 95% interval over episodes, (standard deviation over seeds)."""
+    head = ["method", *map(short, cells), "seeds", "transductive", "weights selected on"]
+    lines = []
+    for row in sorted(rows, key=lambda row: _rank(row, cells)):
+        ran = any(row.cells.get(cell) for cell in cells)
+        about = [row.header("transductive").replace("True", "yes").replace("False", "no"), row.header("selected_on")]
+        lines.append(
+            [
+                row.title,
+                *(ours(row, cell) for cell in cells),
+                *([_n_seeds(row, cells), *about] if ran else [NO_CELL] * 3),
+            ]
+        )
+    return markdown(head, lines)
+
+
+def _n_seeds(row: Row, cells: Sequence[str]) -> str:
+    """`3`, or `3 / 3 / – / 1` in the order of the cells where they have different numbers of seeds."""
+    numbers = [len(row.cells[cell]) if cell in row.cells else None for cell in cells]
+    different = set(numbers) - {None}
+    return str(*different) if len(different) == 1 else " / ".join(NO_CELL if n is None else str(n) for n in numbers)
+
+
+def _rank(row: Row, cells: Sequence[str]) -> tuple[int, float]:
+    """Best first in the first cell; then what has only a later one, in that; at the end what did not run."""
+    for i, cell in enumerate(cells):
+        if row.cells.get(cell):
+            return i, -row.estimate(cell).mean
+    return len(cells), 0.0
+
+
+def ours(row: Row, cell: str) -> str:
+    """`98.46 ± 0.14 (0.08)`, or that it was not run, or a dash for a cell that no recipe measures."""
+    if cell not in row.cells:
+        return NO_CELL
+    if not row.cells[cell]:
+        return NOT_RUN
+    spread = row.spread(cell)
+    return percent(row.estimate(cell)) + ("" if spread is None else f" ({100 * spread:.2f})")
+
+
+def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> str:
+    """Each row minus the row called `reference`, paired by episode; a dash where the episodes or drawings differ."""
+    base = next((row for row in rows if row.name == reference), None)
+    if base is None or not any(base.cells.values()):
+        return ""
+    lines = []
+    for row in sorted(rows, key=lambda row: _rank(row, cells)):
+        if row is not base and any(row.cells.values()):
+            lines.append([row.title, *(_difference(row, base, cell) for cell in cells)])
+    return markdown([f"minus {base.title}", *map(short, cells)], lines) if lines else ""
+
+
+def _difference(row: Row, base: Row, cell: str) -> str:
+    mine, theirs = row.cells.get(cell), base.cells.get(cell)
+    if not mine or not theirs or any(mine[0].header[key] != theirs[0].header[key] for key in SAME_EPISODES):
+        return NO_CELL
+    return signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns; `|` in a text is escaped."""
+    text = [[t.replace("|", r"\|") for t in line] for line in (head, ["---"] * len(head), *lines)]
+    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+    return "\n".join(
+        f"| {' | '.join(t.ljust(width) for t, width in zip(line, widths, strict=True))} |" for line in text
+    )
+
+
+def distinct(values: Iterable[object]) -> str:
+    """The values, each once, as they come first."""
+    return "; ".join(dict.fromkeys(map(str, values)))

@@ -1,0 +1,134 @@
+"""How the results in the tables came about: data, lengths, minutes, validation curves, versions."""
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from fewshot.errors import DataError
+from fewshot.evaluation.records import Scores
+from fewshot.reproduction.results import Result, curve
+from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, OWN_ROWS, distinct, label, markdown, short
+
+OFTEN_SHARED = {
+    "precision": "precision",
+    "data_fingerprint": "data",
+    "commit": "commit",
+    "hardware": "hardware",
+}  # keys of headers: what all results have in common stands in `facts`, the rest in columns of `training`
+
+
+def training(results: Sequence[Result], recipes: Iterable[str]) -> str:
+    """How each recipe was trained: seeds, what it saw, minutes of each stage, its validation curve.
+
+    What not all results share is here too: precision, data, commit, hardware; else it stands in `facts`.
+    """
+    differing = [key for key in OFTEN_SHARED if _differs(key, results)]
+    head = [
+        "recipe", "training seeds", "trained on", "minutes a seed", "best validation", "validation at the end",
+        *(OFTEN_SHARED[key] for key in differing),
+    ]  # fmt: skip
+    lines = []
+    for recipe in recipes:
+        mine = [result for result in results if result.recipe == recipe]
+        about = [*_about(mine), *(_said(key, mine) for key in differing)] if mine else []
+        lines.append([recipe, *(about or [NOT_RUN, *[NO_CELL] * (len(head) - 2)])])
+    return markdown(head, lines)
+
+
+def costs(results: Sequence[Result]) -> str:
+    """What an episode costs, where a method adapts weights to each: numbers adapted, seconds, memory; else empty."""
+    measured = [(r.recipe, m) for r in results for row, cells in r.records.items() if row in OWN_ROWS for m in cells]
+    if not any("n_trainable" in m.header for _, m in measured):
+        return ""
+    head = ["recipe", "cell", "adapted in the network", "in the head", "seconds an episode", "before, s", "peak MiB"]
+    lines: list[list[str]] = []
+    for recipe, m in measured:
+        n = m.header.get("n_trainable", {})
+        adapted = [f"{n[part]:,}" if n else NO_CELL for part in ("network", "head")]
+        before = m.header.get("embedding_seconds") or 0.0
+        seconds = [f"{m.header['seconds'] / m.header['n_episodes']:.2f}", f"{before:.0f}" if before else NO_CELL]
+        lines.append([recipe, short(m.cell), *adapted, *seconds, _mib(m.header.get("peak_mib"))])
+    lines.sort(key=lambda line: line[:2])
+    return markdown(head, lines)
+
+
+def _mib(peak: float | None) -> str:
+    return NO_CELL if peak is None else f"{peak:,.0f}"
+
+
+def _about(results: Sequence[Result]) -> list[str]:
+    """What `training` says of the seeds of one recipe; a stage that saw nothing is not spoken of.
+
+    Minutes of different hardware stand apart, in the order in which the hardware is named.
+    """
+    stages = [[(what, minutes) for what, minutes in result.facts["stages"] if what] for result in results]
+    if len({len(of_seed) for of_seed in stages}) > 1:
+        raise DataError(f"{results[0].recipe}: its seeds were trained in different numbers of stages")
+    minutes: dict[str, list[list[float]]] = {}  # those of each hardware are averaged
+    for result, of_seed in zip(results, stages, strict=True):
+        minutes.setdefault(_said("hardware", [result]), []).append([m for _, m in of_seed])
+    trained = [result for result in results if result.facts["stages"][-1][0]]  # itself, not just stage 1
+    return [
+        ", ".join(str(result.seed) for result in results),
+        distinct(" + ".join(what for what, _ in of_seed) or "nothing" for of_seed in stages),
+        "; ".join(" + ".join(f"{fmean(m):.1f}" for m in zip(*seeds, strict=True)) for seeds in minutes.values())
+        or NO_CELL,
+        _best_validation(trained) or NO_CELL,
+        distinct(curve(result.facts["history"]) for result in trained) or NO_CELL,
+    ]
+
+
+def _best_validation(results: Sequence[Result]) -> str:
+    """`94.40 (20w1s)`: the best mean, averaged over seeds, and the cell that it was measured on."""
+    best = [max(mean for _, _, mean, _ in result.facts["history"]) for result in results if result.facts["history"]]
+    if not best:
+        return ""
+    config = results[0].facts["config"]
+    spec = {"n_way": config["val_n_way"], "n_shot": config["val_n_shot"]}
+    return f"{100 * fmean(best):.2f} ({short(Scores({'spec': spec}, np.empty(0)).cell)})"
+
+
+def _said(key: str, results: Sequence[Result]) -> str:
+    """What the headers of all their records say under `key`."""
+    return distinct(header.get(key, "unknown") for header in _headers(results))
+
+
+def _differs(key: str, results: Sequence[Result]) -> bool:
+    return len({_said(key, [result]) for result in results}) > 1
+
+
+def _headers(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [measured.header for result in results for records in result.records.values() for measured in records]
+
+
+def facts(results: Sequence[Result], command: str) -> str:
+    """Sentences on what all numbers of the tables share, and how they are made again."""
+    headers = _headers(results)
+    if not headers:
+        return f"Nothing was run yet. Command: `{command}`"
+    dataset, split, seed = (_said(key, results) for key in ("dataset", "split", "seed"))
+    shared = [f"{name} {_said(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)]
+    return (
+        f"{dataset}, {split} classes, {distinct(format(h['n_episodes'], ',') for h in headers)} episodes a cell, "
+        f"{_queries(results)} queries a class, episodes of seed {seed}. Accuracy in "
+        "%: mean over training seeds ± 95% interval over episodes (standard deviation over training seeds). "
+        f"Shared by all: {', '.join([*shared, ''])}torch {distinct(h['versions']['torch'] for h in headers)}, "
+        f"Python {distinct(h['versions']['python'] for h in headers)}. Command: `{command}`"
+    )
+
+
+def _queries(results: Sequence[Result]) -> str:
+    """`15`, or `15 (maml, published protocol: 1; 5)` where a variant of a row has others."""
+    usual, others = [], {}
+    for result in results:
+        variants = result.facts["config"].get("test_variants", {})
+        for row, cells in result.records.items():
+            n_query = [measured.header["spec"]["n_query"] for measured in cells]
+            variant = row.rpartition(": ")[2]  # without the name of a further test set
+            if "n_query" in variants.get(variant, {}):
+                others.setdefault(label(result.recipe, variant), []).extend(n_query)
+            else:
+                usual += n_query
+    return distinct(usual) + "".join(f" ({name}: {distinct(n_query)})" for name, n_query in others.items())

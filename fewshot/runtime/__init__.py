@@ -1,0 +1,1 @@
+"""This machine: seeds, precision, memory, processes, files. Nothing of few-shot learning."""

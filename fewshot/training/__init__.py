@@ -1,0 +1,1 @@
+"""Training: steps, optimizer, validation, tracking, the folder of a run."""

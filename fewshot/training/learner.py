@@ -1,0 +1,67 @@
+"""`Learner`: a method together with everything that changes while it is trained."""
+
+import math
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from fewshot.config import FitConfig
+from fewshot.methods import Method
+from fewshot.training.optimization import make_average, make_optimizer, make_schedule
+
+
+class Learner:
+    """The method, the average of its weights, optimizer, schedule and progress; saved and restored as a whole.
+
+    With `max_steps=0` there is no optimizer and no schedule, and the method may have no parameter at all.
+    `seconds`: of training and validation so far, over all attempts of a resumed run. `history`: step,
+    seconds, mean and half-width of the 95% interval of each validation so far.
+    """
+
+    def __init__(self, method: Method, config: FitConfig) -> None:
+        self.method, self.max_gradient_norm = method, config.max_gradient_norm or math.inf
+        self.average = make_average(method, config)
+        self.optimizer = make_optimizer(method, config) if config.max_steps else None
+        self.schedule = make_schedule(self.optimizer, config) if self.optimizer else None
+        self.step, self.best_step, self.best_accuracy, self.seconds = 0, 0, -1.0, 0.0
+        self.history: list[list[float]] = []
+
+    @property
+    def measured(self) -> Method:
+        """The weights that are validated and kept: the average where there is one."""
+        return self.method if self.average is None else cast(Method, self.average.module)
+
+    def update(self) -> Tensor:
+        """Take an optimizer step along the gradients that the parameters hold; the norm they had."""
+        norm = nn.utils.clip_grad_norm_(self.method.parameters(), self.max_gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.method)
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        average = self.average
+        return {
+            "method": self.measured.state_dict(),
+            "training": None if average is None else self.method.state_dict(),
+            "n_averaged": None if average is None else int(average.n_averaged),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else None,
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "progress": [self.step, self.best_step, self.best_accuracy, self.seconds],
+            "history": self.history,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.measured.load_state_dict(state["method"])
+        if self.average is not None:
+            self.method.load_state_dict(state["training"])
+            self.average.n_averaged.fill_(state["n_averaged"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+        self.step, self.best_step, self.best_accuracy, self.seconds = state["progress"]
+        self.history = state.get("history", [])  # not in checkpoints of early versions

@@ -1,0 +1,76 @@
+"""The folder of a run: configuration, checkpoints, records and TensorBoard events."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fewshot.config import FitConfig, as_dict, differing_options
+from fewshot.errors import ConfigError
+from fewshot.runtime import processes
+
+# options that may differ when a run goes on
+NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants", "allow_seen_classes"}
+
+
+class RunFolder:
+    """Paths inside a run's folder, which holds one run of one configuration."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.last = self.path / "last.safetensors"
+        self.best = self.path / "best.safetensors"
+        self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
+
+    def records(self, *names: str) -> Path:
+        """Where the records of a test cell lie; `names`: of a test set, a row of the test table and the cell."""
+        return self.path / "records" / f"{'-'.join(filter(None, names)).replace(' ', '-')}.jsonl"
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration the run was made with."""
+        if not self.config.is_file():
+            raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
+        return json.loads(self.config.read_text())
+
+    def refuse_other(self, config: FitConfig, advice: str) -> None:
+        """Raise `ConfigError` where the folder holds a run of another configuration."""
+        differing = [
+            f"{key}: {there!r} there, {now!r} now"
+            for key, (there, now) in differing_options(self.read_config(), config).items()
+            if key not in NOT_COMPARED
+        ]
+        if differing:
+            raise ConfigError(f"{self.path} holds a run with another configuration ({'; '.join(differing)}): {advice}")
+
+    def claim(self, config: FitConfig, resume: bool) -> None:
+        """Make the folder for a new run of `config`, or check that a run of `config` can go on in it."""
+        if not self.config.exists():
+            if resume:
+                raise ConfigError(f"nothing to resume: {self.path} holds no run")
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.config.write_text(json.dumps(as_dict(config), indent=2) + "\n")
+            return
+        self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
+        if not resume:
+            raise ConfigError(f"{self.path} already holds this run; go on with --resume, or choose another --run_dir")
+
+
+@contextmanager
+def run_folder(path: str | None, config: FitConfig, resume: bool) -> Iterator[RunFolder]:
+    """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
+    with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
+        folder = RunFolder(processes.from_first(path or temporary))
+        problem = None
+        if processes.is_first():
+            try:
+                folder.claim(config, resume)
+            except (ConfigError, OSError) as error:
+                problem = error
+        problem = processes.from_first(problem)
+        if problem:
+            raise problem
+        yield folder
+        processes.barrier()

@@ -1,0 +1,262 @@
+"""`fit`: the one training loop, in steps."""
+
+import contextlib
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fewshot.backbones.surgery.sync_batchnorm import synchronise_batchnorm
+from fewshot.config import FitConfig, as_dict
+from fewshot.datasets import ImageSet
+from fewshot.errors import TrainingError
+from fewshot.evaluation.embed import embed_frozen
+from fewshot.evaluation.records import Records
+from fewshot.methods import Method
+from fewshot.runtime import processes, seeding
+from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
+from fewshot.runtime.layout import running_layout
+from fewshot.runtime.precision import autocast, resolve, switch_tf32
+from fewshot.runtime.provenance import provenance
+from fewshot.runtime.signals import Interruption
+from fewshot.sampling.batches import Batch
+from fewshot.sampling.episodes import Episode
+from fewshot.sampling.streams import Stream, draws_plain_episodes, make_stream
+from fewshot.training.leakage import write_training_sets
+from fewshot.training.learner import Learner
+from fewshot.training.run_folder import RunFolder, run_folder
+from fewshot.training.tracking import Tracker
+from fewshot.training.validation import Validation, refuse_leaks
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How training ended; the method then holds the weights of `best_step`.
+
+    `validation`: the records that chose them; None without a validation set, where they are the last
+    step's. `seconds`: of training and validation, over all attempts of a resumed run.
+    """
+
+    steps: int
+    best_step: int
+    validation: Records | None
+    seconds: float
+
+
+def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: FitConfig) -> FitResult:
+    """Train `method` in place on `train_set`, keeping the best weights on `val_set`.
+
+    A `TrainConfig` trains on episodes, a `PretrainConfig` on plain batches of labelled images; with
+    `max_steps=0` nothing is trained, and the method is validated and kept as it is.
+    A backbone of which no weight takes a gradient stays as it is; without augmentation it looks at each image once.
+    Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
+    With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
+    Raises `LeakageError` for a test split, and where validation classes or images are among those of training (with
+    `config.allow_seen_classes` it goes on); `TrainingError` for a loss that is not finite.
+    """
+    refuse_leaks(train_set, val_set, config.allow_seen_classes)
+    from accelerate import Accelerator  # slow to import
+
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    method.to(accelerator.device)
+    features = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else None
+    stream = make_stream(train_set, config, accelerator.device, features) if config.max_steps else None
+    validation = None if val_set is None else Validation(val_set, config)
+    folder_of_run = run_folder(config.run_dir, config, config.resume)
+    layout = running_layout(method, config.precision, accelerator.device)
+    arithmetic = switch_tf32(config.precision, accelerator.device)
+    with folder_of_run as folder, seeding.forked(config.seed), layout, arithmetic:
+        if config.run_dir and processes.is_first():
+            write_training_sets(folder, method, train_set, config)
+        return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
+
+
+class _Step(nn.Module):
+    """The loss as a forward pass, which is what data parallelism wraps."""
+
+    def __init__(self, method: Method, given_features: bool) -> None:
+        super().__init__()
+        self.method, self.given_features = method, given_features
+
+    def forward(self, batch: Episode | Batch) -> tuple[Tensor, Tensor]:
+        with self.method.given_features() if self.given_features else contextlib.nullcontext():
+            return self.method.training_step(batch)
+
+
+class _Training:
+    """The state of one call of `fit`."""
+
+    def __init__(
+        self,
+        method: Method,
+        train_set: ImageSet,
+        stream: Stream | None,
+        validation: Validation | None,
+        config: FitConfig,
+        accelerator: "Accelerator",
+        folder: RunFolder,
+    ) -> None:
+        self.config, self.accelerator, self.folder, self.device = config, accelerator, folder, accelerator.device
+        self.train_set, self.stream, self.validation = train_set, stream, validation
+        if processes.world_size() > 1:
+            synchronise_batchnorm(method)
+        self.learner = Learner(method, config)
+        self.step_module = _Step(method, getattr(stream, "features", None) is not None)
+        if config.max_steps:
+            self.step_module = accelerator.prepare_model(self.step_module)
+        self.first_bad_step = torch.tensor(math.inf, device=self.device)
+        if config.resume and folder.last.exists():
+            self.learner.restore(load_checkpoint(folder.last))
+
+    def run(self) -> FitResult:
+        config, learner, started = self.config, self.learner, time.perf_counter() - self.learner.seconds
+        tracker = Tracker(self.folder.path / "tensorboard", learner.step, processes.is_first() and bool(config.run_dir))
+        tracker.config(as_dict(config), self._facts())
+        bar = tqdm(
+            total=config.max_steps, initial=learner.step, desc="training", unit="step",
+            disable=not processes.is_first(), mininterval=0.2 if sys.stderr.isatty() else 30, miniters=1,
+        )  # fmt: skip
+        with contextlib.closing(tracker), bar, Interruption() as interruption:
+            if config.max_steps == 0:
+                self._keep_as_it_is(tracker, bar)
+            elif self._stopped_before_validation():
+                self._validate(tracker, bar)
+                self._save(self.folder.last)
+            while learner.step < config.max_steps and not self._stops_early():
+                loss, train_accuracy, gradient_norm = self._optimise()
+                learner.step += 1
+                learner.seconds = time.perf_counter() - started
+                bar.update()
+                if self._due(config.log_every_steps) or learner.step == 1:
+                    self._log(tracker, bar, loss, train_accuracy, gradient_norm)
+                alone = processes.world_size() == 1  # asking the others costs a message: not at every step
+                stopped = (alone or self._due(config.log_every_steps)) and interruption.requested()
+                if self._due(config.val_every_steps) and self.validation and not stopped:
+                    self._validate(tracker, bar)
+                if self._due(config.checkpoint_every_steps) or stopped:
+                    self._save(self.folder.last)
+                if stopped:
+                    interruption.leave(f"stopped at step {learner.step}; the run goes on from there with --resume")
+        return self._finish()
+
+    def _facts(self) -> dict[str, object]:
+        sets = {"train": self.train_set}
+        sets |= {"val": self.validation.val_set} if self.validation else {}
+        return {
+            **{name: repr(imageset) for name, imageset in sets.items()},
+            **{f"{name}_fingerprint": imageset.fingerprint for name, imageset in sets.items()},
+            "device": str(self.device),
+            "precision": resolve(self.config.precision, self.device),
+            "processes": processes.world_size(),
+            **provenance(),
+        }
+
+    def _due(self, every_steps: int) -> bool:
+        return self.learner.step % every_steps == 0 or self.learner.step == self.config.max_steps
+
+    def _stops_early(self) -> bool:
+        config, learner = self.config, self.learner
+        waited = (learner.step - learner.best_step) // config.val_every_steps
+        out_of_patience = config.patience > 0 and waited >= config.patience
+        good_enough = config.stop_at_accuracy > 0 and learner.best_accuracy >= config.stop_at_accuracy
+        return self.validation is not None and (out_of_patience or good_enough)
+
+    def _stopped_before_validation(self) -> bool:
+        """Whether this run goes on from a step that was to be validated, but for the signal that stopped it."""
+        learner = self.learner
+        due = self.validation is not None and learner.step > 0 and self._due(self.config.val_every_steps)
+        return due and (not learner.history or learner.history[-1][0] != learner.step)
+
+    def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One optimizer step; loss and accuracy of this process's share, and the gradient's norm."""
+        config = self.config
+        seeding.reseed(config.seed, "step", self.learner.step, processes.rank())  # dropout
+        self.step_module.train()
+        losses, accuracies = [], []
+        for number, batch in enumerate(self.stream.passes(self.learner.step), start=1):
+            last = number == config.accumulate_steps
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.step_module):
+                with autocast(config.precision, self.device):
+                    loss, train_accuracy = self.step_module(batch)
+                (loss / config.accumulate_steps).backward()
+            losses.append(loss.detach())
+            accuracies.append(train_accuracy)
+        norm = self.learner.update()
+        loss = torch.stack(losses).mean()
+        bad = ~loss.isfinite() & self.first_bad_step.isinf()
+        self.first_bad_step = torch.where(bad, float(self.learner.step + 1), self.first_bad_step)
+        return loss, torch.stack(accuracies).mean(), norm
+
+    def _log(self, tracker: Tracker, bar: tqdm, loss: Tensor, train_accuracy: Tensor, norm: Tensor) -> None:
+        self._check_finite()
+        learner, stream = self.learner, self.stream
+        everyone = processes.gathered((float(loss), float(train_accuracy)))
+        loss_mean, accuracy_mean = (sum(values) / len(everyone) for values in zip(*everyone, strict=True))
+        best = f"{100 * learner.best_accuracy:.2f}%" if learner.best_step else "–"
+        bar.set_postfix(loss=f"{loss_mean:.3f}", train=f"{100 * accuracy_mean:.1f}%", best_val=best, refresh=False)
+        values = {
+            "train_loss": loss_mean,
+            "train_accuracy": accuracy_mean,
+            "train_gradient_norm": float(norm),
+            "train_learning_rate": learner.schedule.get_last_lr()[0],
+            f"train_{stream.unit}_per_second": learner.step * stream.per_step / learner.seconds,
+        }
+        tracker.scalars(learner.step, **values)
+
+    def _check_finite(self) -> None:
+        bad = min(processes.gathered(float(self.first_bad_step)))
+        if math.isfinite(bad):
+            kept = f"; the checkpoint {self.folder.last} is from before it" if self.folder.last.exists() else ""
+            raise TrainingError(
+                f"the loss of step {int(bad)} is not finite (lr={self.config.lr}, optimizer={self.config.optimizer}, "
+                f"precision={self.config.precision}){kept}. A smaller lr or max_gradient_norm often helps"
+            )
+
+    def _keep_as_it_is(self, tracker: Tracker, bar: tqdm) -> None:
+        if self.validation:
+            self._validate(tracker, bar)
+        self._save(self.folder.last)
+
+    def _validate(self, tracker: Tracker, bar: tqdm) -> None:
+        self._check_finite()
+        learner = self.learner
+        records = self.validation.records(learner.measured)
+        tracker.validation(learner.step, records)
+        mean, half = records.estimate
+        learner.history.append([learner.step, learner.seconds, mean, half])
+        bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
+        if mean > learner.best_accuracy:
+            learner.best_step, learner.best_accuracy = learner.step, mean
+            self._save(self.folder.best)
+            if tracker.writer:
+                tracker.gallery(learner.step, *self.validation.gallery(learner.measured, self.device))
+
+    def _save(self, path: Path) -> None:
+        self._check_finite()
+        if processes.is_first():
+            about = {
+                "image_shape": self.train_set.image_shape,
+                "n_classes": self.train_set.n_classes,
+                "config": as_dict(self.config),
+            }
+            save_checkpoint(path, self.learner.state() | about)
+        processes.barrier()
+
+    def _finish(self) -> FitResult:
+        """Give the method its best weights and measure them once more on validation."""
+        self._check_finite()
+        learner = self.learner
+        if self.validation is None:
+            learner.method.load_state_dict(learner.measured.state_dict())
+            return FitResult(learner.step, learner.step, None, learner.seconds)
+        learner.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
+        return FitResult(learner.step, learner.best_step, self.validation.records(learner.method), learner.seconds)

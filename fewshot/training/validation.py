@@ -1,0 +1,70 @@
+"""Validation: the episodes that choose a run's weights, and the guard against choosing on test data."""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from fewshot.config import FitConfig
+from fewshot.datasets import ImageSet
+from fewshot.errors import LeakageError
+from fewshot.evaluation.embed import embed_frozen
+from fewshot.evaluation.evaluate import evaluate
+from fewshot.evaluation.records import Records
+from fewshot.images.listing import few
+from fewshot.methods import Method
+from fewshot.runtime import seeding
+from fewshot.runtime.precision import autocast
+from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
+from fewshot.training.leakage import ADVICE, TrainingSet, find_overlap
+
+GALLERY_EPISODES = 3
+logger = logging.getLogger(__name__)
+
+
+class Validation:
+    """The validation episodes of a run, the same each time."""
+
+    def __init__(self, val_set: ImageSet, config: FitConfig) -> None:
+        self.val_set, self.config = val_set, config
+        self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
+        self.seed = seeding.derive(config.seed, "validation episodes")
+        self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
+        self.features: Tensor | None = None  # of a frozen backbone: the same each time
+
+    def records(self, method: Method) -> Records:
+        """How good `method` is on them."""
+        config, precision = self.config, self.config.precision
+        if self.features is None:
+            self.features = embed_frozen(method, self.val_set, precision)
+        about = {"precision": precision, "features": self.features}
+        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, **about)
+
+    @torch.no_grad()
+    def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
+        """The first of them with their images, and the logits of `method`."""
+        episode = self.sampler.images(self.sampler.batch(0, GALLERY_EPISODES), device)
+        with autocast(self.config.precision, device):
+            logits = method.eval().classify(episode)
+        return episode, logits
+
+
+def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_classes: bool = False) -> None:
+    """Raise `LeakageError` for a test split, and where classes or images of validation are trained on.
+
+    With `allow_seen_classes` the latter is a warning, and so are a few images that a published data set holds twice.
+    """
+    for role, imageset in (("train", train_set), ("validate", val_set)):
+        if imageset is not None and imageset.split == "test":
+            raise LeakageError(f"{imageset} is a test split: it cannot be used to {role}")
+    if val_set is None:
+        return
+    overlap = find_overlap([TrainingSet.of(train_set)], val_set)
+    if overlap.classes:
+        found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {few(overlap.classes)}"
+    else:
+        found = f"this run is {overlap.sentence(val_set)}"
+    if overlap.is_leak and not allow_seen_classes:
+        raise LeakageError(f"{found}; {ADVICE}")
+    if overlap.is_leak or overlap.n_seen_images:
+        logger.warning("%s", found)

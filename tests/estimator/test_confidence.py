@@ -1,0 +1,140 @@
+"""Temperature, calibration error, AUROC, thresholds and folds against scikit-learn and hand-worked numbers."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from fewshot import EpisodeSpec, ImageSet, create_method, evaluate
+from fewshot.errors import DataError
+from fewshot.estimator.confidence import (
+    auroc,
+    expected_calibration_error,
+    fit_temperature,
+    folds,
+    held_out_logits,
+    threshold_for,
+)
+from fewshot.estimator.open_set import measure_confidence
+from fewshot.runtime import seeding
+
+
+def test_temperature_undoes_a_known_scale():
+    """Labels drawn from softmax(z): whatever z was multiplied by is the temperature."""
+    draw = seeding.numpy_generator(0, "temperature")
+    z = draw.normal(size=(20_000, 3))
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    labels = (p.cumsum(1) < draw.random((len(z), 1))).sum(1)
+    assert fit_temperature(torch.from_numpy(5 * z), torch.from_numpy(labels)) == pytest.approx(5, rel=0.05)
+
+
+def test_temperature_of_two_classes_in_closed_form():
+    """Logits (±1, 0), right 3 times of 4: log-odds of 3/4 are ln 3, so T = 1 / ln 3."""
+    logits = torch.tensor([[1.0, 0.0]] * 4)
+    assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(1 / np.log(3), rel=1e-4)
+
+
+def test_a_few_right_answers_do_not_prove_certainty():
+    """Logits (1, 0), eight of eight right: confidence 9/10 by the rule of succession, log-odds ln 9, T = 1 / ln 9."""
+    logits, labels = torch.tensor([[1.0, 0.0]] * 8), torch.zeros(8, dtype=torch.int64)
+    assert fit_temperature(logits, labels) == pytest.approx(1 / np.log(9), rel=1e-6)
+    assert fit_temperature(logits, 1 - labels) > 1000  # all wrong: nothing is known
+
+
+def test_calibration_error_by_hand():
+    """Bins of width 1/2: (0.6 wrong, 0.8 right) -> |0.5 − 0.7| · 2/3; (0.5 right) -> |1 − 0.5| · 1/3."""
+    probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
+    assert expected_calibration_error(probabilities, np.array([1, 1, 0]), 2) == pytest.approx(0.4 / 3 + 0.5 / 3)
+    assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
+
+
+def test_auroc_is_scikit_learns():
+    draw = seeding.numpy_generator(0, "auroc")
+    known, unknown = draw.integers(0, 6, 40) + 1.0, draw.integers(0, 6, 30) + 0.0  # with ties
+    expected = roc_auc_score([1] * 40 + [0] * 30, np.concatenate([known, unknown]))
+    assert auroc(known, unknown) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(DataError, match="0 unknown"):
+        auroc(known, np.zeros(0))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 0.5, 0.99])
+def test_a_further_unknown_image_is_accepted_no_more_often_than_allowed(rate):
+    """Its score lies in each of the 20 places among 19 others with the same chance."""
+    places = np.arange(20) - 0.5
+    accepted = (places >= threshold_for(np.arange(19.0), rate)).mean()
+    assert accepted <= max(rate, 1 / 20)  # above all 19 is the most that they can tell
+    assert accepted + 1 / 20 > rate
+
+
+def test_groups_of_one_class_each_are_dealt_class_by_class():
+    """Else a fold would leave out several groups of one class and none of another."""
+    labels = np.repeat([0, 1, 2], 4)
+    assert folds(labels, np.arange(12)).tolist() == folds(labels, None).tolist() == [0, 1, 2, 3] * 3
+
+
+def test_folds_keep_groups_together_and_no_class_empty():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    assert folds(labels, None).tolist() == [0, 1, 2, 0, 1, -1]  # class 2 has one image: never held out
+    groups = np.array(["b", "b", "a", "a", "c", "c"])
+    fold = folds(labels, groups)
+    assert fold[0] == fold[1]
+    assert fold[2] == fold[3]
+    assert fold[5] == -1
+    assert len({fold[0], fold[2]}) == 2
+
+
+def test_held_out_images_see_nothing_of_their_group():
+    labels, groups = np.array([0, 0, 1, 1, 0, 1]), np.array(list("aabbcc"))
+    seen = []
+
+    def predict(rows, queries):
+        assert not set(groups[rows]) & set(groups[queries])
+        seen.extend(queries)
+        return torch.full((len(queries), 2), float(len(rows)))
+
+    logits, which = held_out_logits(predict, labels, groups)
+    assert sorted(which) == sorted(seen) == list(range(6))
+    assert logits.shape == (6, 2)
+
+
+def test_one_image_a_class_gives_nothing_held_out():
+    logits, which = held_out_logits(lambda rows, queries: 1 / 0, np.array([0, 1, 2]), None)
+    assert logits.shape == (0, 3)
+    assert len(which) == 0
+    with pytest.raises(DataError, match="held-out"):
+        fit_temperature(logits, torch.zeros(0, dtype=torch.int64))
+
+
+def blobs(spread: float) -> tuple[torch.Tensor, ImageSet]:
+    """Twelve classes of 30 points in 16 dimensions, standing `spread` apart, and a set of as many blank images."""
+    draw = seeding.numpy_generator(0, "blobs")
+    labels = np.repeat(np.arange(12), 30)
+    features = spread * draw.normal(size=(12, 16))[labels] + draw.normal(size=(360, 16))
+    images = np.zeros((360, 1, 1, 1), np.uint8)
+    return torch.from_numpy(features).float(), ImageSet(images, labels, [str(c) for c in range(12)])
+
+
+def test_confidence_on_classes_that_stand_far_apart():
+    features, imageset = blobs(10.0)
+    found = measure_confidence(features, imageset, n_episodes=20, method="nearest")
+    assert found.accuracy.mean == 1
+    assert found.auroc.mean > 0.99
+    assert found.false_accept.mean <= 0.2
+    assert found.false_reject.mean < 0.25  # the threshold comes from twenty images
+
+
+def test_a_temperature_from_the_support_mends_overconfidence():
+    features, imageset = blobs(0.5)
+    found = measure_confidence(features, imageset, n_shot=6, n_episodes=40, method="protonet")
+    answers = evaluate(create_method("protonet", None), imageset, EpisodeSpec(10, 6, 10), 40, features=features)
+    assert found.accuracy.mean > answers.mean  # five of the same classes are fewer to confuse than ten
+    assert found.ece_before.mean > 0.1
+    assert found.ece_after.mean < found.ece_before.mean / 2
+    assert 0.5 < found.auroc.mean < 0.95
+
+
+def test_classes_without_structure_cannot_be_told_from_unknown_ones():
+    found = measure_confidence(*blobs(0.0), n_episodes=40)
+    assert abs(found.accuracy.mean - 0.2) <= 2 * found.accuracy.half_width_95
+    assert abs(found.auroc.mean - 0.5) <= 2 * found.auroc.half_width_95
+    assert abs(found.false_accept.mean - 0.1) < 0.1

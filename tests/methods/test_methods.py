@@ -1,0 +1,231 @@
+"""The method contract, held by every registered method; ProtoNet against scikit-learn."""
+
+import copy
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from method_cases import QUERY, SHOT, VARIANTS, WAY, OnVectors, features, names, on_images
+from sklearn.neighbors import NearestCentroid
+
+from fewshot import EpisodeContext, EpisodeSampler, EpisodeSpec, create_backbone, create_method, evaluate, list_methods
+from fewshot.errors import UnknownNameError
+from fewshot.methods import METHODS, accuracy, negative_log_likelihood
+from fewshot.methods.distances import cosine, prototypes, squared_euclidean
+from fewshot.runtime import seeding
+
+TRANSDUCTIVE = [v for v in VARIANTS if v[1].get("transductive") or METHODS[v[0]].transductive is True]
+LEARNED_CLASSES = ("maml", "anil", "maml-learn2learn")  # a first classifier is learned for each label
+ORDERED = ("full_context",)  # a recurrent network reads the support in its order
+UNTRAINED = ("relation", "full_context")  # a comparison that must be learned first
+
+
+@pytest.fixture(params=VARIANTS, ids=names)
+def method(request):
+    return OnVectors(*request.param)
+
+
+@torch.no_grad()
+def test_shape_and_repeatability(method):
+    support, labels, query, _ = features()
+    logits = method(support, labels, query, WAY)
+    assert logits.shape == (3, WAY * QUERY, WAY)
+    assert torch.equal(logits, method(support, labels, query, WAY))
+
+
+@torch.no_grad()
+def test_order_of_support_matters_only_where_declared(method):
+    support, labels, query, _ = features()
+    order = torch.randperm(WAY * SHOT, generator=seeding.generator(1))
+    logits, shuffled = method(support, labels, query, WAY), method(support[:, order], labels[:, order], query, WAY)
+    assert torch.allclose(shuffled, logits, rtol=1e-4, atol=1e-4) is not method.has(*ORDERED)
+
+
+@torch.no_grad()
+def test_relabelling_classes_relabels_logits_except_where_declared(method):
+    support, labels, query, _ = features()
+    renamed = torch.tensor([2, 0, 3, 1])
+    logits, relabelled = method(support, labels, query, WAY), method(support, renamed[labels], query, WAY)
+    assert torch.allclose(relabelled[..., renamed], logits, rtol=1e-4, atol=1e-4) is not method.has(*LEARNED_CLASSES)
+
+
+@torch.no_grad()
+def test_other_queries_do_not_matter_unless_transductive(method):
+    support, labels, query, _ = features()
+    logits = method(support, labels, query, WAY)
+    pairs = torch.cat([method(support, labels, pair, WAY) for pair in query.split(2, 1)], 1)
+    same = torch.allclose(pairs, logits, rtol=1e-4, atol=1e-5)
+    assert same is not method.transductive
+
+
+@torch.no_grad()
+def test_batch_of_episodes_equals_one_by_one(method):
+    support, labels, query, _ = features()
+    logits = method(support, labels, query, WAY)
+    singly = [method(support[b : b + 1], labels[b : b + 1], query[b : b + 1], WAY) for b in range(3)]
+    torch.testing.assert_close(torch.cat(singly), logits, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_padding_takes_no_part(method):
+    support, labels, query, _ = features()
+    keep = torch.ones(WAY * SHOT, dtype=torch.bool)
+    keep[[0, 1, 4]] = False  # unequal shots: 1, 2, 3, 3
+    padded = torch.where(keep, labels, -1)
+    expected = method(support[:, keep], labels[:, keep], query, WAY)
+    torch.testing.assert_close(method(support, padded, query, WAY), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_every_transductive_form_is_held_to_the_contract():
+    by_option = {name for name in list_methods() if "transductive" in inspect.signature(METHODS[name]).parameters}
+    assert by_option <= {name for name, _ in TRANSDUCTIVE}
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_queries_that_are_padding_take_no_part(method, learning):
+    method.method.double()
+    support, labels, query, _ = (tensor.double() if tensor.is_floating_point() else tensor for tensor in features())
+    mask = torch.rand(query.shape[:2], generator=seeding.generator(2)) < 0.7
+    mask[2] = True  # an episode without padding among others
+    assert not mask[:2].all(1).any()
+    padded = torch.where(mask[..., None], query, 100.0)
+    with torch.set_grad_enabled(learning):
+        logits = method(support, labels, padded, WAY, context=EpisodeContext(mask))
+        full = method(support, labels, query, WAY, context=EpisodeContext(torch.ones_like(mask)))
+        assert torch.equal(full, method(support, labels, query, WAY))
+        assert torch.equal(full, method(support, labels, query, WAY, context=EpisodeContext()))
+        for b, real in enumerate(mask):
+            alone = method(support[b : b + 1], labels[b : b + 1], query[b : b + 1, real], WAY)
+            torch.testing.assert_close(logits[b : b + 1, real], alone, rtol=1e-9, atol=1e-9)
+    assert logits.isfinite().all()
+
+
+def without_padding(episode, b):
+    """Episode b of a batch alone, without the images that only pad it."""
+    support, query = (labels[b] != -1 for labels in (episode.support_labels, episode.query_labels))
+    kept = {"support": support, "support_labels": support, "query": query, "query_labels": query}
+    return replace(
+        episode, classes=episode.classes[b : b + 1], **{k: getattr(episode, k)[b : b + 1, v] for k, v in kept.items()}
+    )
+
+
+@pytest.mark.parametrize("variant", TRANSDUCTIVE, ids=names)
+def test_padding_changes_no_loss_and_no_record(toy_sets, variant):
+    name, options = variant[0], variant[1] | ({"test_inner_steps": 1} if "test_inner_steps" in variant[1] else {})
+    if name == "maml-learn2learn":
+        pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
+    with seeding.forked(0, "test"):
+        backbone = create_backbone("conv4-relation" if name == "relation" else "conv4", 1, 16, n_filters=4)
+        method = create_method(name, backbone, **options).double()
+    spec = EpisodeSpec((2, WAY), (1, 3), (1, 4))
+    sampler = EpisodeSampler(toy_sets[0], spec)
+    episode = sampler.images(sampler.batch(0, 4))
+    prepared = {
+        key: backbone.prepare(getattr(episode, key).flatten(0, 1)).double().unflatten(0, (4, -1))
+        for key in ("support", "query")
+    }
+    episode = replace(episode, **prepared)
+    assert not episode.query_mask.all()
+    alone = [without_padding(episode, b) for b in range(4)]
+    method.train()
+    state = copy.deepcopy(method.state_dict())
+    (loss, logits), parts = method.loss_and_logits(episode), [method.loss_and_logits(one) for one in alone]
+    torch.testing.assert_close(loss, torch.stack([part[0] for part in parts]).mean(), rtol=1e-8, atol=1e-8)
+    for b, part in enumerate(parts):
+        torch.testing.assert_close(logits[b : b + 1, episode.query_mask[b]], part[1], rtol=1e-8, atol=1e-8)
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items())
+    records = evaluate(method.float(), toy_sets[0], spec, 4)
+    with torch.no_grad():
+        for b, one in enumerate(alone):
+            one = replace(one, support=one.support.float(), query=one.query.float())
+            logits = method.eval().classify(one)
+            assert records.episodes[b].accuracy == pytest.approx(accuracy(logits, one.query_labels).item())
+            assert records.episodes[b].loss == pytest.approx(
+                negative_log_likelihood(logits, one.query_labels).item(), rel=1e-4, abs=1e-4
+            )
+
+
+@torch.no_grad()
+def test_absent_class_is_never_predicted(method):
+    support, labels, query, _ = features()
+    logits = method(support, torch.where(labels == 2, -1, labels), query, WAY)
+    assert (logits[..., 2] == -torch.inf).all()
+    assert logits[..., [0, 1, 3]].isfinite().all()
+
+
+@torch.no_grad()
+def test_separable_data_are_solved_and_noise_is_chance(method):
+    support, labels, query, query_labels = features(n_episodes=50, spread=10.0)
+    if not method.has(*UNTRAINED):
+        solved = accuracy(method(support, labels, query, WAY), query_labels)
+        short = method.name == "baseline++" and not method.options  # declared: the authors' few steps on cosines
+        assert solved.mean() > 0.98 if short else solved.min() == 1
+    support, labels, query, query_labels = features(n_episodes=400, spread=0.0)
+    chance = accuracy(method(support, labels, query, WAY), query_labels)
+    assert abs(chance.mean() - 1 / WAY) < 4 * chance.std() / 400**0.5
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=names)
+def test_gradient_reaches_every_parameter_and_bf16_agrees(toy_sets, variant):
+    method, episode = on_images(variant, toy_sets[0])
+    method.loss(episode).backward()
+    for parameter_name, parameter in method.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+    assert sum(float(p.grad.abs().sum() > 0) for p in method.parameters()) > 0.7 * len(list(method.parameters()))
+    arguments = (episode.support, episode.support_labels, episode.query, episode.n_way)
+    method.eval()
+    with torch.no_grad():
+        full = method(*arguments).softmax(-1)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = method(*arguments).softmax(-1)
+    assert (full - half).abs().mean() < 0.03
+
+
+def test_protonet_is_the_nearest_centroid():
+    support, labels, query, _ = features(n_episodes=20)
+    predicted = create_method("protonet", None)(support, labels, query, WAY).argmax(-1)
+    for b in range(20):
+        oracle = NearestCentroid().fit(support[b].numpy(), labels[b].numpy())
+        assert np.array_equal(predicted[b].numpy(), oracle.predict(query[b].numpy()))
+
+
+def test_protonet_logits_by_hand():
+    support = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]])
+    logits = create_method("protonet", None)(support, torch.tensor([[0, 0, 1]]), torch.tensor([[[1.0, 1.0]]]), 2)
+    # means (1, 0) and (0, 3); squared distances from (1, 1): 1 and 1 + 4
+    assert logits.tolist() == [[[-1.0, -5.0]]]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_squared_distances_against_float64(offset):
+    a, b = (offset + torch.randn(2, n, 64, generator=seeding.generator(n)) for n in (7, 5))
+    exact = (a.double()[:, :, None] - b.double()[:, None]).square().sum(-1)
+    torch.testing.assert_close(squared_euclidean(a, b).double(), exact, rtol=1e-4, atol=1e-3)
+    similar = torch.nn.functional.cosine_similarity(a.double()[:, :, None], b.double()[:, None], dim=-1)
+    torch.testing.assert_close(cosine(a, b).double(), similar, rtol=1e-4, atol=1e-5)
+
+
+def test_distance_gradients():
+    a, b = (torch.randn(1, n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 2))
+    assert torch.autograd.gradcheck(squared_euclidean, (a, b))
+    assert torch.autograd.gradcheck(cosine, (a, b))
+    labels = torch.tensor([[0, 1, 1, -1]])
+    assert torch.autograd.gradcheck(lambda x: prototypes(x, labels, 2)[0], (a,))
+
+
+def test_loss_and_accuracy_ignore_padding():
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [5.0, 0.0]]])
+    labels = torch.tensor([[0, 0, -1]])
+    expected = (np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2
+    assert float(negative_log_likelihood(logits, labels)) == pytest.approx(expected, rel=1e-6)
+    assert float(accuracy(logits, labels)) == 0.5
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'protonet'\?"):
+        create_method("protonets", None)
+    with pytest.raises(ValueError, match="registered twice"):
+        METHODS.register("protonet", object)

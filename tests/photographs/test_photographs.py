@@ -1,0 +1,489 @@
+"""What a folder of photographs tells before a classifier is fitted, each on files made to show it."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+from scipy.stats import binom
+
+from fewshot.errors import DataError
+from fewshot.methods import create_method
+from fewshot.photographs.inspection.check import check_folder
+from fewshot.photographs.inspection.extrapolation import extrapolate, fit_laws
+from fewshot.photographs.inspection.intervals import proportion, wilson
+from fewshot.photographs.inspection.learning_curve import ShotsCurve, fold_supports, leave_one_group_out, shots_curve
+from fewshot.photographs.inspection.reading import read_photograph
+
+PX = 64
+
+
+def scene(seed: int, width: int = PX, height: int = PX) -> Image.Image:
+    """A picture of its own: smooth random colours with edges."""
+    rng = np.random.default_rng(seed)
+    rough = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    return rough.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def tree(root, **n_images):
+    """`root/<class>/<k>.png`, all pictures different."""
+    for number, (name, n) in enumerate(n_images.items()):
+        (root / name).mkdir(parents=True)
+        for k in range(n):
+            scene(1000 * number + k).save(root / name / f"{k}.png")
+    return root
+
+
+def look(root, *args, **options):
+    """Findings by kind, and the check."""
+    check = check_folder(root, *args, **({"size_px": 32} | options))
+    return {finding.kind: finding for finding in check.findings}, check
+
+
+def files_of(finding):
+    return [set(flagged.files) for flagged in finding.flagged]
+
+
+def test_a_good_folder_has_nothing_to_mend(tmp_path):
+    found, check = look(tree(tmp_path / "pets", cat=6, dog=7))
+    assert found == {}
+    assert (check.class_counts, check.group_counts, check.n_images) == ({"cat": 6, "dog": 7}, None, 13)
+    assert "Nothing to mend" in check.as_text()
+    assert "13 photographs of 2 classes" in check.as_text()
+
+
+def test_counts_know_groups(tmp_path):
+    root = tree(tmp_path / "pets", cat=3, dog=2)
+    found, check = look(root, r"^(\d)")
+    assert check.group_counts == {"cat": 3, "dog": 2}
+    assert check.n_groups == 3
+    rows = ["file,group", *(f"cat/{k}.png,a" for k in range(3)), "dog/0.png,a", "dog/1.png,b"]
+    (root / "groups.csv").write_text("\n".join(rows))
+    found, check = look(root, "groups.csv")
+    assert check.group_counts == {"cat": 1, "dog": 2}
+    assert set(found) == {"one group"}  # and the table itself is no foreign file
+    assert "cat" in found["one group"].sentence
+
+
+def test_unreadable_files_are_all_named_and_the_rest_goes_on(tmp_path):
+    root = tree(tmp_path / "pets", cat=3, dog=3)
+    (root / "cat" / "0.png").write_bytes((root / "cat" / "0.png").read_bytes()[:200])
+    (root / "dog" / "empty.jpg").write_bytes(b"")
+    (root / "dog" / "text.jpg").write_text("no image at all")
+    found, check = look(root)
+    bad = found["unreadable"]
+    assert bad.severity == "error"
+    assert files_of(bad) == [{"cat/0.png"}, {"dog/empty.jpg"}, {"dog/text.jpg"}]
+    assert [word in f.why for word, f in zip(("cut short", "0 bytes", "no image"), bad.flagged, strict=True)] == [
+        True
+    ] * 3
+    assert str(root) not in bad.flagged[0].why
+    assert check.class_counts == {"cat": 2, "dog": 3}
+
+
+def test_a_class_of_unreadable_files_only(tmp_path):
+    root = tree(tmp_path / "pets", cat=3, dog=1)
+    (root / "dog" / "0.png").write_bytes(b"x")
+    found, check = look(root)
+    assert check.class_counts == {"cat": 3, "dog": 0}
+    assert found["empty class"].severity == "error"
+    assert "dog" in found["empty class"].sentence
+    assert "0 cat" not in check.as_text()
+
+
+def test_the_same_picture_within_a_class_and_in_two(tmp_path):
+    root = tree(tmp_path / "pets", cat=4, dog=4)
+    shutil.copy(root / "cat" / "0.png", root / "cat" / "copy.png")
+    Image.open(root / "cat" / "0.png").save(root / "cat" / "other bytes.bmp")
+    shutil.copy(root / "cat" / "1.png", root / "dog" / "x.png")
+    found, _ = look(root)
+    assert files_of(found["duplicates"]) == [{"cat/0.png", "cat/copy.png", "cat/other bytes.bmp"}]
+    assert found["duplicates"].severity == "warning"
+    assert files_of(found["picture in two classes"]) == [{"cat/1.png", "dog/x.png"}]
+    assert found["picture in two classes"].severity == "error"
+    assert found["picture in two classes"].flagged[0].why == "in cat, dog"
+    assert "near-duplicates" not in found  # named once, as what they are
+    assert "alike in two classes" not in found
+
+
+def test_near_duplicates_survive_resizing_and_jpeg(tmp_path):
+    root = tree(tmp_path / "pets", cat=12, dog=12)
+    Image.open(root / "cat" / "3.png").save(root / "cat" / "again.jpg", quality=60)
+    scene(5, 200, 200).save(root / "cat" / "large.jpg", quality=80)
+    Image.open(root / "cat" / "7.png").resize((40, 40)).save(root / "dog" / "small.webp", quality=60)
+    found, _ = look(root)
+    assert sorted(map(sorted, files_of(found["near-duplicates"]))) == [
+        ["cat/3.png", "cat/again.jpg"],
+        ["cat/5.png", "cat/large.jpg"],
+    ]
+    assert files_of(found["alike in two classes"]) == [{"cat/7.png", "dog/small.webp"}]
+
+
+def test_near_duplicates_of_one_group_are_expected(tmp_path):
+    root = tree(tmp_path / "pets", cat=3, dog=3)
+    Image.open(root / "cat" / "0.png").save(root / "cat" / "0 again.jpg", quality=90)
+    assert "near-duplicates" in look(root)[0]
+    assert "near-duplicates" not in look(root, r"^\d")[0]
+    assert "near-duplicates" in look(root, r"^[^.]*")[0]
+
+
+@pytest.mark.needs_data
+def test_coins_are_discs_but_not_near_duplicates(data_root, tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(data_root / "world_coins" / "world_coins_211_84.zip") as archive:
+        names = [n for n in archive.namelist() if n.endswith((".jpg", ".png", ".webp"))][:200]
+        archive.extractall(tmp_path / "coins", names)
+    place = next(p for p in (tmp_path / "coins").rglob("*") if p.is_file()).parent.parent
+    found, _ = look(place)
+    n_pairs = sum(len(found[kind].flagged) for kind in ("near-duplicates", "alike in two classes") if kind in found)
+    assert n_pairs <= 10  # of 19,900
+
+
+def test_blurred_against_the_median(tmp_path):
+    root = tmp_path / "pets"
+    for k in range(12):
+        path = root / ("cat" if k < 6 else "dog") / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(k).integers(0, 256, (PX, PX, 3), dtype=np.uint8)
+        Image.fromarray(noise).filter(ImageFilter.GaussianBlur(4 if k == 11 else 0)).save(path)
+    found, _ = look(root)
+    assert files_of(found["blurred"]) == [{"dog/11.png"}]
+    (root / "dog" / "11.png").unlink()
+    for path in root.glob("*/*.png"):  # all soft: nothing to compare with, nothing flagged
+        Image.open(path).filter(ImageFilter.GaussianBlur(4)).save(path)
+    assert "blurred" not in look(root)[0]
+
+
+def test_tiny_files_and_strips(tmp_path):
+    root = tree(tmp_path / "pets", cat=4, dog=4)
+    scene(90, 31, 50).save(root / "cat" / "tiny.png")
+    scene(91, 300, 99).save(root / "dog" / "strip.png")
+    found, _ = look(root)
+    assert files_of(found["tiny"]) == [{"cat/tiny.png"}]
+    assert (found["tiny"].severity, found["tiny"].flagged[0].why) == ("warning", "31 x 50 px")
+    assert files_of(found["long strips"]) == [{"dog/strip.png"}]
+    assert look(root, size_px=31)[0].keys() == {"long strips"}
+    mostly = look(root, size_px=224)[0]["tiny"]
+    assert (mostly.severity, len(mostly.flagged)) == ("note", 10)
+
+
+def test_class_counts_worth_a_word(tmp_path):
+    found, _ = look(tree(tmp_path / "pets", cat=5, dog=1))
+    assert "dog" in found["one photograph"].sentence
+    assert "cat has 5 photographs, dog 1" in found["unbalanced"].sentence
+    assert "unbalanced" not in look(tree(tmp_path / "more", cat=9, dog=2))[0]
+    assert look(tree(tmp_path / "one", cat=3))[0]["one class"].severity == "error"
+
+
+def test_foreign_files_are_listed_and_names_may_be_anything(tmp_path):
+    root = tree(tmp_path / "Münzen", **{"zwei €": 2, "eins ½": 2})
+    (root / "notes.txt").write_text("x")
+    (root / "zwei €" / "IMG_1.HEIC").write_bytes(b"x")
+    (root / "zwei €" / ".DS_Store").write_bytes(b"x")
+    scene(50).save(root / "eins ½" / "猫 'quoted' \"x\".jpg")
+    found, check = look(root)
+    assert files_of(found["other files"]) == [{"notes.txt"}]
+    assert found["other files"].severity == "note"
+    assert files_of(found["camera formats"]) == [{"zwei €/IMG_1.HEIC"}]
+    assert check.class_counts == {"eins ½": 3, "zwei €": 2}
+
+
+def test_findings_are_in_order_of_severity_and_plain_json(tmp_path):
+    root = tree(tmp_path / "pets", cat=9, dog=1)
+    (root / "readme.txt").write_text("x")
+    (root / "cat" / "bad.png").write_bytes(b"x")
+    _, check = look(root)
+    assert [f.severity for f in check.findings] == ["error", "warning", "warning", "note"]
+    again = json.loads(json.dumps(check.as_dict()))
+    assert again["n_images"] == 10
+    assert again["findings"][0]["flagged"] == [{"files": ["cat/bad.png"], "why": check.findings[0].flagged[0].why}]
+    lines = check.as_text().splitlines()
+    assert any(line.startswith("ERROR: 1 file cannot be read") for line in lines)
+    assert any("cat/bad.png: " in line for line in lines)
+
+
+def test_odd_pictures_go_through(tmp_path):
+    root = tree(tmp_path / "pets", cat=1, dog=1)
+    scene(1).convert("CMYK").save(root / "cat" / "cmyk.jpg")
+    scene(2).save(root / "cat" / "moving.gif", save_all=True, append_images=[scene(3), scene(4)])
+    scene(5).convert("RGBA").save(root / "dog" / "alpha.png")
+    Image.new("RGB", (8660, 5774), "teal").save(root / "dog" / "50 megapixels.jpg")
+    found, check = look(root)
+    assert "unreadable" not in found
+    assert check.n_images == 6
+
+
+def test_reading_is_upright_and_without_padding(tmp_path):
+    image = Image.new("RGB", (40, 20), "red")
+    image.paste("blue", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    image.save(tmp_path / "x.png", exif=exif)
+    seen = read_photograph(tmp_path / "x.png", 10)
+    assert (seen.width_px, seen.height_px, seen.pixels.shape) == (20, 40, (10, 5, 3))
+    assert seen.pixels[0, 2].tolist() == [0, 0, 255]
+    assert seen.pixels[9, 2].tolist() == [255, 0, 0]
+    with pytest.raises(DataError, match="cannot be read"):
+        read_photograph(tmp_path / "absent.png")
+
+
+def test_folders_that_are_no_classes(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        check_folder(tmp_path / "nowhere")
+    scene(0).save(tmp_path / "loose.png")
+    with pytest.raises(DataError, match="no class folder"):
+        check_folder(tmp_path)
+    with pytest.raises(DataError, match="size_px"):
+        check_folder(tmp_path, size_px=0)
+
+
+# What the features tell
+
+
+HEADS = {name: create_method(name, None, **options).head for name, options in
+         {"protonet": {}, "nearest": {}, "r2d2": {}}.items()}  # fmt: skip
+
+
+def clouds(seed: int = 0, n: int = 30, n_way: int = 3, n_groups: int = 7, spread: float = 1.5):
+    """Features (n, 5) around class means, labels and group names."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(n_way), rng.integers(0, n_way, n - n_way)])
+    groups = rng.integers(0, n_groups, n)
+    features = torch.tensor(
+        rng.normal(size=(n_way, 5))[labels] * 2 + spread * rng.normal(size=(n, 5)), dtype=torch.float32
+    )
+    return features, labels, [f"photo {g}" for g in groups]
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("grouped", [True, False])
+def test_leave_one_group_out_is_the_slow_loop(name, grouped):
+    features, labels, groups = clouds()
+    head = HEADS[name]
+    found = leave_one_group_out(head, features, labels, groups if grouped else None)
+    group = np.unique(groups, return_inverse=True)[1] if grouped else np.arange(len(labels))
+    supports, right = fold_supports(labels, group), 0
+    for i in range(len(labels)):
+        others = np.flatnonzero(supports[group[i]])
+        logits = head(features[others][None], torch.tensor(labels[others])[None], features[i][None, None], 3)[0, 0]
+        assert torch.allclose(found.logits[i], logits, atol=1e-3, rtol=1e-3)
+        right += int(logits.argmax()) == labels[i]
+    assert found.overall.mean == pytest.approx(right / len(labels))
+    assert found.overall.n_groups == (len(set(groups)) if grouped else len(labels))
+    assert found.predictions.tolist() == found.logits.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_fold_leaves_out_a_group_of_each_class(grouped):
+    _, labels, groups = clouds(n=40)
+    group = np.unique(groups, return_inverse=True)[1] if grouped else np.arange(40)
+    for g, support in enumerate(fold_supports(labels, group)):
+        assert not support[group == g].any()
+        for c in range(3):
+            left_out = np.unique(group[(labels == c) & ~support])
+            assert len(left_out) == 1
+            assert (g in left_out) == (g in group[labels == c])
+            assert not support[(labels == c) & (group == left_out[0])].any()
+
+
+def test_noise_is_right_by_chance_not_below():
+    """Left-out images of one class alone would make it the rarer one: a fitted head then gets nearly all wrong."""
+    head = create_method("baseline", None, solver="logistic", c=0.01).head
+    labels = np.repeat([0, 1], 6)
+    noise = torch.randn(60, 12, 20, generator=torch.Generator().manual_seed(0))
+    right = [leave_one_group_out(head, features, labels).overall.mean for features in noise]
+    assert np.mean(right) == pytest.approx(0.5, abs=0.08)
+
+
+def test_chunks_change_nothing(monkeypatch):
+    features, labels, _ = clouds(n=40)
+    whole = leave_one_group_out(HEADS["protonet"], features, labels, None).logits
+    monkeypatch.setattr("fewshot.photographs.inspection.learning_curve.CHUNK_BYTES", 3 * features.numel() * 4)
+    assert torch.allclose(leave_one_group_out(HEADS["protonet"], features, labels, None).logits, whole, atol=1e-4)
+
+
+def test_a_class_of_one_group_is_not_measured():
+    features = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
+    found = leave_one_group_out(HEADS["protonet"], features, [0, 0, 1, 1, 2, 2], list("abcdee"))
+    assert found.by_class[2] is None
+    assert found.by_class[0].mean == found.by_class[1].mean == 1
+    assert found.overall[0] == 1
+    assert found.overall.n_images == 4
+    with pytest.raises(DataError, match="two groups"):
+        leave_one_group_out(HEADS["protonet"], features[:4], [0, 0, 1, 1], list("aabb"))
+
+
+def test_a_group_is_never_its_own_support():
+    """Copies within a group give a nearest neighbour everything; leaving groups out takes it away."""
+    rng = np.random.default_rng(0)
+    features = torch.tensor(np.repeat(rng.normal(size=(40, 8)), 3, 0), dtype=torch.float32)
+    labels = np.repeat(rng.integers(0, 2, 40), 3)
+    groups = np.repeat(np.arange(40), 3)
+    assert leave_one_group_out(HEADS["nearest"], features, labels).overall.mean == 1
+    honest = leave_one_group_out(HEADS["nearest"], features, labels, groups).overall
+    assert honest.low < 0.5 < honest.high
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "groups"),
+    [(torch.zeros(3, 2), [0, 1], None), (torch.zeros(2, 2), [0, 1], ["a"]), (torch.zeros(4), [0, 1, 0, 1], None),
+     (torch.zeros(2, 2), [1, 1], None), (torch.zeros(2, 2), [-1, 1], None)],
+)  # fmt: skip
+def test_lists_that_do_not_fit(features, labels, groups):
+    with pytest.raises(DataError, match=r"need features|labels must be"):
+        leave_one_group_out(HEADS["protonet"], features, labels, groups)
+
+
+def test_wilson_by_the_quadratic_it_solves():
+    for mean, n in ((0.0, 10), (0.3, 7), (0.9, 40), (1.0, 3)):
+        for end in wilson(mean, n):
+            if 0 < end < 1:
+                assert abs(mean - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), abs=1e-6)
+    assert wilson(0.0, 10)[0] == 0
+    assert wilson(1.0, 10)[1] == 1
+
+
+def test_interval_without_groups_is_wilsons():
+    right = np.array([1, 1, 0, 1, 1, 0, 1])
+    found = proportion(right, np.ones(7))
+    assert found.mean == pytest.approx(5 / 7)
+    assert (found.low, found.high) == wilson(5 / 7, 7)
+
+
+def test_groups_that_are_all_right_or_all_wrong_count_as_one_image_each():
+    """10 groups of 20 equal answers say as much as 10 images, less what few groups cost."""
+    groups = np.repeat(np.arange(10), 20)
+    right = np.repeat([1, 1, 1, 0, 1, 0, 1, 1, 0, 1], 20)
+    found = proportion(right, np.ones(200), groups)
+    low, high = wilson(0.7, 9 * (1.959964 / 2.262157) ** 2)  # variance of 10 values with n - 1; Student's with 9
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+    sure = proportion(np.ones(200), np.ones(200), groups)
+    assert sure.high == 1
+    assert 0.6 < sure.low < 0.75
+    assert proportion(np.ones(20), np.ones(20), np.zeros(20))[:3] == (1.0, 0.0, 1.0)
+
+
+def test_intervals_cover_when_groups_matter():
+    rng = np.random.default_rng(0)
+    covered = {True: 0, False: 0}
+    groups = np.repeat(np.arange(15), 8)
+    for _ in range(400):
+        easy = rng.beta(2.4, 0.6, 15)  # mean 0.8, groups differ a lot
+        right = rng.random(120) < easy[groups]
+        for known in covered:
+            found = proportion(right, np.ones(120), groups if known else None)
+            covered[known] += found.low <= 0.8 <= found.high
+    assert covered[True] >= binom.ppf(0.001, 400, 0.93)
+    assert covered[False] < 0.85 * 400  # what ignoring groups would claim
+
+
+def test_curve_at_the_most_shots_and_at_one():
+    """Classes on a line far apart: one image is enough; and with no signal accuracy is chance."""
+    labels = np.tile(np.arange(4), 12)
+    features = torch.tensor(labels[:, None] * 10.0 + np.random.default_rng(0).random((48, 1)), dtype=torch.float32)
+    groups = np.repeat(np.arange(12), 4)
+    curve = shots_curve(HEADS["protonet"], features, labels, groups, n_draws=10)
+    assert curve.shots == (1, 2, 4, 8, 11)
+    assert [p.mean for p in curve.points] == [1.0] * 5
+    noise = torch.tensor(np.random.default_rng(1).normal(size=(48, 6)), dtype=torch.float32)
+    flat = shots_curve(HEADS["protonet"], noise, labels, groups, n_draws=30)
+    assert all(p.low < 0.25 < p.high for p in flat.points)
+
+
+def test_queries_and_support_of_the_curve_share_no_group_and_queries_are_those_of_every_k():
+    features, labels, groups = clouds(n=60, n_groups=9)
+    features = torch.cat([features, torch.arange(60.0)[:, None]], 1)  # the last column tells the row
+    calls = []
+
+    def head(support, support_labels, query, n_way):
+        calls.append((support[..., -1].long(), support_labels, query[..., -1].long()))
+        return HEADS["protonet"](support, support_labels, query, n_way)
+
+    curve = shots_curve(head, features, labels, groups, shots=(1, 2, 3), n_draws=12)
+    assert len(calls) == 3
+    previous = None
+    for k, (support, support_labels, query) in zip((1, 2, 3), calls, strict=True):
+        assert torch.equal(query, calls[0][2])
+        for s, y, q in zip(support, support_labels, query, strict=True):
+            assert not {groups[i] for i in s} & {groups[i] for i in q}
+            assert np.array_equal(labels[s], y)
+            assert np.bincount(y).tolist() == [k] * 3
+            assert len(set(np.bincount(labels[q], minlength=3))) == 1
+        if previous is not None:
+            assert all(set(a.tolist()) <= set(b.tolist()) for a, b in zip(previous, support, strict=True))
+        previous = support
+    assert curve.asked.sum(1).tolist() == [calls[0][2].numel()] * 3
+    again = shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12)
+    assert np.array_equal(curve.right, again.right)
+    other = shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12, seed=1)
+    assert not np.array_equal(curve.asked, other.asked)
+
+
+def test_four_images_a_class_measure_up_to_three():
+    features, labels = torch.randn(32, 4, generator=torch.Generator().manual_seed(0)), np.repeat(np.arange(8), 4)
+    curve = shots_curve(HEADS["protonet"], features, labels, n_draws=5)
+    assert curve.shots == (1, 2, 3)
+    assert curve.limited_by == tuple(range(8))
+    with pytest.raises(DataError, match="from 1 to 3"):
+        shots_curve(HEADS["protonet"], features, labels, shots=(1, 4), n_draws=5)
+
+
+def test_photographs_that_cannot_be_divided_are_refused():
+    with pytest.raises(DataError, match="groups"):
+        shots_curve(HEADS["protonet"], torch.zeros(4, 1), [0, 0, 1, 2], list("abab"), n_draws=5)
+
+
+def law_curve(a: float, b: float, c: float, shots=(1, 2, 4, 8, 16), n: int = 4000):
+    """A curve that lies on the law, with `n` images each asked once for every k."""
+    k = np.array(shots, float)
+    means = a - b * k**-c
+    right = (np.arange(n)[None] < np.rint(means * n)[:, None]).astype(float)
+    right = right[:, np.random.default_rng(0).permutation(n)]
+    asked = np.ones_like(right)
+    points = tuple(proportion(r, q) for r, q in zip(right, asked, strict=True))
+    return ShotsCurve(tuple(shots), points, right, asked, np.arange(n), (0,))
+
+
+@pytest.mark.parametrize(("a", "b", "c"), [(0.95, 0.6, 0.5), (0.8, 0.3, 1.0), (1.0, 0.5, 0.2), (0.6, 0.0, 1.0)])
+def test_the_law_is_found_again(a, b, c):
+    k = np.array([1, 2, 4, 8, 16.0])
+    found = fit_laws(k, (a - b * k**-c)[None])[0]
+    at = np.array([1, 16, 64.0])
+    assert found[0] - found[1] * at ** -found[2] == pytest.approx(a - b * at**-c, abs=2e-3)
+
+
+def test_laws_stay_possible():
+    found = fit_laws(np.array([1, 2, 4.0]), np.array([[0.2, 0.5, 1.0], [0.9, 0.8, 0.7]]))
+    assert (found[:, 0] <= 1).all()
+    assert (found[:, 1] >= 0).all()
+    assert found[1, :2] == pytest.approx([0.8, 0.0])  # a falling curve: no gain from more images
+
+
+def test_how_many_images_for_an_accuracy():
+    found = extrapolate(law_curve(0.95, 0.6, 0.5), (0.6, 0.85, 0.93, 0.99), n_boots=300)
+    answers = {answer.accuracy: answer for answer in found.answers}
+    assert answers[0.6].n_shots == 4  # 0.65 was measured there
+    assert "reached" in answers[0.6].sentence
+    assert answers[0.85].n_shots == pytest.approx(36, abs=2)  # (0.6 / 0.1)²
+    assert answers[0.93].n_shots is None  # (0.6 / 0.02)² = 900 lies beyond 4 * 16
+    assert "64" in answers[0.93].sentence
+    assert answers[0.99].n_shots is None
+    assert found.shots[-1] == 64
+    assert (found.low <= found.mean + 0.02).all()
+    assert (found.high >= found.mean - 0.02).all()
+
+
+def test_few_images_make_no_promises():
+    small = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2, 4), n=25), (0.85,), n_boots=300)
+    assert small.answers[0].n_shots is None
+    assert "uncertain" in small.answers[0].sentence or "further" in small.answers[0].sentence
+    level = extrapolate(law_curve(0.7, 0.3, 2.0), (0.9,), n_boots=300)
+    assert "levels out near 70%" in level.answers[0].sentence
+    short = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2)), (0.5, 0.85))
+    assert short.law is None
+    assert [answer.n_shots for answer in short.answers] == [2, None]
+    assert "3 are needed" in short.answers[1].sentence

@@ -1,0 +1,241 @@
+"""Every recipe, without its data: it parses, builds, fits the data set's classes, and takes a step."""
+
+import inspect
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot import Episode, EpisodeSampler, EpisodeSpec, ImageSet, cli, list_methods
+from fewshot.config import ExperimentConfig, PretrainExperimentConfig
+from fewshot.datasets.loading import DATASETS
+from fewshot.experiments import build
+from fewshot.experiments.build import AnyConfig, build_classifier, build_method
+from fewshot.images.augment import make_augmentation
+from fewshot.methods import Method
+from fewshot.sampling.batches import Batch
+from fewshot.training.optimization import make_optimizer
+
+RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
+# Image shape, images of a class, classes of each split: of the data sets' own documentation.
+# Omniglot: the Vinyals split, 1,028/172/423 characters, times four rotations.
+DATA = {
+    "glyphs": ((1, 28, 28), 20, {"train": 462, "val": 132, "test": 110}),
+    "omniglot": ((1, 28, 28), 20, {"train": 4112, "val": 688, "test": 1692}),
+    "cifar_fs": ((3, 32, 32), 600, {"train": 64, "val": 16, "test": 20}),
+    # 125/28/58 classes of 6 to 36 images; recipes leave out those with fewer than 9: one of training, one of test
+    "world_coins": ((3, 84, 84), 9, {"train": 124, "val": 28, "test": 57}),
+}
+DATASET_OF = {
+    "glyphs": "glyphs",
+    "omniglot": "omniglot",
+    "cifar_fs": "cifar_fs",
+    "coins": "world_coins",
+    "euro_coins": "world_coins",  # where it trains; it tests elsewhere
+    "euro_finetune": "world_coins",
+}
+ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.glob("*/*.yaml"))
+STAGE_1 = [name for name in ALL if Path(name).stem.startswith("pretrain")]
+EPISODIC = [name for name in ALL if name not in STAGE_1]
+N_FILTERS = 8  # instead of 64
+
+
+@cache
+def parsed(name: str, *arguments: str) -> AnyConfig:
+    kind = PretrainExperimentConfig if name in STAGE_1 else ExperimentConfig
+    return cli.parse(kind, "", ["--config", str(RECIPES / name), *arguments])
+
+
+def head(name: str) -> str:
+    """The comment that a recipe begins with, on one line."""
+    lines = [line for line in (RECIPES / name).read_text().splitlines() if line.startswith("#")]
+    return " ".join(" ".join(lines).replace("#", " ").split())
+
+
+@cache
+def classes_only(n_classes: int, n_images: int) -> ImageSet:
+    """As many classes and images as a split has, of one pixel each."""
+    pixels = torch.zeros(n_classes * n_images, 1, 1, 1, dtype=torch.uint8)
+    return ImageSet(pixels, np.repeat(np.arange(n_classes), n_images), [str(c) for c in range(n_classes)])
+
+
+def split(config: AnyConfig, part: str, **changes: object) -> ImageSet:
+    """What a split holds, as the recipe's options say; those that are known here change no count but rotations."""
+    if part == "test" and config.test_dataset:
+        assert config.test_dataset == "euro_coins"
+        assert config.test_dataset_options in (
+            {"size_px": 150},
+            *({"size_px": n, "cut_circles": True} for n in (112, 150)),
+        )
+        coins = classes_only(8, 25)
+        return ImageSet(coins.images, coins.labels, coins.class_names, groups=np.arange(len(coins)) % 25)
+    _, n_images, n_classes = DATA[config.dataset]
+    options = {**config.dataset_options, **changes}
+    signature = inspect.signature(DATASETS[config.dataset])
+    signature.bind(Path(), part, **options)  # raises for an option that the data set has not
+    known = {"resize", "rotations", "min_images", "without_euro", "cut_circles"}
+    assert options.keys() <= known, "say here what this option does to the classes"
+    assert options.get("min_images", n_images) == n_images
+    turns = 4 if options.get("rotations") is False else 1
+    return classes_only(n_classes[part] // turns, n_images)
+
+
+def small_method(config: ExperimentConfig) -> Method:
+    if config.method == "maml-learn2learn" and find_spec("learn2learn") is None:
+        pytest.skip("learn2learn is not installed: make learn2learn")
+    return build_method(with_small_backbone(config), DATA[config.dataset][0])
+
+
+def with_small_backbone(config: AnyConfig) -> AnyConfig:
+    """The recipe's backbone with fewer filters; a published one without its weights, for small images."""
+    if config.backbone == "efficientnet-lite0":
+        views = {"views": config.backbone_options["views"]} if getattr(config, "method", "") == "aligned" else {}
+        side_px = 64 if getattr(config, "method", "") == "relation" else 32  # it compares maps of 2 x 2 or more
+        return replace(config, backbone_options={"input_px": side_px, **views})
+    n_filters = 4 * [N_FILTERS] if config.backbone.startswith("rrnet") else N_FILTERS  # of each block, or of all
+    return replace(config, backbone_options={**config.backbone_options, "n_filters": n_filters})
+
+
+def small_episode(config: ExperimentConfig, n_episodes: int = 2) -> Episode:
+    """Random images: at most 5 ways and 2 queries a class of the recipe's own training episodes."""
+    generator = torch.Generator().manual_seed(0)
+    way, shot, n_query = (np.max(count) for count in (config.train_n_way, config.train_n_shot, config.train_n_query))
+    way, n_query = min(int(way), 5), min(int(n_query), 2)
+    shape = (3 * way * (shot + n_query), *DATA[config.dataset][0])
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.arange(len(images)) // (shot + n_query)
+    sampler = EpisodeSampler(ImageSet(images, labels, range(3 * way)), EpisodeSpec(way, int(shot), n_query))
+    return sampler.images(sampler.batch(0, n_episodes))
+
+
+def random_batch(shape: tuple[int, ...], n_classes: int, n_images: int = 16) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (n_images, *shape), dtype=torch.uint8, generator=generator)
+    return Batch(images, torch.randint(0, n_classes, (n_images,), generator=generator))
+
+
+def assert_a_step_is_finite(method: Method, batch: Episode | Batch, config: AnyConfig) -> None:
+    optimizer = make_optimizer(method, config)
+    before = [p.detach().clone() for p in method.parameters()]
+    loss, accuracy = method.train().training_step(batch)
+    loss.backward()
+    optimizer.step()
+    assert loss.ndim == 0
+    assert loss.isfinite()
+    assert 0 <= accuracy <= 1
+    assert all(p.isfinite().all() for p in method.parameters())
+    assert any(not torch.equal(p, old) for p, old in zip(method.parameters(), before, strict=True))
+
+
+def test_there_are_recipes_for_known_data_sets_only():
+    assert {Path(name).parts[0] for name in ALL} == set(DATASET_OF)
+    assert set(DATASET_OF.values()) == DATA.keys()
+
+
+@pytest.mark.parametrize("group", sorted(DATASET_OF.keys() - {"euro_coins", "euro_finetune"}))
+def test_every_method_has_a_recipe(group):
+    configs = [parsed(name) for name in EPISODIC if name.startswith(f"{group}/")]
+    without = {"maml-learn2learn"} if group == "coins" else set()
+    without |= set() if group == "glyphs" else {"finetune"}  # its table is euro_finetune
+    without |= {"aligned"} if group in ("omniglot", "cifar_fs") else set()  # for what lies any way up
+    assert {config.method for config in configs} == set(list_methods()) - without
+    stage_1 = {parsed(name).classifier for name in STAGE_1 if name.startswith(f"{group}/")}
+    assert stage_1 == {"linear", "cosine"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_belongs_where_it_lies(name):
+    config = parsed(name)
+    group, stem = Path(name).parts[0], Path(name).stem
+    assert config.dataset == DATASET_OF[group]
+    if name in EPISODIC:
+        assert stem == config.method or stem.startswith(f"{config.method}_")
+    script = "pretrain.py" if name in STAGE_1 else "train_episodic.py"
+    assert f"# Command:  python scripts/{script} --config scripts/recipes/{name}" in (RECIPES / name).read_text()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_its_episodes_fit_the_classes(name):
+    config = parsed(name)
+    make_augmentation(config.augmentation)  # raises for an unknown limit
+    EpisodeSampler(split(config, "val"), EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query))
+    for changes in ({}, *config.test_also.values()):
+        for cell in build.test_cells(config):
+            EpisodeSampler(split(config, "test", **changes), cell)
+    if name in EPISODIC and config.max_steps:
+        spec = EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups)
+        EpisodeSampler(split(config, "train"), spec)
+    if name in STAGE_1:
+        assert config.batch_size <= len(split(config, "train"))
+
+
+@pytest.mark.parametrize("name", EPISODIC)
+def test_a_learned_classifier_has_enough_classes(name):
+    config = parsed(name)
+    n_way = getattr(small_method(config), "n_way", None)
+    if n_way is not None:
+        assert np.max(config.train_n_way) == n_way  # a class that no episode trains would be worth nothing
+        assert max(np.max(config.val_n_way), *config.test_n_way) <= n_way
+
+
+@pytest.mark.parametrize("name", EPISODIC)
+def test_a_step_of_the_method_is_finite(name):
+    config = parsed(name)
+    method, episode = small_method(config), small_episode(config)
+    if method.wants_base_features:
+        batch = random_batch(DATA[config.dataset][0], n_classes=5)
+        method.learn_base_classes(method.eval().encode(batch.images).detach(), batch.labels)
+    if config.max_steps:
+        assert_a_step_is_finite(method, episode, config)
+    with torch.no_grad():
+        logits = method.eval()(episode.support, episode.support_labels, episode.query, episode.n_way)
+    assert logits.shape == (len(episode), episode.query.shape[1], episode.n_way)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", STAGE_1)
+def test_a_step_of_the_classifier_is_finite(name):
+    config = parsed(name)
+    shape, n_classes = DATA[config.dataset][0], split(config, "train").n_classes
+    config = with_small_backbone(config)
+    assert_a_step_is_finite(build_classifier(config, shape, n_classes), random_batch(shape, n_classes), config)
+
+
+def without(options: dict, name: str) -> dict:
+    return {key: value for key, value in options.items() if key != name}
+
+
+@pytest.mark.parametrize("name", EPISODIC)
+def test_a_first_stage_is_a_recipe_that_fits(name):
+    config = parsed(name)
+    if config.pretrained_run is None:
+        assert config.max_steps > 0 or config.backbone_options.get("pretrained"), "nothing is trained, in no stage"
+        return
+    first = f"{Path(name).parts[0]}/{Path(config.pretrained_run).name}.yaml"
+    assert first in STAGE_1
+    stage_1 = parsed(first)
+    assert stage_1.run_dir == config.pretrained_run
+    assert stage_1.backbone == config.backbone
+    assert stage_1.backbone_options == without(config.backbone_options, "views")
+    assert without(stage_1.dataset_options, "cut_circles") == config.dataset_options
+    if not name.startswith("euro_coins/") and "_lite0" not in name:  # these have one stage 1 for all
+        assert stage_1.classifier == ("cosine" if config.method == "baseline++" else "linear")
+    assert f"{Path(first).name}" in head(name)
+
+
+@pytest.mark.parametrize("name", [name for name in EPISODIC if "--method_options." in head(name)])
+def test_options_that_a_head_names_are_accepted(name):
+    named = re.findall(r"(--[a-z_.]+) (\[[^]]*\]|[\w.-]*\w)", head(name).split(f"{name} ", 1)[1])
+    config, changed = parsed(name), parsed(name, *(word for pair in named for word in pair))
+    asked = {option.split(".")[1]: json.loads(value) for option, value in named if "--method_options." in option}
+    assert changed.method_options == config.method_options | asked  # those of the recipe stay
+    method = small_method(changed)  # knows the options
+    if asked.get("transductive"):
+        assert method.transductive
+        assert not small_method(config).transductive

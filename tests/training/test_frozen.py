@@ -1,0 +1,126 @@
+"""A backbone that takes no gradient: what stays, what learns, and how often it looks at an image."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fewshot import TrainConfig, create_backbone, create_method, evaluate, fit
+from fewshot.config import ExperimentConfig
+from fewshot.errors import ConfigError
+from fewshot.evaluation import embed
+from fewshot.experiments.build import build_method, load_run
+from fewshot.experiments.starting import starting_method
+from fewshot.methods import Method
+from fewshot.runtime import seeding
+from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
+
+QUICK = TrainConfig(
+    max_steps=12, train_n_way=4, train_n_shot=2, train_n_query=3, val_n_query=3, val_episodes=30, val_every_steps=4,
+    precision="float32", schedule="constant", lr=0.01,
+)  # fmt: skip
+
+
+def frozen(name: str, **options: object) -> Method:
+    with seeding.forked(0, "test"):
+        method = create_method(name, create_backbone("conv4", 1, 32, n_filters=8), **options)
+    for module in method.backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # not those of a network that has seen nothing
+            module.running_mean.normal_(generator=seeding.generator(1))
+            module.running_var.uniform_(0.5, 2, generator=seeding.generator(2))
+    method.backbone.requires_grad_(False)
+    return method
+
+
+METHODS = {"relation": {"shot_pooling": "mean"}, "anil": {"n_way": 5, "inner_lr": 0.01}, "r2d2": {}}
+
+
+@pytest.mark.parametrize(("name", "options"), METHODS.items())
+@pytest.mark.parametrize("augmentation", [{}, {"shift": 0.1}])
+def test_all_but_the_backbone_learns(toy_sets, name, options, augmentation):
+    train, val, _ = toy_sets
+    method = frozen(name, **options)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    fit(method, train, val, replace(QUICK, augmentation=augmentation))
+    changed = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert not any(key.startswith("backbone.") for key in changed)
+
+
+@pytest.mark.parametrize(("name", "options"), METHODS.items())
+def test_features_made_once_train_as_those_made_at_each_step(toy_sets, name, options, monkeypatch):
+    methods = []
+    for each_step in (False, True):
+        if each_step:
+            monkeypatch.setattr(embed, "KEPT_BYTES", 0)  # nothing can be kept
+        methods.append(frozen(name, **options))
+        fit(methods[-1], *toy_sets[:2], replace(QUICK, optimizer="sgd"))  # Adam would follow the sign of a rounding
+    for ours, oracle in zip(methods[0].parameters(), methods[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-3, atol=1e-4)
+
+
+def test_each_image_is_looked_at_once(toy_sets):
+    train, val, _ = toy_sets
+    method, seen = frozen("anil", n_way=5), []
+    method.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    fit(method, train, val, QUICK)
+    assert sum(seen) == 1 + len(train) + 1 + len(val)  # one tells how large features are
+    seen.clear()
+    fit(method, train, val, replace(QUICK, augmentation={"shift": 0.1}))
+    assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + 1 + len(val)
+
+
+def test_a_frozen_backbone_keeps_its_statistics_in_training_mode():
+    method = frozen("protonet").train()
+    assert method.training
+    assert not method.backbone.training
+    method.backbone.requires_grad_(True)
+    assert method.train().backbone.training
+
+
+def test_images_are_images_outside_the_block(toy_sets):
+    method, (_, _, test) = frozen("anil", n_way=5).eval(), toy_sets
+    sampler = EpisodeSampler(test, EpisodeSpec(5, 2, 3))
+    rows = sampler.batch(0, 4)
+    images, labels = sampler.images(rows), rows.support_labels
+    embedded = rows.with_values(method.encode(test.gather(torch.arange(len(test)))))
+    with method.given_features():
+        ours = method(embedded.support, labels, embedded.query, 5)
+    torch.testing.assert_close(ours, method(images.support, labels, images.query, 5))
+
+
+def test_maml_on_a_frozen_backbone_is_anil(toy_sets):
+    """By the statistics of each support set, which MAML always takes."""
+    options = {"n_way": 5, "inner_steps": 3, "inner_lr": 0.05}
+    maml, anil = frozen("maml", **options), frozen("anil", **options, support_statistics=True)
+    anil.load_state_dict(maml.state_dict())
+    records = [evaluate(method, toy_sets[2], EpisodeSpec(5, 2, 3), 20) for method in (maml, anil)]
+    ours, oracle = ([(record.accuracy, record.loss) for record in each.episodes] for each in records)
+    torch.testing.assert_close(torch.tensor(ours), torch.tensor(oracle), rtol=1e-4, atol=1e-4)
+
+
+def test_the_option_holds_for_runs_read_back(toy_sets, tmp_path):
+    config = ExperimentConfig(
+        **vars(replace(QUICK, max_steps=4, run_dir=str(tmp_path))), method="anil", method_options={"n_way": 5},
+        freeze_backbone=True,
+    )  # fmt: skip
+    train, val, _ = toy_sets
+    method = build_method(config, train.image_shape)
+    assert method.frozen
+    fit(method, train, val, config)
+    assert load_run(tmp_path)[0].frozen
+    assert not build_method(replace(config, freeze_backbone=False), train.image_shape).frozen
+
+
+def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
+    config = ExperimentConfig(method="anil", freeze_backbone=True)
+    starting_method(config, toy_sets[0])
+    assert "initial weights that nothing has trained" in caplog.text
+    caplog.clear()
+    starting_method(replace(config, freeze_backbone=False), toy_sets[0])
+    assert not caplog.text
+
+
+def test_nothing_to_train_is_said(toy_sets):
+    with pytest.raises(ConfigError, match=r"PrototypicalNetwork.* has no parameter to train.*frozen"):
+        fit(frozen("protonet"), *toy_sets[:2], QUICK)
