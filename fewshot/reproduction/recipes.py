@@ -18,6 +18,7 @@ from fewshot.training.run_folder import RunFolder
 
 SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test_episodes", "test_seed")
 STAGE_ONE = "pretrain"  # how the names of its recipes start
+RUNS = "runs/reproduce"  # where runs lie by default, and what a result says of where they lie
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Run:
     @property
     def command(self) -> str:
         """The command that makes it, from the folder that holds scripts/."""
-        option, recipe, *others = self.arguments
+        option, recipe, *others = map(self._hide_place, self.arguments)
         return f"python scripts/{self.script} {option} {Path(*Path(recipe).parts[-4:])} {' '.join(others)}"
 
     @property
@@ -122,8 +123,14 @@ class Run:
         last = load_checkpoint(self.folder.last)
         history = [[step, round(seconds, 1), round(mean, 5), round(half, 5)]
                    for step, seconds, mean, half in last.get("history", [])]  # fmt: skip
-        facts = {"config": as_dict(self.config), "stages": self.stages, "history": history}
+        config = {k: self._hide_place(v) if isinstance(v, str) else v for k, v in as_dict(self.config).items()}
+        facts = {"config": config, "stages": self.stages, "history": history}
         return Result(self.name, self.config.seed, facts, records)
+
+    def _hide_place(self, text: str) -> str:
+        """`text` with the folder of all runs called as it is by default: where this machine has it, no result says."""
+        out = self.folder.path.parents[1]
+        return text.replace(f"{out}/", f"{RUNS}/") if out.is_absolute() else text
 
     def _without_config(self, row: str, test_set: str) -> list[Records]:
         """Records whose headers leave out the configuration, which a result holds once, and name the run's command."""

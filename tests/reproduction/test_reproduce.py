@@ -156,7 +156,9 @@ def test_runs_in_order_once_and_makes_the_rows(project, capsys):
     }  # fmt: skip
     header = results["protonet"].records["trained"][0].header
     assert header["command"].startswith("python scripts/train_episodic.py --config ")
-    assert header["command"].endswith("protonet-seed2 --seed 2")
+    assert header["command"].endswith(" --run_dir runs/reproduce/toy/protonet-seed2 --seed 2")
+    assert results["baseline"].facts["config"]["pretrained_run"] == "runs/reproduce/toy/pretrain-seed2"
+    assert all(str(scripts.parent) not in path.read_text() for path in kept)  # nothing says where this machine has them
 
 
 def test_an_interrupted_run_is_resumed(project):
