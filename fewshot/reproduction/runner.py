@@ -42,8 +42,8 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
             print(f"{run.title}: FAILED, {problem}", flush=True)
         elif run.complete:
             run.result().write(result_file(results, run))
-            accuracies = "  ".join(f"{r.cell} {percent(r.estimate)}" for r in run.records(run.own_row))
-            print(f"{run.title}: {run.stages[-1][1]:.1f} min  {accuracies}{'  (had run)' * had_run}", flush=True)
+            line = "  ".join(f"{r.cell} {percent(r.estimate)}" for r in run.records(run.own_row))
+            print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
         else:
             left.append(f"{run.title} (begun)")
     if left:

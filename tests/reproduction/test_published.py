@@ -18,10 +18,10 @@ FILES = sorted((ROOT / "scripts" / "published").glob("*.yaml"))
 ONE, FIVE = "5-way 1-shot", "5-way 5-shot"
 
 
-def row(name: str = "maml", **accuracies: list[float] | None) -> accuracies.Row:
+def row(name: str = "maml", **by_cell: list[float] | None) -> accuracies.Row:
     """A row with the cells 5w1s and 5w5s, as given: a seed with these accuracies, or planned and not run (None)."""
     cells = {}
-    for short, values in accuracies.items():
+    for short, values in by_cell.items():
         cell = {"c5w1s": ONE, "c5w5s": FIVE}[short]
         spec = {"n_way": 5, "n_shot": int(short[-2]), "n_query": 15}
         cells[cell] = [] if values is None else [Scores({"spec": spec}, np.array(values))]
