@@ -103,8 +103,10 @@ class _Problem:
 
     def objective(self, scores: Tensor, square: Tensor) -> Tensor:
         """½|weight|² + c · cross-entropies, (B, 1, 1), from scores (B, n_support, n_way) and |weight|² (B, 1, 1)."""
-        likelihoods = (scores + self.absent).log_softmax(-1).masked_fill(self.targets == 0, 0)
-        return square / 2 - self.c * likelihoods.sum((1, 2), keepdim=True)
+        others = (scores + self.absent).masked_fill(self.targets > 0, -torch.inf).logsumexp(-1, keepdim=True)
+        right = (scores * self.targets).sum(-1, keepdim=True)  # (B, n_support, 1)
+        losses = F.softplus(others - right, threshold=40.0) * self.targets.sum(-1, keepdim=True)
+        return square / 2 + self.c * losses.sum(1, keepdim=True)
 
     def about(self, at: _Point) -> _Local:
         p = (at.image + at.bias + self.absent).softmax(-1) * self.targets.sum(-1, keepdim=True)
