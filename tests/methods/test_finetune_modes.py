@@ -145,7 +145,9 @@ def test_adapters_on_tokens_and_where_channels_are():
     method, fitted = adapted(backbone, "adapter", steps=0)
     queries, _ = images_of(backbone, seed=1)
     with torch.no_grad():
-        assert torch.equal(fitted.network.features(queries), backbone.eval()(queries))
+        untouched = backbone.eval()(queries)
+        # adapters start at nothing, but other instructions sum the same products in another order: a few roundings
+        torch.testing.assert_close(fitted.network.features(queries), untouched, rtol=1e-5, atol=1e-5)
     assert method.n_trainable(WAY)["network"] == 2 * ((8 * 2 + 2) + (2 * 8 + 8))
     assert [channel_dim(shape) for shape in ((1, 8, 4, 4), (1, 4, 4, 8), (1, 5, 8), (1, 4, 4, 4))] == [1, -1, -1, 1]
 
