@@ -6,11 +6,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, EpisodeContext, drop_full_mask, get_query_mask, negative_log_likelihood
 from fewshot.methods.distances import without_absent
+from fewshot.methods.inner_loop.call_with_weights import call_with_weights
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, WithGradients, descend, inner_loss
 from fewshot.methods.inner_loop.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
 from fewshot.methods.inner_loop.layer_errors import RAISED_BY_LAYERS, name_failing_layer
@@ -224,7 +224,7 @@ class _Tasks:
         if not self.learning:  # the other weights as constants: no graph
             body = {name: p.detach() for name, p in method.backbone.named_parameters()} | body
         with self._engine(n_tasks, images.shape[1], counted):
-            features = functional_call(method.backbone, body, (images.flatten(0, 1),))  # (T * n, D)
+            features = call_with_weights(method.backbone, body, images.flatten(0, 1))  # (T * n, D)
         classifier = {
             name: weights.get(f"classifier.{name}", p.expand(n_tasks, *p.shape))  # frozen: the same for all tasks
             for name, p in method.classifier.named_parameters()

@@ -136,6 +136,39 @@ def test_weights_that_the_network_does_not_use_stay():
     assert method.backbone.unused.weight.grad.abs().sum() == 0
 
 
+class Twice(nn.Module):
+    """Runs a layer twice: from one place or two, or by two layers of one weight."""
+
+    feature_dim = 12
+
+    def __init__(self, kind):
+        super().__init__()
+        self.first = nn.Linear(12, 12, bias=False)
+        if kind == "layer in two places":
+            self.second = self.first
+        elif kind == "weight in two layers":
+            self.second = nn.Linear(12, 12, bias=False)
+            self.second.weight = self.first.weight
+
+    def forward(self, images):
+        return getattr(self, "second", self.first)(self.first(images.flatten(1)).tanh()).tanh()
+
+
+@pytest.mark.parametrize("kind", ["layer in two places", "weight in two layers"])
+def test_weights_in_several_places_are_one_weight(kind):
+    method, oracle = maml(Twice(kind)), maml(Twice("one layer"))
+    oracle.load_state_dict({key: value for key, value in method.state_dict().items() if "second" not in key})
+    batch = episodes(2)
+    logits, gradients = plain(oracle, batch, 2)
+    for _ in range(2):  # the first time leaves nothing behind
+        method.zero_grad()
+        loss, ours = method.loss_and_logits(batch)
+        loss.backward()
+        torch.testing.assert_close(ours, logits)
+        torch.testing.assert_close(method.backbone.first.weight.grad, gradients["backbone.first.weight"])
+    assert len(list(method.parameters())) == 3
+
+
 class Small(nn.Module):
     """A network of few layers; `layers` stands in the middle of it, on maps of 4 channels."""
 

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from fewshot.errors import FewShotError
 from fewshot.images.augment import Augmentation
 from fewshot.methods.finetune.network import Network, uncached_autocast
+from fewshot.methods.inner_loop.call_with_weights import call_with_weights
 from fewshot.runtime import seeding
 
 
@@ -54,7 +54,7 @@ class FittedClassifier:
         here = dict(self.network.named_parameters())
         moved = {name: weight + (here[name] - weight).detach() for name, weight in self.network.origins}
         with uncached_autocast(images.device):
-            return sum(functional_call(self.network, moved, (view,)) for view in self._views(images)) / (
+            return sum(call_with_weights(self.network, moved, view) for view in self._views(images)) / (
                 1 + self.test_views
             )
 
