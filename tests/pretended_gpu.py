@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 CROSSING = (Tensor.copy_, Tensor.type_as, torch._has_compatible_shallow_copy_type)  # take tensors of two devices
 INDEXING = (Tensor.__getitem__, Tensor.__setitem__)  # of a tensor on the GPU by rows on the CPU
+SELECTING = (torch.nonzero, Tensor.nonzero, torch.masked_select, Tensor.masked_select, torch.unique, Tensor.unique)
 NUMBERS = (Tensor.item, Tensor.tolist, Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__)
 
 
@@ -23,7 +24,7 @@ class PretendedGPU(TorchFunctionMode):
     """Within the block tensors made without a device lie on the CPU, and all others, those from outside too, on `GPU`.
 
     An operation on tensors of both raises `RuntimeError`, as torch does. `waits`: how often the host asked for a
-    number, or waited for a copy.
+    number or a shape, or waited for a copy.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class PretendedGPU(TorchFunctionMode):
         if func is Tensor.pin_memory:
             return args[0]
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if func in NUMBERS and not on_host(args[0]):
+        if (func in NUMBERS or func in SELECTING or selects(func, args)) and not on_host(args[0]):
             self.waits += 1
         if func is Tensor.numpy and not on_host(args[0]):
             raise TypeError("can't convert a tensor on the GPU to numpy")
@@ -113,6 +114,20 @@ def parsed(*args: Any, **kwargs: Any) -> tuple[torch.device | None, torch.dtype 
     if args and isinstance(args[0], Tensor):
         device = CPU if on_host(args[0]) else GPU
     return device, *rest
+
+
+def selects(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a mask on the GPU says which rows are taken, so that the shape of the result is not known beforehand.
+
+    Whoever sets one number by a mask does not wait: torch fills by the mask.
+    """
+    if func not in INDEXING or (func is Tensor.__setitem__ and not (is_tensor(args[2]) and args[2].ndim)):
+        return False
+    return any(is_tensor(at) and at.dtype == torch.bool and not on_host(at) for at in tree_leaves(args[1]))
+
+
+def is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def common(func: Any, tensors: list[Tensor]) -> bool:
