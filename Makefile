@@ -37,7 +37,7 @@ benchmark: $(VENV)/installed-test $(VENV)/installed-learn2learn
 # on a machine with a GPU, by its own Python: what training, evaluation and heads cost there; numbers in gpu/
 GPU_PYTHON ?= python3
 gpu:
-	$(GPU_PYTHON) -m pytest tests/test_gpu.py tests/test_foundations.py -m gpu -q -p no:benchmark
+	$(GPU_PYTHON) -m pytest tests/test_gpu.py tests/runtime/test_foundations.py -m gpu -q -p no:benchmark
 	PYTHONPATH=. $(GPU_PYTHON) scripts/gpu.py --out gpu
 
 # for the method maml-learn2learn and its tests, which are skipped without it

@@ -222,7 +222,8 @@ def test_what_a_pretended_gpu_finds():
         assert on_host(there.cpu())
         assert not on_host(here.to(GPU, non_blocking=True))
         assert gpu.waits == 3
-        for select in (lambda mask: there[mask], lambda mask: there.__setitem__(mask, torch.ones_like(there)), torch.nonzero):
+        twos = torch.full_like(there, 2.0)
+        for select in (there.__getitem__, lambda mask: there.__setitem__(mask, twos), torch.nonzero):
             select(there > 0)
         assert gpu.waits == 6
         there[there > 0] = 1.0  # fills, and does not wait
