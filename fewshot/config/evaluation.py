@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from fewshot.config.experiments import SetupConfig
 from fewshot.config.training import Count
 from fewshot.errors import ConfigError
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 Setup = TypeVar("Setup", bound=SetupConfig)
 

@@ -20,7 +20,7 @@ from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
 from fewshot.images.decode import Resize
 from fewshot.images.listing import few
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,10 @@ from torch import Tensor
 from fewshot.datasets import ImageSet
 from fewshot.methods import Method
 from fewshot.runtime import processes
+from fewshot.runtime.choices import Precision
 from fewshot.runtime.evaluation_mode import evaluating
 from fewshot.runtime.layout import channels_last
-from fewshot.runtime.precision import Precision, autocast
+from fewshot.runtime.precision import autocast
 
 # Pixels in one pass of the backbone. On a CPU the activations of 128 images of 28 px stay in its caches: 33,840
 # images took 1.8 s, against 4.2 s in chunks of 256; an accelerator wants large passes.

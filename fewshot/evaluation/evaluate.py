@@ -12,10 +12,11 @@ from fewshot.evaluation.embed import device_of, embed
 from fewshot.evaluation.records import EpisodeRecord, Records
 from fewshot.methods import Method, accuracy, negative_log_likelihood
 from fewshot.runtime import processes
+from fewshot.runtime.choices import Precision
 from fewshot.runtime.evaluation_mode import evaluating
 from fewshot.runtime.layout import running_layout
 from fewshot.runtime.memory import peak_mib_so_far
-from fewshot.runtime.precision import Precision, autocast, resolve, switch_tf32
+from fewshot.runtime.precision import autocast, resolve, switch_tf32
 from fewshot.runtime.provenance import provenance, weights_hash
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 

@@ -16,7 +16,8 @@ from fewshot.images.store import cache_dir
 from fewshot.methods import Method
 from fewshot.runtime import processes
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.runtime.precision import Precision, resolve
+from fewshot.runtime.choices import Precision
+from fewshot.runtime.precision import resolve
 from fewshot.runtime.provenance import versions, weights_hash
 
 FORMAT = "fewshot-features-1"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fewshot.registry import Registry
 from fewshot.sampling.episodes import PADDING, Episode
 
-METHODS = Registry("method")
+METHODS = Registry("method", n_given=1)  # the backbone
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,11 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def create_method(name: str, backbone: nn.Module | None, **options: object) -> Method:
-    """The registered method `name` on `backbone` (None where features are given directly)."""
-    return METHODS[name](backbone, **options)
+    """The registered method `name` on `backbone` (None where features are given directly).
+
+    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for an option of the wrong type.
+    """
+    return METHODS.create(name, backbone, **options)
 
 
 def list_methods() -> list[str]:
