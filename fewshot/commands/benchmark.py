@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from fewshot.commands.recipes_folder import scripts_folder
+from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import BenchmarkConfig
 from fewshot.reproduction import benchmarks
 
 
 def run(config: BenchmarkConfig) -> None:
     """Measure, print and write."""
-    script = scripts_folder() / "train_episodic.py"
+    script = find_recipes().parent / "train_episodic.py"
     options = (config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target)
     numbers: benchmarks.Numbers = {}
     for section in config.only:

@@ -3,19 +3,21 @@
 import sys
 from pathlib import Path
 
-from fewshot.commands.recipes_folder import scripts_folder
+from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import ReproduceConfig
 from fewshot.evaluation import report
 from fewshot.reproduction.recipes import find_runs, measuring
 from fewshot.reproduction.runner import run_all, section
+from fewshot.runtime.plugins import load_plugins
 
 
 def run(config: ReproduceConfig) -> None:
     """Run, compare, print, write."""
-    dataset, results, scripts = config.dataset, Path(config.results) / config.dataset, scripts_folder(config.recipes)
-    recipes, published = scripts / "recipes" / dataset, scripts / "published" / f"{dataset}.yaml"
+    dataset, results, folder = config.dataset, Path(config.results) / config.dataset, find_recipes(config.recipes)
+    recipes, published = folder / dataset, folder.parent / "published" / f"{dataset}.yaml"
     runs = measuring(find_runs(recipes, Path(config.out), config.seeds, config.methods), config.cells)
-    failed = run_all(runs, scripts, results, config.budget)
+    load_plugins(plugin for one in runs for plugin in one.config.plugins)
+    failed = run_all(runs, folder.parent, results, config.budget)
     text = section(recipes, results, published)
     print(f"\n{text}")
     if config.report is not None:

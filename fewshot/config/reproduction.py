@@ -33,8 +33,6 @@ class ReproduceConfig:
     """file that holds the tables; null: print only"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
-    plugins: list[str] = field(default_factory=list)
-    """your own files (or modules), beside those that a recipe names itself"""
 
 
 @dataclass(kw_only=True)
@@ -55,8 +53,6 @@ class FiguresConfig:
     """folder of what is kept and drawn"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
-    plugins: list[str] = field(default_factory=list)
-    """your own files (or modules), beside those that a recipe names itself"""
 
 
 @dataclass(kw_only=True)
