@@ -92,6 +92,18 @@ def test_every_layout_gives_the_published_splits(tmp_path, caplog, title, write)
     assert f"mini_imagenet/val: {title} in {tmp_path / 'b' / 'mini_imagenet'}, {n} images" in caplog.text
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_known_copy_is_recognised(tmp_path, monkeypatch, caplog, known):
+    write_folders(tmp_path, "mini_imagenet")
+    monkeypatch.setattr(mini_imagenet, "N_IMAGES", {"val": 32})
+    fingerprint = load_dataset("mini_imagenet", "val", tmp_path).fingerprint if known else "0123456789abcdef"
+    monkeypatch.setattr(mini_imagenet, "KNOWN_COPY", {"val": fingerprint})
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        load_dataset("mini_imagenet", "val", tmp_path)
+    assert f"val has {'the pixels of' if known else 'other pixels than'} the 84 px copy" in caplog.text
+
+
 @pytest.mark.parametrize("protocol", [0, 4, 5])
 def test_pickles_of_any_protocol(tmp_path, protocol):
     pickled(tmp_path, protocol)
