@@ -30,12 +30,19 @@ def create_backbone(
 ) -> Backbone | Viewed:
     """The backbone `name`: a registered one, `timm/<name>` or `torchvision/<name>`.
 
-    `input_px`: side of the square the body sees; None: the size its pretrained weights were made
-    for, else 84. `weights`: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
-    `pretrained`: published weights; timm and torchvision download them. `views`: options of `Viewed`,
-    which looks at each image several times. `mean`, `std`: of pixels in [0, 1], one number for each channel; None:
-    those of the pretrained weights, else ImageNet's for three channels and 0 and 1 for others. `options`: the body's
-    own.
+    Args:
+        name: a registered one, `timm/<name>` or `torchvision/<name>`.
+        in_channels: channels of the images.
+        input_px: side of the square that the body sees (default: the size its pretrained weights were made for, else
+            84).
+        pretrained: published weights; timm and torchvision download them.
+        weights: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
+        views: options of `Viewed`, which looks at each image several times.
+        mean: of pixels in [0, 1], one number for each channel (default: that of the pretrained weights, else ImageNet's
+            for three channels and 0 for others).
+        std: as mean (for others than three channels: 1).
+        options: the body's own.
+
     Raises `UnknownNameError` for an unknown name or option, `ConfigError` for an option of the wrong type and for a
     combination that cannot be, `CheckpointError` for weights that do not fit.
     """
