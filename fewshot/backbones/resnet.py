@@ -142,7 +142,7 @@ BACKBONES.register("resnet12", partial(ResNet12, channels=(64, 128, 256, 512)), 
 BACKBONES.register(
     "resnet12-wide",
     partial(ResNet12, channels=(64, 160, 320, 640), drop_rate=0.1),
-    "of MetaOptNet, with dropout: 640-d",
+    "of MetaOptNet: 640-d, dropout",
 )
 BACKBONES.register("resnet10", partial(residual_net, n_blocks=(1, 1, 1, 1)), "of Chen et al. 2019: 512-d")
 BACKBONES.register("resnet18", partial(residual_net, n_blocks=(2, 2, 2, 2)), "of Chen et al. 2019: 512-d")

@@ -44,19 +44,19 @@ class MAML(InnerLoopMethod):
         adapt_norm: the inner steps change batch normalisation's own weights too, unlike the authors' code.
         transductive: queries are normalised by the queries' statistics, as in the paper; otherwise by the support's, so
             that no query depends on another.
-        tasks_at_once: tasks that are adapted together (default: all on a GPU, on a CPU the fewer the larger their
-            images are); their gradient is taken before the next ones', so memory does not grow with the meta-batch.
+        tasks_at_once: tasks that are adapted together, and whose gradient is taken before the next ones' (default: all
+            on a GPU, on a CPU the fewer the larger their images are).
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
     https://arxiv.org/abs/1703.03400, algorithm 2.
 
     Batch normalisation uses the statistics of each episode always; running ones are neither used nor changed. The
-    classifier's initial weights are learned per class: logits depend on the order of the classes. Tasks have weights of
-    their own (`TaskWise`). A network with weights outside of convolutions, linear layers and batch normalisation, or
-    with layers that change their weights before use, is adapted one task at a time. Raises `ConfigError` for a layer
-    with running statistics that are not batch normalisation's, and, with its name, for one that cannot run so or, with
-    `order=2`, has no second derivative. Under autocast convolutions compute in bfloat16, the classifier in float32. On
-    a frozen backbone, which is not adapted, this is `ANIL` with `support_statistics`.
+    classifier's initial weights are learned per class: logits depend on the order of the classes. Tasks have
+    weights of their own (`TaskWise`); networks where these cannot be given are adapted one task at a time. Raises
+    `ConfigError` for a layer with running statistics that are not batch normalisation's, and, with its name, for
+    one that cannot run so or, with `order=2`, has no second derivative. Under autocast convolutions compute in
+    bfloat16, the classifier in float32. On a frozen backbone, which is not adapted, this is `ANIL` with
+    `support_statistics`.
 
     Differs from the paper: `transductive` is off by default, and the classifier starts as PyTorch's linear layers do
     (the authors draw from N(0, 1) on Omniglot). What batch normalisation adds to the variance is the backbone's,
