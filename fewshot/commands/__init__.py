@@ -11,6 +11,8 @@ from typing import NoReturn
 import fewshot
 from fewshot.commands.declarations import COMMANDS, GROUPS
 
+NAMING = {"--method", "--backbone", "--dataset", "--config"}  # with one of them, help tells what is named apart
+
 
 def main(arguments: Sequence[str] | None = None, among: Sequence[str] = tuple(COMMANDS)) -> NoReturn:
     """Run a subcommand, and exit.
@@ -41,7 +43,8 @@ def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(CO
         raise unknown_name("command", name, among)
     command = COMMANDS[name]
     epilog = "\n".join(["examples:", *(f"  {example}" for example in command.examples)])
-    if {"-h", "--help"} & set(arguments) and command.has_named_options:
+    options = {word.partition("=")[0] for word in arguments}
+    if {"-h", "--help"} & options and NAMING & options and command.has_named_options:
         from fewshot.commands.option_help import describe_named
 
         epilog = describe_named(arguments) + epilog

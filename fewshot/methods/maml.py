@@ -39,11 +39,9 @@ class MAML(InnerLoopMethod):
         inner_lr: learning rate of these steps.
         inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
             authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
-        learn_inner_lr: a learning rate of its own for every adapted weight, meta-learned (Meta-SGD, Li et al. 2017,
-            https://arxiv.org/abs/1707.09835).
+        learn_inner_lr: learn a rate for every adapted weight (Meta-SGD, Li et al. 2017, https://arxiv.org/abs/1707.09835).
         adapt_norm: the inner steps change batch normalisation's own weights too, unlike the authors' code.
-        transductive: queries are normalised by the queries' statistics, as in the paper; otherwise by the support's, so
-            that no query depends on another.
+        transductive: normalise queries by the queries' statistics, as in the paper, instead of by the support's.
         tasks_at_once: tasks that are adapted together, and whose gradient is taken before the next ones' (default: all
             on a GPU, on a CPU the fewer the larger their images are).
 

@@ -55,8 +55,9 @@ def _find_module(name: str) -> Path:
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None:
-        hint = f"; did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
-        raise ConfigError(f"plugins: there is no module {name!r} that Python can import{hint}")
+        raise ConfigError(
+            f"plugins: there is no module {name!r} that Python can import; the name of a file ends in .py"
+        )
     origin = Path(spec.origin)
     return origin.parent if spec.submodule_search_locations else origin
 

@@ -2,22 +2,28 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import striped
 
+import fewshot
 from fewshot import Records
 from fewshot.errors import ConfigError
 from fewshot.runtime import plugins
 from fewshot.runtime.plugins import load_plugins
 
-EXAMPLE = (Path(__file__).parent / "plugin_example.py").read_text()
+README = (Path(fewshot.__file__).parents[1] / "README.md").read_text()
+EXAMPLE = next(
+    block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if '"""mine.py"""' in block
+)
 SHORT = (
-    "dataset: stripes\nmax_steps: 4\ntrain_n_way: 5\nval_episodes: 10\nval_every_steps: 4\ntest_episodes: 20\n"
-    "test_floor: false\nprecision: float32\n"
+    "dataset: birds\ndata_root: data\nmax_steps: 4\ntrain_n_way: 5\nval_episodes: 10\nval_every_steps: 4\n"
+    "test_episodes: 20\ntest_floor: false\nprecision: float32\n"
 )
 
 
@@ -31,12 +37,17 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder with mine.py and two runs: `mine` has all from it, named on the command line; `proto` by its recipe."""
+    """A folder with README's mine.py and two runs: `mine` has all from it, by the command line; `proto` by a recipe."""
     folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "data").mkdir()
+    for seed, split in enumerate(("train", "val", "test")):
+        birds = striped(8, n_images=24, split=split, seed=seed)
+        arrays = {"images": birds.images, "labels": birds.labels, "names": birds.class_names}
+        np.savez(folder / "data" / f"birds-{split}.npz", **arrays)
     (folder / "mine.py").write_text(EXAMPLE)
     (folder / "short.yaml").write_text(SHORT)
     (folder / "proto.yaml").write_text(f"plugins: [mine.py]\nbackbone: tiny\n{SHORT}")
-    words = ["--plugins", "mine.py", "--backbone", "tiny", "--method", "nearest-mean"]
+    words = ["--plugins", "mine.py", "--backbone", "tiny", "--method", "manhattan"]
     options = ["--method_options.sharpness", 0.5, "--backbone_options.n_filters", 8]
     for result in (
         run(folder, "train", "--config", "short.yaml", *words, *options, "--run_dir", "runs/mine"),
@@ -49,7 +60,7 @@ def trained(tmp_path_factory) -> Path:
 def test_a_run_remembers_its_plugin_and_records_say_which_it_was(trained):
     assert json.loads((trained / "runs/mine/config.json").read_text())["plugins"] == ["mine.py"]
     header = Records.read(trained / "runs/mine/records/trained-5-way-1-shot.jsonl").header
-    assert (header["dataset"], header["method"]) == ("stripes", "NearestMean")
+    assert (header["dataset"], header["method"]) == ("birds", "Manhattan")
     assert header["plugins"] == {"mine.py": plugins._digest(trained / "mine.py")}
     assert header["command"].startswith("fewshot train --config short.yaml --plugins mine.py ")
 
@@ -72,14 +83,14 @@ def test_compare_finds_the_plugins_of_both_runs(trained):
 
 
 def test_a_folder_of_recipes_outside_the_repository_is_reproduced(trained):
-    recipes = trained / "my_recipes" / "stripes"
+    recipes = trained / "my_recipes" / "birds"
     recipes.mkdir(parents=True)
-    (recipes / "nearest-mean.yaml").write_text(f"plugins: [mine.py]\nbackbone: tiny\nmethod: nearest-mean\n{SHORT}")
-    result = run(trained, "reproduce", "stripes", "--recipes", "my_recipes", "--report", "null")
+    (recipes / "manhattan.yaml").write_text(f"plugins: [mine.py]\nbackbone: tiny\nmethod: manhattan\n{SHORT}")
+    result = run(trained, "reproduce", "birds", "--recipes", "my_recipes", "--report", "null")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "Command: `fewshot reproduce --recipes my_recipes stripes`" in result.stdout
-    kept = (trained / "results/stripes/nearest-mean-seed0.json").read_text()
-    assert '"command": "fewshot train --config my_recipes/stripes/nearest-mean.yaml ' in kept
+    assert "Command: `fewshot reproduce --recipes my_recipes birds`" in result.stdout
+    kept = (trained / "results/birds/manhattan-seed0.json").read_text()
+    assert '"command": "fewshot train --config my_recipes/birds/manhattan.yaml ' in kept
     assert plugins._digest(trained / "mine.py") in kept
 
 
@@ -159,11 +170,3 @@ def test_a_plugin_that_cannot_be_loaded_is_refused_with_a_sentence(tmp_path, mon
     with pytest.raises(ConfigError, match=words):
         load_plugins([name])
     assert plugins.loaded_plugins() == {}
-
-
-@pytest.mark.usefixtures("forgetful")
-def test_a_module_that_is_a_file_here_is_hinted_at(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my-methods.py").write_text("")
-    with pytest.raises(ConfigError, match=r"did you mean my-methods\.py\?"):
-        load_plugins(["my-methods"])
