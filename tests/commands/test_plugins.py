@@ -22,14 +22,14 @@ EXAMPLE = next(
     block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if '"""mine.py"""' in block
 )
 SHORT = (
-    "dataset: birds\ndata_root: data\nmax_steps: 4\ntrain_n_way: 5\nval_episodes: 10\nval_every_steps: 4\n"
+    "dataset: birds\nmax_steps: 4\ntrain_n_way: 5\nval_episodes: 10\nval_every_steps: 4\n"
     "test_episodes: 20\ntest_floor: false\nprecision: float32\n"
 )
 
 
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A command in a folder that is not the repository's."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FEWSHOT_DATA": "data"}
     environment.pop("PYTHONPATH", None)
     command = [sys.executable, "-m", "fewshot", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
