@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class _Loss(nn.Module):
         super().__init__()
         self.method, self.given_features = method, given_features
 
-    def forward(self, batch: Episode | Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:  # an Episode, or a Batch where a classifier is trained
         with self.method.given_features() if self.given_features else contextlib.nullcontext():
             return self.method.training_step(batch)
 
