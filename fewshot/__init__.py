@@ -6,7 +6,7 @@ Each name is imported from its module when it is first used, so that `import few
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from fewshot.backbones import BACKBONES, create_backbone, list_backbones

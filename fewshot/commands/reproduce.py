@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from fewshot.commands.recipes import find_recipes
-from fewshot.config.reproduction import ReproduceConfig
+from fewshot.config.reproduction import DEFAULT_REPORT, ReproduceConfig
 from fewshot.evaluation import report
 from fewshot.reproduction.recipes import find_runs, measuring
-from fewshot.reproduction.runner import run_all, section
+from fewshot.reproduction.runner import refresh_main_table, run_all, section
+from fewshot.reproduction.tables.summary import COLUMNS
 from fewshot.runtime.plugins import load_plugins
 
 
@@ -21,6 +22,9 @@ def run(config: ReproduceConfig) -> None:
     text = section(recipes, results, published)
     print(f"\n{text}")
     if config.report is not None:
-        report.write_section(config.report, f"reproduce {dataset}", f"{dataset}: all methods", text)
+        file = config.report.replace("DATASET", dataset) if config.report == DEFAULT_REPORT else config.report
+        report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
+    if config.report == DEFAULT_REPORT and dataset in COLUMNS:
+        refresh_main_table(folder.parent, Path(config.results), [Path("README.md"), Path("RESULTS.md")])
     if failed:
         sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")

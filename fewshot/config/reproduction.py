@@ -9,6 +9,7 @@ BenchmarkSection = Literal[
     "data", "evaluation", "frozen", "heads", "maml", "memory", "precision", "depthwise", "process", "photographs",
     "end-to-end",
 ]  # fmt: skip
+DEFAULT_REPORT = "docs/results/DATASET.md"
 
 
 @dataclass(kw_only=True)
@@ -29,8 +30,9 @@ class ReproduceConfig:
     """folder of the runs"""
     results: str = "results"
     """folder of what is kept of each run"""
-    report: str | None = "RESULTS.md"
-    """file that holds the tables; null: print only"""
+    report: str | None = DEFAULT_REPORT
+    """file that holds the tables; null: print only (default: that of the data set, and the main table of README.md and
+    RESULTS.md is made anew)"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
 

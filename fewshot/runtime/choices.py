@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
