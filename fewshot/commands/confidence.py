@@ -1,5 +1,7 @@
 """`fewshot confidence`: probabilities and "none of these" on episodes with unknown classes."""
 
+from typing import Any
+
 from fewshot.backbones import create_backbone
 from fewshot.config import ConfidenceConfig
 from fewshot.datasets import load_dataset
@@ -20,10 +22,13 @@ def run(config: ConfidenceConfig) -> None:
     method = create_method("protonet", backbone).eval().to(choose_device())
     features = stored_embedding(method, imageset, config.precision).cpu()
     names = ("n_way", "n_unknown", "n_shot", "n_query", "n_episodes", "seed", "false_accept_rate", "disjoint_groups")
-    options = {name: getattr(config, name) for name in names}
+    options: dict[str, Any] = {name: getattr(config, name) for name in names}
     print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
     for name in config.methods:
-        asked = {"method": None if name == "baseline" else name, "method_options": config.method_options}
+        asked: dict[str, Any] = {
+            "method": None if name == "baseline" else name,
+            "method_options": config.method_options,
+        }
         found = measure_confidence(features, imageset, **asked, **options)
         print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
     print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {provenance()['commit']}")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def run(config: EmbedConfig) -> None:
     if processes.is_first():
         path = Path(config.out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        groups = {} if imageset.groups is None else {"groups": imageset.groups}
+        groups: dict[str, Any] = {} if imageset.groups is None else {"groups": imageset.groups}
         with path.open("wb") as file:
             np.savez(file, features=features, labels=imageset.labels, class_names=imageset.class_names, **groups)
         print(f"{imageset}: features {features.shape}\nwritten: {path}")

@@ -23,7 +23,8 @@ from fewshot.training.train import fit
 def run(config: PretrainExperimentConfig) -> None:
     """Build, train, measure, print."""
     check_options(config)
-    config = replace(config, run_dir=config.run_dir or new_run_dir(config))
+    run_dir = config.run_dir or new_run_dir(config)
+    config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
     tests, cells = test_sets(config), test_cells(config)
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
@@ -31,14 +32,14 @@ def run(config: PretrainExperimentConfig) -> None:
     result = fit(method, train_set, val_set, config)
     for name, test_set in tests.items():
         files = record_files(config, name, "classifier-baseline", cells)
-        records = measure(method, test_set, cells, config, selected_on(config.run_dir), files, overlaps[name])
+        records = measure(method, test_set, cells, config, selected_on(run_dir), files, overlaps[name])
         rows = {"classifier-baseline": records}
         if processes.is_first():
             print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
             print(report.facts(rows["classifier-baseline"][0]))
     if processes.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min on {train_set.n_classes} base classes; "
-              f"weights of step {result.best_step}, the best on validation classes\nrun folder:  {config.run_dir}\n"
-              f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {config.run_dir}\n"
-              f"next:        python scripts/train_episodic.py --pretrained_run {config.run_dir} "
+              f"weights of step {result.best_step}, the best on validation classes\nrun folder:  {run_dir}\n"
+              f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {run_dir}\n"
+              f"next:        python scripts/train_episodic.py --pretrained_run {run_dir} "
               f"--dataset {config.dataset} --backbone {config.backbone}")  # fmt: skip

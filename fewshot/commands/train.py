@@ -16,7 +16,8 @@ from fewshot.training.train import fit
 def run(config: ExperimentConfig) -> None:
     """Build, train, measure, print."""
     check_options(config)
-    config = replace(config, run_dir=config.run_dir or new_run_dir(config))
+    run_dir = config.run_dir or new_run_dir(config)
+    config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
     tests = test_sets(config)
     method = starting_method(config, train_set)
@@ -29,7 +30,7 @@ def run(config: ExperimentConfig) -> None:
         for row, compared in methods.items():
             cells = cells_of(config, row)
             files = record_files(config, name, row, cells)
-            chosen_on = selected_on(config.run_dir, row)
+            chosen_on = selected_on(run_dir, row)
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
         if processes.is_first():
@@ -40,5 +41,5 @@ def run(config: ExperimentConfig) -> None:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
                    "the best on validation classes")  # fmt: skip
-        print(f"\n{trained if config.max_steps else 'no episodic training'}\nrun folder:  {config.run_dir}\n"
-              f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {config.run_dir}")  # fmt: skip
+        print(f"\n{trained if config.max_steps else 'no episodic training'}\nrun folder:  {run_dir}\n"
+              f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {run_dir}")  # fmt: skip
