@@ -15,6 +15,7 @@ from fewshot.registry import ANYTHING, Option, Options, describe_type
 from fewshot.runtime.plugins import load_plugins
 
 KINDS = {"method": METHODS.options, "backbone": backbone_options, "dataset": DATASETS.options}
+YAML = {"None": "null", "True": "true", "False": "false"}
 INDENT = " " * 8
 
 
@@ -66,5 +67,6 @@ def _describe(prefix: str, options: Options) -> str:
 
 
 def _explain(option: Option) -> str:
-    default = "" if option.default is ANYTHING else f", default: {'null' if option.default is None else option.default}"
+    default = YAML.get(str(option.default), option.default)
+    default = "" if option.default is ANYTHING else f", default: {default}"
     return f"{option.text} ({describe_type(option.type)}{default})".strip()

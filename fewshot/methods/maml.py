@@ -35,7 +35,7 @@ class MAML(InnerLoopMethod):
         n_way: the largest number of classes of an episode; the classifier has so many outputs.
         order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
         inner_steps: gradient steps on the support set.
-        test_inner_steps: the same outside of training (default: inner_steps).
+        test_inner_steps: gradient steps at validation and test (default: inner_steps).
         inner_lr: learning rate of these steps.
         inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
             authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
