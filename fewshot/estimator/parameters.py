@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fewshot.images.decode import Resize
-from fewshot.runtime.choices import Precision
+from fewshot.runtime.precision import Precision
 
 
 class Asked(Protocol):

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from fewshot.runtime.choices import Precision
-from fewshot.runtime.precision import resolve
+from fewshot.runtime.precision import Precision, resolve
 
 _lock = threading.Lock()
 _holders: dict[int, int] = {}  # by the id of a weight: how many blocks of `channels_last` hold it

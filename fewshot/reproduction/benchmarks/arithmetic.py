@@ -16,9 +16,8 @@ from fewshot.reproduction.benchmarks.maml import episodes_of_noise, method_of
 from fewshot.reproduction.benchmarks.reuse import episode_of_noise
 from fewshot.reproduction.benchmarks.timing import turns
 from fewshot.runtime import seeding
-from fewshot.runtime.choices import Precision
 from fewshot.runtime.layout import running_layout
-from fewshot.runtime.precision import autocast
+from fewshot.runtime.precision import Precision, autocast
 from fewshot.sampling.episodes import Episode
 
 CPU = torch.device("cpu")

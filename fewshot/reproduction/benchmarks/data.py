@@ -6,9 +6,8 @@ from fewshot.config import TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.methods import Method
 from fewshot.reproduction.benchmarks.timing import median_seconds
-from fewshot.runtime.choices import Precision
 from fewshot.runtime.layout import channels_last
-from fewshot.runtime.precision import autocast, switch_tf32
+from fewshot.runtime.precision import Precision, autocast, switch_tf32
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.sampling.streams import EpisodeStream
 from fewshot.training.optimization import make_optimizer

@@ -15,7 +15,7 @@ from fewshot.experiments.starting import check_unseen, selected_on
 from fewshot.methods import Method
 from fewshot.reproduction.comparison.paired import Comparison, Measured, compare
 from fewshot.runtime import processes
-from fewshot.runtime.choices import Precision
+from fewshot.runtime.precision import Precision
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSpec
 
 
