@@ -83,7 +83,7 @@ class OnVectors:
         self.name, self.options, self.as_images = name, options, name in NEEDS_NETWORK or by_episode
         with seeding.forked(0, "test"):
             self.method = create_method(name, Vectors() if self.as_images else None, **options).eval()
-        if self.method.wants_base_features:
+        if self.method.needs_base_features:
             self.method.learn_base_classes(torch.zeros(2, DIM), torch.tensor([0, 1]))
         self.transductive = self.method.transductive
 
@@ -126,8 +126,8 @@ def on_images(variant, train_set, n_episodes=2):
     with seeding.forked(0, "test"):
         backbone = create_backbone("conv4-relation" if name == "relation" else "conv4", 1, 16, n_filters=8)
         method = create_method(name, backbone, **options)
-    if method.wants_base_features:
+    if method.needs_base_features:
         images = train_set.gather(torch.arange(40))
         method.learn_base_classes(method.encode(images).detach(), torch.arange(40))
     sampler = EpisodeSampler(train_set, EpisodeSpec(WAY, 2, 3))
-    return method, sampler.images(sampler.batch(0, n_episodes))
+    return method, sampler.batch(0, n_episodes).fill(sampler.data)

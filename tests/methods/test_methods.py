@@ -121,7 +121,7 @@ def test_padding_changes_no_loss_and_no_record(toy_sets, variant):
         method = create_method(name, backbone, **options).double()
     spec = EpisodeSpec((2, WAY), (1, 3), (1, 4))
     sampler = EpisodeSampler(toy_sets[0], spec)
-    episode = sampler.images(sampler.batch(0, 4))
+    episode = sampler.batch(0, 4).fill(sampler.data)
     prepared = {
         key: backbone.prepare(getattr(episode, key).flatten(0, 1)).double().unflatten(0, (4, -1))
         for key in ("support", "query")

@@ -187,7 +187,7 @@ def test_points_are_measured_once_on_test_episodes(project, monkeypatch, capsys)
 
 def test_a_method_that_runs_its_network_in_every_episode_has_fewer_of_them(project, monkeypatch):
     _, run, results = project
-    monkeypatch.setattr("fewshot.methods.prototypical.PrototypicalNetwork.from_features", False)
+    monkeypatch.setattr("fewshot.methods.prototypical.PrototypicalNetwork.uses_features", False)
     measure_curves([run], results, 30, 20)
     (curves,) = read_curves(results)
     assert curves.header["n_episodes"] == 20

@@ -111,7 +111,7 @@ def small_episode(config: ExperimentConfig, n_episodes: int = 2) -> Episode:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.arange(len(images)) // (shot + n_query)
     sampler = EpisodeSampler(ImageSet(images, labels, range(3 * way)), EpisodeSpec(way, int(shot), n_query))
-    return sampler.images(sampler.batch(0, n_episodes))
+    return sampler.batch(0, n_episodes).fill(sampler.data)
 
 
 def random_batch(shape: tuple[int, ...], n_classes: int, n_images: int = 16) -> Batch:
@@ -188,7 +188,7 @@ def test_a_learned_classifier_has_enough_classes(name):
 def test_a_step_of_the_method_is_finite(name):
     config = parsed(name)
     method, episode = small_method(config), small_episode(config)
-    if method.wants_base_features:
+    if method.needs_base_features:
         batch = random_batch(DATA[config.dataset][0], n_classes=5)
         method.learn_base_classes(method.eval().encode(batch.images).detach(), batch.labels)
     if config.max_steps:
