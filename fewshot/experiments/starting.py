@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, FewShotError, LeakageError
 from fewshot.evaluation.embed import embed
 from fewshot.experiments.build import AnyConfig, build_method, choose_device, config_from, load_split, test_sets
-from fewshot.methods import METHODS, Method
+from fewshot.methods import Method, find_method
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
 from fewshot.training.run_folder import RunFolder
@@ -164,7 +164,7 @@ def training_sets(run_dir: str | Path) -> list[TrainingSet]:
 def _may_want_base_features(config: AnyConfig) -> bool:
     if not isinstance(config, ExperimentConfig):
         return False
-    return cast(type[Method], METHODS[config.method]).learn_base_classes is not Method.learn_base_classes
+    return find_method(config.method).learn_base_classes is not Method.learn_base_classes
 
 
 def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bool) -> Overlap:

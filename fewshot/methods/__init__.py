@@ -19,6 +19,7 @@ from fewshot.methods.base import (
     Method,
     accuracy,
     create_method,
+    find_method,
     list_methods,
     negative_log_likelihood,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Method",
     "accuracy",
     "create_method",
+    "find_method",
     "list_methods",
     "negative_log_likelihood",
 ]

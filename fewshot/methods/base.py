@@ -38,7 +38,7 @@ class FeatureHead(Protocol):
         """
 
 
-Family = Literal["episodic", "adapted", "two-stage"]
+Family = Literal["episodic", "adapted", "two-stage", "stage one"]
 
 
 class Method(nn.Module):
@@ -53,7 +53,7 @@ class Method(nn.Module):
     Attributes:
         label: what tables and figures call it; by default the name of the class.
         family: "episodic" (a comparison trained on episodes), "adapted" (by gradient steps on each support set), or
-            "two-stage" (starts from a network that was trained as a plain classifier).
+            "two-stage" (starts from a network that was trained as a plain classifier); "stage one" is that classifier.
         needs_network: whether it cannot be made without a backbone.
         learned_classes: whether the logits depend on which class is given which label, since a classifier is learned
             for each label.
@@ -232,6 +232,11 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 def create_method(name: str, backbone: nn.Module | None, **options: object) -> Method:
     """The registered method `name` on `backbone` (None where features are given directly)."""
     return METHODS[name](backbone, **options)
+
+
+def find_method(name: str) -> type[Method]:
+    """The class registered as `name`, with the facts that it declares."""
+    return cast(type[Method], METHODS[name])
 
 
 def list_methods() -> list[str]:
