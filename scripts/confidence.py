@@ -3,7 +3,7 @@
 from fewshot import cli, create_backbone, create_method, load_dataset
 from fewshot.config import ConfidenceConfig
 from fewshot.evaluation import report
-from fewshot.evaluation.feature_store import stored_embedding
+from fewshot.evaluation.embed import embed
 from fewshot.experiments.build import choose_device
 from fewshot.runtime.provenance import provenance
 
@@ -18,13 +18,13 @@ def main() -> None:
     imageset = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
     backbone = create_backbone(config.backbone, imageset.image_shape[0], pretrained=True, **config.backbone_options)
     method = create_method("protonet", backbone).eval().to(choose_device())
-    features = stored_embedding(method, imageset, config.precision).cpu()
+    data = embed(method, imageset, precision=config.precision, store=True)
     names = ("n_way", "n_unknown", "n_shot", "n_query", "n_episodes", "seed", "false_accept_rate", "disjoint_groups")
     options = {name: getattr(config, name) for name in names}
     print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
     for name in config.methods:
         asked = {"method": None if name == "baseline" else name, "method_options": config.method_options}
-        found = measure_confidence(features, imageset, **asked, **options)
+        found = measure_confidence(data, **asked, **options)
         print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
     print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {provenance()['commit']}")
 
