@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from fewshot.estimator import FewShotClassifier
     from fewshot.evaluation.embed import embed
     from fewshot.evaluation.evaluate import evaluate
+    from fewshot.evaluation.feature_set import FeatureSet
     from fewshot.evaluation.records import Records
     from fewshot.experiments.build import load_run
-    from fewshot.methods import METHODS, EpisodeContext, Method, create_method, list_methods
+    from fewshot.methods import METHODS, EpisodeContext, FeatureHead, Method, create_method, list_methods
     from fewshot.methods.base_classifier import Classifier
     from fewshot.runtime.memory import reuse_freed_memory
     from fewshot.runtime.plugins import load_plugins
-    from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
+    from fewshot.sampling.episodes import Episode, EpisodeRows, EpisodeSampler, EpisodeSpec
     from fewshot.training.train import fit
 
 _HOME = {
@@ -31,8 +32,11 @@ _HOME = {
     "DATASETS": "datasets",
     "Episode": "sampling.episodes",
     "EpisodeContext": "methods",
+    "EpisodeRows": "sampling.episodes",
     "EpisodeSampler": "sampling.episodes",
     "EpisodeSpec": "sampling.episodes",
+    "FeatureHead": "methods",
+    "FeatureSet": "evaluation.feature_set",
     "FewShotClassifier": "estimator",
     "FewShotError": "errors",
     "ImageSet": "datasets",
@@ -56,10 +60,11 @@ _HOME = {
 }  # the module of each public name, below this package; a test compares it with the imports above
 
 __all__ = [
-    "BACKBONES", "DATASETS", "METHODS", "Classifier", "Episode", "EpisodeContext", "EpisodeSampler", "EpisodeSpec",
-    "FewShotClassifier", "FewShotError", "ImageSet", "Method", "PretrainConfig", "Records", "TrainConfig",
-    "create_backbone", "create_method", "embed", "evaluate", "fit", "list_backbones", "list_datasets", "list_methods",
-    "load_dataset", "load_plugins", "load_run", "reuse_freed_memory",
+    "BACKBONES", "DATASETS", "METHODS", "Classifier", "Episode", "EpisodeContext", "EpisodeRows", "EpisodeSampler",
+    "EpisodeSpec", "FeatureHead", "FeatureSet", "FewShotClassifier", "FewShotError", "ImageSet", "Method",
+    "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "embed", "evaluate", "fit",
+    "list_backbones", "list_datasets", "list_methods", "load_dataset", "load_plugins", "load_run",
+    "reuse_freed_memory",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from fewshot.config import ConfidenceConfig
 from fewshot.datasets import load_dataset
 from fewshot.estimator.open_set import measure_confidence
 from fewshot.evaluation import report
-from fewshot.evaluation.feature_store import stored_embedding
+from fewshot.evaluation.embed import embed
 from fewshot.experiments.build import choose_device
 from fewshot.methods import create_method
 from fewshot.runtime.provenance import provenance
@@ -20,7 +20,7 @@ def run(config: ConfidenceConfig) -> None:
     imageset = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
     backbone = create_backbone(config.backbone, imageset.image_shape[0], pretrained=True, **config.backbone_options)
     method = create_method("protonet", backbone).eval().to(choose_device())
-    features = stored_embedding(method, imageset, config.precision).cpu()
+    data = embed(method, imageset, precision=config.precision, store=True)
     names = ("n_way", "n_unknown", "n_shot", "n_query", "n_episodes", "seed", "false_accept_rate", "disjoint_groups")
     options: dict[str, Any] = {name: getattr(config, name) for name in names}
     print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
@@ -29,6 +29,6 @@ def run(config: ConfidenceConfig) -> None:
             "method": None if name == "baseline" else name,
             "method_options": config.method_options,
         }
-        found = measure_confidence(features, imageset, **asked, **options)
+        found = measure_confidence(data, **asked, **options)
         print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
     print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {provenance()['commit']}")

@@ -127,11 +127,11 @@ COMMANDS = {
     "data": Command(
         DataConfig,
         "check the data sets on disk, and fetch those that need no login",
-        "Check the data sets on disk, and fetch those that can be had without a login: omniglot, cifar_fs, fc100, cub, "
-        "euro_coins, gtsrb; of world_coins, mini_imagenet and tiered_imagenet it says what to do. For each thing that "
-        "a data set needs, one line says where it belongs and whether it is there: ok (as published), differs (there, "
-        "but not as published; it is never replaced) or missing. Ends with status 0 when all is there as published, "
-        "else 1.",
+        "Check the data sets on disk, and fetch those that can be had without a login. For each thing that a data set "
+        "needs, one line says where it belongs and whether it is there: ok (as published), differs (there, but not as "
+        "published; it is never replaced) or missing. Ends with status 0 when all is there as published, else 1. Data "
+        "sets: omniglot cifar_fs fc100 cub euro_coins world_coins gtsrb mini_imagenet tiered_imagenet; of world_coins, "
+        "mini_imagenet and tiered_imagenet, which need a login, it only says what to do.",
         (
             "fewshot data --dataset omniglot cifar_fs",
             "fewshot data --root /data/images --verify_only true",

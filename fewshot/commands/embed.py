@@ -19,7 +19,9 @@ from fewshot.runtime import processes
 def run(config: EmbedConfig) -> None:
     """Load, embed, write."""
     method, imageset = _load(config)
-    features = embed(method.to(choose_device()), imageset, precision=config.precision).cpu().numpy()
+    method = method.to(choose_device())
+    network = method if method.uses_features or method.backbone is None else method.backbone
+    features = embed(network, imageset, precision=config.precision).values.cpu().numpy()
     if processes.is_first():
         path = Path(config.out)
         path.parent.mkdir(parents=True, exist_ok=True)

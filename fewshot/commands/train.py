@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation import report
-from fewshot.evaluation.embed import device_of
 from fewshot.experiments.build import cells_of, load_split, measure, new_run_dir, record_files, test_sets
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
 from fewshot.runtime import processes
+from fewshot.runtime.devices import device_of
 from fewshot.training.train import fit
 
 

@@ -17,7 +17,7 @@ from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
-from fewshot.evaluation.feature_store import stored_embedding
+from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records, cell_name
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
@@ -165,17 +165,18 @@ def measure(
     as it is measured. A file that holds them already, of these weights and options, by the same commit, is read
     instead, so that measuring goes on where it was cut off.
     """
-    features, seconds, all_records = None, 0.0, []
+    data: ImageSet | FeatureSet = imageset
+    seconds, all_records = 0.0, []
     for cell, file in zip_longest(cells, files):
         records = processes.from_first(_held(file, method, imageset, cell, config) if file else None)
         if records is None:
-            if method.from_features and features is None:
+            if method.uses_features and data is imageset:
                 started = time.perf_counter()
                 untrained = config.max_steps == 0  # others may ask for the features of these weights too
-                features = (stored_embedding if untrained else embed)(method, imageset, precision=config.precision)
+                data = embed(method, imageset, None, config.precision, store=untrained)
                 seconds = time.perf_counter() - started
-            about = {"precision": config.precision, "features": features}
-            records = evaluate(method, imageset, cell, config.test_episodes, config.test_seed, **about)
+            precision, seed = config.precision, config.test_seed
+            records = evaluate(method, data, cell, config.test_episodes, seed, precision=precision)
             records.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
             records.header.update(overlap.header if overlap else {})
             if file and processes.is_first():

@@ -45,6 +45,8 @@ class Aligned(Method):
     The regression is fitted to detached features.
     """
 
+    label, family = "aligned", "two-stage"
+    published, colour = True, "#2F4B7C"
     evidence_in_logits = True
 
     def __init__(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.errors import ConfigError
-from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
+from fewshot.methods.base import METHODS
+from fewshot.methods.context import EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, descend, inner_loss
 from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
@@ -46,6 +47,9 @@ class ANIL(InnerLoopMethod):
     all episodes of a step together.
     """
 
+    label = "ANIL"
+    published, colour = True, "#6A3D9A"
+
     def __init__(
         self,
         backbone: nn.Module | None,
@@ -60,7 +64,7 @@ class ANIL(InnerLoopMethod):
         support_statistics: bool = False,
         feature_dim: int | None = None,
     ) -> None:
-        super().__init__(backbone, "anil", n_way, order, inner_steps, test_inner_steps, inner_reduction)
+        super().__init__(backbone, "anil", n_way, order, inner_steps, test_inner_steps, inner_reduction, transductive)
         dim = feature_dim if backbone is None else backbone.feature_dim
         if dim is None:
             raise ConfigError("anil without a backbone needs feature_dim, the size of the features it is given")
@@ -68,14 +72,14 @@ class ANIL(InnerLoopMethod):
             raise ConfigError("anil: statistics are the support's or, transductive, those of all images, not both")
         if backbone is not None and (transductive or support_statistics):
             refuse_other_statistics(backbone, "anil")
-        self.transductive, self.support_statistics = transductive, support_statistics
+        self.support_statistics = support_statistics
         self.classifier = nn.Linear(dim, n_way)
         weights = (self.classifier.weight, self.classifier.bias)
         self.inner_lr = inner_lr
         self.inner_rates = nn.ParameterList(torch.full_like(w, inner_lr) for w in weights if learn_inner_lr)
 
     @property
-    def from_features(self) -> bool:
+    def uses_features(self) -> bool:
         """Whether an image has the same features in every episode."""
         return not (self.transductive or self.support_statistics)
 
@@ -90,7 +94,7 @@ class ANIL(InnerLoopMethod):
     ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W), or of features without a backbone."""
         arguments = (support, support_labels, query, n_way)
-        if self.from_features or (self.training and not self.transductive):
+        if self.uses_features or (self.training and not self.transductive):
             return super().forward(*arguments)
         mask = get_query_mask(context) if self.transductive else None
         if mask is None:

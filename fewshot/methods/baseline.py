@@ -53,6 +53,9 @@ class Baseline(Method):
     Differs from the authors' code: classes that an episode lacks take no part; `logistic` and `normalize` are ours.
     """
 
+    label, family = "Baseline", "two-stage"
+    published, colour = True, "#7A5C1E"
+
     def __init__(
         self,
         backbone: nn.Module | None,
@@ -96,6 +99,9 @@ class BaselinePlusPlus(Method):
 
     Differs from the paper: the learnt norms, as in the authors' code. From that code: as Baseline.
     """
+
+    label, family = "Baseline++", "two-stage"
+    published, colour = True, "#CC8F00"
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import ConfigError
-from fewshot.methods.base import METHODS, EpisodeContext, drop_full_mask, get_query_mask, negative_log_likelihood
+from fewshot.methods.base import METHODS, negative_log_likelihood
+from fewshot.methods.context import EpisodeContext, drop_full_mask, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.inner_loop.call_with_weights import call_with_weights
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, WithGradients, descend, inner_loss
@@ -61,7 +61,9 @@ class MAML(InnerLoopMethod):
     PyTorch's 1e-5, where theirs (tf.contrib.layers) is 1e-3: the Conv-4 backbones' `norm_eps`.
     """
 
-    from_features = False
+    label = "MAML"
+    published, colour = True, "#C2409A"
+    needs_network = True
 
     def __init__(
         self,
@@ -77,19 +79,14 @@ class MAML(InnerLoopMethod):
         transductive: bool = False,
         tasks_at_once: int | None = None,
     ) -> None:
-        super().__init__(backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_reduction)
-        if backbone is None:
-            raise ConfigError("maml adapts a network: it needs a backbone, not features")
-        self.transductive, self.tasks_at_once = transductive, tasks_at_once
+        super().__init__(backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_reduction, transductive)
+        self.tasks_at_once = tasks_at_once
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
         self.adapted = _adapted_names(self, adapt_norm)
         refuse_other_statistics(backbone, "maml")
         self.together = runs_tasks_together(backbone)
         rates = [torch.full_like(self.get_parameter(name), inner_lr) for name in self.adapted] if learn_inner_lr else []
         self.inner_lr, self.inner_rates = inner_lr, nn.ParameterList(rates)
-
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        raise ConfigError("maml adapts its backbone to every episode: it classifies images, not features")
 
     def forward(
         self,
@@ -113,13 +110,12 @@ class MAML(InnerLoopMethod):
         if not (torch.is_grad_enabled() and parameters):
             return super().loss_and_logits(episode)
         size = self._group_size(episode.support, episode.query)
-        fields = (episode.support, episode.support_labels, episode.query, episode.query_labels)
+        fields = (episode.support, episode.support_labels, episode.query, episode.query_labels, episode.query_mask)
+        ragged = self.transductive and not episode.unpadded
         gradients, losses, all_logits = [torch.zeros_like(p) for p in parameters], [], []
-        for support, labels, query, query_labels in zip(*(field.split(size) for field in fields), strict=True):
-            ragged = self.transductive and not episode.unpadded
-            mask = drop_full_mask(query_labels != PADDING) if ragged else None
+        for support, labels, query, query_labels, mask in zip(*(field.split(size) for field in fields), strict=True):
             tasks = _Tasks(self, labels, episode.n_way, episode.unpadded)
-            logits = self._group_logits(tasks, support, query, mask)
+            logits = self._group_logits(tasks, support, query, drop_full_mask(mask) if ragged else None)
             loss = negative_log_likelihood(logits, query_labels).sum() / len(episode)
             with self._naming_missing_derivative(support):
                 of_group = torch.autograd.grad(loss, parameters, materialize_grads=True)

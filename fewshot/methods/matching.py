@@ -35,6 +35,9 @@ class MatchingNetwork(Method):
     20-way 1-shot Omniglot); its fine-tuning on the support set is left out.
     """
 
+    label, family = "Matching", "episodic"
+    published, colour = True, "#3FA9DB"
+
     def __init__(
         self,
         backbone: nn.Module | None,
@@ -52,6 +55,11 @@ class MatchingNetwork(Method):
         self.full_context = full_context
         if full_context:
             self.context = FullContext(_feature_dim(backbone, feature_dim), processing_steps)
+
+    @property
+    def order_matters(self) -> bool:
+        """Whether recurrent networks read the support."""
+        return self.full_context
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         if self.full_context:

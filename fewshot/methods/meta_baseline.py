@@ -24,6 +24,9 @@ class MetaBaseline(Method):
     Classifier-Baseline. Differs from the paper: none known.
     """
 
+    label, family = "Meta-Baseline", "two-stage"
+    published, colour = True, "#8E1B3A"
+
     def __init__(self, backbone: nn.Module | None, init_temperature: float = 10.0) -> None:
         super().__init__(backbone)
         self.temperature = nn.Parameter(torch.tensor(float(init_temperature)))

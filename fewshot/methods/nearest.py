@@ -30,6 +30,9 @@ class NearestNeighbours(Method):
     not depend on the order of the support; an episode with fewer than k images lets all of them vote.
     """
 
+    label, family = "Nearest", "two-stage"
+    published, colour = True, "#7F7F7F"
+
     def __init__(
         self, backbone: nn.Module | None, k: int = 1, metric: Literal["euclidean", "cosine"] = "euclidean"
     ) -> None:

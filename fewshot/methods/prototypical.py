@@ -29,6 +29,9 @@ class PrototypicalNetwork(Method):
     Differs from the paper: none known at temperature 1, the default.
     """
 
+    label, family = "ProtoNet", "episodic"
+    published, colour = True, "#0072B2"
+
     def __init__(self, backbone: nn.Module | None, temperature: float = 1.0) -> None:
         super().__init__(backbone)
         if not temperature > 0:

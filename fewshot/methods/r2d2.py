@@ -33,6 +33,9 @@ class RidgeRegression(Method):
     penalty 50 whatever the number of images, and a scale only.
     """
 
+    label, family = "R2D2", "episodic"
+    published, colour = True, "#D55E00"
+
     def __init__(
         self,
         backbone: nn.Module | None,

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS, EpisodeContext, Method, get_query_mask
+from fewshot.methods.base import METHODS, Method, widen
+from fewshot.methods.context import EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.modules.relation_module import RelationModule
@@ -41,6 +42,10 @@ class RelationNetwork(Method):
     theirs, the backbone by itself.
     """
 
+    label, family = "Relation", "episodic"
+    published, colour = True, "#00906A"
+    needs_network = True
+
     def __init__(
         self,
         backbone: nn.Module | None,
@@ -55,18 +60,25 @@ class RelationNetwork(Method):
             raise ConfigError(f"relation: loss is mse or cross_entropy, got {loss!r}")
         if shot_pooling not in ("sum", "mean"):
             raise ConfigError(f"relation: shot_pooling is sum or mean, got {shot_pooling!r}")
-        self.loss_name, self.shot_pooling = loss, shot_pooling
-        self.transductive, self.from_features = transductive, not transductive
+        self.loss_name, self.shot_pooling, self._transductive = loss, shot_pooling, transductive
         channels, side_px = _map_shape(backbone)
         if transductive:
             refuse_other_statistics(backbone, "relation")
         self.relation = RelationModule(channels, side_px, n_filters, n_hidden)
 
+    @property
+    def transductive(self) -> bool:
+        return self._transductive
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether an image has the same maps in every episode."""
+        return not self._transductive
+
     def encode(self, images: Tensor) -> Tensor:
         """Feature maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
         maps = self.backbone.feature_maps(images.flatten(0, -4))  # (n, c, h, w)
-        maps = maps.float() if maps.dtype.itemsize < 4 else maps
-        return maps.unflatten(0, images.shape[:-3])
+        return widen(maps).unflatten(0, images.shape[:-3])
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Logits (B, n_query, n_way) from maps: support (B, n_support, c, h, w), query (B, n_query, c, h, w)."""

@@ -30,7 +30,9 @@ class SimpleShot(Method):
     Differs from the paper: none known; the authors take distances, unsquared, for predictions only.
     """
 
-    wants_base_features = True
+    label, family = "SimpleShot", "two-stage"
+    published, colour = True, "#6E9B00"
+
     base_mean: Tensor  # (feature_dim,); without entries until learnt where no backbone tells feature_dim
     base_mean_learnt: Tensor  # () bool
 
@@ -39,10 +41,14 @@ class SimpleShot(Method):
         if transform not in ("UN", "L2N", "CL2N"):
             raise ConfigError(f"simpleshot: transform is UN, L2N or CL2N, got {transform!r}")
         self.transform = transform
-        self.wants_base_features = transform == "CL2N"
-        if self.wants_base_features:
+        if self.needs_base_features:
             self.register_buffer("base_mean", torch.zeros(getattr(backbone, "feature_dim", 0)))
             self.register_buffer("base_mean_learnt", torch.tensor(False))
+
+    @property
+    def needs_base_features(self) -> bool:
+        """Whether features are centred on the base classes' mean."""
+        return self.transform == "CL2N"
 
     @torch.no_grad()
     def learn_base_classes(self, features: Tensor, labels: Tensor) -> None:
@@ -51,7 +57,7 @@ class SimpleShot(Method):
         `labels` (n,) are not needed. Nothing is learnt with UN and L2N. Raises `DataError` for no features,
         or of another D than the backbone's.
         """
-        if not self.wants_base_features:
+        if not self.needs_base_features:
             return
         feature_dim = getattr(self.backbone, "feature_dim", features.shape[-1])
         if features.ndim != 2 or len(features) == 0 or features.shape[1] != feature_dim:
@@ -79,6 +85,6 @@ class SimpleShot(Method):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Without a backbone the saved mean says how many entries it has."""
         saved = state_dict.get(f"{prefix}base_mean")
-        if saved is not None and self.wants_base_features and self.base_mean.numel() == 0:
+        if saved is not None and self.needs_base_features and self.base_mean.numel() == 0:
             self.base_mean = self.base_mean.new_empty(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -56,7 +56,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
     A `TrainConfig` trains on episodes, a `PretrainConfig` on plain batches of labelled images; with
     `max_steps=0` nothing is trained, and the method is validated and kept as it is.
-    A backbone of which no weight takes a gradient stays as it is; without augmentation it looks at each image once.
+    A frozen backbone is not updated; if training images are not augmented, its features are computed once.
     Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
     With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
     Raises `LeakageError` for a test split, and where validation classes or images are among those of training (with
@@ -67,8 +67,8 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     method.to(accelerator.device)
-    features = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else None
-    stream = make_stream(train_set, config, accelerator.device, features) if config.max_steps else None
+    data = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else train_set
+    stream = make_stream(data, config, accelerator.device) if config.max_steps else None
     validation = None if val_set is None else Validation(val_set, config)
     folder_of_run = run_folder(config.run_dir, config, config.resume)
     layout = running_layout(method, config.precision, accelerator.device)
@@ -97,7 +97,7 @@ class _Training:
         if processes.world_size() > 1:
             synchronise_batchnorm(method)
         self.learner = Learner(method, config)
-        self.step = TrainingStep(self.learner, config, accelerator, getattr(stream, "features", None) is not None)
+        self.step = TrainingStep(self.learner, config, accelerator)
         self.first_bad_step = torch.tensor(math.inf, device=self.device)
         if config.resume and folder.last.exists():
             self.learner.restore(load_checkpoint(folder.last))

@@ -229,8 +229,10 @@ def test_other_pixels_are_allowed_and_other_groups_only_where_they_do_not_matter
 
 
 def test_transductive_methods_are_said_to_be():
-    looking = Nearest(blind_to=(2,))
-    looking.transductive = True
+    class Looking(Nearest):
+        transductive = True
+
+    looking = Looking(blind_to=(2,))
     assert "Note: B is transductive" in summary(both(Nearest(), looking))
     assert "Note: A is transductive" in summary(both(looking, Nearest()))
     assert "Note: both are transductive" in summary(both(looking, looking))

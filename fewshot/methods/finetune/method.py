@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from fewshot.errors import CheckpointError, ConfigError, FewShotError
 from fewshot.images.augment import make_augmentation
-from fewshot.methods.base import METHODS, EpisodeContext, Method
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.context import EpisodeContext
 from fewshot.methods.finetune.descent import descend
 from fewshot.methods.finetune.fitted import FittedClassifier
 from fewshot.methods.finetune.network import Network, uncached_autocast
@@ -81,7 +82,9 @@ class FineTune(Method):
     Episodes are adapted one after the other, with one copy of the backbone at a time.
     """
 
-    from_features = False
+    label, family = "fine-tuning", "adapted"
+    published, colour = True, "#3B3B3B"
+    needs_network = True
 
     def __init__(
         self,
@@ -112,8 +115,6 @@ class FineTune(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
-        if backbone is None:
-            raise ConfigError("finetune adapts a network: it needs a backbone, not features")
         self.changes = Changes(
             mode,
             classifier,
@@ -146,9 +147,6 @@ class FineTune(Method):
                 f"got {test_views!r} with augmentation {dict(augmentation or {})}"
             )
         self.test_views, self.seed = test_views, seed
-
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        raise ConfigError("finetune adapts its backbone to every episode: it classifies images, not features")
 
     def forward(
         self,
