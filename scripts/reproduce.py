@@ -22,16 +22,16 @@ def main() -> None:
     add("--budget", type=float, metavar="MINUTES", help="stop after so long, to go on later; 0: make the tables only")
     add("--out", default="runs/reproduce", metavar="FOLDER", help="of the runs; default: runs/reproduce")
     add("--results", default="results", metavar="FOLDER", help="what is kept of each run; default: results")
-    add(
-        "--report", default="RESULTS.md", metavar="FILE", help="holds the tables; null: print only; default: RESULTS.md"
-    )
+    add("--report", metavar="FILE", help="holds the tables; null: print only; default: docs/results/DATASET.md, and "
+        "the main table of README.md and RESULTS.md is made anew")  # fmt: skip
     arguments = parser.parse_args()
 
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
     from fewshot import cli
     from fewshot.evaluation import report
     from fewshot.reproduction.recipes import find_runs, measuring
-    from fewshot.reproduction.runner import run_all, section
+    from fewshot.reproduction.runner import refresh_main_table, run_all, section
+    from fewshot.reproduction.tables.summary import COLUMNS
 
     def reproduce() -> None:
         dataset, results = arguments.dataset, Path(arguments.results) / arguments.dataset
@@ -41,7 +41,10 @@ def main() -> None:
         text = section(recipes, results, published)
         print(f"\n{text}")
         if arguments.report != "null":
-            report.write_section(arguments.report, f"reproduce {dataset}", f"{dataset}: all methods", text)
+            file = arguments.report or f"docs/results/{dataset}.md"
+            report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
+        if arguments.report is None and dataset in COLUMNS:
+            refresh_main_table(SCRIPTS, Path(arguments.results), [Path("README.md"), Path("RESULTS.md")])
         if failed:
             sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")
 

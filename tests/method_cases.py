@@ -54,7 +54,12 @@ WAITING = {  # methods, by `names`, that make the host wait in each forward pass
     "relation transductive=True": WHOLE,
     "simpleshot": "it refuses to answer before it has learnt the base classes' mean",
 }
-WAITING_AT_TEST_ALONE = {"anil support_statistics=True"}  # it trains by the statistics of the whole batch
+# ANIL trains by the statistics of the whole batch; MAML's episodes in training have fixed numbers
+WAITING_AT_TEST_ALONE = {
+    "anil support_statistics=True",
+    "maml",
+    "maml transductive=True learn_inner_lr=True order=1",
+}
 
 
 class Vectors(nn.Module):

@@ -26,7 +26,7 @@ class ANIL(InnerLoopMethod):
     episode has its own at test: `support_statistics=True` normalises support and queries by those of the
     support, so that no query depends on another, as `MAML` does; `transductive=True` by those of support and
     queries together, in training too, as implementations of the paper do. Which is better depends on the
-    data: see RESULTS.md.
+    data: see docs/results/omniglot.md.
 
     Differs from the paper: `transductive` is off by default. In training its batch statistics are those of
     all episodes of a step together.

@@ -26,7 +26,7 @@ def reuse_freed_memory() -> None:
     """Keep the memory of freed tensors for the next ones, in large pages; for the whole process, until it ends.
 
     Otherwise the C library gives each large block back to the system when its tensor is freed, and the system clears
-    the pages of the next one anew: that was nearly half of a ProtoNet's training step on a CPU (RESULTS.md). Other
+    the pages of the next one anew: that was nearly half of a ProtoNet's training step on a CPU (docs/speed.md). Other
     C libraries than glibc keep their ways, and so does the memory of a GPU. The scripts call it; a program of your
     own may, at its beginning.
     """
