@@ -23,6 +23,7 @@ from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.plugins import load_plugins, loaded_plugins
 from fewshot.runtime.provenance import commit, weights_hash
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
@@ -90,13 +91,16 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
 
 
 def config_from(folder: RunFolder) -> AnyConfig:
-    """The configuration that a run folder holds, of the kind that it was made with."""
+    """The configuration that a run folder holds, of the kind that it was made with; its plugins are loaded."""
     values = folder.read_config()
     kind = PretrainExperimentConfig if "batch_size" in values else ExperimentConfig
     unknown = sorted(values.keys() - {field.name for field in fields(kind)})
     if unknown:
         raise ConfigError(f"{folder.config} has options that this version of fewshot does not know: {unknown}")
-    return kind(**values)
+    config = kind(**values)
+    load_plugins(config.plugins)
+    folder.check_plugins()
+    return config
 
 
 def choose_device() -> torch.device:
@@ -193,7 +197,7 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
     except (FileNotFoundError, DataError):  # or they were cut off
         return None
     changed = differing_options(records.header["config"], config)
-    unknown_code = commit().endswith("+")
+    unknown_code = commit().endswith("+") or records.header.get("plugins", {}) != loaded_plugins()
     if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {

@@ -18,6 +18,21 @@ from fewshot.sampling.episodes import PADDING
 class ANIL(InnerLoopMethod):
     """MAML that adapts the linear classifier only; the features stay as they are.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        n_way: the largest number of classes of an episode; the classifier has so many outputs.
+        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
+        inner_steps: gradient steps on the support set.
+        test_inner_steps: gradient steps at validation and test (default: inner_steps).
+        inner_lr: learning rate of these steps.
+        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
+            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
+        learn_inner_lr: a learning rate of its own for every adapted weight, meta-learned (Meta-SGD, Li et al. 2017,
+            https://arxiv.org/abs/1707.09835).
+        transductive: batch normalisation by the statistics of support and queries together, in training too.
+        support_statistics: at test, batch normalisation of support and queries by the statistics of the support.
+        feature_dim: dimensions of the features (default: the backbone's own).
+
     Raghu, Raghu, Bengio, Vinyals, Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness
     of MAML, ICLR 2020, https://arxiv.org/abs/1909.09157, section 4. Options as in `MAML`.
 

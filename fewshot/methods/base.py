@@ -11,7 +11,7 @@ from fewshot.methods.context import EpisodeContext
 from fewshot.registry import Registry
 from fewshot.sampling.episodes import PADDING, Episode
 
-METHODS = Registry("method")
+METHODS = Registry("method", n_given=1)  # the backbone
 
 
 class FeatureHead(Protocol):
@@ -230,8 +230,11 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def create_method(name: str, backbone: nn.Module | None, **options: object) -> Method:
-    """The registered method `name` on `backbone` (None where features are given directly)."""
-    return METHODS[name](backbone, **options)
+    """The registered method `name` on `backbone` (None where features are given directly).
+
+    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for an option of the wrong type.
+    """
+    return METHODS.create(name, backbone, **options)
 
 
 def find_method(name: str) -> type[Method]:

@@ -25,6 +25,16 @@ NAME = "maml-learn2learn"
 class Learn2LearnMAML(InnerLoopMethod):
     """`learn2learn.algorithms.MAML` around the backbone and a linear classifier, one episode after the other.
 
+    Args:
+        backbone: the network that is adapted.
+        n_way: the largest number of classes of an episode; the classifier has so many outputs.
+        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
+        inner_steps: gradient steps on the support set.
+        test_inner_steps: gradient steps at validation and test (default: inner_steps).
+        inner_lr: learning rate of these steps.
+        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
+            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
+
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
     https://arxiv.org/abs/1703.03400; Arnold, Mahajan, Datta, Bunner, Zarkias, learn2learn: A Library for
     Meta-Learning Research, 2020, https://arxiv.org/abs/2008.12284. Options are those of "maml", which is

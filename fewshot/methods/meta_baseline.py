@@ -11,6 +11,10 @@ from fewshot.methods.distances import cosine, prototypes, without_absent
 class MetaBaseline(Method):
     """The cosine between a query and each class's mean support feature, times a learned temperature.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        init_temperature: what the learned factor of the cosine starts from.
+
     Chen, Liu, Xu, Darrell, Wang, Meta-Baseline: Exploring Simple Meta-Learning for Few-Shot Learning,
     ICCV 2021, https://arxiv.org/abs/2003.04390; code https://github.com/yinboc/few-shot-meta-baseline,
     models/meta_baseline.py. The mean is of raw features: only it and the query are brought to length 1.

@@ -15,9 +15,13 @@ from fewshot.methods.distances import cosine, squared_euclidean
 class NearestNeighbours(Method):
     """A query belongs to the class of its nearest support image, or to the majority of its `k` nearest.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        k: support images that vote.
+        metric: "euclidean" (logits and ties use its square) or "cosine" (1 − cosine similarity).
+
     Fix, Hodges, Discriminatory Analysis: Nonparametric Discrimination, 1951 (reprinted
     https://doi.org/10.2307/1403797).
-    `metric`: "euclidean" (logits and ties use its square) or "cosine" (1 − cosine similarity).
     With k = 1 a class's logit is the negated distance to its nearest support image. With k > 1 it is
     the class's number of votes, less that distance as a fraction, below a half, of the query's
     greatest: equal votes go to the class with the nearer image.

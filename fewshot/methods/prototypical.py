@@ -11,6 +11,10 @@ from fewshot.methods.distances import prototypes, squared_euclidean, without_abs
 class PrototypicalNetwork(Method):
     """Each class is the mean of its support features; a query belongs to the nearest mean.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        temperature: divides the distances, in training and at test.
+
     Snell, Swersky, Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017,
     https://arxiv.org/abs/1703.05175, equations 1 and 2. Logits are negated squared Euclidean
     distances, summed over the feature's dimensions and not scaled, as in the authors' code.

@@ -19,12 +19,19 @@ from fewshot.sampling.episodes import PADDING, Episode
 class RelationNetwork(Method):
     """A small network scores how well each query's feature map goes with each class's.
 
-    Sung, Yang, Zhang, Xiang, Torr, Hospedales, Learning to Compare: Relation Network for Few-Shot
-    Learning, CVPR 2018, https://arxiv.org/abs/1711.06025, and the authors' code,
-    https://github.com/floodsung/LearningToCompare_FSL. A class's map is the sum (or mean:
-    `shot_pooling`) of its support maps; logits are the relation scores before the sigmoid. `loss`:
-    "mse" of the sigmoid scores against 1 for a query's own class and 0 for the others, or
-    "cross_entropy" of the logits. The authors' backbone is "conv4-relation".
+    Args:
+        backbone: makes the features of images; None where features are given.
+        loss: "mse" of the sigmoid scores against 1 for a query's own class and 0 for the others, or "cross_entropy" of
+            the logits.
+        shot_pooling: a class's map is the sum, or the mean, of its support maps.
+        transductive: batch normalisation by the statistics of each episode, the published protocol.
+        n_filters: of the relation module's convolutions.
+        n_hidden: of its hidden linear layer.
+
+    Sung, Yang, Zhang, Xiang, Torr, Hospedales, Learning to Compare: Relation Network for Few-Shot Learning, CVPR
+    2018, https://arxiv.org/abs/1711.06025, and the authors' code,
+    https://github.com/floodsung/LearningToCompare_FSL. Logits are the relation scores before the sigmoid. The
+    authors' backbone is "conv4-relation".
 
     `transductive=True` is the published protocol: batch normalisation by the statistics of each
     episode, in training and at test, of support, queries and pairs apart; an episode's queries then

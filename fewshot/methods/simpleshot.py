@@ -15,11 +15,15 @@ from fewshot.methods.distances import prototypes, squared_euclidean, without_abs
 class SimpleShot(Method):
     """The nearest mean of transformed support features, for a backbone trained as a plain classifier.
 
-    Wang, Chao, Weinberger, van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for
-    Few-Shot Learning, 2019, https://arxiv.org/abs/1911.04623; code https://github.com/mileyan/simple_shot,
-    src/train.py. `transform`: "UN" leaves features as they are; "L2N" divides each by its length; "CL2N"
-    first subtracts the mean feature of the base classes' images. Then supports are averaged, and the
-    mean is not normalised again. Logits are negated squared Euclidean distances.
+    Args:
+        backbone: makes the features of images; None where features are given.
+        transform: of features: "UN" leaves them as they are; "L2N" divides each by its length; "CL2N" first subtracts
+            the mean feature of the base classes' images.
+
+    Wang, Chao, Weinberger, van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot
+    Learning, 2019, https://arxiv.org/abs/1911.04623; code https://github.com/mileyan/simple_shot, src/train.py.
+    Transformed supports are averaged, and the mean is not normalised again. Logits are negated squared Euclidean
+    distances.
 
     CL2N has to learn that mean before it can answer: `learn_base_classes`. It is saved with the weights.
 

@@ -61,7 +61,9 @@ def result_file(results: Path, run: Run) -> Path:
 def _execute(run: Run, scripts: Path, deadline: float) -> str:
     """What went wrong, with the last lines of the log; empty where nothing did, or the deadline (monotonic) came."""
     resume = ["--resume"] if run.folder.config.exists() else []
-    command = [sys.executable, str(scripts / run.script), *run.arguments, *resume]
+    script = scripts / run.script
+    program = [str(script)] if script.exists() else ["-m", "fewshot", run.subcommand]  # recipes outside the repository
+    command = [sys.executable, *program, *run.arguments, *resume]
     run.folder.path.mkdir(parents=True, exist_ok=True)
     path = run.folder.path / "log.txt"
     print(f"{run.title}: running, output in {path}", flush=True)
@@ -130,7 +132,9 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
     )
     rows, numbers = accuracies.rows_of(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
-    command = f"python scripts/reproduce.py {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
+    inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
+    program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
+    command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
     parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command)]
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 import torch
 
 from fewshot.errors import ConfigError
+from fewshot.runtime.choices import Precision
 
 Resolved = Literal["float32", "tf32", "bfloat16", "float16"]
-Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 HALF: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of CPUs that multiply bfloat16, as /proc/cpuinfo spells them
 TF32_CAPABILITY = (8, 0)  # Ampere, the first Nvidia GPUs with TF32
