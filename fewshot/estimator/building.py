@@ -99,7 +99,7 @@ def _from_names(asked: Asked) -> tuple[Method, Plan]:
         raise ConfigError(
             f"backbone_options has {', '.join(taken)}: give size_px, pretrained, weights or views instead"
         )
-    with seeding.forked(asked.seed, "initial weights"):
+    with seeding.fork(asked.seed, "initial weights"):
         loading = {"pretrained": asked.pretrained, "weights": asked.weights}
         backbone = create_backbone(asked.backbone, 3, asked.size_px, views=views, **loading, **own)
         return create_method(name, backbone, **options), Plan(name, options, asked.backbone, own, views)

@@ -13,7 +13,7 @@ from fewshot.estimator.encoder import Inputs
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 
 FORMAT = "fewshot-classifier-1"
 KINDS = "biufUO"  # numpy's kinds of labels that JSON can hold
@@ -40,7 +40,7 @@ def save(classifier: Any, path: Path) -> None:
         "calibrated": classifier.calibrated_,
         "rejection": None if rejection is None else asdict(rejection),
         "n_features": getattr(classifier, "n_features_in_", None),
-        "provenance": provenance(),
+        "provenance": collect_provenance(),
     }
     save_checkpoint(path, state, FORMAT)
 

@@ -15,10 +15,10 @@ from fewshot.methods import Method, accuracy, negative_log_likelihood
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
 from fewshot.runtime.evaluation_mode import evaluating
-from fewshot.runtime.layout import running_layout
-from fewshot.runtime.memory import peak_mib_so_far
+from fewshot.runtime.layout import choose_layout
+from fewshot.runtime.memory import measure_peak_mib
 from fewshot.runtime.precision import Precision, autocast, resolve, switch_tf32
-from fewshot.runtime.provenance import provenance, weights_hash
+from fewshot.runtime.provenance import collect_provenance, hash_weights
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 
 BATCH_NUMBERS = 1 << 22  # feature or pixel values gathered at once: a bound on memory
@@ -63,12 +63,12 @@ def evaluate(
     sampler = EpisodeSampler(data, spec, seed)
     started = time.perf_counter()
     device = device_of(method)
-    with evaluating(method), running_layout(method, precision, device), switch_tf32(precision, device):
+    with evaluating(method), choose_layout(method, precision, device), switch_tf32(precision, device):
         if isinstance(data, ImageSet) and method.uses_features:
             data = embed(method, data, _rows_of(sampler, n_episodes), precision)
         batches = _batches(sampler, data, n_episodes)
         mine = [_measure(method, first, episode.to(device), seed, precision, watch) for first, episode in batches]
-    records = [record for batch in processes.interleaved(processes.gathered(mine)) for record in batch]
+    records = [record for batch in processes.interleave(processes.gather(mine)) for record in batch]
     imageset = data.imageset if isinstance(data, FeatureSet) else data
     header = {
         "spec": vars(spec),
@@ -79,11 +79,11 @@ def evaluate(
         "dataset": imageset.name,
         "split": imageset.split,
         "data_fingerprint": imageset.fingerprint,
-        "weights": weights_hash(method),
+        "weights": hash_weights(method),
         "precision": resolve(precision, device_of(method)),
         "seconds": round(time.perf_counter() - started, 3),
-        "peak_mib": peak_mib_so_far(),
-        **provenance(),
+        "peak_mib": measure_peak_mib(),
+        **collect_provenance(),
     }
     if hasattr(method, "n_trainable") and isinstance(spec.n_way, int):
         header["n_trainable"] = method.n_trainable(spec.n_way)

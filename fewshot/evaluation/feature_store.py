@@ -18,7 +18,7 @@ from fewshot.runtime import processes
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.devices import device_of
 from fewshot.runtime.precision import Precision, resolve
-from fewshot.runtime.provenance import versions, weights_hash
+from fewshot.runtime.provenance import collect_versions, hash_weights
 
 FORMAT = "fewshot-features-1"
 ROOT = Path(__file__).parents[1]  # the package
@@ -65,11 +65,11 @@ def _key(network: nn.Module, imageset: ImageSet, precision: Precision) -> str:
         network = network if own_encoding else network.backbone
     parts = [
         imageset.fingerprint,
-        weights_hash(network),
+        hash_weights(network),
         describe_network(network),
         resolve(precision, device),
         device.type,
-        sorted(versions().items()),
+        sorted(collect_versions().items()),
         _sources(),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()

@@ -30,7 +30,7 @@ from fewshot.photographs import (
     write_predictions,
 )
 from fewshot.photographs.inspection.intervals import Proportion, proportion
-from fewshot.runtime.files import json_by_line, write_whole
+from fewshot.runtime.files import format_json_by_line, write_whole
 
 N_NEIGHBOURS = 3
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def check_support(config: CheckPhotographsConfig) -> None:
     check = check_folder(config.support, config.groups, seen_px)
     print(check.as_text())
     if config.json:
-        write_whole(config.json, json_by_line(check.as_dict(), "findings"))
+        write_whole(config.json, format_json_by_line(check.as_dict(), "findings"))
     estimate: dict[str, Any] = {}
     if inputs:
         try:

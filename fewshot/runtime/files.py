@@ -25,7 +25,7 @@ def write_whole(path: str | Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def json_by_line(content: Mapping[str, Any], listed: str) -> str:
+def format_json_by_line(content: Mapping[str, Any], listed: str) -> str:
     """JSON with a line for each key, and one for each item of the list under the key `listed`."""
     lines = []
     for key, value in content.items():

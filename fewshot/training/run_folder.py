@@ -11,7 +11,7 @@ from typing import Any
 from fewshot.config import FitConfig, as_dict, differing_options
 from fewshot.errors import ConfigError
 from fewshot.runtime import processes
-from fewshot.runtime.plugins import loaded_plugins
+from fewshot.runtime.plugins import list_loaded_plugins
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class RunFolder:
     def check_plugins(self) -> None:
         """Warn of plugins that have changed since the run began: what they compute now may be something else."""
         begun = json.loads(self.plugins.read_text()) if self.plugins.exists() else {}
-        for name, digest in loaded_plugins().items():
+        for name, digest in list_loaded_plugins().items():
             if begun.get(name, digest) != digest:
                 logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
 
@@ -64,8 +64,8 @@ class RunFolder:
                 raise ConfigError(f"nothing to resume: {self.path} holds no run")
             self.path.mkdir(parents=True, exist_ok=True)
             self.config.write_text(json.dumps(as_dict(config), indent=2) + "\n")
-            if loaded_plugins():
-                self.plugins.write_text(json.dumps(loaded_plugins(), indent=2) + "\n")
+            if list_loaded_plugins():
+                self.plugins.write_text(json.dumps(list_loaded_plugins(), indent=2) + "\n")
             return
         self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
         self.check_plugins()
@@ -77,14 +77,14 @@ class RunFolder:
 def run_folder(path: str | None, config: FitConfig, resume: bool) -> Iterator[RunFolder]:
     """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
     with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
-        folder = RunFolder(processes.from_first(path or temporary))
+        folder = RunFolder(processes.broadcast_first(path or temporary))
         problem = None
         if processes.is_first():
             try:
                 folder.claim(config, resume)
             except (ConfigError, OSError) as error:
                 problem = error
-        problem = processes.from_first(problem)
+        problem = processes.broadcast_first(problem)
         if problem:
             raise problem
         yield folder

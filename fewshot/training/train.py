@@ -21,9 +21,9 @@ from fewshot.evaluation.records import Records
 from fewshot.methods import Method
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.runtime.layout import running_layout
+from fewshot.runtime.layout import choose_layout
 from fewshot.runtime.precision import resolve, switch_tf32
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 from fewshot.runtime.signals import Interruption
 from fewshot.sampling.streams import Stream, draws_plain_episodes, make_stream
 from fewshot.training.leakage import write_training_sets
@@ -71,9 +71,9 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
     stream = make_stream(data, config, accelerator.device) if config.max_steps else None
     validation = None if val_set is None else Validation(val_set, config)
     folder_of_run = run_folder(config.run_dir, config, config.resume)
-    layout = running_layout(method, config.precision, accelerator.device)
+    layout = choose_layout(method, config.precision, accelerator.device)
     arithmetic = switch_tf32(config.precision, accelerator.device), deterministic_algorithms(config.deterministic)
-    with folder_of_run as folder, seeding.forked(config.seed), layout, arithmetic[0], arithmetic[1]:
+    with folder_of_run as folder, seeding.fork(config.seed), layout, arithmetic[0], arithmetic[1]:
         if config.run_dir and processes.is_first():
             write_training_sets(folder, method, train_set, config)
         return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
@@ -124,7 +124,7 @@ class _Training:
                 if self._due(config.log_every_steps) or learner.step == 1:
                     self._log(tracker, bar, loss, train_accuracy, gradient_norm)
                 alone = processes.world_size() == 1  # asking the others costs a message: not at every step
-                stopped = (alone or self._due(config.log_every_steps)) and interruption.requested()
+                stopped = (alone or self._due(config.log_every_steps)) and interruption.was_requested()
                 if self._due(config.val_every_steps) and self.validation and not stopped:
                     self._validate(tracker, bar)
                 if self._due(config.checkpoint_every_steps) or stopped:
@@ -142,7 +142,7 @@ class _Training:
             "device": str(self.device),
             "precision": resolve(self.config.precision, self.device),
             "processes": processes.world_size(),
-            **provenance(),
+            **collect_provenance(),
         }
 
     def _due(self, every_steps: int) -> bool:
@@ -165,7 +165,7 @@ class _Training:
         """One optimizer step; loss and accuracy of this process's share, and the gradient's norm."""
         step, seed = self.learner.step, self.config.seed
         seeding.reseed(seed, "step", step, processes.rank())  # dropout
-        loss, train_accuracy, norm = self.step.take(self.stream.passes(step))
+        loss, train_accuracy, norm = self.step.take(self.stream.iterate_passes(step))
         bad = ~loss.isfinite() & self.first_bad_step.isinf()
         self.first_bad_step = torch.where(bad, float(step + 1), self.first_bad_step)
         return loss, train_accuracy, norm
@@ -173,7 +173,7 @@ class _Training:
     def _log(self, tracker: Tracker, bar: tqdm, loss: Tensor, train_accuracy: Tensor, norm: Tensor) -> None:
         self._check_finite()
         learner, stream = self.learner, self.stream
-        everyone = processes.gathered((float(loss), float(train_accuracy)))
+        everyone = processes.gather((float(loss), float(train_accuracy)))
         loss_mean, accuracy_mean = (sum(values) / len(everyone) for values in zip(*everyone, strict=True))
         best = f"{100 * learner.best_accuracy:.2f}%" if learner.best_step else "–"
         bar.set_postfix(loss=f"{loss_mean:.3f}", train=f"{100 * accuracy_mean:.1f}%", best_val=best, refresh=False)
@@ -187,7 +187,7 @@ class _Training:
         tracker.scalars(learner.step, **values)
 
     def _check_finite(self) -> None:
-        bad = min(processes.gathered(float(self.first_bad_step)))
+        bad = min(processes.gather(float(self.first_bad_step)))
         if math.isfinite(bad):
             kept = f"; the checkpoint {self.folder.last} is from before it" if self.folder.last.exists() else ""
             raise TrainingError(

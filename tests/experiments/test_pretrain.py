@@ -42,7 +42,7 @@ QUICK = PretrainConfig(
 
 
 def classifier(n_classes: int = 12, seed: int = 0, **options: object) -> Classifier:
-    with seeding.forked(seed, "test"):
+    with seeding.fork(seed, "test"):
         return Classifier(create_backbone("conv4", 1, 16, n_filters=8), n_classes, **options)
 
 
@@ -85,7 +85,7 @@ def test_a_batch_larger_than_the_set_repeats_it():
 def test_images_come_with_their_labels():
     stream = make_stream(numbered(), replace(QUICK, batch_size=6), CPU)
     assert isinstance(stream, BatchStream)
-    (batch,) = stream.passes(1)
+    (batch,) = stream.iterate_passes(1)
     assert batch.images.shape == (6, 1, 4, 4)
     assert batch.images.dtype == torch.uint8
     assert torch.equal(batch.images[:, 0, 0, 0] // 40, batch.labels.to(torch.uint8))
@@ -97,14 +97,14 @@ def test_a_step_takes_the_same_images_however_it_is_split(toy_sets):
         steps = [
             [
                 Batch(b.images, b.labels)
-                for b in make_stream(toy_sets[0], replace(config, accumulate_steps=n), CPU).passes(5)
+                for b in make_stream(toy_sets[0], replace(config, accumulate_steps=n), CPU).iterate_passes(5)
             ]
             for n in (1, 4)
         ]
         assert [len(step) for step in steps] == [1, 4]
         assert torch.equal(*(torch.cat([b.images for b in step]) for step in steps))
         assert torch.equal(*(torch.cat([b.labels for b in step]) for step in steps))
-    plain, changed = (next(make_stream(toy_sets[0], c, CPU).passes(5)).images for c in (QUICK, config))
+    plain, changed = (next(make_stream(toy_sets[0], c, CPU).iterate_passes(5)).images for c in (QUICK, config))
     assert (plain != changed).flatten(1).any(1).all()
 
 
@@ -141,7 +141,7 @@ def test_cosine_head_is_weight_normalisation():
     """Logits and gradients of torch's own weight norm on normalised features, norms moved from where they start."""
     generator = seeding.generator(0)
     features = torch.randn(9, 6, generator=generator, dtype=torch.float64)
-    with seeding.forked(0):
+    with seeding.fork(0):
         ours, theirs = CosineClassifier(6, 5).double(), weight_norm(nn.Linear(6, 5, bias=False).double(), dim=0)
     norm, direction = theirs.parametrizations.weight.original0, theirs.parametrizations.weight.original1
     with torch.no_grad():
@@ -159,9 +159,9 @@ def test_cosine_head_is_weight_normalisation():
 
 
 def test_cosine_head_starts_as_a_plain_linear_layer_and_scales_by_the_number_of_classes():
-    with seeding.forked(0):
+    with seeding.fork(0):
         head = CosineClassifier(4, 3)
-    with seeding.forked(0):
+    with seeding.fork(0):
         weight = nn.Linear(4, 3, bias=False).weight
     torch.testing.assert_close(head(torch.eye(4)), 2 * weight.T)
     assert [CosineClassifier(4, n).scale for n in (200, 201)] == [2, 10]
@@ -194,7 +194,7 @@ def test_few_shot_head_is_the_cosine_to_mean_features(kind):
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_a_gradient_reaches_every_parameter(kind, toy_sets):
     method = classifier(classifier=kind)
-    (batch,) = make_stream(toy_sets[0], QUICK, CPU).passes(0)
+    (batch,) = make_stream(toy_sets[0], QUICK, CPU).iterate_passes(0)
     loss, accuracy = method.training_step(batch)
     loss.backward()
     assert all(p.grad is not None and p.grad.any() for p in method.parameters())
@@ -203,7 +203,7 @@ def test_a_gradient_reaches_every_parameter(kind, toy_sets):
 
 @torch.no_grad()
 def test_training_step_agrees_under_autocast(toy_sets):
-    (batch,) = make_stream(toy_sets[0], QUICK, CPU).passes(0)
+    (batch,) = make_stream(toy_sets[0], QUICK, CPU).iterate_passes(0)
     method = classifier()
     exact = method.training_step(batch)[0]
     with torch.autocast("cpu", torch.bfloat16):
@@ -226,7 +226,7 @@ def test_classification_raises_few_shot_accuracy_on_unseen_classes(kind, toy_set
     assert result.best_step in (20, 40, 60, 80)
     features = method.eval()
     with torch.no_grad():
-        base = features.training_step(next(make_stream(train, replace(QUICK, batch_size=96), CPU).passes(0)))[1]
+        base = features.training_step(next(make_stream(train, replace(QUICK, batch_size=96), CPU).iterate_passes(0)))[1]
     assert base > 0.5  # of 12 base classes
 
 
@@ -624,8 +624,8 @@ def test_a_variant_may_have_other_queries(glyphs):
 def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
     """A cell that is on disk is read, unless weights, options, episodes or code are others."""
     measured, code = [], ["abc"]
-    monkeypatch.setattr(provenance, "commit", lambda: code[0])
-    monkeypatch.setattr(build, "commit", lambda: code[0])
+    monkeypatch.setattr(provenance, "find_commit", lambda: code[0])
+    monkeypatch.setattr(build, "find_commit", lambda: code[0])
 
     def counting(method, imageset, cell, *others, **more):
         measured.append(cell.n_shot)

@@ -30,7 +30,7 @@ class Flat(nn.Module):
 
 
 def network(dtype=torch.float32):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_backbone("conv4", 1, SIDE, n_filters=4).to(dtype)
 
 

@@ -32,13 +32,13 @@ NUMBERS = {  # of conv4 with FILTERS filters, by hand
 
 
 def conv4():
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_backbone("conv4", 1, SIDE, n_filters=FILTERS)
 
 
 def vit(**options):
     options |= {"embed_dim": 8, "depth": 2, "num_heads": 2}
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_backbone("timm/vit_tiny_patch16_224", 3, 32, **options)
 
 

@@ -33,7 +33,7 @@ def images(n_episodes: int = 3, dtype: torch.dtype = torch.float64, spread: floa
 
 
 def method(dtype: torch.dtype = torch.float64, n_filters: int = 4, **options: object) -> torch.nn.Module:
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         backbone = create_backbone("conv4", 1, 16, n_filters=n_filters)
         return create_method("maml-learn2learn", backbone, **{"n_way": WAY, "inner_lr": 0.1, **options}).to(dtype)
 
@@ -164,7 +164,7 @@ def test_separable_data_are_solved_and_noise_is_chance():
 
 @needs_learn2learn
 def test_defaults_train_and_bf16_agrees(toy_sets):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         ours = create_method("maml-learn2learn", create_backbone("conv4", 1, 16, n_filters=8))
     sampler = EpisodeSampler(toy_sets[0], EpisodeSpec(5, 2, 3))
     episode = sampler.batch(0, 2).fill(sampler.data)

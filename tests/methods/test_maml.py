@@ -17,7 +17,7 @@ TASKS, WAY, SHOT, QUERIES = 3, 4, 2, 8
 
 
 def maml(name="maml", **options):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method(name, create_backbone("conv4", 1, 16, n_filters=4), n_way=WAY, **options)
     return method.double().train()
 
@@ -255,7 +255,7 @@ def test_a_network_of_other_layers_is_adapted_one_task_at_a_time():
         def forward(self, images):
             return (self.linear(images.flatten(1)) * self.scale).relu()
 
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method("maml", Scaled(), n_way=WAY, inner_steps=2, transductive=True).double()
     assert not method.together
     batch = episodes()

@@ -16,7 +16,7 @@ from fewshot.errors import ConfigError
 from fewshot.reproduction import benchmarks
 from fewshot.reproduction.benchmarks import arithmetic, end_to_end, reuse
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.memory import peak_mib_so_far
+from fewshot.runtime.memory import measure_peak_mib
 
 QUICK = TrainConfig(
     max_steps=40, train_n_way=5, train_n_shot=1, train_n_query=3, val_n_way=3, val_n_query=3, val_episodes=30,
@@ -107,11 +107,11 @@ def test_the_covered_share_is_that_of_the_seconds_counted_one_by_one(ranges, beg
 def test_peak_memory_counts_what_is_held_now():
     import numpy as np
 
-    before = peak_mib_so_far()
+    before = measure_peak_mib()
     held = np.ones(64 << 17)  # 64 MiB
     assert held.size
-    assert peak_mib_so_far() >= before
-    assert peak_mib_so_far() > 64
+    assert measure_peak_mib() >= before
+    assert measure_peak_mib() > 64
 
 
 def test_both_ways_of_memory_are_measured(monkeypatch):

@@ -44,7 +44,7 @@ def test_seeds_depend_on_every_name():
 
 def test_forked_seeds_within_and_restores_after():
     before = torch.random.get_rng_state()
-    with seeding.forked(1, "weights"):
+    with seeding.fork(1, "weights"):
         first = torch.rand(3)
         seeding.reseed(1, "weights")
         assert torch.equal(first, torch.rand(3))

@@ -62,7 +62,7 @@ def test_two_processes_train_the_same_weights(runs, split):
     one, two = (load_checkpoint(runs / f"{name}{split}" / "last.safetensors") for name in ("one", "two"))
     for name, tensor in one["method"].items():
         torch.testing.assert_close(two["method"][name], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         initial = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8)).state_dict()
     moved = (one["method"]["backbone.body.blocks.0.0.weight"] - initial["backbone.body.blocks.0.0.weight"]).abs().max()
     assert moved > 1e-3  # a hundred times the tolerance

@@ -23,7 +23,7 @@ QUICK = TrainConfig(
 
 
 def frozen(name: str, **options: object) -> Method:
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method(name, create_backbone("conv4", 1, 32, n_filters=8), **options)
     for module in method.backbone.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # not those of a network that has seen nothing

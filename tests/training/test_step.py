@@ -38,7 +38,7 @@ def test_gradients_of_float16_are_those_of_float32_but_for_rounding(toy_sets, sm
         before, norm = weights_of(method), torch.tensor(torch.inf)
         while not norm.isfinite():
             with autocast(precision, torch.device("cpu")):
-                loss, _ = method.training_step(next(stream.passes(0)))
+                loss, _ = method.training_step(next(stream.iterate_passes(0)))
             learner.backward(loss)
             norm = learner.update()
         moved[precision] = weights_of(method) - before

@@ -16,7 +16,7 @@ from fewshot import ImageSet, TrainConfig, evaluate, fit
 from fewshot.errors import ConfigError, DataError, LeakageError, TrainingError
 from fewshot.images.augment import Augmentation
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.provenance import weights_hash
+from fewshot.runtime.provenance import hash_weights
 from fewshot.runtime.seeding import generator
 from fewshot.runtime.signals import Interrupted
 from fewshot.sampling.episodes import EpisodeSpec
@@ -216,13 +216,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(toy_sets,
 def test_steps_take_the_same_episodes_however_they_are_split(toy_sets):
     train = toy_sets[0]
     split = [
-        torch.cat([e.support_labels for e in EpisodeStream(train, config, torch.device("cpu")).passes(3)])
+        torch.cat([e.support_labels for e in EpisodeStream(train, config, torch.device("cpu")).iterate_passes(3)])
         for config in (replace(QUICK, episodes_per_step=4), replace(QUICK, episodes_per_step=4, accumulate_steps=4))
     ]
     assert torch.equal(*split)
     augmentation = {"rotation_degrees": 30.0, "colour": 0.2}
     images = [
-        torch.cat([e.query for e in EpisodeStream(train, config, torch.device("cpu")).passes(3)])
+        torch.cat([e.query for e in EpisodeStream(train, config, torch.device("cpu")).iterate_passes(3)])
         for passes in (1, 4)
         for config in (replace(QUICK, episodes_per_step=4, accumulate_steps=passes, augmentation=augmentation),)
     ]
@@ -280,7 +280,7 @@ def test_same_seed_same_weights(toy_sets, small_protonet):
     for seed in (0, 0, 1):
         method = small_protonet()
         fit(method, *toy_sets[:2], replace(QUICK, seed=seed))
-        hashes.append(weights_hash(method))
+        hashes.append(hash_weights(method))
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -26,7 +26,7 @@ class Network(nn.Module):
         copies: dict[int, nn.Parameter] = {}
         self.backbone = copy.deepcopy(backbone, copies).eval().requires_grad_(False)
         self.changes = changes
-        with seeding.forked(seed, "finetune", changes.mode):
+        with seeding.fork(seed, "finetune", changes.mode):
             self.extras = thaw(self.backbone, changes)
         self.head: LinearHead | CosineHead = (
             LinearHead(backbone.feature_dim, n_way)

@@ -25,11 +25,11 @@ def data_path(method: Method, train_set: ImageSet, config: TrainConfig, precisio
     stream, optimizer = EpisodeStream(train_set, config, device), make_optimizer(method, config)
 
     def data() -> None:
-        for episode in stream.passes(0):
+        for episode in stream.iterate_passes(0):
             method.backbone.prepare(torch.cat([episode.support, episode.query], 1).flatten(0, 1))
 
     def step() -> None:
-        for episode in stream.passes(0):
+        for episode in stream.iterate_passes(0):
             with autocast(precision, device):
                 loss = method.loss(episode)
             loss.backward()

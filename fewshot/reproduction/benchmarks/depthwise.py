@@ -18,7 +18,7 @@ IMAGES, SIDE, REPEATS = 32, 112, 7
 def depthwise_speed() -> dict[str, float]:
     """Milliseconds of forward and backward on 32 random images of 112 px, EfficientNet-Lite0, precision "auto"."""
     device = torch.device("cpu")
-    with seeding.forked(0):
+    with seeding.fork(0):
         network = create_backbone("efficientnet-lite0", 3, SIDE).train()
         images = torch.rand(IMAGES, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     plain = copy.deepcopy(network)

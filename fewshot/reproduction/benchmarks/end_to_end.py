@@ -14,7 +14,7 @@ from fewshot.config import ExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.experiments.build import build_method, load_split
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.memory import peak_mib_so_far
+from fewshot.runtime.memory import measure_peak_mib
 from fewshot.training.run_folder import RunFolder
 from fewshot.training.train import fit
 
@@ -49,7 +49,7 @@ def time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dict[str, A
     numbers = {
         "target": target, "reached": float(mean >= target), "seconds": seconds, "steps": step, "accuracy": mean,
         "half_width_95": half, "steps/s": step / training_seconds, "images/s": step * images / training_seconds,
-        "validation_share": validation_seconds / seconds, "peak_mib": peak_mib_so_far(),
+        "validation_share": validation_seconds / seconds, "peak_mib": measure_peak_mib(),
     }  # fmt: skip
     if torch.cuda.is_available():
         numbers["gpu_busy"] = gpu_busy(config, train_set)

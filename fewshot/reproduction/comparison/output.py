@@ -11,7 +11,7 @@ from fewshot.evaluation.report import facts, percent, signed_percent
 from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.comparison.figure import draw
 from fewshot.reproduction.comparison.paired import SIGNIFICANCE, ClassDifference, Comparison
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 from fewshot.sampling.episodes import EpisodeSpec
 
 N_LISTED = 5  # classes at either end that are printed
@@ -83,7 +83,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
              zip(COLUMNS, _row(c), strict=True)} for c in comparison.classes
         ],
         "unseen_classes": comparison.unseen,
-        **provenance(),
+        **collect_provenance(),
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from fewshot.methods import find_method, list_methods
 from fewshot.registry import unknown_name
 from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
 from fewshot.reproduction.recipes import Run, find_runs
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 from fewshot.training.train import fit
 
 SAME = ("precision", "data_fingerprint")  # where these differ from the floors', the table says so
@@ -174,7 +174,7 @@ def floors_of(trials: Sequence[Trial], options: Mapping[str, Any]) -> Floors:
         errors = [r.accuracy.std(ddof=1) / math.sqrt(len(r.episodes)) for r in records]
         cells[cell] = Floor.of([r.mean for r in records], float(np.mean(errors)))
         accuracies[cell] = [round(r.mean, 5) for r in records]
-    made = provenance()
+    made = collect_provenance()
     about = {"seeds": [trial.seed for trial in trials], "accuracies": accuracies}
     about |= {key: header[key] for key in ("dataset", "split", *SAME)}
     about |= {key: made[key] for key in ("commit", "command", "hardware")}
