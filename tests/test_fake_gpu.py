@@ -167,7 +167,7 @@ def test_every_mode_of_finetuning_runs_to_its_end(mode, options):
     with PretendedGPU():
         fitted = method.eval().fit_support(images, labels, 3)
         logits = fitted.logits(images)
-        again = method.restored({name: t.cpu() for name, t in fitted.state.items()}, 3).logits(images)
+        again = method.restore({name: t.cpu() for name, t in fitted.state.items()}, 3).logits(images)
     assert not on_host(logits)
     torch.testing.assert_close(again, logits)
 

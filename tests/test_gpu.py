@@ -210,7 +210,7 @@ def test_every_mode_of_finetuning(device, name, mode, options):
     actual = fitted.logits(images.to(device))
     assert actual.device.type == device.type
     assert_near(actual, expected, 1e-2)
-    again = method.restored({key: value.cpu() for key, value in fitted.state.items()}, 3)
+    again = method.restore({key: value.cpu() for key, value in fitted.state.items()}, 3)
     assert_near(again.logits(images.to(device)), actual, 1e-6)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewshot.backbones.surgery.folded import folded
+from fewshot.backbones.surgery.fold_batchnorm import fold_batchnorm
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, DataError, LeakageError
 from fewshot.estimator.building import Plan, build_method
@@ -139,7 +139,7 @@ class Inputs:
         if not hasattr(self.method, "fit_support"):
             return Fitted(self, content, labels, n_classes)
         if state is not None:
-            return Fitted(self, content, labels, n_classes, self.method.restored(state, n_classes))
+            return Fitted(self, content, labels, n_classes, self.method.restore(state, n_classes))
         with autocast(self.precision, self.device):
             adapted = self.method.fit_support(content, labels, n_classes, support.independent)
         return Fitted(self, content, labels, n_classes, adapted)
@@ -164,7 +164,7 @@ class Inputs:
         side = (1, self.channels, self.size_px, self.size_px)
         example = torch.randint(256, side, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
         encoder = copy.deepcopy(self.method)
-        encoder.backbone = folded(encoder.backbone, example.to(self.device))
+        encoder.backbone = fold_batchnorm(encoder.backbone, example.to(self.device))
         keep_channels_last(encoder)
         return encoder
 

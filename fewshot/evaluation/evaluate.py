@@ -85,8 +85,8 @@ def evaluate(
         "peak_mib": measure_peak_mib(),
         **collect_provenance(),
     }
-    if hasattr(method, "n_trainable") and isinstance(spec.n_way, int):
-        header["n_trainable"] = method.n_trainable(spec.n_way)
+    if hasattr(method, "count_trainable") and isinstance(spec.n_way, int):
+        header["n_trainable"] = method.count_trainable(spec.n_way)
     return Records(header, records)
 
 

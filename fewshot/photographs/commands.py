@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
-from fewshot.datasets.folder import grouped
+from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.estimator.encoder import Inputs
 from fewshot.estimator.estimator import FewShotClassifier
@@ -172,7 +172,7 @@ def _fit(classifier: FewShotClassifier, config: PhotographsConfig) -> None:
 
 def _files(config: PhotographsConfig) -> list[ImageFile]:
     root = Path(config.support)
-    return grouped(root, class_files(root), config.groups)
+    return assign_groups(root, class_files(root), config.groups)
 
 
 def _readable(files: list[ImageFile]) -> list[ImageFile]:

@@ -17,7 +17,7 @@ from test_tables import ONE, lines_of, result, scores
 from fewshot import FewShotClassifier, ImageSet, TrainConfig, create_backbone, create_method, fit
 from fewshot.config import CompareConfig, ExperimentConfig, PretrainExperimentConfig
 from fewshot.datasets import cifar_fs, load_dataset
-from fewshot.datasets.coins import EURO_NUMBERS, _origin
+from fewshot.datasets.coins import EURO_NUMBERS, _name_origin
 from fewshot.errors import DataError, LeakageError
 from fewshot.evaluation.records import Records
 from fewshot.evaluation.report import table, title
@@ -124,10 +124,10 @@ def test_published_splits_are_not_refused(data_root, name):
 
 
 def test_spains_euro_coins_are_euro_coins():
-    assert [_origin(f"{number:03d}_coin_spain") for number in (EURO_NUMBERS[0], EURO_NUMBERS[-1])] == [
+    assert [_name_origin(f"{number:03d}_coin_spain") for number in (EURO_NUMBERS[0], EURO_NUMBERS[-1])] == [
         "euro_coins/1c", "euro_coins/2e",
     ]  # fmt: skip
-    assert _origin("061_1_Krona_sweden") == "world_coins/061_1_Krona_sweden"
+    assert _name_origin("061_1_Krona_sweden") == "world_coins/061_1_Krona_sweden"
 
 
 def pictures(root: Path, classes: list[str], n_each: int = 8, first: int = 0) -> Path:

@@ -13,7 +13,7 @@ from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method,
 from fewshot.backbones.base import Backbone
 from fewshot.errors import ConfigError
 from fewshot.methods import accuracy
-from fewshot.methods.modules.relation_module import RelationModule, pair_moments, pooled_sums
+from fewshot.methods.modules.relation_module import RelationModule, pair_moments, pool_sums
 from fewshot.methods.relation import RelationNetwork, squared_error
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import Episode
@@ -183,7 +183,7 @@ def test_moments_are_those_of_all_counted_pairs():
 def test_pooled_sums_are_the_sums_pooled(side_px, pooled):
     first, second = maps(2, 3, side_px), maps(2, 4, side_px, seed=1)
     sums = torch.stack([second[b, j] + first[b, i] for b in range(2) for j in range(4) for i in range(3)])
-    assert torch.equal(pooled_sums(first, second, pooled), F.max_pool2d(sums, 2) if pooled else sums)
+    assert torch.equal(pool_sums(first, second, pooled), F.max_pool2d(sums, 2) if pooled else sums)
 
 
 @pytest.mark.parametrize(("training", "transductive"), [(False, False), (True, False), (True, True)])

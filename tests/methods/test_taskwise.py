@@ -59,7 +59,7 @@ def network(name: str) -> nn.Module:
 
 def forward(body, images, weights=None, n_tasks=TASKS, counted=None, dtype=None) -> torch.Tensor:
     """The output of `body` for the images (n_tasks * n, ...) of tasks with `weights` of their own."""
-    with TaskWise(n_tasks, len(images) // n_tasks, counted, dtype) as engine, engine.pooling_first(body.eval()):
+    with TaskWise(n_tasks, len(images) // n_tasks, counted, dtype) as engine, engine.pool_first(body.eval()):
         return functional_call(body, weights or {}, (images,))
 
 

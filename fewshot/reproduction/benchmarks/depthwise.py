@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fewshot.backbones import create_backbone
-from fewshot.backbones.surgery.depthwise import plain_depthwise
+from fewshot.backbones.surgery.depthwise import restore_depthwise
 from fewshot.reproduction.benchmarks.timing import turns
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import channels_last
@@ -22,7 +22,7 @@ def depthwise_speed() -> dict[str, float]:
         network = create_backbone("efficientnet-lite0", 3, SIDE).train()
         images = torch.rand(IMAGES, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     plain = copy.deepcopy(network)
-    plain_depthwise(plain)
+    restore_depthwise(plain)
 
     def step(network: nn.Module) -> None:
         with autocast(resolve("auto", device), device):
