@@ -30,5 +30,8 @@ def run(config: ConfidenceConfig) -> None:
             "method_options": config.method_options,
         }
         found = measure_confidence(data, **asked, **options)
-        print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
+        print(
+            f"| {name} | {' | '.join(report.format_percent(getattr(found, column)) for column in COLUMNS)} |",
+            flush=True,
+        )
     print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {collect_provenance()['commit']}")

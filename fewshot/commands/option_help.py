@@ -25,13 +25,13 @@ def describe_named(arguments: Sequence[str]) -> str:
     Args:
         arguments: the words of the command line.
     """
-    named = _named(arguments)
+    named = _find_named(arguments)
     load_plugins(named.get("plugins", []))
     found = ((kind, options_of(str(named[kind]))) for kind, options_of in KINDS.items() if kind in named)
     return "".join(_describe(f"{kind}_options", options) for kind, options in found)
 
 
-def _named(arguments: Sequence[str]) -> dict[str, Any]:
+def _find_named(arguments: Sequence[str]) -> dict[str, Any]:
     """What is named, the last word winning; plugins are a list."""
     named: dict[str, Any] = {}
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
@@ -40,7 +40,7 @@ def _named(arguments: Sequence[str]) -> dict[str, Any]:
         if word.startswith("--"):
             option = word[2:]
         elif option == "config":
-            named |= _of_file(Path(word))
+            named |= _read_file(Path(word))
         elif option == "plugins":
             more = yaml.safe_load(word) if word.startswith("[") else [word]
             named["plugins"] = [*named.get("plugins", []), *more]
@@ -49,7 +49,7 @@ def _named(arguments: Sequence[str]) -> dict[str, Any]:
     return named
 
 
-def _of_file(recipe: Path) -> Mapping[str, Any]:
+def _read_file(recipe: Path) -> Mapping[str, Any]:
     try:
         values = yaml.safe_load(recipe.read_text())
     except (OSError, yaml.YAMLError) as error:

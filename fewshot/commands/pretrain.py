@@ -35,8 +35,8 @@ def run(config: PretrainExperimentConfig) -> None:
         records = measure(method, test_set, cells, config, selected_on(run_dir), files, overlaps[name])
         rows = {"classifier-baseline": records}
         if processes.is_first():
-            print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
-            print(report.facts(rows["classifier-baseline"][0]))
+            print(f"\n{report.format_title(rows, name, config.trained_name)}\n{report.format_table(rows)}")
+            print(report.format_facts(rows["classifier-baseline"][0]))
     if processes.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min on {train_set.n_classes} base classes; "
               f"weights of step {result.best_step}, the best on validation classes\nrun folder:  {run_dir}\n"

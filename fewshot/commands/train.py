@@ -34,8 +34,8 @@ def run(config: ExperimentConfig) -> None:
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
         if processes.is_first():
-            print(f"\n{report.title(rows, name, config.method)}\n{report.table(rows)}")
-            print(report.facts_of(rows))
+            print(f"\n{report.format_title(rows, name, config.method)}\n{report.format_table(rows)}")
+            print(report.format_all_facts(rows))
     if processes.is_first():
         if config.test_floor and "raw pixels" not in methods:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")

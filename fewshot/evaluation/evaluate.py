@@ -65,8 +65,8 @@ def evaluate(
     device = device_of(method)
     with evaluating(method), choose_layout(method, precision, device), switch_tf32(precision, device):
         if isinstance(data, ImageSet) and method.uses_features:
-            data = embed(method, data, _rows_of(sampler, n_episodes), precision)
-        batches = _batches(sampler, data, n_episodes)
+            data = embed(method, data, _collect_rows(sampler, n_episodes), precision)
+        batches = _draw_batches(sampler, data, n_episodes)
         mine = [_measure(method, first, episode.to(device), seed, precision, watch) for first, episode in batches]
     records = [record for batch in processes.interleave(processes.gather(mine)) for record in batch]
     imageset = data.imageset if isinstance(data, FeatureSet) else data
@@ -90,7 +90,7 @@ def evaluate(
     return Records(header, records)
 
 
-def _rows_of(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
+def _collect_rows(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
     """The rows that occur in any of the first `n_episodes` episodes, (n,), ascending."""
     used = torch.zeros(len(sampler.data.labels), dtype=torch.bool)
     for first in range(0, n_episodes, MOST_EPISODES):
@@ -99,7 +99,9 @@ def _rows_of(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
     return used.nonzero().squeeze(1)
 
 
-def _batches(sampler: EpisodeSampler, data: ImageSet | FeatureSet, n_episodes: int) -> Iterator[tuple[int, Episode]]:
+def _draw_batches(
+    sampler: EpisodeSampler, data: ImageSet | FeatureSet, n_episodes: int
+) -> Iterator[tuple[int, Episode]]:
     """This process's batches of episodes of `data`, each with the index of its first episode."""
     one = sampler.batch(0, 1).fill(data)
     count = max(1, min(MOST_EPISODES, BATCH_NUMBERS // (one.support.numel() + one.query.numel())))

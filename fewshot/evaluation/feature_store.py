@@ -41,7 +41,7 @@ def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, m
     if processes.world_size() > 1:  # all take part in an embedding, and might not find the same files
         return make()
     try:
-        path = cache_dir() / "features" / f"{_key(network, imageset, precision)}.safetensors"
+        path = cache_dir() / "features" / f"{_make_key(network, imageset, precision)}.safetensors"
     except CannotDescribe as reason:
         logger.warning("features are not stored: %s", reason)
         return make()
@@ -58,7 +58,7 @@ def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, m
     return features
 
 
-def _key(network: nn.Module, imageset: ImageSet, precision: Precision) -> str:
+def _make_key(network: nn.Module, imageset: ImageSet, precision: Precision) -> str:
     device = device_of(network)
     if isinstance(network, Method) and network.backbone is not None:
         own_encoding = type(network).encode is not Method.encode or "encode" in vars(network)
@@ -70,13 +70,13 @@ def _key(network: nn.Module, imageset: ImageSet, precision: Precision) -> str:
         resolve(precision, device),
         device.type,
         sorted(collect_versions().items()),
-        _sources(),
+        _hash_sources(),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
 
 @cache
-def _sources() -> str:
+def _hash_sources() -> str:
     """Hash of the source files that decide features; raises `FileNotFoundError` where one of them does not exist."""
     digest = hashlib.blake2b(digest_size=8)
     for place in (ROOT / name for name in DECIDING):

@@ -18,7 +18,7 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.evaluation.feature_set import FeatureSet
-from fewshot.evaluation.records import Records, cell_name
+from fewshot.evaluation.records import Records, name_cell
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
@@ -187,7 +187,7 @@ def measure(
 
 def record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
     """Where the records of a row (a method) of the test table lie; `test_set`: its name in `test_also`, or ""."""
-    return [RunFolder(config.run_dir).records(test_set, row, cell_name(vars(cell))) for cell in cells]
+    return [RunFolder(config.run_dir).records(test_set, row, name_cell(vars(cell))) for cell in cells]
 
 
 def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fewshot import cli
 from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict
 from fewshot.errors import ConfigError, DataError
-from fewshot.evaluation.records import Records, cell_name
+from fewshot.evaluation.records import Records, name_cell
 from fewshot.experiments.build import AnyConfig, test_cells, variants
 from fewshot.experiments.starting import starting_row
 from fewshot.registry import unknown_name
@@ -73,7 +73,7 @@ class Run:
     @property
     def cells(self) -> list[str]:
         """What its records measure, `5-way 1-shot`."""
-        return [cell_name(vars(spec)) for spec in test_cells(self.config)]
+        return [name_cell(vars(spec)) for spec in test_cells(self.config)]
 
     def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
         """Where the script stores a row's records of a cell."""

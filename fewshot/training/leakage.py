@@ -82,7 +82,7 @@ class Overlap:
             "seen_mark": self.mark,
         }
 
-    def sentence(self, held_out: object) -> str:
+    def describe(self, held_out: object) -> str:
         """What was trained on, of a set that is called `held_out`."""
         if self.unknown:
             return f"nobody can tell whether classes of {held_out} were trained on: {self.unknown}"

@@ -105,7 +105,7 @@ class _Training:
     def run(self) -> FitResult:
         config, learner, started = self.config, self.learner, time.perf_counter() - self.learner.seconds
         tracker = Tracker(self.folder.path / "tensorboard", learner.step, processes.is_first() and bool(config.run_dir))
-        tracker.config(as_dict(config), self._facts())
+        tracker.config(as_dict(config), self._collect_facts())
         bar = tqdm(
             total=config.max_steps, initial=learner.step, desc="training", unit="step",
             disable=not processes.is_first(), mininterval=0.2 if sys.stderr.isatty() else 30, miniters=1,
@@ -113,7 +113,7 @@ class _Training:
         with contextlib.closing(tracker), bar, Interruption() as interruption:
             if config.max_steps == 0:
                 self._keep_as_it_is(tracker, bar)
-            elif self._stopped_before_validation():
+            elif self._was_stopped_before_validation():
                 self._validate(tracker, bar)
                 self._save(self.folder.last)
             while learner.step < config.max_steps and not self._stops_early():
@@ -121,19 +121,19 @@ class _Training:
                 learner.step += 1
                 learner.seconds = time.perf_counter() - started
                 bar.update()
-                if self._due(config.log_every_steps) or learner.step == 1:
+                if self._is_due(config.log_every_steps) or learner.step == 1:
                     self._log(tracker, bar, loss, train_accuracy, gradient_norm)
                 alone = processes.world_size() == 1  # asking the others costs a message: not at every step
-                stopped = (alone or self._due(config.log_every_steps)) and interruption.was_requested()
-                if self._due(config.val_every_steps) and self.validation and not stopped:
+                stopped = (alone or self._is_due(config.log_every_steps)) and interruption.was_requested()
+                if self._is_due(config.val_every_steps) and self.validation and not stopped:
                     self._validate(tracker, bar)
-                if self._due(config.checkpoint_every_steps) or stopped:
+                if self._is_due(config.checkpoint_every_steps) or stopped:
                     self._save(self.folder.last)
                 if stopped:
                     interruption.leave(f"stopped at step {learner.step}; the run goes on from there with --resume")
         return self._finish()
 
-    def _facts(self) -> dict[str, object]:
+    def _collect_facts(self) -> dict[str, object]:
         sets = {"train": self.train_set}
         sets |= {"val": self.validation.val_set} if self.validation else {}
         return {
@@ -145,7 +145,7 @@ class _Training:
             **collect_provenance(),
         }
 
-    def _due(self, every_steps: int) -> bool:
+    def _is_due(self, every_steps: int) -> bool:
         return self.learner.step % every_steps == 0 or self.learner.step == self.config.max_steps
 
     def _stops_early(self) -> bool:
@@ -155,10 +155,10 @@ class _Training:
         good_enough = config.stop_at_accuracy > 0 and learner.best_accuracy >= config.stop_at_accuracy
         return self.validation is not None and (out_of_patience or good_enough)
 
-    def _stopped_before_validation(self) -> bool:
+    def _was_stopped_before_validation(self) -> bool:
         """Whether this run goes on from a step that was to be validated, but for the signal that stopped it."""
         learner = self.learner
-        due = self.validation is not None and learner.step > 0 and self._due(self.config.val_every_steps)
+        due = self.validation is not None and learner.step > 0 and self._is_due(self.config.val_every_steps)
         return due and (not learner.history or learner.history[-1][0] != learner.step)
 
     def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -63,7 +63,7 @@ def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_class
     if overlap.classes:
         found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {few(overlap.classes)}"
     else:
-        found = f"this run is {overlap.sentence(val_set)}"
+        found = f"this run is {overlap.describe(val_set)}"
     if overlap.is_leak and not allow_seen_classes:
         raise LeakageError(f"{found}; {ADVICE}")
     if overlap.is_leak or overlap.n_seen_images:

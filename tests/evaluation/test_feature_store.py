@@ -78,7 +78,7 @@ def test_what_decides_them_decides_the_key(calls, monkeypatch, change):
     elif change == "pooling":
         network = backbone(pooling="mean")
     else:
-        monkeypatch.setattr(feature_store, "_sources", lambda: "changed")
+        monkeypatch.setattr(feature_store, "_hash_sources", lambda: "changed")
     stored_features(create_method("protonet", network), images, precision)
     assert len(calls) == 2
 
@@ -252,7 +252,7 @@ def test_library_versions(calls, monkeypatch, library):
 def test_a_deciding_file_that_does_not_exist_is_an_error(monkeypatch):
     monkeypatch.setattr(feature_store, "DECIDING", (*feature_store.DECIDING, "moved.py"))
     with pytest.raises(FileNotFoundError, match=r"DECIDING names .*moved\.py, which does not exist"):
-        feature_store._sources.__wrapped__()
+        feature_store._hash_sources.__wrapped__()
 
 
 def test_no_deciding_file_is_forgotten():

@@ -20,7 +20,7 @@ from fewshot.datasets import cifar_fs, load_dataset
 from fewshot.datasets.coins import EURO_NUMBERS, _name_origin
 from fewshot.errors import DataError, LeakageError
 from fewshot.evaluation.records import Records
-from fewshot.evaluation.report import table, title
+from fewshot.evaluation.report import format_table, format_title
 from fewshot.experiments import build
 from fewshot.experiments.build import load_split
 from fewshot.experiments.starting import check_row_unseen, check_unseen, starting_method, training_sets
@@ -155,7 +155,7 @@ def test_the_same_image_under_another_name_is_found():
     assert (found.classes, found.n_seen_images, found.n_images) == ((), 2, 6)
     assert found.image_classes == ("c",)
     assert found.mark == "2 of 6 images seen in training"
-    assert "trained on 2 of the 6 images of it: of c, under other class names" in found.sentence("it")
+    assert "trained on 2 of the 6 images of it: of c, under other class names" in found.describe("it")
 
 
 def test_images_of_other_sizes_are_not_compared_and_that_is_said():
@@ -422,9 +422,11 @@ def test_a_comparison_refuses_or_marks_each_run(finished, pets, tmp_path):
 def test_every_table_marks_the_row(tmp_path):
     mark = {"seen_mark": "11 of 20 classes seen in training"}
     marked, plain = [scores([0.9, 0.8], **mark)], [scores([0.7, 0.6], seen_mark="")]
-    assert "trained (11 of 20 classes seen in training)" in table({"trained": marked, "untrained": plain})
-    assert title({"a": plain, "b": marked}, "", "protonet").startswith("Test classes, some of them seen in training")
-    assert title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
+    assert "trained (11 of 20 classes seen in training)" in format_table({"trained": marked, "untrained": plain})
+    assert format_title({"a": plain, "b": marked}, "", "protonet").startswith(
+        "Test classes, some of them seen in training"
+    )
+    assert format_title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
     results = [result("protonet", trained=plain), result("maml", trained=marked)]
     rows = accuracies.rows_of(results, {name: {"trained": [ONE]} for name in ("protonet", "maml")})
     name = "maml (11 of 20 classes seen in training)"
@@ -434,4 +436,4 @@ def test_every_table_marks_the_row(tmp_path):
     numbers = {"maml": {"paper": {"source": "a paper", "5w1s": 80}}}
     assert set(lines_of(published.against(rows, [ONE], numbers))) == {name}
     early = [scores([0.9, 0.8])]  # records of early versions say nothing
-    assert table({"trained": early}).splitlines()[2].startswith("trained  ")
+    assert format_table({"trained": early}).splitlines()[2].startswith("trained  ")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot.evaluation.report import facts, percent, signed_percent
+from fewshot.evaluation.report import format_facts, format_percent, format_signed_percent
 from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.comparison.figure import draw
 from fewshot.reproduction.comparison.paired import SIGNIFICANCE, ClassDifference, Comparison
@@ -26,10 +26,10 @@ def summary(comparison: Comparison) -> str:
     both = (comparison.a, comparison.b)
     width = max(map(len, comparison.names))
     lines = [
-        f"{letter}  {name:{width}}  {percent(m.records.estimate):>13}   {_about(m.records.header)}{m.records.mark}"
+        f"{letter}  {name:{width}}  {format_percent(m.records.estimate):>13}   {_about(m.records.header)}{m.records.mark}"
         for letter, name, m in zip("AB", comparison.names, both, strict=True)
     ]
-    difference = signed_percent(comparison.difference)
+    difference = format_signed_percent(comparison.difference)
     lines += [
         f"{'A − B':{width + 3}}  {difference:>13}   paired by episode; {_unpaired(comparison)}",
         "",
@@ -39,7 +39,7 @@ def summary(comparison: Comparison) -> str:
         "",
         *_classes(comparison),
         "",
-        *(f"{letter}: {facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
+        *(f"{letter}: {format_facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
     ]
     return "\n".join(lines)
 
@@ -153,7 +153,7 @@ def _class_table(title: str, classes: Sequence[ClassDifference]) -> list[str]:
     head = (title, "episodes", "A", "B", "A − B", "p (Holm)")
     rows = [head] + [
         (c.name, f"{c.n_episodes}", f"{100 * c.accuracy_a.mean:.1f}", f"{100 * c.accuracy_b.mean:.1f}",
-         signed_percent(c.difference).replace("inf", "∞"), f"{c.holm_p:.2g}{' *' if c.significant else '  '}")
+         format_signed_percent(c.difference).replace("inf", "∞"), f"{c.holm_p:.2g}{' *' if c.significant else '  '}")
         for c in classes
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
