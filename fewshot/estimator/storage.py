@@ -7,9 +7,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from fewshot.config.classifier import ClassifierOptions, options_of
 from fewshot.errors import CheckpointError
 from fewshot.estimator.building import Plan
-from fewshot.estimator.encoder import Inputs
+from fewshot.estimator.encoder import Encoder
+from fewshot.estimator.fitting import fit
+from fewshot.estimator.independence import name_copies
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -26,12 +29,11 @@ def save(classifier: Any, path: Path) -> None:
     names = classes.tolist()
     if classes.dtype.kind not in KINDS or not all(isinstance(name, bool | int | float | str) for name in names):
         raise CheckpointError(f"classes of kind {classes.dtype} cannot be written to a file: {names[:5]}")
-    support, rejection = classifier.support_, classifier.rejection_
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in classifier.get_params().items()}
+    support, rejection, plan = classifier.support_, classifier.rejection_, classifier.encoder_.plan
     state = {
-        "options": options,
-        "plan": asdict(classifier.inputs_.plan),
-        "method": classifier.inputs_.method.state_dict(),
+        "options": _plain(classifier.get_params()),
+        "plan": _plain(asdict(plan.options)) | {"pixels": plan.pixels},
+        "method": classifier.encoder_.method.state_dict(),
         "fitted": classifier.fitted_.state,
         "classes": names,
         "classes_dtype": classes.dtype.str,
@@ -49,20 +51,26 @@ def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
     """The classifier of a file; raises `CheckpointError` for a file that holds none."""
     state = load_checkpoint(path, FORMAT)
     classifier: Any = kind(**state["options"] | {"device": device})
-    plan = Plan(**state["plan"])
+    resolved = options_of(ClassifierOptions, classifier) | state["plan"] | {"device": device}
+    pixels = resolved.pop("pixels")
+    plan = Plan(ClassifierOptions(**resolved), pixels)
     method = plan.build()
     method.load_state_dict(state["method"])
-    classifier.inputs_ = Inputs(classifier, (method.eval(), plan))
+    classifier.encoder_ = Encoder(method.eval(), plan)
+    classifier.reader_ = classifier.encoder_.reader()
     classifier.classes_ = np.array(state["classes"], dtype=np.dtype(state["classes_dtype"]))
     classifier.support_ = _support_from(state["support"])
     if state["n_features"] is not None:
         classifier.n_features_in_ = state["n_features"]
     classifier.temperature_, classifier.calibrated_ = state["temperature"], state["calibrated"]
-    classifier.held_out_ = None  # made anew when it is asked for
-    classifier.copies_ = classifier.support_.named_copies()
+    classifier.copies_ = name_copies(classifier.support_.names, classifier.support_.copies)
     classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
-    classifier.fitted_ = classifier.inputs_.fitted(classifier.support_, len(classifier.classes_), state["fitted"])
+    classifier.fitted_ = fit(classifier.encoder_, classifier.support_, len(classifier.classes_), state["fitted"])
     return classifier
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
 
 
 def _support_state(support: Support) -> dict[str, Any]:

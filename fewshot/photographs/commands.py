@@ -11,11 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
+from fewshot.config.classifier import AnswerOptions, options_of
 from fewshot.datasets.folder import grouped
 from fewshot.errors import DataError
-from fewshot.estimator.encoder import Inputs
+from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
-from fewshot.estimator.reading import read_images
+from fewshot.estimator.reading import Reader
+from fewshot.estimator.support import Support, as_groups
 from fewshot.images.listing import ImageFile, class_files, few, is_image, natural, nfc, visible
 from fewshot.photographs import (
     Neighbour,
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
     """The classifier of a folder, written to its file; says what is to be expected of it."""
-    classifier = FewShotClassifier(**config.options(), false_accept_rate=config.false_accept_rate)
+    classifier = FewShotClassifier(**options_of(AnswerOptions, config))
     _fit(classifier, config)
     classifier.save(config.out)
     counts = np.bincount(classifier.support_.labels)
@@ -63,12 +65,12 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     kept, contents, bad = [], [], {}
     for start in range(0, len(paths), 64):
         chunk = paths[start : start + 64]
-        pixels, problems = classifier.inputs_.read(chunk, start)
+        part, problems = classifier.reader_.read_some(chunk, start)
         bad |= problems
         good = [i for i in range(len(chunk)) if start + i not in problems]
         kept += [chunk[i] for i in good]
         if good:
-            contents.append(classifier.inputs_.content(pixels[good]))
+            contents.append(classifier.encoder_.content(part.values[good]))
     for problem in bad.values():
         logger.warning("left out: %s", problem)
     if not kept:
@@ -108,16 +110,16 @@ def _told(
 
 def check_support(config: CheckPhotographsConfig) -> None:
     """What is to be mended in a folder, and what accuracy it allows; a folder that is not ready has no estimate."""
-    inputs = Inputs(FewShotClassifier(**config.options())) if config.estimate else None
-    seen_px = inputs.method.backbone.input_px if inputs else config.size_px or 224
+    encoder = Encoder.made(config) if config.estimate else None
+    seen_px = encoder.method.backbone.input_px if encoder else config.size_px or 224
     check = check_folder(config.support, config.groups, seen_px)
     print(check.as_text())
     if config.json:
         write_whole(config.json, json_by_line(check.as_dict(), "findings"))
     estimate: dict[str, Any] = {}
-    if inputs:
+    if encoder:
         try:
-            estimate = _estimate(inputs, config)
+            estimate = _estimate(encoder, config)
         except DataError as error:
             print(f"No estimate of the accuracy: {error}")
     if config.html:
@@ -125,15 +127,16 @@ def check_support(config: CheckPhotographsConfig) -> None:
         print(f"written: {config.html}")
 
 
-def _estimate(inputs: Inputs, config: CheckPhotographsConfig) -> dict[str, Any]:
+def _estimate(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any]:
     """Accuracy on photographs left out and against their number, printed, and as `write_check` takes them."""
-    if not inputs.method.from_features:
+    if not encoder.method.from_features:
         raise DataError(f"it needs a method that works from features, not {config.method}")
     files = _readable(_files(config))
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
     groups = None if config.groups is None else [file.group for file in files]
-    support = inputs.support([file.path for file in files], labels, groups)
-    seen = (inputs.method.head, support.content.flatten(1), labels, support.independent)
+    parts = encoder.encode(encoder.reader().read([file.path for file in files]))
+    support = Support.gather(parts, labels, as_groups(groups))
+    seen = (encoder.method.head, support.content.flatten(1), labels, support.independent)
     estimate, curve = leave_one_group_out(*seen, len(names)), shots_curve(*seen)
     law = extrapolate(curve)
     print(f"Accuracy on photographs left out: {_percent(estimate.overall)}")
@@ -141,7 +144,7 @@ def _estimate(inputs: Inputs, config: CheckPhotographsConfig) -> dict[str, Any]:
         print(f"  with {shots} photographs a class: {_percent(point)}")
     for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
         print(f"  {line}")
-    facts = [("method", inputs.plan.method), ("backbone", inputs.plan.backbone)]
+    facts = [("method", encoder.plan.options.method), ("backbone", encoder.plan.options.backbone)]
     return {
         "estimate": estimate, "labels": labels, "class_names": names.tolist(), "curve": curve, "law": law,
         "facts": facts,
@@ -177,9 +180,9 @@ def _files(config: PhotographsConfig) -> list[ImageFile]:
 
 def _readable(files: list[ImageFile]) -> list[ImageFile]:
     """The files that are images; the others are listed."""
-    bad = {}
+    reader, bad = Reader(3, 8), {}
     for start in range(0, len(files), 256):
-        bad |= read_images([file.path for file in files[start : start + 256]], 8, first=start)[1]
+        bad |= reader.read_some([file.path for file in files[start : start + 256]], start)[1]
     for problem in bad.values():
         logger.warning("left out: %s", problem)
     kept = [file for number, file in enumerate(files) if number not in bad]
@@ -209,7 +212,7 @@ def _predictions(
     fitted, rejection = classifier.fitted_, classifier.rejection_
     probabilities = classifier.probabilities(fitted.logits(content))
     accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(fitted, support, content)
-    method = classifier.inputs_.method
+    method = classifier.encoder_.method
     n_shown = min(N_NEIGHBOURS, len(support)) if method.from_features else 0  # not by bare pixels
     nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
     predictions = []
@@ -228,11 +231,11 @@ def _predictions(
 
 
 def _facts(classifier: FewShotClassifier, config: PredictPhotographsConfig) -> PageFacts:
-    plan, rejection = classifier.inputs_.plan, classifier.rejection_
+    options, rejection = classifier.encoder_.plan.options, classifier.rejection_
     return PageFacts(
         model_file=Path(config.model).name,
-        method=plan.method,
-        backbone=plan.backbone,
+        method=options.method,
+        backbone=options.backbone,
         n_support=len(classifier.support_),
         temperature=classifier.temperature_ if classifier.calibrated_ else None,
         threshold=None if rejection is None else rejection.threshold,
