@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.images.decode import SUFFIXES, Resize, check_pixel_options, decode_image, open_zip
+from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image, open_zip
+from fewshot.images.formats import is_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.store import file_stamp, packed
 
@@ -53,7 +54,7 @@ def image_set(
     stamp = cache(_stamp)
     store = packed(
         re.sub(r"\W+", "_", name)[:40] or "images",
-        [resize, [[*stamp(file.path), file.member] for file in files]],
+        [DECODER_VERSION, resize, [[*stamp(file.path), file.member] for file in files]],
         files,
         lambda file: _decode_file(file, channels, size_px, resize),
         (channels, size_px, size_px),
@@ -120,11 +121,6 @@ def zip_files(archive: Path) -> list[ImageFile]:
 def natural(name: str) -> tuple[list[int | str], str]:
     """A sort key that puts "coin 2" before "coin 10"."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
-
-
-def is_image(file_name: str) -> bool:
-    """Whether the suffix is one of an image format."""
-    return Path(file_name).suffix.lower() in SUFFIXES
 
 
 def is_junk(name: str) -> bool:

@@ -18,7 +18,8 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
 from fewshot.estimator.support import Support, as_groups
-from fewshot.images.listing import ImageFile, class_files, few, is_image, natural, nfc, visible
+from fewshot.images.formats import is_image
+from fewshot.images.listing import ImageFile, class_files, few, natural, nfc, visible
 from fewshot.photographs import (
     Neighbour,
     PageFacts,

@@ -9,7 +9,8 @@ from typing import Any
 
 from fewshot.datasets.folder import grouped
 from fewshot.errors import DataError
-from fewshot.images.listing import ImageFile, class_files, classes_of, is_image, nfc, visible
+from fewshot.images.formats import is_image
+from fewshot.images.listing import ImageFile, class_files, classes_of, nfc, visible
 from fewshot.photographs.inspection import copies
 from fewshot.photographs.inspection import findings as rules
 from fewshot.photographs.inspection.findings import SEVERITIES, Finding

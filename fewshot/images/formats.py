@@ -1,0 +1,142 @@
+"""Which image files can be read, a Pillow image of their bytes, and what to do about formats that cannot be read."""
+
+import io
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image
+
+from fewshot.errors import DataError
+
+# Formats that are pictures by themselves. Pillow knows more, some of which start another program (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
+}  # fmt: skip
+OPTIONAL_SUFFIXES = {".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}  # which Pillow may not read
+RAW_SUFFIXES = {
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef",
+    ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+}  # fmt: skip
+HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1", b"heif"}
+WAYS = {
+    "HEIF": "this is HEIC; convert it to JPEG, or have it read: pip install pillow-heif",
+    "AVIF": "this is AVIF, which this Pillow cannot read; convert it to JPEG, or pip install --upgrade pillow",
+    "raw": "this is a camera's raw file; develop it, or take the JPEG that the camera stored beside it",
+}
+KEPT_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND"}
+DROPPED_JPEG_MARKERS = {0xFE, *range(0xE2, 0xF0)} - {0xEE}  # comments and application data but JFIF, Exif, Adobe's
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that can be read here: HEIF with pillow-heif, AVIF by younger Pillows."""
+    Image.init()
+    if find_spec("pillow_heif") is not None:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    return tuple(name for name in FORMATS if name in Image.OPEN and (name != "AVIF" or _reads_avif()))
+
+
+def is_image(file_name: str) -> bool:
+    """Whether the suffix is one of an image format that can be read here."""
+    suffix = Path(file_name).suffix.lower()
+    return suffix in SUFFIXES or OPTIONAL_SUFFIXES.get(suffix) in readable_formats()
+
+
+def count_unread(file_names: Iterable[str]) -> str:
+    """How many of the files are photographs in formats that cannot be read here, and what to do; empty for none."""
+    found = Counter(suffix for name in file_names if (suffix := Path(name).suffix.lower()) and _unread(suffix))
+    if not found:
+        return ""
+    ways = dict.fromkeys(WAYS[_unread(suffix)].partition("; ")[2] for suffix in found)
+    count = ", ".join(f"{n} {suffix}" for suffix, n in sorted(found.items()))
+    return f"{sum(found.values())} photographs in formats that are not read ({count}): {'; '.join(ways)}"
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """An image of the bytes of a file, its pixels not decoded yet; raises `DataError` for what is no readable image."""
+    if not data:
+        raise DataError(f"{name}: the file is empty (0 bytes)")
+    image = _open(data) or _open(without_metadata(data))
+    if image is None:
+        why = (
+            _foreign(data) or f"this is no image, or it breaks off within its first bytes; it begins with {data[:12]!r}"
+        )
+        raise DataError(f"{name}: {why}")
+    return image
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A PNG or JPEG file without what says nothing of its pixels but how they are turned; other files as they are."""
+    parts: Iterable[bytes] = (data,)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        parts = _png_parts(data)
+    elif data.startswith(b"\xff\xd8\xff"):
+        parts = _jpeg_parts(data)
+    return b"".join(parts)
+
+
+def _open(data: bytes) -> Image.Image | None:
+    for name in readable_formats():
+        factory, accepts = Image.OPEN[name]
+        try:  # not Image.open: it warns of and refuses large JPEGs before they are asked for an eighth of their size
+            if accepts is None or accepts(data[:16]) is True:
+                return factory(io.BytesIO(data), "")
+        except Exception:  # Pillow's parsers raise many kinds on damaged files
+            continue
+    return None
+
+
+def _png_parts(data: bytes) -> Iterable[bytes]:
+    yield data[:8]
+    start = 8
+    while start + 12 <= len(data):
+        n_bytes, kind = struct.unpack(">I4s", data[start : start + 8])
+        chunk = data[start : start + 12 + n_bytes]
+        whole = chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))
+        if kind in KEPT_PNG_CHUNKS and (whole or kind != b"eXIf"):
+            yield chunk
+        start += 12 + n_bytes
+
+
+def _jpeg_parts(data: bytes) -> Iterable[bytes]:
+    yield data[:2]
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != 0xDA:  # until the scan begins
+        end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        if data[start + 1] not in DROPPED_JPEG_MARKERS:
+            yield data[start:end]
+        start = end
+    yield data[start:]
+
+
+def _foreign(data: bytes) -> str | None:
+    """What to do with a photograph in a format that is not read here."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in HEIF_BRANDS and "HEIF" not in readable_formats():
+        return WAYS["HEIF"]
+    if brand in (b"avif", b"avis") and "AVIF" not in readable_formats():
+        return WAYS["AVIF"]
+    raw = brand == b"crx " or data.startswith((b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"MMOR", b"FOVb"))
+    return WAYS["raw"] if raw else None
+
+
+def _unread(suffix: str) -> str:
+    if suffix in RAW_SUFFIXES:
+        return "raw"
+    kind = OPTIONAL_SUFFIXES.get(suffix, "")
+    return "" if kind in readable_formats() else kind
+
+
+@cache
+def _reads_avif() -> bool:
+    accepts: Callable[[bytes], bool | str] | None = Image.OPEN["AVIF"][1]
+    return accepts is None or accepts(b"\0\0\0\x1cftypavif" + bytes(4)) is True
