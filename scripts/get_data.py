@@ -4,7 +4,7 @@ import argparse
 import sys
 
 EPILOG = """\
-data sets: omniglot cifar_fs fc100 cub euro_coins world_coins mini_imagenet tiered_imagenet
+data sets: omniglot cifar_fs fc100 cub euro_coins world_coins gtsrb mini_imagenet tiered_imagenet
 
 For each thing a data set needs, one line says where it belongs and whether it is there:
 ok (as published), differs (there, but not as published; it is never replaced) or missing.

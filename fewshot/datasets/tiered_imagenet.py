@@ -8,7 +8,8 @@ https://github.com/renmengye/few-shot-ssl-public.
 from pathlib import Path
 
 from fewshot.datasets.loading import DATASETS, check_split, need
-from fewshot.datasets.mini_imagenet import IMAGE_PX, class_folder_files, warn_of_other_count
+from fewshot.datasets.mini_imagenet import IMAGE_PX, warn_of_other_count
+from fewshot.datasets.mini_imagenet_layouts import class_folder_files
 from fewshot.datasets.splits import published_split
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
