@@ -1,7 +1,6 @@
 """`FewShotClassifier`: a classifier of a user's own images, by scikit-learn's conventions."""
 
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,8 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fewshot.config.classifier import AnswerOptions
 from fewshot.errors import ConfigError, DataError, LeakageError
@@ -18,6 +16,7 @@ from fewshot.estimator import storage
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import learn
 from fewshot.estimator.independence import name_copies
+from fewshot.estimator.labels import as_label, as_labels, check_unknown
 from fewshot.estimator.reading import as_list
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support, as_groups
@@ -79,16 +78,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         if y is None:
             raise DataError("this estimator requires y to be passed, but the target y is None: give a label for each")
         images = self._listed(X, fitting=True)
-        labels = column_or_1d(y, warn=True)
-        with warnings.catch_warnings():  # one image a class is no sign of a regression here
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            check_classification_targets(labels)
+        labels = as_labels(y)
         _check_lengths(len(images), labels=labels, groups=groups)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {list(classes)}")
+            raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {classes.tolist()}")
         encoder = Encoder.made(self)
-        parts = encoder.encode(encoder.reader().read(images))
+        parts = encoder.encode(encoder.reader().parts(images))
         support = Support.gather(parts, numbers, as_groups(groups))
         _warn_of_training_images(self.run_dir, support.digests)
         return self.learn(encoder, classes, support)
@@ -115,6 +111,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
     def add_class(self, name: Any, images: Any, groups: Sequence[Any] | None = None) -> Self:
         """One more class; the images of the others are not looked at again."""
         check_is_fitted(self)
+        name = as_label(name, self.classes_)
         if name in self.classes_:
             raise DataError(f"there is a class {name!r} already; remove_class({name!r}) first")
         images = self._listed(images)
@@ -128,10 +125,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         classes = np.unique(np.array(list(names), dtype=np.result_type(self.classes_, np.asarray([name]))))
         place = {label: number for number, label in enumerate(classes.tolist())}
         moved = np.array([place[label] for label in self.classes_.tolist()])
-        labels = np.full(len(images), place[np.asarray(name).item()])
-        parts = self.encoder_.encode(self.reader_.read(images))
+        labels = np.full(len(images), place[name])
+        parts = self.encoder_.encode(self.inputs_.parts(images))
         new = Support.gather(parts, labels, as_groups(groups))
-        _warn_of_training_images(self.run_dir, new.digests)
+        if not getattr(self, "from_file_", False):  # no path is opened because a file names it
+            _warn_of_training_images(self.run_dir, new.digests)
         return self.learn(self.encoder_, classes, self.support_.relabelled(moved).joined(new))
 
     def remove_class(self, name: Any) -> Self:
@@ -171,11 +169,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         fitted, temperature = learn(encoder, support, len(classes), self.calibrate)
         rejection = None
         if self.false_accept_rate is not None:
+            check_unknown(self.unknown, classes)
             if not encoder.method.from_features:
                 message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
                 raise ConfigError(message)
             rejection = Rejection.learnt(encoder, support, self.false_accept_rate)
-        self.encoder_, self.reader_ = encoder, encoder.reader()
+        self.encoder_, self.inputs_ = encoder, encoder.reader()
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
         self.rejection_ = rejection
@@ -190,7 +189,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         images = self._listed(X)
         if not len(images):
             raise DataError("there is no image to classify: the list is empty")
-        return torch.cat([part.values for part in self.encoder_.encode(self.reader_.read(images))])
+        return torch.cat([part.values for part in self.encoder_.encode(self.inputs_.parts(images))])
 
     def _listed(self, X: Any, fitting: bool = False) -> Sequence[Any]:
         """Images one by one; features checked by scikit-learn's rules."""
@@ -209,7 +208,7 @@ def _warn_of_training_images(run_dir: str | Path | None, digests: np.ndarray | N
         return
     try:
         trained = training_sets(run_dir)
-    except LeakageError:  # the classifier came from a file, and the run is gone
+    except LeakageError:  # the run is gone
         return
     n_seen = int(find_seen_images(trained, digests).sum())
     if n_seen:

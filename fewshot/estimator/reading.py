@@ -1,7 +1,7 @@
 """Whatever a user holds, paths, Pillow images, arrays or tensors, becomes uint8 pixels of one size."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,27 +20,47 @@ from fewshot.images.listing import few
 
 N_THREADS = min(8, os.cpu_count() or 1)
 THUMBNAIL_PX = 64
+CHANNELS = (1, 3, 4)
 AT_ONCE = 256  # images whose pixels are in memory together while a large folder is read
 
 
 def as_list(images: Any) -> list[Any]:
-    """The single images of a list, an array (n, H, W[, C]) or a tensor (n, C, H, W).
+    """The single images of a list, an array (n, H, W[, C]), a tensor (n, C, H, W), or an array of paths.
 
-    One image alone is an error: it would be taken for a list of its rows.
+    One image alone is an error: it would be taken for a list of its rows, or of its channels.
     """
-    if isinstance(images, str | Path | Image.Image):
-        raise DataError(f"images is a list; for a single one write [image], got {images!r}")
+    if isinstance(images, str | bytes | Path | Image.Image):
+        raise DataError(f"images is a list; for a single one write [image], got {_short(images)}")
+    if isinstance(images, Mapping | Set):
+        raise DataError(f"images is a list, in the order of the labels, not a {type(images).__name__}")
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OUST":
+        if images.ndim != 1:
+            message = f"an array of paths or Pillow images is flat, got shape {images.shape}"
+            raise DataError(f"{message}; for a single one write [image]" if images.ndim == 0 else message)
+        return images.tolist()
     if isinstance(images, np.ndarray | Tensor):
-        if images.ndim not in (3, 4) or (images.ndim == 3 and images.shape[2] in (1, 3, 4)):
+        shape = tuple(images.shape)
+        if len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS):
+            raise DataError(
+                f"is this of shape {shape} one image, or several grey ones? For one image write [image]; "
+                f"several grey ones are an array (n, height, width, 1) or a tensor (n, 1, height, width)"
+            )
+        if len(shape) not in (3, 4):
             raise DataError(
                 f"an array of images is (n, height, width) or (n, height, width, channels), a tensor "
-                f"(n, channels, height, width); got shape {tuple(images.shape)}"
+                f"(n, channels, height, width); got shape {shape}"
             )
         return list(images)
     try:
         return list(images)
     except TypeError as error:
-        raise DataError(f"images is a list of paths, Pillow images, arrays or tensors, got {type(images)}") from error
+        kind = type(images).__name__
+        raise DataError(f"images is a list of paths, Pillow images, arrays or tensors, got {kind}") from error
+
+
+def _short(image: Any) -> str:
+    text = repr(str(image)) if isinstance(image, Path) else repr(image)
+    return text if len(text) < 100 else f"{text[:97]}..."
 
 
 def name_of(image: Any, number: int) -> str:
@@ -73,7 +93,7 @@ class Reader:
     size_px: int
     resize: Resize = "pad"
 
-    def read(self, images: Sequence[Any]) -> Iterator[Read]:
+    def parts(self, images: Sequence[Any]) -> Iterator[Read]:
         """Part after part, the next one read while the last one is used; one `DataError` names all bad images."""
         if not self.channels:
             names = tuple(name_of(image, number) for number, image in enumerate(images))
@@ -82,20 +102,21 @@ class Reader:
         problems: list[str] = []
         starts = range(0, len(images), AT_ONCE)
         with ThreadPoolExecutor(1) as ahead:
-            coming = [ahead.submit(self.read_some, images[:AT_ONCE])] if len(images) else []
+            coming = [ahead.submit(self.read, images[:AT_ONCE])] if len(images) else []
             for start in starts:
-                part, bad = coming.pop().result()
+                pixels, bad = coming.pop().result()
                 following = start + AT_ONCE
                 if following < len(images):
-                    coming.append(ahead.submit(self.read_some, images[following : following + AT_ONCE], following))
+                    coming.append(ahead.submit(self.read, images[following : following + AT_ONCE], following))
                 problems += bad.values()
                 if not problems:
-                    yield part
+                    names = tuple(name_of(image, start + i) for i, image in enumerate(images[start:following]))
+                    yield Read(names, pixels, image_digests(pixels.numpy()), _thumbnails(pixels))
         if problems:
             raise DataError(f"{len(problems)} of {len(images)} images cannot be used: {few(problems)}")
 
-    def read_some(self, images: Sequence[Any], first: int = 0) -> tuple[Read, dict[int, str]]:
-        """`images` at once, and what is wrong with those that cannot be used, by their number; bad images are blank.
+    def read(self, images: Sequence[Any], first: int = 0) -> tuple[Tensor, dict[int, str]]:
+        """Pixels (n, channels, size_px, size_px) uint8, and what is wrong with bad images, by number; these are blank.
 
         `first`: number of the first image.
         """
@@ -113,9 +134,7 @@ class Reader:
         bad = {first + i: pixels for i, pixels in enumerate(found) if isinstance(pixels, str)}
         blank = np.zeros((self.channels, self.size_px, self.size_px), np.uint8)
         good = [blank if isinstance(pixels, str) else pixels for pixels in found]
-        pixels = torch.from_numpy(np.stack(good) if good else blank[None][:0])
-        names = tuple(name_of(image, number) for number, image in enumerate(images, first))
-        return Read(names, pixels, image_digests(pixels.numpy()), _thumbnails(pixels)), bad
+        return torch.from_numpy(np.stack(good) if good else blank[None][:0]), bad
 
 
 def _thumbnails(pixels: Tensor) -> Tensor:
@@ -140,7 +159,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     """A Pillow image of (height, width[, channels]), with 1, 3 or 4 channels."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS[1:]) or 0 in array.shape:
         raise DataError(
             f"{name}: an image has 1, 3 or 4 channels: an array is (height, width, channels), a tensor "
             f"(channels, height, width); as (height, width, channels) this one is {array.shape}"

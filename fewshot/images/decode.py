@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from fewshot.errors import DataError
-from fewshot.images.formats import open_image, without_metadata
+from fewshot.images.formats import open_image
+from fewshot.images.metadata import without_metadata
 from fewshot.registry import unknown_name
 from fewshot.runtime.files import read_regular
 
@@ -120,7 +121,7 @@ def _load(image: Image.Image, name: str, size_px: int, resize: Resize) -> Uprigh
     if limit is not None and n_pixels > limit:
         raise DataError(
             f"{name}: the image has {width_px * height_px:,} pixels; decoding more than {limit:,} pixels takes "
-            "too much memory: make it smaller, or save it as a JPEG, not progressive, which is read at a fraction of its size"
+            "too much memory: make it smaller, or a JPEG (not progressive), which is decoded at a fraction of its size"
         )
     extent = drafted[1][2:] if drafted else image.size
     return _upright(image, name, (width_px, height_px), extent)

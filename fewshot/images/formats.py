@@ -1,8 +1,6 @@
 """Which image files can be read, a Pillow image of their bytes, and what to do about formats that cannot be read."""
 
 import io
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -12,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from fewshot.errors import DataError
+from fewshot.images.metadata import without_metadata
 
 # Formats that are pictures by themselves. Pillow knows more, some of which start another program (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -30,8 +29,6 @@ WAYS = {
     "AVIF": "this is AVIF, which this Pillow cannot read; convert it to JPEG, or pip install --upgrade pillow",
     "raw": "this is a camera's raw file; develop it, or take the JPEG that the camera stored beside it",
 }
-KEPT_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND"}
-DROPPED_JPEG_MARKERS = {0xFE, *range(0xE2, 0xF0)} - {0xEE}  # comments and application data but JFIF, Exif, Adobe's
 
 
 @cache
@@ -53,12 +50,14 @@ def is_image(file_name: str) -> bool:
 
 def count_unread(file_names: Iterable[str]) -> str:
     """How many of the files are photographs in formats that cannot be read here, and what to do; empty for none."""
-    found = Counter(suffix for name in file_names if (suffix := Path(name).suffix.lower()) and _unread(suffix))
+    found = Counter(Path(name).suffix.lower() for name in file_names if unread_kind(name))
     if not found:
         return ""
-    ways = dict.fromkeys(WAYS[_unread(suffix)].partition("; ")[2] for suffix in found)
+    ways = dict.fromkeys(WAYS[unread_kind(f"x{suffix}")].partition("; ")[2] for suffix in found)
     count = ", ".join(f"{n} {suffix}" for suffix, n in sorted(found.items()))
-    return f"{sum(found.values())} photographs in formats that are not read ({count}): {'; '.join(ways)}"
+    n = sum(found.values())
+    many = "1 photograph in a format that is" if n == 1 else f"{n:,} photographs in formats that are"
+    return f"{many} not read ({count}): {'; '.join(ways)}"
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -74,16 +73,6 @@ def open_image(data: bytes, name: str) -> Image.Image:
     return image
 
 
-def without_metadata(data: bytes) -> bytes:
-    """A PNG or JPEG file without what says nothing of its pixels but how they are turned; other files as they are."""
-    parts: Iterable[bytes] = (data,)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        parts = _png_parts(data)
-    elif data.startswith(b"\xff\xd8\xff"):
-        parts = _jpeg_parts(data)
-    return b"".join(parts)
-
-
 def _open(data: bytes) -> Image.Image | None:
     for name in readable_formats():
         factory, accepts = Image.OPEN[name]
@@ -93,29 +82,6 @@ def _open(data: bytes) -> Image.Image | None:
         except Exception:  # Pillow's parsers raise many kinds on damaged files
             continue
     return None
-
-
-def _png_parts(data: bytes) -> Iterable[bytes]:
-    yield data[:8]
-    start = 8
-    while start + 12 <= len(data):
-        n_bytes, kind = struct.unpack(">I4s", data[start : start + 8])
-        chunk = data[start : start + 12 + n_bytes]
-        whole = chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))
-        if kind in KEPT_PNG_CHUNKS and (whole or kind != b"eXIf"):
-            yield chunk
-        start += 12 + n_bytes
-
-
-def _jpeg_parts(data: bytes) -> Iterable[bytes]:
-    yield data[:2]
-    start = 2
-    while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != 0xDA:  # until the scan begins
-        end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        if data[start + 1] not in DROPPED_JPEG_MARKERS:
-            yield data[start:end]
-        start = end
-    yield data[start:]
 
 
 def _foreign(data: bytes) -> str | None:
@@ -129,7 +95,9 @@ def _foreign(data: bytes) -> str | None:
     return WAYS["raw"] if raw else None
 
 
-def _unread(suffix: str) -> str:
+def unread_kind(file_name: str) -> str:
+    """The key in `WAYS` of a photograph's format that cannot be read here, by its suffix; empty for other files."""
+    suffix = Path(file_name).suffix.lower()
     if suffix in RAW_SUFFIXES:
         return "raw"
     kind = OPTIONAL_SUFFIXES.get(suffix, "")

@@ -1,6 +1,7 @@
 """What `scripts/classify.py` does: fit a classifier to a folder, ask it about photographs, check a folder."""
 
 import logging
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +19,8 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
 from fewshot.estimator.support import Support, as_groups
-from fewshot.images.formats import is_image
-from fewshot.images.listing import ImageFile, class_files, few, natural, nfc, visible
+from fewshot.images.formats import count_unread
+from fewshot.images.listing import ImageFile, class_files, few, image_files, nfc
 from fewshot.photographs import (
     Neighbour,
     PageFacts,
@@ -62,17 +63,17 @@ def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
 def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     """Answers for each photograph, written and summed up; unreadable ones are listed and left out."""
     classifier = FewShotClassifier.load(config.model)
-    paths = photographs(Path(config.photos))
+    paths, unread = photographs(Path(config.photos))
     kept, contents, bad = [], [], {}
     for start in range(0, len(paths), 64):
         chunk = paths[start : start + 64]
-        part, problems = classifier.reader_.read_some(chunk, start)
+        pixels, problems = classifier.inputs_.read(chunk, start)
         bad |= problems
         good = [i for i in range(len(chunk)) if start + i not in problems]
         kept += [chunk[i] for i in good]
         if good:
-            contents.append(classifier.encoder_.content(part.values[good]))
-    for problem in bad.values():
+            contents.append(classifier.encoder_.content(pixels[good]))
+    for problem in (*bad.values(), *([unread] if unread else [])):
         logger.warning("left out: %s", problem)
     if not kept:
         raise DataError(f"{config.photos}: none of its {len(paths)} photographs can be read")
@@ -135,7 +136,7 @@ def _estimate(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any
     files = _readable(_files(config))
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
     groups = None if config.groups is None else [file.group for file in files]
-    parts = encoder.encode(encoder.reader().read([file.path for file in files]))
+    parts = encoder.encode(encoder.reader().parts([file.path for file in files]))
     support = Support.gather(parts, labels, as_groups(groups))
     seen = (encoder.method.head, support.content.flatten(1), labels, support.independent)
     estimate, curve = leave_one_group_out(*seen, len(names)), shots_curve(*seen)
@@ -152,20 +153,17 @@ def _estimate(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any
     }  # fmt: skip
 
 
-def photographs(place: Path) -> list[Path]:
-    """The photographs of a folder and of the folders in it, in natural order, or the one file."""
-    if place.is_file():
-        return [place]
+def photographs(place: Path) -> tuple[list[Path], str]:
+    """The photographs of a folder and of the folders in it, or the one file; and what is said of others there."""
     if not place.is_dir():
-        raise DataError(f"there is neither a photograph nor a folder {place}")
-    found, waiting = [], [place]
-    while waiting:
-        entries = visible(waiting.pop(0))
-        waiting += [entry for entry in entries if entry.is_dir()]
-        found += [entry for entry in entries if not entry.is_dir() and is_image(entry.name)]
+        if not place.exists():
+            raise DataError(f"there is neither a photograph nor a folder {place}")
+        return [place], ""
+    found, others = image_files(place)
+    unread = count_unread(path.name for path in others)
     if not found:
-        raise DataError(f"{place}: no photograph in it")
-    return sorted(found, key=lambda path: natural(str(path)))
+        raise DataError(f"{place}: no photograph in it" + (f" that can be read, but {unread}" if unread else ""))
+    return found, unread
 
 
 def _fit(classifier: FewShotClassifier, config: PhotographsConfig) -> None:
@@ -183,7 +181,7 @@ def _readable(files: list[ImageFile]) -> list[ImageFile]:
     """The files that are images; the others are listed."""
     reader, bad = Reader(3, 8), {}
     for start in range(0, len(files), 256):
-        bad |= reader.read_some([file.path for file in files[start : start + 256]], start)[1]
+        bad |= reader.read([file.path for file in files[start : start + 256]], start)[1]
     for problem in bad.values():
         logger.warning("left out: %s", problem)
     kept = [file for number, file in enumerate(files) if number not in bad]
@@ -194,12 +192,14 @@ def _readable(files: list[ImageFile]) -> list[ImageFile]:
 
 
 def _support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
-    """A picture of each support image: its file, or where that is gone the thumbnail, written into `folder`."""
+    """A picture of each support image: its thumbnail, written into `folder` under the name that its file had.
+
+    The file itself is not opened: who wrote the classifier chose its path, and the page is perhaps given to others.
+    """
     support, pictures = classifier.support_, []
     for row, name in enumerate(support.names):
-        path = Path(name)
-        if support.thumbnails is not None and not path.is_file():
-            path = folder / str(row) / f"{path.stem}.png"
+        path = folder / str(row) / (re.sub(r"[^\w .()-]", "_", Path(name).stem)[:60] + ".png")
+        if support.thumbnails is not None:
             path.parent.mkdir()
             Image.fromarray(support.thumbnails[row].permute(1, 2, 0).numpy()).save(path)
         pictures.append(path)

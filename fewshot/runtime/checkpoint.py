@@ -59,7 +59,11 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
         raise CheckpointError(
             f"{path} is no readable checkpoint: truncated, or made by something else ({error})"
         ) from error
-    return _unpacked(json.loads(header["state"]), tensors)
+    try:
+        return _unpacked(json.loads(header["state"]), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{path} says that it is a {file_format}, but its contents are not those of one"
+        raise CheckpointError(f"{message} ({type(error).__name__}: {error})") from error
 
 
 def _what(found: str | None, expected: str) -> str:

@@ -221,7 +221,7 @@ def test_clone_and_parameters():
     assert clone(asked).get_params() == asked.get_params()
     images, labels = coloured()
     assert asked.fit(images, labels).encoder_.method.backbone.turns == 4
-    assert asked.reader_.size_px == 20  # the circle fills 16 of them
+    assert asked.inputs_.size_px == 20  # the circle fills 16 of them
     assert json.loads(json.dumps(asked.get_params())) == asked.get_params()
     assert storage.FORMAT.endswith("-1")
 

@@ -28,7 +28,7 @@ def estimator_speed(**options: object) -> dict[str, float]:
         classifier = FewShotClassifier(**options).fit(support, labels)
 
         def fit() -> None:
-            parts = classifier.encoder_.encode(classifier.reader_.read(support))
+            parts = classifier.encoder_.encode(classifier.inputs_.parts(support))
             classifier.learn(classifier.encoder_, np.arange(N_CLASSES), Support.gather(parts, labels, None))
 
         def add() -> None:
