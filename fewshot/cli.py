@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from fewshot.errors import FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
+from fewshot.runtime.terminal import settle_streams, visible_text
 
 Config = TypeVar("Config")
 
@@ -58,10 +59,11 @@ def parse(
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a script: an error meant for the user becomes one sentence on stderr and exit status 2."""
     reuse_freed_memory()
+    settle_streams()
     try:
         main()
     except FewShotError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible_text(error, keep=chr(10))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -94,9 +94,17 @@ def _check(classifier: Any) -> None:
         raise DataError(f"the temperature is {classifier.temperature_}")
     if classifier.rejection_ is not None and not isinstance(classifier.rejection_.threshold, int | float):
         raise DataError(f"the threshold is {classifier.rejection_.threshold!r}")
-    logits = classifier.fitted_.logits(classifier.support_.content[:1])
+    logits = classifier.fitted_.logits(classifier.encoder_.content(_blank(classifier)))
     if logits.shape != (1, len(classes)) or not torch.isfinite(logits).all():
         raise DataError(f"its answers have the shape {tuple(logits.shape)}, or are not finite")
+
+
+def _blank(classifier: Any) -> torch.Tensor:
+    """A black image, or a row of zeros where X are features."""
+    reader = classifier.inputs_
+    if not reader.channels:
+        return torch.zeros(1, classifier.n_features_in_)
+    return torch.zeros(1, reader.channels, reader.size_px, reader.size_px, dtype=torch.uint8)
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,28 +1,24 @@
 """What `scripts/classify.py` does: fit a classifier to a folder, ask it about photographs, check a folder."""
 
 import logging
-import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
 from fewshot.config.classifier import AnswerOptions, options_of
 from fewshot.datasets.folder import grouped
-from fewshot.errors import DataError
+from fewshot.errors import DataError, OutputError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
 from fewshot.estimator.support import Support, as_groups
 from fewshot.images.formats import count_unread
-from fewshot.images.listing import ImageFile, class_files, few, image_files, nfc
+from fewshot.images.listing import ImageFile, class_files, few, image_files
 from fewshot.photographs import (
-    Neighbour,
     PageFacts,
     Prediction,
     check_folder,
@@ -33,15 +29,17 @@ from fewshot.photographs import (
     write_csv,
     write_predictions,
 )
+from fewshot.photographs.answers import predictions, support_pictures
 from fewshot.photographs.inspection.intervals import Proportion, proportion
-from fewshot.runtime.files import json_by_line, write_whole
+from fewshot.runtime.files import check_writable, json_by_line, write_whole
+from fewshot.runtime.terminal import visible_text
 
-N_NEIGHBOURS = 3
 logger = logging.getLogger(__name__)
 
 
 def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
     """The classifier of a folder, written to its file; says what is to be expected of it."""
+    check_writable(config.out)
     classifier = FewShotClassifier(**options_of(AnswerOptions, config))
     _fit(classifier, config)
     classifier.save(config.out)
@@ -62,6 +60,7 @@ def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
 
 def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     """Answers for each photograph, written and summed up; unreadable ones are listed and left out."""
+    check_writable(config.csv, config.html, inputs=[config.model])
     classifier = FewShotClassifier.load(config.model)
     paths, unread = photographs(Path(config.photos))
     kept, contents, bad = [], [], {}
@@ -79,12 +78,12 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
         raise DataError(f"{config.photos}: none of its {len(paths)} photographs can be read")
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
-        pictures = _support_pictures(classifier, Path(folder))
-        predictions = _predictions(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
-        return _told(classifier, config, predictions, names, len(bad))
+        pictures = support_pictures(classifier, Path(folder))
+        answers = predictions(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
+        return _tell(classifier, config, answers, names, len(bad))
 
 
-def _told(
+def _tell(
     classifier: FewShotClassifier,
     config: PredictPhotographsConfig,
     predictions: list[Prediction],
@@ -94,15 +93,22 @@ def _told(
     """Write and print the answers."""
     known = [p.right for p in predictions if p.truth is not None]
     accuracy = proportion(np.array(known, float), np.ones(len(known))) if known else None
-    if config.csv:
-        write_csv(config.csv, predictions, names)
-    if config.html:
-        write_predictions(config.html, predictions, names, _facts(classifier, config), accuracy)
-    if not config.csv and not config.html:
+    failed = None
+    try:
+        if config.csv:
+            write_csv(config.csv, predictions, names)
+        if config.html:
+            write_predictions(config.html, predictions, names, _facts(classifier, config), accuracy)
+    except OutputError as error:
+        failed = error
+    if failed or not (config.csv or config.html):
         for p in predictions:
-            print(f"{p.path}\t{p.answer}\t{p.sure:.3f}")
+            print(f"{visible_text(p.path)}\t{visible_text(p.answer)}\t{p.sure:.3f}")
+    if failed:
+        raise failed
     written = [path for path in (config.csv, config.html) if path]
-    print(f"{len(predictions)} photographs, {n_bad} unreadable, {sum(p.rejected for p in predictions)} none of these")
+    none = f"{sum(p.rejected for p in predictions)} {visible_text(classifier.unknown)}"
+    print(f"{len(predictions)} photographs, {n_bad} unreadable, {none}")
     if accuracy:
         print(f"right: {_percent(accuracy)}")
     if written:
@@ -112,6 +118,7 @@ def _told(
 
 def check_support(config: CheckPhotographsConfig) -> None:
     """What is to be mended in a folder, and what accuracy it allows; a folder that is not ready has no estimate."""
+    check_writable(config.html, config.json)
     encoder = Encoder.made(config) if config.estimate else None
     seen_px = encoder.method.backbone.input_px if encoder else config.size_px or 224
     check = check_folder(config.support, config.groups, seen_px)
@@ -189,46 +196,6 @@ def _readable(files: list[ImageFile]) -> list[ImageFile]:
     if lost:
         raise DataError(f"no photograph of {few(lost)} can be read; mend or remove the class")
     return kept
-
-
-def _support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
-    """A picture of each support image: its thumbnail, written into `folder` under the name that its file had.
-
-    The file itself is not opened: who wrote the classifier chose its path, and the page is perhaps given to others.
-    """
-    support, pictures = classifier.support_, []
-    for row, name in enumerate(support.names):
-        path = folder / str(row) / (re.sub(r"[^\w .()-]", "_", Path(name).stem)[:60] + ".png")
-        if support.thumbnails is not None:
-            path.parent.mkdir()
-            Image.fromarray(support.thumbnails[row].permute(1, 2, 0).numpy()).save(path)
-        pictures.append(path)
-    return pictures
-
-
-def _predictions(
-    classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor, pictures: list[Path]
-) -> list[Prediction]:
-    support, names = classifier.support_, [str(name) for name in classifier.classes_]
-    fitted, rejection = classifier.fitted_, classifier.rejection_
-    probabilities = classifier.probabilities(fitted.logits(content))
-    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(fitted, support, content)
-    method = classifier.encoder_.method
-    n_shown = min(N_NEIGHBOURS, len(support)) if method.from_features else 0  # not by bare pixels
-    nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
-    predictions = []
-    for i, path in enumerate(paths):
-        neighbours = [
-            Neighbour(pictures[row], names[support.labels[row]], float(share))
-            for share, row in zip(nearest.values[i], nearest.indices[i].tolist(), strict=True)
-        ]
-        shown = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        folder = nfc(path.parent.name)
-        truth = folder if path.parent != root and folder in names else None
-        shares = dict(zip(names, probabilities[i].tolist(), strict=True))
-        best = names[int(probabilities[i].argmax())]
-        predictions.append(Prediction(shown, path, best, shares, not accepted[i], truth, neighbours))
-    return predictions
 
 
 def _facts(classifier: FewShotClassifier, config: PredictPhotographsConfig) -> PageFacts:

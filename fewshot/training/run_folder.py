@@ -10,6 +10,7 @@ from typing import Any
 from fewshot.config import FitConfig, as_dict, differing_options
 from fewshot.errors import ConfigError
 from fewshot.runtime import processes
+from fewshot.runtime.files import write_whole
 
 # options that may differ when a run goes on
 NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants", "allow_seen_classes"}
@@ -50,8 +51,7 @@ class RunFolder:
         if not self.config.exists():
             if resume:
                 raise ConfigError(f"nothing to resume: {self.path} holds no run")
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(json.dumps(as_dict(config), indent=2) + "\n")
+            write_whole(self.config, json.dumps(as_dict(config), indent=2) + "\n")
             return
         self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
         if not resume:
