@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from fewshot.config.classifier import AnswerOptions, ClassifierOptions
 from fewshot.errors import ConfigError
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 
 @dataclass(kw_only=True)
@@ -19,6 +19,8 @@ class PhotographsConfig(ClassifierOptions):
     csv file `file,group`"""
     skip_bad_images: bool = False
     """list unreadable photographs and go on without them"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what they register is known then"""
 
     def __post_init__(self) -> None:
         if self.backbone is None and self.run_dir is None:
@@ -57,6 +59,8 @@ class PredictPhotographsConfig:
     """file for the answers (default: they are printed)"""
     html: str | None = None
     """file for a page with pictures"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what the classifier takes from them"""
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -101,3 +105,5 @@ class ConfidenceConfig:
     """share of unknown images that may be accepted"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what they register is known then"""

@@ -9,7 +9,7 @@ import tempfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ class Finding:
 
 
 def get_data(
-    needs: dict[str, Sequence[Sequence[Item]]],
+    needs: Mapping[str, Sequence[Sequence[Item]]],
     names: Sequence[str],
     root: Path,
     verify_only: bool,

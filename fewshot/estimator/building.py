@@ -14,7 +14,6 @@ from fewshot.runtime import seeding
 
 DEFAULT_METHOD = "baseline"
 DEFAULT_OPTIONS = {"solver": "logistic", "c": 10.0}
-MUST_BE_TRAINED = ("relation", "maml", "anil", "maml-learn2learn")
 WEIGHT_OPTIONS = ("pretrained", "weights")
 TURNS, ALIGNED_TURNS = 8, 24
 ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # whose maps `aligned` compares unless views say otherwise
@@ -46,7 +45,12 @@ class Plan:
 def build_method(asked: ClassifierOptions) -> tuple[Method, Plan]:
     """The method with its weights, in evaluation mode; raises `ConfigError` for one that makes no sense as asked."""
     method, changes = _from_run(asked) if asked.run_dir is not None else _from_names(asked)
-    if method.wants_base_features and asked.run_dir is None:
+    if method.must_be_trained and asked.run_dir is None:
+        raise ConfigError(
+            f"{asked.method} classifies by what it learnt from other classes: train it with scripts/train_episodic.py "
+            "and give its run_dir, or take another method"
+        )
+    if method.needs_base_features and asked.run_dir is None:
         raise ConfigError(
             f"{asked.method} with these options needs the mean of the base classes: give the run_dir of a run, "
             'or for simpleshot method_options={"transform": "L2N"}'
@@ -83,11 +87,6 @@ def _named_method(asked: ClassifierOptions) -> dict[str, Any]:
 def _from_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     """The method, and in which of its options it differs from those asked for."""
     named, views = _named_method(asked), view_options(asked)
-    if named["method"] in MUST_BE_TRAINED:
-        raise ConfigError(
-            f"{named['method']} classifies by what it learnt from other classes: train it with "
-            "scripts/train_episodic.py and give its run_dir, or take another method"
-        )
     if asked.backbone is None:
         if views:
             raise ConfigError(
@@ -119,10 +118,11 @@ def _from_run(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     if whole and not view_options(asked):
         return trained, network | {"method": config.method, "method_options": config.method_options}
     named = _named_method(asked)
-    if named["method"] in MUST_BE_TRAINED:
+    source = trained.backbone.source if isinstance(trained.backbone, Viewed) else trained.backbone
+    backbone = Viewed(source, **views) if views else source
+    method = create_method(named["method"], backbone, **named["method_options"])
+    if method.must_be_trained:
         raise ConfigError(
             f"{named['method']} comes with all that it learnt: leave out method and views to take the run's own"
         )
-    source = trained.backbone.source if isinstance(trained.backbone, Viewed) else trained.backbone
-    backbone = Viewed(source, **views) if views else source
-    return create_method(named["method"], backbone, **named["method_options"]), network | named
+    return method, network | named

@@ -54,10 +54,10 @@ class Encoder:
 
     def content(self, values: Tensor) -> Tensor:
         """What the method classifies of pixels (n, C, size_px, size_px) uint8, on the CPU; of features, themselves."""
-        if self.method.backbone is None or not self.method.from_features:
+        if self.method.backbone is None or not self.method.uses_features:
             return values
         images = ImageSet(values, np.zeros(len(values), np.int64), ["any"])
-        return embed(self.network, images, precision=self.precision).float().cpu()
+        return embed(self.network, images, precision=self.precision).values.float().cpu()
 
     @cached_property
     def network(self) -> Method:

@@ -170,7 +170,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         rejection = None
         if self.false_accept_rate is not None:
             check_unknown(self.unknown, classes)
-            if not encoder.method.from_features:
+            if not encoder.method.uses_features:
                 message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
                 raise ConfigError(message)
             rejection = Rejection.learnt(encoder, support, self.false_accept_rate)

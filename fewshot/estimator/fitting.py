@@ -39,16 +39,16 @@ class Fitted:
     def logits(self, queries: Tensor) -> Tensor:
         """Logits (n, n_classes) of content (n, …), on the CPU."""
         method, device = self.encoder.method, self.encoder.device
-        precision = "float32" if method.from_features else self.encoder.precision
-        with autocast(precision, device), nullcontext() if method.from_features else _adapting:
+        precision = "float32" if method.uses_features else self.encoder.precision
+        with autocast(precision, device), nullcontext() if method.uses_features else _adapting:
             parts = [self._logits(part.to(device)).float().cpu() for part in queries.split(QUERIES_AT_ONCE)]
         return torch.cat(parts)
 
     def _logits(self, queries: Tensor) -> Tensor:
         if self.adapted is not None:
             return self.adapted.logits(queries)
-        method = self.encoder.method
-        classify = method.head if method.from_features else method
+        method: Any = self.encoder.method
+        classify = method.head if method.uses_features else method
         return classify(self.content[None], self.labels[None], queries[None], self.n_classes)[0]
 
     @cached_property

@@ -38,7 +38,7 @@ def predictions(
     probabilities = classifier.probabilities(fitted.logits(content))
     accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(fitted, support, content)
     method = classifier.encoder_.method
-    n_shown = min(N_NEIGHBOURS, len(support)) if method.from_features else 0  # not by bare pixels
+    n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # not by bare pixels
     nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
     said, none = [], str(classifier.unknown)
     for i, path in enumerate(paths):

@@ -138,7 +138,7 @@ def check_support(config: CheckPhotographsConfig) -> None:
 
 def _estimate(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any]:
     """Accuracy on photographs left out and against their number, printed, and as `write_check` takes them."""
-    if not encoder.method.from_features:
+    if not encoder.method.uses_features:
         raise DataError(f"it needs a method that works from features, not {config.method}")
     files = _readable(_files(config))
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
