@@ -57,7 +57,7 @@ def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(CO
         epilog=epilog,
     )
     load_plugins(getattr(config, "plugins", []))
-    import_module(f"{__name__}.{name}").run(config)
+    import_module(f"{__name__}.{command.module or name}").run(config)
 
 
 def overview() -> str:

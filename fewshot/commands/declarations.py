@@ -26,7 +26,7 @@ from fewshot.config.reproduction import (
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand; the file of this folder that is called like it has a function `run(config)`.
+    """A subcommand; the file of this folder that is called like it, or `module`, has a function `run(config)`.
 
     `summary`: one line, for `fewshot --help`. `description`: what its own help says first. `positional`: fields that
     are given by their place.
@@ -37,6 +37,7 @@ class Command:
     description: str
     examples: tuple[str, ...]
     positional: tuple[str, ...] = ()
+    module: str = ""
 
     @property
     def has_named_options(self) -> bool:
@@ -144,6 +145,7 @@ COMMANDS = {
         "List what is known by name, with one line on each. fewshot train --method NAME --help lists the options.",
         ("fewshot list methods", "fewshot list backbones", "fewshot list datasets --plugins mine.py"),
         ("kind",),
+        module="listing",  # a module called list would take that name's place in this package
     ),
     "benchmark": Command(
         BenchmarkConfig,

@@ -86,7 +86,7 @@ class Method(nn.Module):
         """
         super().__init__()
         if backbone is None and self.needs_network:
-            raise ConfigError(f"{self.label} adapts or reads a network: it needs a backbone, not features")
+            raise ConfigError(f"{self.label} needs a backbone: it does not work from features alone")
         if not hasattr(self, "head") and type(self).forward is Method.forward:
             raise TypeError(f"{type(self).__name__} has neither a head on features nor a forward of its own")
         self.backbone = backbone

@@ -17,6 +17,9 @@ from torch import nn
 import fewshot
 from fewshot.runtime.plugins import loaded_plugins
 
+# What decides a number besides the options that a record holds; recipes are options, and results are no code.
+CODE = (":/fewshot", ":/scripts", ":/setup.cfg", ":(top,exclude)scripts/recipes")
+
 
 def provenance() -> dict[str, Any]:
     """Commit, command line, library versions, hardware, and where there are any plugins: for the header of a record."""
@@ -53,7 +56,7 @@ def hardware() -> str:
 
 @cache
 def commit() -> str:
-    """The git commit of this code, with + where files differ from it; without git the package's version.
+    """The git commit of this code, with + where the code differs from it; without git the package's version.
 
     `FEWSHOT_COMMIT` names the commit of a copy of the code that travels without its repository.
     """
@@ -67,7 +70,9 @@ def commit() -> str:
     try:
         if Path(git("rev-parse", "--show-toplevel")) != here.parent:
             raise FileNotFoundError("installed inside somebody else's repository")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "-uno", "--", *CODE) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("FEWSHOT_COMMIT") or f"fewshot {fewshot.__version__}"
 

@@ -1,6 +1,7 @@
 """The command `fewshot`: quick, one parser, a help for everything, and what `import fewshot` costs."""
 
 import ast
+import builtins
 import configparser
 import os
 import re
@@ -92,7 +93,9 @@ def test_every_command_is_declared_once_and_has_a_file():
     assert sorted(listed) == sorted(COMMANDS)
     folder = Path(commands.__file__).parent
     helpers = {"__init__", "declarations", "option_help", "recipes"}
-    assert {path.stem for path in folder.glob("*.py")} - helpers == set(COMMANDS)
+    files = {command.module or name for name, command in COMMANDS.items()}
+    assert {path.stem for path in folder.glob("*.py")} - helpers == files
+    assert not files & set(vars(builtins))  # a module takes its name's place in the package
     for name, command in COMMANDS.items():
         assert len(command.examples) == 3, name
         assert f"  {name} " in commands.overview()

@@ -301,7 +301,7 @@ def test_learns_stripes(transductive):
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
-        (None, "needs a backbone that has them, such as conv4-relation"),
+        (None, "Relation needs a backbone: it does not work from features alone"),
         (Backbone(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), 1, 8), "pools by itself to 5 features"),
         (create_backbone("conv4", 1, 28), "1 x 1: take conv4-relation"),
         (Backbone(nn.Conv2d(1, 2, (1, 3)), 1, 8, pooling="flatten"), "are 8 x 6"),
