@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_setti
 
 from fewshot.errors import FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
+from fewshot.runtime.terminal import settle_streams, visible_text
 
 Config = TypeVar("Config")
 
@@ -128,10 +129,11 @@ def _join_lists(arguments: Sequence[str], elements: Mapping[str, Any]) -> list[s
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a script: an error meant for the user becomes one sentence on stderr and exit status 2."""
     reuse_freed_memory()
+    settle_streams()
     try:
         main()
     except FewShotError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible_text(error, keep=chr(10))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

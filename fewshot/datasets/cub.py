@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.errors import DataError
-from fewshot.images.decode import Resize, check_pixel_options, decode_image
+from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import ImageFile, class_files, classes_of, few
 from fewshot.images.store import file_stamp, packed
@@ -62,7 +62,7 @@ def cub(
     boxes = _boxes(base, listed) if crop_to_box else {}
     store = packed(
         "cub",
-        [resize, [[*file_stamp(file.path, base), boxes.get(_relative(file))] for file in files]],
+        [DECODER_VERSION, resize, [[*file_stamp(file.path, base), boxes.get(_relative(file))] for file in files]],
         files,
         partial(_decode, boxes=boxes, size_px=size_px, resize=resize),
         (3, size_px, size_px),
