@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -12,13 +12,22 @@ import torch
 from torch import nn
 
 from fewshot.backbones import create_backbone
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, differing_options, variants_changed
+from fewshot.config import (
+    AnyConfig,
+    ExperimentConfig,
+    PretrainExperimentConfig,
+    as_dict,
+    differing_options,
+    from_saved,
+    variants_changed,
+)
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.evaluation.feature_store import stored_embedding
 from fewshot.evaluation.records import Records, cell_name
+from fewshot.evaluation.rows import RowKind
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
@@ -27,8 +36,6 @@ from fewshot.runtime.provenance import commit, weights_hash
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
-
-AnyConfig = ExperimentConfig | PretrainExperimentConfig
 
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
@@ -91,12 +98,7 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
 
 def config_from(folder: RunFolder) -> AnyConfig:
     """The configuration that a run folder holds, of the kind that it was made with."""
-    values = folder.read_config()
-    kind = PretrainExperimentConfig if "batch_size" in values else ExperimentConfig
-    unknown = sorted(values.keys() - {field.name for field in fields(kind)})
-    if unknown:
-        raise ConfigError(f"{folder.config} has options that this version of fewshot does not know: {unknown}")
-    return kind(**values)
+    return from_saved(folder.read_config(), folder.config)
 
 
 def choose_device() -> torch.device:
@@ -139,7 +141,7 @@ def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for imageset in sets.values():
-        for row in ("trained", *variants(config)):
+        for row in (RowKind.TRAINED, *variants(config)):
             for cell in cells_of(config, row):
                 EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
     return sets
