@@ -10,6 +10,7 @@ from dataclasses import replace
 from fewshot import cli
 from fewshot.config import PretrainExperimentConfig
 from fewshot.evaluation import report
+from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import (
     build_classifier,
     load_split,
@@ -34,12 +35,12 @@ def main() -> None:
     overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
     result = fit(method, train_set, val_set, config)
     for name, test_set in tests.items():
-        files = record_files(config, name, "classifier-baseline", cells)
+        files = record_files(config, name, RowKind.CLASSIFIER, cells)
         records = measure(method, test_set, cells, config, selected_on(config.run_dir), files, overlaps[name])
-        rows = {"classifier-baseline": records}
+        rows = {RowKind.CLASSIFIER: records}
         if processes.is_first():
             print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
-            print(report.facts(rows["classifier-baseline"][0]))
+            print(report.facts(records[0]))
     if processes.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min on {train_set.n_classes} base classes; "
               f"weights of step {result.best_step}, the best on validation classes\nrun folder:  {config.run_dir}\n"

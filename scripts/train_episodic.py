@@ -7,6 +7,7 @@ from fewshot import cli
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation import report
 from fewshot.evaluation.embed import device_of
+from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import cells_of, load_split, measure, new_run_dir, record_files, test_sets
 from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
 from fewshot.runtime import processes
@@ -36,7 +37,7 @@ def main() -> None:
             print(f"\n{report.title(rows, name, config.method)}\n{report.table(rows)}")
             print(report.facts_of(rows))
     if processes.is_first():
-        if config.test_floor and "raw pixels" not in methods:
+        if config.test_floor and RowKind.RAW_PIXELS not in methods:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
                    "the best on validation classes")  # fmt: skip

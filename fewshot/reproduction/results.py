@@ -23,8 +23,7 @@ class Result:
     """One training, a recipe with a seed, and what it reached.
 
     `facts`: configuration, `stages` (what each was trained on, and its minutes), `history` (step, seconds, mean
-    and half-width of each validation). `records`: for each row, by its name, the cells that were measured;
-    the rows of a further test set are called `<test set>: <row>`.
+    and half-width of each validation). `records`: for each row, by its `row_key`, the cells that were measured.
     """
 
     recipe: str
@@ -73,6 +72,11 @@ class Result:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             raise DataError(f"{path} does not hold the result of a run ({error!r})") from error
+
+
+def row_key(test_set: str, row: str) -> str:
+    """What the records of a row are called in a result; `test_set`: of `test_also`, or ""."""
+    return f"{test_set}: {row}" if test_set else row
 
 
 def curve(history: Sequence[Sequence[float]]) -> str:

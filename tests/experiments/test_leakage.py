@@ -426,7 +426,9 @@ def test_every_table_marks_the_row(tmp_path):
     assert title({"a": plain, "b": marked}, "", "protonet").startswith("Test classes, some of them seen in training")
     assert title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
     results = [result("protonet", trained=plain), result("maml", trained=marked)]
-    rows = accuracies.rows_of(results, {name: {"trained": [ONE]} for name in ("protonet", "maml")})
+    rows = accuracies.rows_of(
+        results, {name: accuracies.Plan(name, {"trained": [ONE]}) for name in ("protonet", "maml")}
+    )
     name = "maml (11 of 20 classes seen in training)"
     assert set(lines_of(accuracies.accuracies(rows, [ONE]))) == {"protonet", name}
     assert set(lines_of(accuracies.differences(rows, [ONE], "protonet"))) == {name}

@@ -191,20 +191,6 @@ def test_help_is_quick():
     assert np.median([h / t for h, t in pairs]) <= 1.5, pairs
 
 
-def test_recipes_are_valid_and_say_what_to_expect():
-    recipes = sorted((ROOT / "scripts" / "recipes").glob("*/*.yaml"))
-    assert recipes
-    for recipe in recipes:
-        head = recipe.read_text()
-        kind = PretrainExperimentConfig if "scripts/pretrain.py" in head.splitlines()[0] else ExperimentConfig
-        config = cli.parse(kind, "", ["--config", str(recipe)])
-        trained_on = dict.fromkeys(("coins", "euro_coins", "euro_finetune"), "world_coins")
-        assert config.dataset == trained_on.get(recipe.parent.name, recipe.parent.name)
-        for fact in ("# Command: ", "# Time: ", "# Expected: ", "# Source: "):
-            assert fact in head, f"{recipe}: {fact}"
-        assert recipe.relative_to(ROOT).as_posix() in head
-
-
 def test_every_option_is_explained(capsys):
     for config in (ExperimentConfig, PretrainExperimentConfig, EvaluateConfig):
         with pytest.raises(SystemExit):

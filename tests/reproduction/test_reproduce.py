@@ -17,9 +17,10 @@ from fewshot import Records
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.evaluation import report
 from fewshot.evaluation.records import EpisodeRecord
-from fewshot.reproduction.recipes import Run, find_runs, measuring
+from fewshot.reproduction.recipes import find_runs, measuring
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runner import run_all, section
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,7 @@ def project(tmp_path):
         (scripts / name).write_text(FAKE)
     (recipes / "baseline.yaml").write_text("method: protonet\nmax_steps: 0\npretrained_run: runs/toy/pretrain\n")
     (recipes / "protonet.yaml").write_text("max_steps: 9\nepisodes_per_step: 4\n")
-    (recipes / "pretrain.yaml").write_text("max_steps: 30\nbatch_size: 64\nrun_dir: elsewhere\n")
+    (recipes / "pretrain.yaml").write_text("kind: pretrain\nmax_steps: 30\nbatch_size: 64\nrun_dir: elsewhere\n")
     found = find_runs(recipes, tmp_path / "out", [2])
     for run, *facts in zip(found, (0.8, 0.4, 0.6), (30, 0, 9), (114.0, 0.0, 24.0), strict=True):
         prepare(run, scripts / "prepared", *facts)
@@ -159,6 +160,38 @@ def test_runs_in_order_once_and_makes_the_rows(project, capsys):
     assert header["command"].endswith(" --run_dir runs/reproduce/toy/protonet-seed2 --seed 2")
     assert results["baseline"].facts["config"]["pretrained_run"] == "runs/reproduce/toy/pretrain-seed2"
     assert all(str(scripts.parent) not in path.read_text() for path in kept)  # nothing says where this machine has them
+
+
+def test_rows_run_after_their_training_and_are_found_as_runs_of_their_own_recipes_were(project):
+    """A row's run lies where the run of a recipe of that name lay, of the same configuration: it is not repeated."""
+    scripts, recipes, found = project
+    run_all(found, scripts, scripts / "kept")
+    done = calls(scripts)
+    (recipes / "baseline.yaml").unlink()
+    with (recipes / "pretrain.yaml").open("a") as file:
+        file.write("rows:\n  baseline: {method: protonet}\n  nearest: {}\n")
+    with pytest.raises(ConfigError, match=r"recipe .*toy 'elsewhere'"):
+        find_runs(recipes, scripts.parent / "out", [2])
+    text = (recipes / "pretrain.yaml").read_text()
+    (recipes / "pretrain.yaml").write_text(text.replace("run_dir: elsewhere", "run_dir: runs/toy/pretrain"))
+    again = find_runs(recipes, scripts.parent / "out", [2])
+    assert [run.name for run in again] == ["pretrain", "baseline", "nearest", "protonet"]
+    assert [run.complete for run in again] == [True, True, False, True]
+    nearest = again[2]
+    prepare(nearest, scripts / "prepared", 0.7, 0, 0.0)
+    assert run_all(again, scripts, scripts / "kept") == []
+    assert calls(scripts) == [*done, "train_episodic nearest-seed2 new pretrain-seed2 2"]
+    assert nearest.arguments[:4] == ("--config", str(recipes / "pretrain.yaml"), "--row", "nearest")
+    kept = Result.read(scripts / "kept" / "nearest-seed2.json")
+    assert kept.facts["stages"] == [["1,920 images", 1.9], ["", 0.0]]
+    assert "pretrain.yaml --row nearest --run_dir runs/reproduce" in kept.records["trained"][0].header["command"]
+
+
+def test_two_runs_of_one_name_are_refused(project):
+    _, recipes, _ = project
+    (recipes / "frozen.yaml").write_text("kind: frozen\nrows: {baseline: {}}\n")
+    with pytest.raises(ConfigError, match=r"baseline.yaml and .*frozen.yaml both have a run called baseline: rename"):
+        find_runs(recipes, Path("out"))
 
 
 def test_an_interrupted_run_is_resumed(project):
@@ -225,7 +258,7 @@ def test_named_recipes_bring_those_they_start_from(project):
 def test_cells_choose_runs_and_what_they_start_from(project):
     _, recipes, _ = project
     (recipes / "baseline.yaml").write_text("max_steps: 0\npretrained_run: runs/toy/pretrain\ntest_n_way: [20]\n")
-    (recipes / "protonet_20way.yaml").write_text("test_n_way: [20]\n")
+    (recipes / "protonet_20way.yaml").write_text("row: protonet\ntest_n_way: [20]\n")
     runs = find_runs(recipes, Path("out"), [0, 1])
 
     def chosen(*cells: str) -> list[tuple[str, int]]:
@@ -240,7 +273,7 @@ def test_cells_choose_runs_and_what_they_start_from(project):
 
 def test_a_row_name_chooses_its_recipes_of_all_ways(project):
     _, recipes, _ = project
-    (recipes / "protonet_20way.yaml").write_text("test_n_way: [20]\n")
+    (recipes / "protonet_20way.yaml").write_text("row: protonet\ntest_n_way: [20]\n")
     named = find_runs(recipes, Path("out"), names=["protonet"])
     assert [run.name for run in named] == ["protonet", "protonet_20way"]
     assert [run.name for run in find_runs(recipes, Path("out"), names=["protonet_20way"])] == ["protonet_20way"]
@@ -285,7 +318,9 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
         tiny + "max_steps: 2\ntrain_n_way: 2\ntrain_n_query: 2\npretrained_run: runs/toy/pretrain\n"
     )
     stage_one = tmp_path / "out" / "toy" / "pretrain-seed0"
-    (recipes / "pretrain.yaml").write_text(tiny + "max_steps: 100000\nbatch_size: 4\ncheckpoint_every_steps: 5\n")
+    (recipes / "pretrain.yaml").write_text(
+        tiny + "kind: pretrain\nrow: classifier-baseline\nmax_steps: 100000\nbatch_size: 4\ncheckpoint_every_steps: 5\n"
+    )
 
     ended = threading.Event()
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fewshot.config import AnyConfig
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
-from fewshot.experiments.build import AnyConfig, choose_device, load_run, load_split, measure
+from fewshot.experiments.build import choose_device, load_run, load_split, measure
 from fewshot.experiments.starting import check_unseen
 from fewshot.methods import Method
 from fewshot.reproduction.figures.curves import CELLS, N_QUERY, Curves, Point, curves_file
-from fewshot.reproduction.recipes import Run
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.precision import resolve
 from fewshot.runtime.provenance import weights_hash
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec

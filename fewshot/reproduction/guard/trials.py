@@ -18,7 +18,8 @@ from fewshot.experiments.starting import starting_method
 from fewshot.methods import list_methods
 from fewshot.registry import unknown_name
 from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
-from fewshot.reproduction.recipes import Run, find_runs
+from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.provenance import provenance
 from fewshot.training.train import fit
 

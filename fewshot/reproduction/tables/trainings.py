@@ -1,6 +1,6 @@
 """How the results in the tables came about: data, lengths, minutes, validation curves, versions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
-from fewshot.reproduction.results import Result, curve
-from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, OWN_ROWS, distinct, label, markdown, short
+from fewshot.reproduction.results import Result, curve, row_key
+from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, OWN_ROWS, Plan, distinct, label, markdown, short
 
 OFTEN_SHARED = {
     "precision": "precision",
@@ -103,7 +103,7 @@ def _headers(results: Sequence[Result]) -> list[dict[str, Any]]:
     return [measured.header for result in results for records in result.records.values() for measured in records]
 
 
-def facts(results: Sequence[Result], command: str) -> str:
+def facts(results: Sequence[Result], command: str, planned: Mapping[str, Plan]) -> str:
     """Sentences on what all numbers of the tables share, and how they are made again."""
     headers = _headers(results)
     if not headers:
@@ -112,23 +112,24 @@ def facts(results: Sequence[Result], command: str) -> str:
     shared = [f"{name} {_said(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)]
     return (
         f"{dataset}, {split} classes, {distinct(format(h['n_episodes'], ',') for h in headers)} episodes a cell, "
-        f"{_queries(results)} queries a class, episodes of seed {seed}. Accuracy in "
+        f"{_queries(results, planned)} queries a class, episodes of seed {seed}. Accuracy in "
         "%: mean over training seeds ± 95% interval over episodes (standard deviation over training seeds). "
         f"Shared by all: {', '.join([*shared, ''])}torch {distinct(h['versions']['torch'] for h in headers)}, "
         f"Python {distinct(h['versions']['python'] for h in headers)}. Command: `{command}`"
     )
 
 
-def _queries(results: Sequence[Result]) -> str:
+def _queries(results: Sequence[Result], planned: Mapping[str, Plan]) -> str:
     """`15`, or `15 (maml, published protocol: 1; 5)` where a variant of a row has others."""
     usual, others = [], {}
     for result in results:
-        variants = result.facts["config"].get("test_variants", {})
+        config = result.facts["config"]
+        own = [name for name, options in config.get("test_variants", {}).items() if "n_query" in options]
+        variants = {row_key(test_set, name): name for test_set in ("", *config.get("test_also", {})) for name in own}
         for row, cells in result.records.items():
             n_query = [measured.header["spec"]["n_query"] for measured in cells]
-            variant = row.rpartition(": ")[2]  # without the name of a further test set
-            if "n_query" in variants.get(variant, {}):
-                others.setdefault(label(result.recipe, variant), []).extend(n_query)
+            if row in variants:
+                others.setdefault(label(planned[result.recipe].row, variants[row]), []).extend(n_query)
             else:
                 usual += n_query
     return distinct(usual) + "".join(f" ({name}: {distinct(n_query)})" for name, n_query in others.items())
