@@ -23,7 +23,7 @@ def main() -> None:
     test_set = load_split(run, config.split)
     overlap = check_unseen(config.run_dir, test_set, config.allow_seen_classes)
     records = evaluate(method.to(device), test_set, spec, config.n_episodes, config.seed, precision=config.precision)
-    records.header.update(selected_on=selected_on(config.run_dir), config=as_dict(run), **overlap.header)
+    records = records.add_facts(selected_on=selected_on(config.run_dir), config=as_dict(run), **overlap.header)
     if processes.is_first():
         options = "".join(f"-{option}-{value}" for option, value in config.method_options.items())
         cell = f"{run.dataset}-{config.split}-{spec}-seed{config.seed}{options}".replace(",", "").replace(" ", "-")

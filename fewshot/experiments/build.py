@@ -174,8 +174,8 @@ def measure(
                 seconds = time.perf_counter() - started
             about = {"precision": config.precision, "features": features}
             records = evaluate(method, imageset, cell, config.test_episodes, config.test_seed, **about)
-            records.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
-            records.header.update(overlap.header if overlap else {})
+            facts = {"selected_on": selected_on, "config": as_dict(config), **(overlap.header if overlap else {})}
+            records = records.add_facts(embedding_seconds=round(seconds, 3), **facts)
             if file and processes.is_first():
                 records.write(file)
         all_records.append(records)
@@ -193,7 +193,7 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
         records = Records.read(file)
     except (FileNotFoundError, DataError):  # or they were cut off
         return None
-    changed = differing_options(records.header["config"], config)
+    changed = differing_options(records.header.config or {}, config)
     unknown_code = commit().endswith("+")
     if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
@@ -203,4 +203,4 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
         "data_fingerprint": imageset.fingerprint,
         "commit": commit(),
     }
-    return records if all(records.header[key] == value for key, value in wanted.items()) else None
+    return records if all(getattr(records.header, key) == value for key, value in wanted.items()) else None

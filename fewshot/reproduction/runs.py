@@ -88,7 +88,7 @@ class Run:
             rows.add(starting_row(self.config))
         try:
             return all(
-                record.header["config"].get("test_variants", {}).get(row) == variants(self.config).get(row)
+                (record.header.config or {}).get("test_variants", {}).get(row) == variants(self.config).get(row)
                 for test_set in ("", *self.config.test_also)
                 for row in rows
                 for record in self.records(row, test_set)
@@ -135,8 +135,4 @@ class Run:
 
     def _without_config(self, row: str, test_set: str) -> list[Measured]:
         """Records whose headers leave out the configuration, which a result holds once, and name the run's command."""
-        records = self.records(row, test_set)
-        for record in records:
-            del record.header["config"]
-            record.header["command"] = self.command
-        return list(records)
+        return [record.add_facts(config=None, command=self.command) for record in self.records(row, test_set)]

@@ -120,9 +120,7 @@ def test_a_recipe_of_another_kind_names_its_script(stage_one):
         parsed(stage_one)
     with pytest.raises(ConfigError, match=r"the row simpleshot .* episodic: run it with scripts/train_episodic.py"):
         parsed(stage_one, "--row", "simpleshot", kind=PretrainExperimentConfig)
-    with pytest.raises(
-        UnknownNameError, match=r"unknown row of .* 'simplshot'. Did you mean 'simpleshot'"
-    ):
+    with pytest.raises(UnknownNameError, match=r"unknown row of .* 'simplshot'. Did you mean 'simpleshot'"):
         parsed(stage_one, "--row", "simplshot")
     with pytest.raises(ConfigError, match="--row nearest is a row of a recipe: name its file with --config"):
         cli.parse(ExperimentConfig, "", ["--row", "nearest"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import made_up_header
 from PIL import Image
 from sklearn.isotonic import IsotonicRegression
 
@@ -153,8 +154,7 @@ def finish(run: Run, seed: int) -> None:
         "method": method.state_dict(), "image_shape": [1, 16, 16], "progress": [9, 9, 0.5, 30.0],
         "history": [[4, 12.0, 0.7, 0.02], [9, 30.0, 0.8, 0.02]],
     })  # fmt: skip
-    header = {"spec": SPEC, "n_episodes": 2, "weights": weights_hash(method), "config": {}, "hardware": "an abacus",
-              "selected_on": "val"}  # fmt: skip
+    header = made_up_header(2, spec=SPEC, weights=weights_hash(method), config={}, hardware="an abacus")
     for row in ("trained", "untrained"):
         records = [EpisodeRecord(i, 0.5, 0.1, 2, 2, 0, 0.0) for i in range(2)]
         Records(header, records).write(run.records_file(row, "2-way 1-shot"))
@@ -290,7 +290,7 @@ def result(recipe: str, history: list, stages: list, **config: object) -> Result
     """A stored result; its weights are called like the recipe."""
     facts = {"history": history, "stages": stages}
     usual = {"method": recipe, "val_n_way": 5, "val_n_shot": 1, "val_n_query": 10, "val_episodes": 20}
-    header = {"spec": SPEC, "weights": recipe, "hardware": "an abacus"}
+    header = made_up_header(spec=SPEC, weights=recipe, hardware="an abacus")
     return Result(recipe, 0, {**facts, "config": usual | config}, {"trained": [Scores(header, np.array([0.5]))]})
 
 

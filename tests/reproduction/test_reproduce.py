@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import made_up_header
 from PIL import Image
 
 from fewshot import Records
@@ -27,13 +28,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def made_up(accuracies: list[float], n_shot: int = 1, **changes: object) -> Records:
-    header = {
-        "spec": {"n_way": 5, "n_shot": n_shot, "n_query": 15}, "n_episodes": len(accuracies), "seed": 0,
-        "transductive": False, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc", "commit": "def",
-        "precision": "float32", "selected_on": "val", "versions": {"torch": "2.0", "python": "3.12"},
-        "hardware": "a CPU, 8 CPU cores",
-    }  # fmt: skip
-    return Records(header | changes, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
+    header = made_up_header(len(accuracies), spec={"n_way": 5, "n_shot": n_shot, "n_query": 15}, **changes)
+    return Records(header, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
 
 
 # ---------------------------------------------------------------- the file
@@ -156,8 +152,8 @@ def test_runs_in_order_once_and_makes_the_rows(project, capsys):
         "trained": 0.6, "untrained": 0.2, "raw pixels": 0.2,
     }  # fmt: skip
     header = results["protonet"].records["trained"][0].header
-    assert header["command"].startswith("python scripts/train_episodic.py --config ")
-    assert header["command"].endswith(" --run_dir runs/reproduce/toy/protonet-seed2 --seed 2")
+    assert header.command.startswith("python scripts/train_episodic.py --config ")
+    assert header.command.endswith(" --run_dir runs/reproduce/toy/protonet-seed2 --seed 2")
     assert results["baseline"].facts["config"]["pretrained_run"] == "runs/reproduce/toy/pretrain-seed2"
     assert all(str(scripts.parent) not in path.read_text() for path in kept)  # nothing says where this machine has them
 
@@ -170,7 +166,7 @@ def test_rows_run_after_their_training_and_are_found_as_runs_of_their_own_recipe
     (recipes / "baseline.yaml").unlink()
     with (recipes / "pretrain.yaml").open("a") as file:
         file.write("rows:\n  baseline: {method: protonet}\n  nearest: {}\n")
-    with pytest.raises(ConfigError, match=r"recipe .*toy 'elsewhere'"):
+    with pytest.raises(UnknownNameError, match=r"recipe .*toy 'elsewhere'"):
         find_runs(recipes, scripts.parent / "out", [2])
     text = (recipes / "pretrain.yaml").read_text()
     (recipes / "pretrain.yaml").write_text(text.replace("run_dir: elsewhere", "run_dir: runs/toy/pretrain"))
@@ -184,7 +180,7 @@ def test_rows_run_after_their_training_and_are_found_as_runs_of_their_own_recipe
     assert nearest.arguments[:4] == ("--config", str(recipes / "pretrain.yaml"), "--row", "nearest")
     kept = Result.read(scripts / "kept" / "nearest-seed2.json")
     assert kept.facts["stages"] == [["1,920 images", 1.9], ["", 0.0]]
-    assert "pretrain.yaml --row nearest --run_dir runs/reproduce" in kept.records["trained"][0].header["command"]
+    assert "pretrain.yaml --row nearest --run_dir runs/reproduce" in kept.records["trained"][0].header.command
 
 
 def test_two_runs_of_one_name_are_refused(project):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from made_up import made_up_header
 
 from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
@@ -16,13 +17,8 @@ ONE, FIVE, TWENTY = "5-way 1-shot", "5-way 5-shot", "20-way 1-shot"
 
 
 def scores(accuracies: list[float], n_shot: int = 1, n_way: int = 5, **changes: object) -> Scores:
-    header = {
-        "spec": {"n_way": n_way, "n_shot": n_shot, "n_query": 15}, "n_episodes": len(accuracies), "seed": 0,
-        "transductive": False, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc", "commit": "def",
-        "precision": "float32", "selected_on": "val", "versions": {"torch": "2.0", "python": "3.12"},
-        "hardware": "a CPU, 8 CPU cores",
-    }  # fmt: skip
-    return Scores(header | changes, np.array(accuracies))
+    about = {"spec": {"n_way": n_way, "n_shot": n_shot, "n_query": 15}, **changes}
+    return Scores(made_up_header(**{"n_episodes": len(accuracies), **about}), np.array(accuracies))
 
 
 def result(recipe: str, seed: int = 0, facts: dict | None = None, **rows: list[Scores]) -> Result:
@@ -196,7 +192,7 @@ def test_differences_are_paired_by_episode_on_the_mean_over_seeds():
         {"data_fingerprint": "xyz"},
         {"seed": 1},
         {"split": "val"},
-        {"spec": scores([1.0]).header["spec"] | {"n_query": 5}},
+        {"spec": scores([1.0]).header.spec | {"n_query": 5}},
     ],
 )
 def test_other_episodes_are_not_subtracted(change):

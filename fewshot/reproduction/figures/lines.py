@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot.config import PRETRAIN, kind_of
+from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.rows import RowKind
 from fewshot.registry import unknown_name
 from fewshot.reproduction.figures.curves import N_QUERY, SHOTS, SHOTS_N_WAY, WAYS, WAYS_N_SHOT, Curves, read_curves
@@ -63,7 +64,7 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
 
 def _current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Curves]:
     """Of each recipe, the curves of the lowest seed whose weights are those of the result; says which are not."""
-    weights = {(r.recipe, r.seed): _header(r).get("weights") for r in stored}
+    weights = {(r.recipe, r.seed): _header(r).weights for r in stored}
     current: dict[str, Curves] = {}
     for c in curves:
         if c.header.get("weights") != weights.get((c.recipe, c.seed)):
@@ -73,7 +74,7 @@ def _current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Cu
     return current
 
 
-def _header(result: Result) -> dict:
+def _header(result: Result) -> RecordHeader:
     """The header of a record of the trained weights."""
     row = next(row for row in (RowKind.TRAINED, RowKind.CLASSIFIER, *result.records) if row in result.records)
     return result.records[row][0].header
@@ -168,5 +169,5 @@ def _facts(curves: Sequence[Curves]) -> str:
 
 
 def _hardware(results: dict[str, Result], names: Sequence[str]) -> str:
-    machines = dict.fromkeys(str(_header(results[name]).get("hardware", "unknown")) for name in names)
+    machines = dict.fromkeys(str(_header(results[name]).value("hardware")) for name in names)
     return f"bands: 95% intervals over episodes; one training seed; minutes on {'; '.join(machines)}"

@@ -7,13 +7,13 @@ from statistics import stdev
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.evaluation.record_header import episode_differences, same_episodes
 from fewshot.evaluation.records import Measured
 from fewshot.evaluation.report import percent, signed_percent
 from fewshot.evaluation.rows import RowKind
 from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
 from fewshot.reproduction.results import Result, curve, row_key
 
-SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs
 REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
 OWN_ROWS = (RowKind.TRAINED, RowKind.FROZEN)  # what a method reaches itself
 FLOOR_ROWS = (RowKind.UNTRAINED, RowKind.RAW_PIXELS)  # what a method reaches without training
@@ -64,7 +64,7 @@ class Row:
 
     def header(self, key: str) -> str:
         """What its records' headers say under `key`."""
-        return distinct(m.header.get(key, "unknown") for records in self.cells.values() for m in records)
+        return distinct(m.header.value(key) for records in self.cells.values() for m in records)
 
 
 def rows_of(results: Sequence[Result], planned: Mapping[str, Plan], test_set: str = "") -> list[Row]:
@@ -108,12 +108,10 @@ def label(row: str, kind: str) -> str:
 def _refuse_other_episodes(row: Row) -> None:
     for cell, records in row.cells.items():
         for measured in records[1:]:
-            for key in SAME_EPISODES:
-                values = [m.header[key] for m in (records[0], measured)]
-                if values[0] != values[1]:
-                    raise DataError(
-                        f"{row.name}, {cell}: the seeds were measured on different episodes, {key}: {values}"
-                    )
+            for key, values in episode_differences(records[0].header, measured.header).items():
+                raise DataError(
+                    f"{row.name}, {cell}: the seeds were measured on different episodes, {key}: {list(values)}"
+                )
 
 
 def short(cell: str) -> str:
@@ -177,7 +175,7 @@ def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> st
 
 def _difference(row: Row, base: Row, cell: str) -> str:
     mine, theirs = row.cells.get(cell), base.cells.get(cell)
-    if not mine or not theirs or any(mine[0].header[key] != theirs[0].header[key] for key in SAME_EPISODES):
+    if not mine or not theirs or not same_episodes(mine[0].header, theirs[0].header):
         return NO_CELL
     return signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
 
