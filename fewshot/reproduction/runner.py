@@ -93,8 +93,8 @@ def planned_rows(runs: Iterable[Run]) -> dict[str, Plan]:
     return planned
 
 
-def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
-    """The results in `folder` that stem from the recipes as they are now; says which do not.
+def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> list[Result]:
+    """The results in `folder` that stem from the recipes as they are now; says which do not, unless `quiet`.
 
     `runs`: one of each recipe, of any seed.
     """
@@ -106,7 +106,8 @@ def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
         what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if _matters(key, held, now)]
         if config is None or what:
             why = f"the recipe has changed since ({', '.join(what)})" if config else "there is no such recipe"
-            print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
+            if not quiet:
+                print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
         else:
             current.append(result)
     return current

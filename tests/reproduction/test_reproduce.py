@@ -18,6 +18,7 @@ from fewshot import Records
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.evaluation import report
 from fewshot.evaluation.records import EpisodeRecord
+from fewshot.reproduction.heads import fill_expected
 from fewshot.reproduction.recipes import find_runs, measuring
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runner import run_all, section
@@ -174,7 +175,7 @@ def test_rows_run_after_their_training_and_are_found_as_runs_of_their_own_recipe
     assert [run.name for run in again] == ["pretrain", "baseline", "nearest", "protonet"]
     assert [run.complete for run in again] == [True, True, False, True]
     nearest = again[2]
-    prepare(nearest, scripts / "prepared", 0.7, 0, 0.0)
+    prepare(nearest, scripts / "prepared", 0.8, 0, 0.0)
     assert run_all(again, scripts, scripts / "kept") == []
     assert calls(scripts) == [*done, "train_episodic nearest-seed2 new pretrain-seed2 2"]
     assert nearest.arguments[:4] == ("--config", str(recipes / "pretrain.yaml"), "--row", "nearest")
@@ -410,3 +411,26 @@ def test_columns_stand_in_the_order_of_ways_and_shots(tmp_path):
     text = section(recipes, tmp_path, tmp_path / "none.yaml")
     assert re.search(r"^\| method +\| 8w1s +\| 8w4s +\| 8w10s ", text)
     assert "raw pixels" not in text
+
+
+def test_what_is_expected_is_filled_in_from_results(project, capsys):
+    scripts, recipes, found = project
+    head = "# Command:  python x\n# Expected: by hand\n#           in two lines\n# Source:   a paper\n"
+    text = "kind: pretrain\nrow: stage 1\nrun_dir: runs/toy/pretrain\nmax_steps: 30\nbatch_size: 64\n"
+    text += "rows:\n  nearest: {}\n"
+    (recipes / "pretrain.yaml").write_text(head + text)
+    (recipes / "baseline.yaml").unlink()
+    (recipes / "protonet.yaml").write_text("# Expected: \n" + (recipes / "protonet.yaml").read_text())
+    run_all([found[0], found[2]], scripts, scripts / "kept")
+    assert fill_expected(recipes, scripts / "kept") == [recipes / "pretrain.yaml", recipes / "protonet.yaml"]
+    filled = "# Expected: 5w1s, 5w5s; seed 2\n#           stage 1: 80.00 ± 0.00 / 80.00 ± 0.00\n"
+    filled = f"# Command:  python x\n{filled}#           nearest: not measured yet\n# Source:   a paper\n{text}"
+    assert (recipes / "pretrain.yaml").read_text() == filled
+    alone = "# Expected: 60.00 ± 0.00 / 60.00 ± 0.00 (5w1s, 5w5s; seed 2)\n"
+    assert (recipes / "protonet.yaml").read_text() == f"{alone}max_steps: 9\nepisodes_per_step: 4\n"
+    assert fill_expected(recipes, scripts / "kept") == []  # nothing is new
+    (recipes / "protonet.yaml").write_text("# Expected: old\nmax_steps: 10\n")
+    capsys.readouterr()
+    fill_expected(recipes, scripts / "kept")  # the result is of another recipe
+    assert (recipes / "protonet.yaml").read_text() == "# Expected: not measured yet\nmax_steps: 10\n"
+    assert capsys.readouterr().out == ""
