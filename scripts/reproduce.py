@@ -26,7 +26,9 @@ def main() -> None:
     add("--budget", type=float, metavar="MINUTES", help="stop after so long, to go on later; 0: make the tables only")
     add("--out", default="runs/reproduce", metavar="FOLDER", help="of the runs; default: runs/reproduce")
     add("--results", default="results", metavar="FOLDER", help="what is kept of each run; default: results")
-    add("--report", default="RESULTS.md", metavar="FILE", help="holds the tables; null: write none; default: RESULTS.md")
+    add(
+        "--report", default="RESULTS.md", metavar="FILE", help="holds the tables; null: write none; default: RESULTS.md"
+    )
     arguments = parser.parse_args()
 
     # Imported here: `--help` and a mistyped option answer at once, without loading torch.
