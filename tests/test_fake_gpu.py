@@ -88,7 +88,7 @@ def test_logits_of_every_method(fake, case):
 def test_a_training_step_of_every_method(fake, case):
     name, method, episode = case
     with expecting(name, training=True), fake:
-        learner = Learner(method.train(), TrainConfig(max_steps=4, max_gradient_norm=1.0))
+        learner = Learner(method.train(), TrainConfig(max_steps=4, max_gradient_norm=1.0, precision="float32"))
         loss, accuracy = method.training_step(episode)
         loss.backward()
         assert learner.update().device.type == accuracy.device.type == DEVICE
@@ -145,7 +145,7 @@ def test_every_method_runs_to_its_end(toy_sets, variant):
     with PretendedGPU() as gpu:
         with torch.no_grad():
             logits = method(*arguments)
-        learner = Learner(method.train(), TrainConfig(max_steps=4, max_gradient_norm=1.0))
+        learner = Learner(method.train(), TrainConfig(max_steps=4, max_gradient_norm=1.0, precision="float32"))
         loss, accuracy = method.training_step(episode)
         loss.backward()
         waits = gpu.waits  # torch's optimisers see what the tensors really lie on

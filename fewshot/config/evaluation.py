@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from fewshot.config.experiments import SetupConfig
 from fewshot.config.training import Count
 from fewshot.errors import ConfigError
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 Setup = TypeVar("Setup", bound=SetupConfig)
 
@@ -39,6 +39,8 @@ class MeasureConfig:
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
     allow_seen_classes: bool = False
     """go on where classes or images of the test set were trained on; tables then mark the row"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules), beside those of the run: what they register is known then"""
 
     def applied_to(self, run: Setup) -> Setup:
         """The configuration of a run with this data set: its own options hold where the data set is its own."""
@@ -47,6 +49,7 @@ class MeasureConfig:
             own, options = run.test_dataset, run.test_dataset_options
         return replace(
             run,
+            plugins=list(dict.fromkeys([*run.plugins, *self.plugins])),
             data_root=self.data_root,
             dataset=self.dataset or own,
             dataset_options={**(options if self.dataset in (None, own) else {}), **self.dataset_options},

@@ -27,6 +27,8 @@ class SetupConfig:
     """name of a backbone; timm/NAME and torchvision/NAME are any model of these libraries"""
     backbone_options: dict[str, Any] = field(default_factory=dict)
     """options of the backbone, such as pretrained or weights"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): the methods, data sets and backbones that they register are known then"""
 
     test_dataset: str | None = None
     """data set of the test cells (default: the one that is trained on)"""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 
 @dataclass(kw_only=True)
@@ -46,6 +46,8 @@ class PhotographsConfig:
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
     seed: int = 0
     """seed of everything random"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what they register is known then"""
 
     def options(self) -> dict[str, Any]:
         """What of this is options of the classifier."""
@@ -91,6 +93,8 @@ class PredictPhotographsConfig:
     """file for the answers (default: they are printed)"""
     html: str | None = None
     """file for a page with pictures"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what the classifier takes from them"""
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -135,3 +139,5 @@ class ConfidenceConfig:
     """share of unknown images that may be accepted"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what they register is known then"""

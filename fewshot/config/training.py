@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 Count = int | tuple[int, int]
 
@@ -24,7 +24,12 @@ class FitConfig:
     allow_seen_classes: bool = False
     """go on where classes or images of validation or test were trained on; every table then marks the row"""
     precision: Precision = "auto"
-    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), float16 on GPUs before Ampere,
+    else float32; tf32: of GPUs"""
+    deterministic: bool = False
+    """the same numbers at each run on the same GPU, bit for bit; steps take longer"""
+    compile: bool = False
+    """compile the training step (torch.compile); small networks on a GPU spend less time on launches"""
 
     accumulate_steps: int = 1
     """split each step into this many passes, to save memory"""

@@ -5,6 +5,7 @@ from fewshot.datasets import coins as coins
 from fewshot.datasets import cub as cub
 from fewshot.datasets import folder as folder
 from fewshot.datasets import glyphs as glyphs
+from fewshot.datasets import gtsrb as gtsrb
 from fewshot.datasets import mini_imagenet as mini_imagenet
 from fewshot.datasets import omniglot as omniglot
 from fewshot.datasets import tiered_imagenet as tiered_imagenet

@@ -10,7 +10,6 @@ Images: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 import hashlib
 import io
 import json
-import pickle
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from fewshot.datasets.loading import DATASETS, check_split, need
+from fewshot.datasets.pickles import unpickle
 from fewshot.datasets.splits import published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import open_zip
@@ -37,14 +37,6 @@ PICKLE_MD5 = {
     "train": "16019d7e3df5f24257cddd939b257f8d",
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     "meta": "7973b15100ade9c7d40fb424638fde48",
-}
-# All that a pickled array needs; the published files were written by Python 2 and an early numpy.
-_RECONSTRUCT = np.empty(0).__reduce__()[0]  # makes an empty array; numpy moved it between versions
-HARMLESS = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
 }
 
 
@@ -142,28 +134,13 @@ def _mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: dict[
     return tiles.transpose(0, 2, 4, 1, 3).reshape(IMAGES_PER_CLASS, 3, IMAGE_PX, IMAGE_PX)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles arrays and plain Python values; anything else could run code and is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in HARMLESS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR-100 does not need")
-        return HARMLESS[module, name]
-
-
 def _read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary in one of torchvision's three files, after its md5 has been checked."""
     content = path.read_bytes()
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != PICKLE_MD5[path.name]:
         raise DataError(f"{path} has md5 {found}, published is {PICKLE_MD5[path.name]}; fetch it again")
-    try:
-        value = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise DataError(f"{path}: refused or damaged pickle: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a dictionary, got {type(value).__name__}")
-    return value
+    return unpickle(content, path)
 
 
 def _from_pickles(folder: Path, classes: list[str]) -> np.ndarray:

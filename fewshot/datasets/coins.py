@@ -34,12 +34,16 @@ logger = logging.getLogger(__name__)
 def euro_coins(root: Path, split: str, size_px: int = 84, cut_circles: bool = False) -> ImageSet:
     """1,291 euro coins of 8 denominations, cut from 40 photographs; colour. Evaluation only.
 
+    Args:
+        root: the folder that holds `euro_coins/`.
+        split: "test" or "all", which are the same.
+        size_px: side of the square, on white, that images are fitted into.
+        cut_circles: the coin's circle fills the picture (`fewshot.images.circles`).
+
     Joakim Beijar, 2018, https://github.com/kaa/coins-dataset (MIT), the part `classified/train`; from
     `root/euro_coins/`: `euro_coins.zip`, or that repository or its class folders. Groups are the
     photographs (the file name up to its last "_"): coins of one photograph share light, background
-    and camera, so support and query should not. `split`: `test` and `all` are both every class. `size_px`: images
-    are fitted into such a square, on white. `cut_circles`: the coin's circle fills the picture
-    (`fewshot.images.circles`).
+    and camera, so support and query should not.
     """
     check_split("euro_coins", split, (*SPLITS, "all"))
     if split in ("train", "val"):
@@ -72,14 +76,19 @@ def world_coins(
 ) -> ImageSet:
     """Coins of 32 countries, 211 denominations, both sides and many years in one class; colour.
 
+    Args:
+        root: the folder that holds `world_coins/`.
+        split: "train", "val" or "test", disjoint by country (`class_lists/world_coins.json`), or "all".
+        size_px: side of the square, on white, that images are fitted into.
+        min_images: leave out classes with fewer.
+        without_euro: leave out Spain's euro coins, for sets that are compared with `euro_coins`.
+        cut_circles: the coin's circle fills the picture (`fewshot.images.circles`).
+
     https://www.kaggle.com/datasets/wanderdust/coin-images; from `root/world_coins/`: the cleaned
     `world_coins_211_84.zip` (4,620 images), or its class folders, or the public layout
     `coins/data/{train,validation,test}/<number>/` beside `cat_to_name.json`. The public one is merged;
     identical pictures are kept once, or not at all where they lie in two classes, but near-duplicates
-    stay in, so its numbers are not those of the cleaned set. `split`: `train`, `val`, `test` are disjoint by
-    country (`class_lists/world_coins.json`), `all` is every class. `size_px`: images are fitted into
-    such a square, on white. `min_images` leaves out classes with fewer; `without_euro` leaves out
-    Spain's euro coins, for sets that are compared with `euro_coins`. `cut_circles`: as for `euro_coins`.
+    stay in, so its numbers are not those of the cleaned set.
     """
     check_split("world_coins", split, (*SPLITS, "all"))
     splits = published_split("world_coins")

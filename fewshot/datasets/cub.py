@@ -36,13 +36,19 @@ def cub(
 ) -> ImageSet:
     """Train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
 
+    Args:
+        root: the folder that holds `cub/`.
+        split: "train", "val" or "test".
+        size_px: side of the images, in pixels.
+        resize: what happens to images that are not square; see `decode_image`.
+        crop_to_box: first cut each photograph to its bird's `bounding_boxes.txt` (some papers do so, CloserLook does
+            not).
+        skip_bad_images: list unreadable images and go on without them.
+
     Reads `<root>/cub/CUB_200_2011/images/<001.Black_footed_Albatross>/` as the archive unpacks, or
     `<root>/cub/images/`. With the class folders sorted and numbered from 0, folder i is train where
     i % 2 = 0, val where i % 4 = 1, test where i % 4 = 3. All 200 folders must be there, and every
     file of `images.txt` where that lies beside `images/`.
-    `crop_to_box` first cuts each photograph to its bird's `bounding_boxes.txt` (some
-    papers do so, CloserLook does not); `resize` `crop` then takes the largest centred square.
-    `skip_bad_images`: list unreadable images and go on without them.
     """
     check_split("cub", split)
     check_pixel_options(3, size_px, resize)

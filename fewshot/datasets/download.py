@@ -9,7 +9,7 @@ import tempfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,8 @@ class Item:
     each file that a folder must hold; `n_images`: how many image files lie below it. `url`: where
     it, or the archive it is unpacked from, can be fetched without login; `url_checksum`: of that
     archive, where one is published; `inner`: the folder of the archive that becomes `path`, of
-    which `*` stands for any name. `advice`: where a person gets it.
+    which `*` stands for any name. `advice`: where a person gets it. `describe`: says of a folder what is
+    in it, and raises `DataError` where that does not do.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Item:
     url_checksum: str | None = None
     inner: str | None = None
     advice: str = ""
+    describe: Callable[[Path], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Finding:
 
 
 def get_data(
-    needs: dict[str, Sequence[Sequence[Item]]],
+    needs: Mapping[str, Sequence[Sequence[Item]]],
     names: Sequence[str],
     root: Path,
     verify_only: bool,
@@ -106,6 +108,11 @@ def inspect(root: Path, item: Item) -> Finding:
         return Finding(item, "missing", f"put it there from {source}")
     if path.is_dir() != is_folder:
         return Finding(item, "differs", f"a {'folder' if is_folder else 'file'} is expected")
+    if is_folder and item.describe is not None:
+        try:
+            return Finding(item, "ok", item.describe(path))
+        except DataError as error:
+            return Finding(item, "differs", str(error))
     if is_folder:
         return _inspect_folder(path, item)
     found = {kind: _checksum(path, kind) for kind in {"sha256", *(c.split(":")[0] for c in item.checksums)}}

@@ -36,14 +36,22 @@ def folder(
 ) -> ImageSet:
     """Images in `root/class/` or `root/{train,val,test}/class/`, at `size_px` x `size_px`.
 
-    `split`: `all` takes every class; `train`, `val` and `test` come from the sub-folders of those
-    names or from `split_file`, JSON as {"train": [class names], …}, alone or under the key "splits".
-    `channels`, `resize`: see `decode_image`. `groups`: a regular expression that is searched in each
-    file's name, whose group 1 (else whole match) names the image's group; or a csv file with the
-    header `file,group`, files given relative to `root`, such as `cat/001.jpg`. Paths of both files are
-    taken as they stand, else relative to `root`. `skip_bad_images` lists and leaves out unreadable
-    images. Classes and files are in natural order (2 before 10), names in Unicode form NFC; hidden
-    files and files that are no images are left aside.
+    Args:
+        root: the folder of classes itself.
+        split: "all" takes every class; "train", "val" and "test" come from the sub-folders of those names or from
+            `split_file`.
+        size_px: side of the images, in pixels.
+        channels: 1 (grey) or 3 (colour); see `decode_image`.
+        resize: the largest centred square, the whole picture on white, or without its aspect ratio; see `decode_image`.
+        groups: a regular expression that is searched in each file's name, whose group 1 (else whole match) names the
+            image's group; or a csv file with the header `file,group`, files given relative to `root`, such
+            as `cat/001.jpg`.
+        split_file: JSON as {"train": [class names], …}, alone or under the key "splits".
+        skip_bad_images: list unreadable images and go on without them.
+
+    The paths of `groups` and `split_file` are taken as they stand, else relative to `root`. Classes and files are
+    in natural order (2 before 10), names in Unicode form NFC; hidden files and files that are no images are left
+    aside.
     """
     root = Path(root)
     name = nfc(root.resolve().name)

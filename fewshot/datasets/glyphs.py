@@ -66,8 +66,11 @@ class Writer(NamedTuple):
 def glyphs(root: Path, split: str, n_writers: int = 20, image_px: int = 28) -> ImageSet:
     """Characters drawn by `n_writers` writers at `image_px` x `image_px`, one channel, ink 255 on 0.
 
-    `root` is not used: the drawings are made once (seconds) and kept in the cache. `split` may also
-    be `all`. Writer w draws the same whatever `n_writers` is.
+    Args:
+        root: not used: the drawings are made once (seconds) and kept in the cache.
+        split: "train", "val", "test" or "all".
+        n_writers: each draws every character once; writer w draws the same however many there are.
+        image_px: side of the drawings, in pixels.
     """
     check_split("glyphs", split, (*SPLITS, "all"))
     if n_writers < 1:

@@ -6,21 +6,21 @@ Ravi, Larochelle, Optimization as a model for few-shot learning, ICLR 2017,
 https://github.com/twitter-research/meta-learning-lstm.
 """
 
-import csv
 import logging
-from collections.abc import Collection
 from pathlib import Path
 
-from fewshot.datasets.loading import DATASETS, check_split, need
+from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
+from fewshot.datasets.mini_imagenet_layouts import NAME, find_layout
 from fewshot.datasets.splits import published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
-from fewshot.images.listing import ImageFile, class_files, classes_of, few, image_set, natural
 
 IMAGE_PX = 84
 N_IMAGES = {"train": 38_400, "val": 9_600, "test": 12_000}  # 600 a class
-HEADER = ["filename", "label"]
+# Fingerprints at 84 px of the JPEG files that most copies on the web share, named and labelled as in Ravi and
+# Larochelle's tables; numbers of other pixels can be compared, but not episode by episode.
+KNOWN_COPY = {"train": "1d52600080025ab5", "val": "02b6689209539ec8", "test": "bd3a942431d049d6"}
 logger = logging.getLogger(__name__)
 
 
@@ -32,51 +32,53 @@ def mini_imagenet(
     resize: Resize = "stretch",
     skip_bad_images: bool = False,
 ) -> ImageSet:
-    """Train/val/test of 64/16/20 classes, 3 x `size_px` x `size_px`.
+    """Load the 64 training, 16 validation or 20 test classes of miniImageNet.
 
-    Reads `<root>/mini_imagenet/{train,val,test}.csv` (header `filename,label`) with the files in
-    `<root>/mini_imagenet/images/`, as Ravi and Larochelle publish it; without the table of that
-    split, the folders `<root>/mini_imagenet/<split>/<wnid>/`. Only the files of the split asked for
-    need to be there. Either way the classes must be the published ones.
-    `resize`: `stretch` makes any image square as the papers' preparation did; images that are
-    84 x 84 already stay as they are. Order: classes as published, files in natural order.
-    `skip_bad_images`: list unreadable images and go on without them.
+    Below `<root>/mini_imagenet/` any of these is read, and the log says which: Ravi and Larochelle's
+    tables `train.csv, val.csv, test.csv` (header `filename,label`) beside `images/` or `images.zip`; the
+    pickles `mini-imagenet-cache-<split>.pkl`; the folders `<split>/<wnid>/`; the folders `<wnid>/` of all
+    classes, there or one folder down (some copies divide each class in two); a zip archive of class
+    folders. Only the split that is asked for needs to be there, and its classes must be the published
+    ones, so a copy that divides the classes in another way gives the published splits all the same.
+
+    Args:
+        root: the folder that holds `mini_imagenet/`.
+        split: "train", "val" or "test".
+        size_px: images become 3 x `size_px` x `size_px`.
+        resize: `stretch` makes any image square as the papers' preparation did; images that are
+            84 x 84 already stay as they are.
+        skip_bad_images: list unreadable images and go on without them.
+
+    Returns:
+        The images, classes as published, files of a class in natural order (of a pickle: in its order).
+
+    Raises:
+        DataError: nothing is there, classes are missing, or an image cannot be read.
     """
-    check_split("mini_imagenet", split)
-    folder = need(root / "mini_imagenet", "mini_imagenet", "the folder of images")
-    table = folder / f"{split}.csv"
-    wnids = published_split("mini_imagenet")[split]
-    if table.exists():
-        files = _listed_files(table, folder / "images", wnids)
-    else:
-        files = class_folder_files("mini_imagenet", folder / split, wnids)
-    warn_of_other_count("mini_imagenet", split, len(files), N_IMAGES)
-    images = image_set("mini_imagenet", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
-    return images.select(wnids, split)
+    check_split(NAME, split)
+    folder = need(root / NAME, NAME, "the folder of images")
+    layout = find_layout(folder, split)
+    logger.info("%s/%s: %s in %s, %s images", NAME, split, layout.title, folder, f"{layout.n_images:,}")
+    warn_of_other_count(NAME, split, layout.n_images, N_IMAGES)
+    images = layout.read(size_px, resize, skip_bad_images).select(published_split(NAME)[split], split)
+    if size_px == IMAGE_PX and layout.n_images == N_IMAGES[split]:
+        same = "the pixels of" if images.fingerprint == KNOWN_COPY[split] else "other pixels than"
+        logger.info("%s/%s has %s the 84 px copy that is known (%s)", NAME, split, same, KNOWN_COPY[split])
+    return images
 
 
-def class_folder_files(name: str, folder: Path, classes: list[str]) -> list[ImageFile]:
-    """The images of `<folder>/<class>/`, classes in the order given, files in natural order.
+def describe_copy(folder: Path) -> str:
+    """Say in a sentence which layout the splits in `folder` have, and how many images.
 
-    Raises `DataError` unless the folders are exactly `classes` and none is empty.
+    Raises:
+        DataError: a split is not there, or does not have the published number of images.
     """
-    files = class_files(need(folder, name, "the folder of this split"))
-    check_classes(str(folder), classes_of(files), classes)
-    rank = {class_name: number for number, class_name in enumerate(classes)}
-    return sorted(files, key=lambda file: rank[file.class_name])
-
-
-def check_classes(where: str, found: Collection[str], published: Collection[str]) -> None:
-    """Raise, with counts and names, unless the classes found are exactly the published ones."""
-    missing, foreign = sorted(set(published) - set(found)), sorted(set(found) - set(published))
-    if missing or foreign:
-        n_there = len(published) - len(missing)
-        message = f"{where}: {n_there} of the {len(published)} published classes are there"
-        if missing:
-            message += f"; {len(missing)} missing: {few(missing)}"
-        if foreign:
-            message += f"; {len(foreign)} not of this split: {few(foreign)}"
-        raise DataError(message)
+    layouts = {split: find_layout(folder, split) for split in SPLITS}
+    titles = "; ".join(dict.fromkeys(layout.title for layout in layouts.values()))
+    counts = ", ".join(f"{split} {layout.n_images:,}" for split, layout in layouts.items())
+    if any(layouts[split].n_images != N_IMAGES[split] for split in SPLITS):
+        raise DataError(f"{titles}: {counts} images; published are 600 a class")
+    return f"{titles}: {counts} images"
 
 
 def warn_of_other_count(name: str, split: str, n_images: int, published: dict[str, int]) -> None:
@@ -86,27 +88,3 @@ def warn_of_other_count(name: str, split: str, n_images: int, published: dict[st
             "%s/%s has %d images where %d are published: accuracies cannot be compared with papers",
             name, split, n_images, published[split],
         )  # fmt: skip
-
-
-def _listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile]:
-    """The images that a table of `filename,label` names, classes in the order of `wnids`."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        lines = list(csv.reader(file))
-    if lines[:1] != [HEADER]:
-        found = ",".join(lines[0]) if lines else "an empty file"
-        raise DataError(f"{table}: line 1 must be {','.join(HEADER)!r}, found {found!r}")
-    for number, line in enumerate(lines[1:], 2):
-        if len(line) != len(HEADER) or Path(line[0]).name != line[0]:
-            raise DataError(f"{table}: line {number} must be a file name and a label, got {','.join(line)!r}")
-    names = [line[0] for line in lines[1:]]
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise DataError(f"{table}: {len(twice)} files are named twice: {few(twice)}")
-    check_classes(str(table), {line[1] for line in lines[1:]}, wnids)
-    present = {f.name for f in need(folder, "mini_imagenet", "the folder of images").iterdir()}
-    absent = sorted(set(names) - present)
-    if absent:
-        raise DataError(f"{folder}: {len(absent)} of the {len(names)} files of {table.name} are missing: {few(absent)}")
-    rank = {wnid: number for number, wnid in enumerate(wnids)}
-    ordered = sorted(lines[1:], key=lambda line: (rank[line[1]], natural(line[0])))
-    return [ImageFile(wnid, folder / name) for name, wnid in ordered]

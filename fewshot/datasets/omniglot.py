@@ -46,12 +46,16 @@ def omniglot(
 ) -> ImageSet:
     """Omniglot at 28 x 28, one channel.
 
-    `protocol`: `vinyals` (train/val/test of 1028/172/423 characters) or `lake` (train = background
-    964, test = evaluation 659, no val). `resize`: `nearest` keeps the drawings binary, as in the
-    papers (Pillow resizes mode "1" so whatever the filter asked for); `antialiased` averages.
-    `inverted`: ink is 255 on 0, as in ProtoNet and MAML; otherwise ink is 0 on 255.
-    `rotations`: each character turned by 0, 90, 180 and 270 degrees counts as four classes.
-    `split` may also be `trainval` (the 1,200 characters of the papers' final training; vinyals) or `all`.
+    Args:
+        root: the folder that holds `omniglot/`.
+        split: "train", "val", "test", "all", or of vinyals "trainval",
+            the 1,200 characters of the papers' final training.
+        protocol: `vinyals` (train/val/test of 1028/172/423 characters) or `lake` (train = background 964, test =
+            evaluation 659, no val).
+        resize: `nearest` keeps the drawings binary, as in the papers (Pillow resizes mode "1" so whatever the
+            filter asked for); `antialiased` averages.
+        inverted: ink is 255 on 0, as in ProtoNet and MAML; otherwise 0 on 255.
+        rotations: each character turned by 0, 90, 180 and 270 degrees counts as four classes.
     """
     if protocol not in ("vinyals", "lake"):
         raise DataError(f"omniglot: protocol is 'vinyals' or 'lake', got {protocol!r}")

@@ -2,6 +2,8 @@
 
 from fewshot.datasets.cifar_fs import PICKLE_MD5
 from fewshot.datasets.download import Item
+from fewshot.datasets.mini_imagenet import describe_copy
+from fewshot.datasets.mini_imagenet_layouts import EXPECTED
 
 _OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 _CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1"
@@ -89,13 +91,22 @@ NEEDS: dict[str, list[list[Item]]] = {
             ),
         ]
     ],
+    "gtsrb": [
+        [
+            Item(
+                "gtsrb/GTSRB/Final_Training/",
+                n_images=39_209,
+                url="https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/GTSRB_Final_Training_Images.zip",
+                inner="GTSRB/Final_Training",
+            )
+        ]
+    ],
     "mini_imagenet": [
         [
             Item(
                 "mini_imagenet/",
-                n_images=60_000,
-                advice=f"{_IMAGENET}: train.csv, val.csv, test.csv of Ravi and Larochelle beside images/, "
-                "or train/, val/, test/ with one folder per class",
+                describe=describe_copy,
+                advice=f"{_IMAGENET}: {EXPECTED}",
             )
         ]
     ],

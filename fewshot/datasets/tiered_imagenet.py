@@ -8,7 +8,8 @@ https://github.com/renmengye/few-shot-ssl-public.
 from pathlib import Path
 
 from fewshot.datasets.loading import DATASETS, check_split, need
-from fewshot.datasets.mini_imagenet import IMAGE_PX, class_folder_files, warn_of_other_count
+from fewshot.datasets.mini_imagenet import IMAGE_PX, warn_of_other_count
+from fewshot.datasets.mini_imagenet_layouts import class_folder_files
 from fewshot.datasets.splits import published_split
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
@@ -27,11 +28,17 @@ def tiered_imagenet(
 ) -> ImageSet:
     """Train/val/test of 351/97/160 classes, 3 x `size_px` x `size_px`.
 
+    Args:
+        root: the folder that holds `tiered_imagenet/`.
+        split: "train", "val" or "test".
+        size_px: side of the images, in pixels.
+        resize: `stretch` makes any image square as the authors' preparation did.
+        skip_bad_images: list unreadable images and go on without them.
+
     Reads the folders `<root>/tiered_imagenet/<split>/<wnid>/`; their names must be the published
     ones. Only the split asked for needs to be there; at 84 x 84 its packed pixels take 9.5, 2.6
-    and 4.4 GB. `resize`: `stretch` makes any image square as the authors' preparation did.
+    and 4.4 GB.
     Order: classes as published, files in natural order.
-    `skip_bad_images`: list unreadable images and go on without them.
     """
     check_split("tiered_imagenet", split)
     folder = need(root / "tiered_imagenet", "tiered_imagenet", "the folder of images")

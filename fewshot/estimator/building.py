@@ -14,7 +14,6 @@ from fewshot.runtime import seeding
 
 DEFAULT_METHOD = "baseline"
 DEFAULT_OPTIONS = {"solver": "logistic", "c": 10.0}
-MUST_BE_TRAINED = ("relation", "maml", "anil", "maml-learn2learn")
 WEIGHT_OPTIONS = ("pretrained", "weights")
 TURNS, ALIGNED_TURNS = 8, 24
 ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # whose maps `aligned` compares unless views say otherwise
@@ -48,7 +47,12 @@ class Plan:
 def build_method(asked: Asked) -> tuple[Method, Plan]:
     """The method with its weights, in evaluation mode; raises `ConfigError` for one that makes no sense as asked."""
     method, plan = _from_run(asked) if asked.run_dir is not None else _from_names(asked)
-    if method.wants_base_features and asked.run_dir is None:
+    if method.must_be_trained and asked.run_dir is None:
+        raise ConfigError(
+            f"{asked.method} classifies by what it learnt from other classes: train it with scripts/train_episodic.py "
+            "and give its run_dir, or take another method"
+        )
+    if method.needs_base_features and asked.run_dir is None:
         raise ConfigError(
             f"{asked.method} with these options needs the mean of the base classes: give the run_dir of a run, "
             'or for simpleshot method_options={"transform": "L2N"}'
@@ -81,11 +85,6 @@ def _options(asked: Asked) -> dict[str, Any]:
 
 def _from_names(asked: Asked) -> tuple[Method, Plan]:
     name, options, views = asked.method or DEFAULT_METHOD, _options(asked), view_options(asked)
-    if name in MUST_BE_TRAINED:
-        raise ConfigError(
-            f"{name} classifies by what it learnt from other classes: train it with scripts/train_episodic.py and give "
-            "its run_dir, or take another method"
-        )
     if asked.backbone is None:
         if views:
             raise ConfigError(
@@ -114,8 +113,9 @@ def _from_run(asked: Asked) -> tuple[Method, Plan]:
     if whole and not view_options(asked):
         return trained, Plan(config.method, config.method_options, config.backbone, own, views)
     name, options = asked.method or DEFAULT_METHOD, _options(asked)
-    if name in MUST_BE_TRAINED:
-        raise ConfigError(f"{name} comes with all that it learnt: leave out method and views to take the run's own")
     source = trained.backbone.source if isinstance(trained.backbone, Viewed) else trained.backbone
     backbone = Viewed(source, **views) if views else source
-    return create_method(name, backbone, **options), Plan(name, options, config.backbone, own, views)
+    method = create_method(name, backbone, **options)
+    if method.must_be_trained:
+        raise ConfigError(f"{name} comes with all that it learnt: leave out method and views to take the run's own")
+    return method, Plan(name, options, config.backbone, own, views)

@@ -55,8 +55,8 @@ class Fitted:
     def logits(self, queries: Tensor) -> Tensor:
         """Logits (n, n_classes) of content (n, …), on the CPU."""
         method, device = self.inputs.method, self.inputs.device
-        precision = "float32" if method.from_features else self.inputs.precision
-        with autocast(precision, device), nullcontext() if method.from_features else _adapting:
+        precision = "float32" if method.uses_features else self.inputs.precision
+        with autocast(precision, device), nullcontext() if method.uses_features else _adapting:
             parts = [self._logits(part.to(device)).float().cpu() for part in queries.split(QUERIES_AT_ONCE)]
         return torch.cat(parts)
 
@@ -64,7 +64,7 @@ class Fitted:
         if self.adapted is not None:
             return self.adapted.logits(queries)
         method = self.inputs.method
-        classify = method.head if method.from_features else method
+        classify = method.head if method.uses_features else method
         return classify(self.content[None], self.labels[None], queries[None], self.n_classes)[0]
 
 
@@ -150,10 +150,10 @@ class Inputs:
 
     def content(self, pixels: Tensor) -> Tensor:
         """What the method classifies of pixels (n, C, size_px, size_px) uint8, on the CPU."""
-        if not self.method.from_features:
+        if not self.method.uses_features:
             return pixels
         images = ImageSet(pixels, np.zeros(len(pixels), np.int64), ["any"])
-        return embed(self.encoder, images, precision=self.precision).float().cpu()
+        return embed(self.encoder, images, precision=self.precision).values.float().cpu()
 
     @cached_property
     def encoder(self) -> Method:

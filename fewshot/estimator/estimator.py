@@ -200,7 +200,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 temperature, calibrated = fit_temperature(logits[torch.from_numpy(once)], labels), True
         rejection = None
         if self.false_accept_rate is not None:
-            if not inputs.method.from_features:
+            if not inputs.method.uses_features:
                 message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
                 raise ConfigError(message)
             rejection = Rejection.learnt(inputs, support, self.false_accept_rate)

@@ -41,6 +41,8 @@ class RecordHeader:
     command: str
     versions: dict[str, str]
     hardware: str | None = None
+    plugins: dict[str, str] | None = None
+    """digests of the files that were loaded as plugins"""
     n_trainable: dict[str, int] | None = None
     """numbers adapted in each episode, in the network and in the head, of methods that adapt weights"""
     embedding_seconds: float | None = None

@@ -9,9 +9,9 @@ from fewshot.evaluation.statistics import Estimate
 from fewshot.runtime.files import write_whole
 
 
-def percent(estimate: Estimate) -> str:
+def percent(estimate: Estimate, digits: int = 2) -> str:
     """`98.46 ± 0.14`."""
-    return f"{100 * estimate.mean:.2f} ± {100 * estimate.half_width_95:.2f}"
+    return f"{100 * estimate.mean:.{digits}f} ± {100 * estimate.half_width_95:.{digits}f}"
 
 
 def signed_percent(estimate: Estimate) -> str:
@@ -74,16 +74,17 @@ def _protocol(records: Records) -> str:
 def write_section(path: str | Path, name: str, heading: str, text: str) -> None:
     """Put `text` between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a file, all or nothing.
 
-    Nothing else in the file changes; without these lines they are added at its end, under `heading`.
-    Raises `DataError` where the lines are not one pair in this order.
+    Nothing else in the file changes; without these lines they are added at its end, under `heading`, which is the title
+    of a file that is new. Raises `DataError` where the lines are not one pair in this order.
     """
     path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_bytes().decode() if path.exists() else ""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     counts = before.count(begin), before.count(end)
     if counts == (0, 0):
         gap = "" if not before else "\n" if before.endswith("\n") else "\n\n"
-        after = f"{before}{gap}## {heading}\n\n{begin}\n{text}\n{end}\n"
+        after = f"{before}{gap}{'##' if before else '#'} {heading}\n\n{begin}\n{text}\n{end}\n"
     elif counts == (1, 1) and before.index(begin) < before.index(end):
         after = f"{before[: before.index(begin)]}{begin}\n{text}\n{before[before.index(end) :]}"
     else:

@@ -25,13 +25,14 @@ from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
-from fewshot.evaluation.feature_store import stored_embedding
+from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records, cell_name
 from fewshot.evaluation.rows import RowKind
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.plugins import load_plugins, loaded_plugins
 from fewshot.runtime.provenance import commit, weights_hash
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
@@ -97,8 +98,11 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
 
 
 def config_from(folder: RunFolder) -> AnyConfig:
-    """The configuration that a run folder holds, of the kind that it was made with."""
-    return from_saved(folder.read_config(), folder.config)
+    """The configuration that a run folder holds, of the kind that it was made with; its plugins are loaded."""
+    config = from_saved(folder.read_config(), folder.config)
+    load_plugins(config.plugins)
+    folder.check_plugins()
+    return config
 
 
 def choose_device() -> torch.device:
@@ -163,17 +167,18 @@ def measure(
     as it is measured. A file that holds them already, of these weights and options, by the same commit, is read
     instead, so that measuring goes on where it was cut off.
     """
-    features, seconds, all_records = None, 0.0, []
+    data: ImageSet | FeatureSet = imageset
+    seconds, all_records = 0.0, []
     for cell, file in zip_longest(cells, files):
         records = processes.from_first(_held(file, method, imageset, cell, config) if file else None)
         if records is None:
-            if method.from_features and features is None:
+            if method.uses_features and data is imageset:
                 started = time.perf_counter()
                 untrained = config.max_steps == 0  # others may ask for the features of these weights too
-                features = (stored_embedding if untrained else embed)(method, imageset, precision=config.precision)
+                data = embed(method, imageset, None, config.precision, store=untrained)
                 seconds = time.perf_counter() - started
-            about = {"precision": config.precision, "features": features}
-            records = evaluate(method, imageset, cell, config.test_episodes, config.test_seed, **about)
+            precision, seed = config.precision, config.test_seed
+            records = evaluate(method, data, cell, config.test_episodes, seed, precision=precision)
             facts = {"selected_on": selected_on, "config": as_dict(config), **(overlap.header if overlap else {})}
             records = records.add_facts(embedding_seconds=round(seconds, 3), **facts)
             if file and processes.is_first():
@@ -194,7 +199,7 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
     except (FileNotFoundError, DataError):  # or they were cut off
         return None
     changed = differing_options(records.header.config or {}, config)
-    unknown_code = commit().endswith("+")
+    unknown_code = commit().endswith("+") or (records.header.plugins or {}) != loaded_plugins()
     if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {

@@ -18,7 +18,7 @@ from fewshot.errors import ConfigError, FewShotError, LeakageError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.rows import UNTRAINED_ROWS, RowKind
 from fewshot.experiments.build import build_method, choose_device, config_from, load_split, test_sets
-from fewshot.methods import METHODS, Method
+from fewshot.methods import Method, find_method
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
 from fewshot.training.run_folder import RunFolder
@@ -43,13 +43,13 @@ def starting_method(
             "freeze_backbone keeps initial weights that nothing has trained; give published ones by backbone_options "
             "(pretrained or weights), or a pretrained_run"
         )
-    if method.wants_base_features:
+    if method.needs_base_features:
         if config.max_steps and not method.frozen:
             raise ConfigError(
                 f"{config.method} with {config.method_options} keeps features of the base classes, which training the "
                 "backbone makes stale: set max_steps: 0, and give the backbone by pretrained_run"
             )
-        features = embed(method.to(choose_device()), train_set, precision=config.precision)
+        features = embed(method.to(choose_device()), train_set, precision=config.precision).values
         method.learn_base_classes(features, torch.from_numpy(train_set.labels).to(features.device))
     return method
 
@@ -76,7 +76,7 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
         rows[RowKind.PRETRAINED] = starting_method(config, train_set)
     if start not in rows:
         rows[start] = starting_method(config, train_set, pretrained=False)
-    if not _learns_by_itself(method):
+    if not method.must_be_trained:
         with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
             rows[RowKind.RAW_PIXELS] = starting_method(config, train_set, "pixels", pretrained=False)
     return rows
@@ -85,11 +85,6 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
 def starting_row(config: AnyConfig) -> RowKind:
     """The row of a method with the backbone's initial weights, which may be published ones."""
     return RowKind.FROZEN if _from_published(config) else RowKind.UNTRAINED
-
-
-def _learns_by_itself(method: Method) -> bool:
-    """Whether the method has weights to learn beside its backbone's and a few scalars: without them it is nothing."""
-    return any(p.ndim and not name.startswith(PREFIX) for name, p in method.named_parameters())
 
 
 def selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
@@ -165,7 +160,9 @@ def training_sets(run_dir: str | Path) -> list[TrainingSet]:
 
 
 def _may_want_base_features(config: AnyConfig) -> bool:
-    return isinstance(config, ExperimentConfig) and getattr(METHODS[config.method], "wants_base_features", False)
+    if not isinstance(config, ExperimentConfig):
+        return False
+    return find_method(config.method).learn_base_classes is not Method.learn_base_classes
 
 
 def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bool) -> Overlap:
@@ -188,7 +185,7 @@ def check_row_unseen(
         start = getattr(config, "pretrained_run", None)
         sets = training_sets(start) if start and row not in UNTRAINED_ROWS else []
         learnt = config.max_steps and row not in (*UNTRAINED_ROWS, RowKind.PRETRAINED)
-        return sets + ([TrainingSet.of(train_set)] if learnt or method.wants_base_features else [])
+        return sets + ([TrainingSet.of(train_set)] if learnt or method.needs_base_features else [])
 
     return _checked(trained_on, test_set, config.allow_seen_classes, "this run")
 

@@ -17,6 +17,15 @@ from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 class Aligned(Method):
     """Logistic regression on global features, and support images laid over the query at the best turn.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        layout: how the last numbers of a feature are arranged: turns, rings, channels (default: the backbone's,
+            `Viewed` with `rings`).
+        weight: of the score of laid-over images in the logits.
+        sharpness: factor of similarities before they are averaged in the exponent.
+        shrinkage: share of the cells' covariance that is replaced by its mean variance.
+        c: C of the logistic regression on global features.
+
     The last numbers of a feature are local: `layout` (turns, rings, channels), a feature vector for each direction
     and distance from the middle (None: the backbone's, `Viewed` with `rings`). Less the mean of the support's images
     and directions, whitened by the covariance of the support's cells (`shrinkage` of it replaced by its mean variance),
@@ -36,6 +45,8 @@ class Aligned(Method):
     The regression is fitted to detached features.
     """
 
+    label, family = "aligned", "two-stage"
+    published, colour = True, "#2F4B7C"
     evidence_in_logits = True
 
     def __init__(

@@ -48,6 +48,9 @@ class Classifier(Method):
     code of the second it is random. The cosine heads of the first divide by |x| + 1e-5.
     """
 
+    label, family = "classifier, stage 1", "stage one"
+    colour = "#9A9A9A"
+
     def __init__(
         self,
         backbone: nn.Module,

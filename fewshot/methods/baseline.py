@@ -34,18 +34,27 @@ def _logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tens
 class Baseline(Method):
     """A linear classifier is fitted to the features of each episode's support set.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        solver: "faithful" repeats the authors' SGD from a new linear layer; "logistic" finds the minimum of
+            L2-regularised cross-entropy (`softmax_regression`).
+        c: weight of the data against the penalty with the logistic solver, scikit-learn's C.
+        normalize: bring features to unit length first.
+        seed: decides what is drawn for an episode; the same episode draws the same.
+
     Chen, Liu, Kira, Wang, Huang, A Closer Look at Few-shot Classification, ICLR 2019,
-    https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. `solver="faithful"` repeats their SGD
-    from a new nn.Linear (`sgd_head`). Each episode draws a head and orders of its own, decided by `seed` and by how
-    its class means rank: the same episode draws the same, see `sgd_draws.draw`.
-    `solver="logistic"` finds the minimum of L2-regularised cross-entropy with scikit-learn's C = `c`
-    (`softmax_regression`). `normalize` brings features to unit length first.
+    https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. With `solver="faithful"` (`sgd_head`) each
+    episode draws a head and orders of its own, decided by `seed` and by how its class means rank: the same episode
+    draws the same, see `sgd_draws.draw`.
 
     The head is fitted to detached features: a loss reaches the backbone through the queries' features only.
     The authors train the backbone as a plain classifier of the base classes (stage 1), and so should you.
 
     Differs from the authors' code: classes that an episode lacks take no part; `logistic` and `normalize` are ours.
     """
+
+    label, family = "Baseline", "two-stage"
+    published, colour = True, "#7A5C1E"
 
     def __init__(
         self,
@@ -75,6 +84,14 @@ class Baseline(Method):
 class BaselinePlusPlus(Method):
     """As Baseline, with cosine similarities: logits are `scale` · |w_c| · cos(w_c, x), without a bias.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        solver: "faithful" repeats the authors' SGD, which learns the norms too; "logistic" fits softmax regression to
+            the unit-length features times scale.
+        scale: factor of the logits; the authors' is 2 for up to 200 classes.
+        c: weight of the data against the penalty with the logistic solver, scikit-learn's C.
+        seed: decides what is drawn for an episode; the same episode draws the same.
+
     Chen et al. 2019, as above, section 3.2. In the authors' code, and with `solver="faithful"` here, each class's
     norm |w_c| is learnt too, apart from its direction (torch's WeightNorm), so that the logits are not cosines alone.
     Their scale is 2 for up to 200 classes. `solver="logistic"` fits softmax regression (with a bias) with C = `c`
@@ -82,6 +99,9 @@ class BaselinePlusPlus(Method):
 
     Differs from the paper: the learnt norms, as in the authors' code. From that code: as Baseline.
     """
+
+    label, family = "Baseline++", "two-stage"
+    published, colour = True, "#CC8F00"
 
     def __init__(
         self,

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
+from fewshot.errors import FewShotError
+from fewshot.methods.base import METHODS
+from fewshot.methods.context import EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, inner_loss
 from fewshot.methods.inner_loop.episode_statistics import refuse_other_statistics
@@ -23,6 +24,16 @@ NAME = "maml-learn2learn"
 @METHODS.register(NAME)
 class Learn2LearnMAML(InnerLoopMethod):
     """`learn2learn.algorithms.MAML` around the backbone and a linear classifier, one episode after the other.
+
+    Args:
+        backbone: the network that is adapted.
+        n_way: the largest number of classes of an episode; the classifier has so many outputs.
+        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
+        inner_steps: gradient steps on the support set.
+        test_inner_steps: gradient steps at validation and test (default: inner_steps).
+        inner_lr: learning rate of these steps.
+        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
+            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
     https://arxiv.org/abs/1703.03400; Arnold, Mahajan, Datta, Bunner, Zarkias, learn2learn: A Library for
@@ -39,8 +50,9 @@ class Learn2LearnMAML(InnerLoopMethod):
     Omniglot).
     """
 
-    transductive = True
-    from_features = False
+    label = "MAML by learn2learn"
+    needs_network = True
+    requires = "learn2learn"
 
     def __init__(
         self,
@@ -52,17 +64,11 @@ class Learn2LearnMAML(InnerLoopMethod):
         inner_lr: float = 0.4,  # with sum/K, on Omniglot: the paper, appendix A.1
         inner_reduction: Reduction = "sum/K",
     ) -> None:
-        super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_reduction)
-        if backbone is None:
-            raise ConfigError(f"{NAME} adapts a network: it needs a backbone, not features")
+        super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_reduction, True)
         refuse_other_statistics(backbone, NAME)
         _wrapper()  # learn2learn is missed here, not after the data are loaded
         self.inner_lr = inner_lr
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
-
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        """Raises `ConfigError`: every weight is adapted, so features are never those of another episode."""
-        raise ConfigError(f"{NAME} adapts its backbone to every episode: it classifies images, not features")
 
     def forward(
         self,

@@ -16,19 +16,27 @@ from fewshot.sampling.episodes import PADDING
 class MatchingNetwork(Method):
     """A query attends to all support images; a class has the attention that its images get together.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        similarity: of the attention: the cosine times a learnable scale, or the negated squared Euclidean distance.
+        initial_scale: what the cosine's scale starts from.
+        full_context: features are first embedded in the context of the support set (`FullContext`), whose order
+            then matters.
+        processing_steps: steps of this embedding for each query.
+        feature_dim: dimensions of the features, for full_context (default: the backbone's own).
+
     Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, Matching Networks for One Shot Learning,
     NeurIPS 2016, https://arxiv.org/abs/1606.04080. Attention is a softmax, over the episode's support
     images, of the cosine times a learnable `scale`, or of the negated squared Euclidean distance.
     The logits are the logarithms of the class probabilities, so cross-entropy is the paper's loss.
 
-    `full_context`: features are first embedded in the context of the support set (`FullContext`,
-    `processing_steps` steps for each query); they have `feature_dim` dimensions, the backbone's own
-    where there is one. The order of the support images then matters.
-
     Differs from the paper: its cosine has no scale, which leaves attention between e^-1 and e and was
     found to train badly (README of https://github.com/oscarknagg/few-shot: 75.6% against 93.8% at
     20-way 1-shot Omniglot); its fine-tuning on the support set is left out.
     """
+
+    label, family = "Matching", "episodic"
+    published, colour = True, "#3FA9DB"
 
     def __init__(
         self,
@@ -47,6 +55,11 @@ class MatchingNetwork(Method):
         self.full_context = full_context
         if full_context:
             self.context = FullContext(_feature_dim(backbone, feature_dim), processing_steps)
+
+    @property
+    def order_matters(self) -> bool:
+        """Whether recurrent networks read the support."""
+        return self.full_context
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         if self.full_context:

@@ -11,6 +11,10 @@ from fewshot.methods.distances import cosine, prototypes, without_absent
 class MetaBaseline(Method):
     """The cosine between a query and each class's mean support feature, times a learned temperature.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        init_temperature: what the learned factor of the cosine starts from.
+
     Chen, Liu, Xu, Darrell, Wang, Meta-Baseline: Exploring Simple Meta-Learning for Few-Shot Learning,
     ICCV 2021, https://arxiv.org/abs/2003.04390; code https://github.com/yinboc/few-shot-meta-baseline,
     models/meta_baseline.py. The mean is of raw features: only it and the query are brought to length 1.
@@ -19,6 +23,9 @@ class MetaBaseline(Method):
     The same head on a backbone trained as a plain classifier, before episodes, is their
     Classifier-Baseline. Differs from the paper: none known.
     """
+
+    label, family = "Meta-Baseline", "two-stage"
+    published, colour = True, "#8E1B3A"
 
     def __init__(self, backbone: nn.Module | None, init_temperature: float = 10.0) -> None:
         super().__init__(backbone)

@@ -15,9 +15,13 @@ from fewshot.methods.distances import cosine, squared_euclidean
 class NearestNeighbours(Method):
     """A query belongs to the class of its nearest support image, or to the majority of its `k` nearest.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        k: support images that vote.
+        metric: "euclidean" (logits and ties use its square) or "cosine" (1 − cosine similarity).
+
     Fix, Hodges, Discriminatory Analysis: Nonparametric Discrimination, 1951 (reprinted
     https://doi.org/10.2307/1403797).
-    `metric`: "euclidean" (logits and ties use its square) or "cosine" (1 − cosine similarity).
     With k = 1 a class's logit is the negated distance to its nearest support image. With k > 1 it is
     the class's number of votes, less that distance as a fraction, below a half, of the query's
     greatest: equal votes go to the class with the nearer image.
@@ -25,6 +29,9 @@ class NearestNeighbours(Method):
     Differs from the textbook: support images exactly as far as the k-th vote too, so that the answer does
     not depend on the order of the support; an episode with fewer than k images lets all of them vote.
     """
+
+    label, family = "Nearest", "two-stage"
+    published, colour = True, "#7F7F7F"
 
     def __init__(
         self, backbone: nn.Module | None, k: int = 1, metric: Literal["euclidean", "cosine"] = "euclidean"

@@ -11,6 +11,10 @@ from fewshot.methods.distances import prototypes, squared_euclidean, without_abs
 class PrototypicalNetwork(Method):
     """Each class is the mean of its support features; a query belongs to the nearest mean.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        temperature: divides the distances, in training and at test.
+
     Snell, Swersky, Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017,
     https://arxiv.org/abs/1703.05175, equations 1 and 2. Logits are negated squared Euclidean
     distances, summed over the feature's dimensions and not scaled, as in the authors' code.
@@ -24,6 +28,9 @@ class PrototypicalNetwork(Method):
 
     Differs from the paper: none known at temperature 1, the default.
     """
+
+    label, family = "ProtoNet", "episodic"
+    published, colour = True, "#0072B2"
 
     def __init__(self, backbone: nn.Module | None, temperature: float = 1.0) -> None:
         super().__init__(backbone)

@@ -13,6 +13,13 @@ from fewshot.methods.distances import without_absent
 class RidgeRegression(Method):
     """Linear regression of one-hot labels on features, fitted in closed form, with gradients through the fit.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        init_lambda: what the penalty λ starts from; the authors' is 50.
+        init_scale: what the scale of the logits starts from; the authors' is 10 on Omniglot and CIFAR-FS, 1e-4 on
+            mini-ImageNet.
+        learn_lambda: learn λ (as its logarithm, so it stays positive).
+
     Bertinetto, Henriques, Torr, Vedaldi, Meta-learning with differentiable closed-form solvers, ICLR 2019,
     https://arxiv.org/abs/1805.08136; code https://github.com/bertinetto/r2d2, fewshots/models/r2d2.py.
     As there, a column of ones is appended to the features, its weight (the bias) is penalised like the
@@ -20,13 +27,14 @@ class RidgeRegression(Method):
     λ times their number. Logits are scale · regression + bias. That bias is one number for all classes:
     the softmax, and so training, does not see it.
 
-    `init_lambda` 50 is the authors', as is `init_scale` 10 on Omniglot and CIFAR-FS (1e-4 on mini-ImageNet).
-
     Differs from the authors' code: λ is learned (as its logarithm, so it stays positive) where their
     scripts keep 50 (`learn_lambda=False`); the number of support images is each episode's own, so shots may
     be unequal; a linear system is solved where they invert a matrix. MetaOptNet's R2-D2 instead has no bias,
     penalty 50 whatever the number of images, and a scale only.
     """
+
+    label, family = "R2D2", "episodic"
+    published, colour = True, "#D55E00"
 
     def __init__(
         self,

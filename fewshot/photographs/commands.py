@@ -127,7 +127,7 @@ def check_support(config: CheckPhotographsConfig) -> None:
 
 def _estimate(inputs: Inputs, config: CheckPhotographsConfig) -> dict[str, Any]:
     """Accuracy on photographs left out and against their number, printed, and as `write_check` takes them."""
-    if not inputs.method.from_features:
+    if not inputs.method.uses_features:
         raise DataError(f"it needs a method that works from features, not {config.method}")
     files = _readable(_files(config))
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
@@ -210,7 +210,7 @@ def _predictions(
     probabilities = classifier.probabilities(fitted.logits(content))
     accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(fitted, support, content)
     method = classifier.inputs_.method
-    n_shown = min(N_NEIGHBOURS, len(support)) if method.from_features else 0  # not by bare pixels
+    n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # not by bare pixels
     nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
     predictions = []
     for i, path in enumerate(paths):

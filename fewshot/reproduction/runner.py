@@ -9,17 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from fewshot.config import differing_options, variants_changed
-from fewshot.evaluation.report import percent
+from fewshot.evaluation.report import percent, write_section
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
+from fewshot.reproduction.tables.summary import COLUMNS, summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
 
 LOG_LINES = 10  # of a failed run are shown
 POLL_SECONDS = 0.1
+MAIN_TABLE = "main table"  # what the lines around it are called
 
 
 def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
@@ -60,7 +62,9 @@ def result_file(results: Path, run: Run) -> Path:
 def _execute(run: Run, scripts: Path, deadline: float) -> str:
     """What went wrong, with the last lines of the log; empty where nothing did, or the deadline (monotonic) came."""
     resume = ["--resume"] if run.folder.config.exists() else []
-    command = [sys.executable, str(scripts / run.script), *run.arguments, *resume]
+    script = scripts / run.script
+    program = [str(script)] if script.exists() else ["-m", "fewshot", run.subcommand]  # recipes outside the repository
+    command = [sys.executable, *program, *run.arguments, *resume]
     run.folder.path.mkdir(parents=True, exist_ok=True)
     path = run.folder.path / "log.txt"
     print(f"{run.title}: running, output in {path}", flush=True)
@@ -130,7 +134,9 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
     )
     rows, numbers = accuracies.rows_of(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
-    command = f"python scripts/reproduce.py {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
+    inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
+    program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
+    command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
     parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command, planned)]
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
@@ -147,3 +153,22 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
                   "whole process):", cost]  # fmt: skip
     return "\n\n".join([*parts, "How they were trained:", trainings.training(results, planned)])
+
+
+def main_table(scripts: Path, stored: Path) -> str:
+    """The table of README.md and RESULTS.md, from the recipes and published numbers of `scripts` and all results."""
+    rows, numbers = {}, {}
+    for dataset in COLUMNS:
+        runs = find_runs(scripts / "recipes" / dataset, Path("unused"))
+        rows[dataset] = accuracies.rows_of(stored_results(stored / dataset, runs), planned_rows(runs))
+        numbers[dataset] = published.read(scripts / "published" / f"{dataset}.yaml")
+    return summary(rows, numbers)
+
+
+def refresh_main_table(scripts: Path, stored: Path, files: Iterable[Path]) -> list[Path]:
+    """Write the main table into those of `files` that have the lines for it; which these are."""
+    holders = [path for path in files if path.exists() and f"<!-- {MAIN_TABLE}: begin -->" in path.read_text("utf-8")]
+    text = main_table(scripts, stored) if holders else ""
+    for path in holders:
+        write_section(path, MAIN_TABLE, "All methods", text)
+    return holders

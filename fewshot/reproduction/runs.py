@@ -48,10 +48,17 @@ class Run:
         return SCRIPTS[self.config.kind]
 
     @property
+    def subcommand(self) -> str:
+        """The subcommand of fewshot that runs it."""
+        return "pretrain" if self.is_pretrain else "train"
+
+    @property
     def command(self) -> str:
-        """The command that makes it, from the folder that holds scripts/."""
+        """The command that makes it, from the folder that holds scripts/ or the folder of recipes."""
         option, recipe, *others = map(self._hide_place, self.arguments)
-        return f"python scripts/{self.script} {option} {Path(*Path(recipe).parts[-4:])} {' '.join(others)}"
+        inside = Path(recipe).parts[-4:-2] == ("scripts", "recipes")
+        program = f"python scripts/{self.script}" if inside else f"fewshot {self.subcommand}"
+        return f"{program} {option} {Path(*Path(recipe).parts[-4:])} {' '.join(others)}"
 
     @property
     def own_row(self) -> RowKind:

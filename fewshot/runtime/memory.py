@@ -5,8 +5,6 @@ import os
 import re
 from pathlib import Path
 
-import torch
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 STATUS = Path("/proc/self/status")  # since ru_maxrss of a child begins at its parent's
 
@@ -16,6 +14,8 @@ def peak_mib_so_far() -> float | None:
 
     None where the system does not count it.
     """
+    import torch  # here: the command line imports this module before it knows whether anything is computed
+
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
@@ -26,7 +26,7 @@ def reuse_freed_memory() -> None:
     """Keep the memory of freed tensors for the next ones, in large pages; for the whole process, until it ends.
 
     Otherwise the C library gives each large block back to the system when its tensor is freed, and the system clears
-    the pages of the next one anew: that was nearly half of a ProtoNet's training step on a CPU (RESULTS.md). Other
+    the pages of the next one anew: that was nearly half of a ProtoNet's training step on a CPU (docs/speed.md). Other
     C libraries than glibc keep their ways, and so does the memory of a GPU. The scripts call it; a program of your
     own may, at its beginning.
     """

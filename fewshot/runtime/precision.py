@@ -1,4 +1,4 @@
-"""The arithmetic that a network runs in: float32, TF32, or bfloat16 under autocast."""
+"""The arithmetic that a network runs in: float32, TF32, or bfloat16 or float16 under autocast."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +8,26 @@ from typing import Any, Literal, get_args
 import torch
 
 from fewshot.errors import ConfigError
+from fewshot.runtime.choices import Precision
 
-Resolved = Literal["float32", "tf32", "bfloat16"]
-Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+Resolved = Literal["float32", "tf32", "bfloat16", "float16"]
+HALF: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of CPUs that multiply bfloat16, as /proc/cpuinfo spells them
 TF32_CAPABILITY = (8, 0)  # Ampere, the first Nvidia GPUs with TF32
+FLOAT16_CAPABILITY = (7, 0)  # Volta, the first whose tensor cores multiply float16
 
 
 def resolve(precision: Precision, device: torch.device) -> Resolved:
     """The arithmetic that `precision` stands for on `device`.
 
     Args:
-        precision: "auto" takes bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else
-            float32. The other values stand for themselves.
+        precision: "auto" takes bfloat16 if the hardware multiplies it (GPUs from Ampere on; CPUs with AMX or
+            AVX512-BF16), float16 on older GPUs that multiply that (Volta, Turing), else float32. The other values
+            stand for themselves.
         device: where the network runs.
 
     Returns:
-        "float32", "tf32" or "bfloat16": what records name.
+        "float32", "tf32", "bfloat16" or "float16": what records name.
 
     Raises:
         ConfigError: for an unknown value, and for "tf32" on a device without TF32.
@@ -33,11 +36,13 @@ def resolve(precision: Precision, device: torch.device) -> Resolved:
         *others, last = get_args(Precision)
         raise ConfigError(f"precision is {', '.join(others)} or {last}, got {precision!r}")
     if precision == "auto":
-        return "bfloat16" if _multiplies_bfloat16(device) else "float32"
+        if _multiplies_bfloat16(device):
+            return "bfloat16"
+        return "float16" if _multiplies_float16(device) else "float32"
     if precision == "tf32" and not _multiplies_tf32(device):
         raise ConfigError(
             f"precision=tf32 needs an Nvidia GPU from Ampere on, and this runs on {_describe(device)}: "
-            "take auto, float32 or bfloat16"
+            "take auto, float32, bfloat16 or float16"
         )
     return precision
 
@@ -45,8 +50,8 @@ def resolve(precision: Precision, device: torch.device) -> Resolved:
 @contextmanager
 def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
     """Within the block matrix products and convolutions on `device` run in `precision`."""
-    enabled = resolve(precision, device) == "bfloat16"
-    with switch_tf32(precision, device), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+    dtype = HALF.get(resolve(precision, device))
+    with switch_tf32(precision, device), torch.autocast(device.type, dtype, enabled=dtype is not None):
         yield
 
 
@@ -86,6 +91,11 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpuinfo = Path("/proc/cpuinfo")
     return device.type == "cpu" and cpuinfo.exists() and not BFLOAT16_FLAGS.isdisjoint(cpuinfo.read_text().split())
+
+
+def _multiplies_float16(device: torch.device) -> bool:
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(device) >= FLOAT16_CAPABILITY
 
 
 def _multiplies_tf32(device: torch.device) -> bool:

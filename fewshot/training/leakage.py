@@ -135,7 +135,7 @@ def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, 
     earlier = read_training_sets(RunFolder(start)) if start else []
     if earlier is None:
         return
-    learns = config.max_steps or method.wants_base_features
+    learns = config.max_steps or method.needs_base_features
     own = [TrainingSet.of(train_set)] if learns else []
     sets = {s.fingerprint: s for s in (*(read_training_sets(folder) or ()), *earlier, *own)}
     states = [vars(s) | {"digests": torch.from_numpy(s.digests.copy())} for s in sets.values()]

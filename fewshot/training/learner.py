@@ -1,12 +1,16 @@
 """`Learner`: a method together with everything that changes while it is trained."""
 
 import math
+import warnings
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from fewshot.config import FitConfig
+from fewshot.evaluation.embed import device_of
 from fewshot.methods import Method
+from fewshot.runtime.precision import resolve
 from fewshot.training.optimization import make_average, make_optimizer, make_schedule
 
 
@@ -15,7 +19,8 @@ class Learner:
 
     With `max_steps=0` there is no optimizer and no schedule, and the method may have no parameter at all.
     `seconds`: of training and validation so far, over all attempts of a resumed run. `history`: step,
-    seconds, mean and half-width of the 95% interval of each validation so far.
+    seconds, mean and half-width of the 95% interval of each validation so far. Gradients of float16 are scaled, so
+    that small ones are not lost; a step whose gradients overflow changes no weight and halves the scale.
     """
 
     def __init__(self, method: Method, config: FitConfig) -> None:
@@ -23,6 +28,8 @@ class Learner:
         self.average = make_average(method, config)
         self.optimizer = make_optimizer(method, config) if config.max_steps else None
         self.schedule = make_schedule(self.optimizer, config) if self.optimizer else None
+        device = device_of(method)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=resolve(config.precision, device) == "float16")
         self.step, self.best_step, self.best_accuracy, self.seconds = 0, 0, -1.0, 0.0
         self.history: list[list[float]] = []
 
@@ -31,11 +38,23 @@ class Learner:
         """The weights that are validated and kept: the average where there is one."""
         return self.method if self.average is None else cast(Method, self.average.module)
 
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss` to those that the parameters hold."""
+        self.scaler.scale(loss).backward()
+
     def update(self) -> Tensor:
-        """Take an optimizer step along the gradients that the parameters hold; the norm they had."""
+        """Take an optimizer step along the gradients that the parameters hold.
+
+        Returns:
+            The norm that they had, a scalar: not finite where gradients of float16 overflowed.
+        """
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.method.parameters(), self.max_gradient_norm)
-        self.optimizer.step()
-        self.schedule.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)  # of a skipped step
+            self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.method)
@@ -50,6 +69,7 @@ class Learner:
             "n_averaged": None if average is None else int(average.n_averaged),
             "optimizer": self.optimizer.state_dict() if self.optimizer else None,
             "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict(),
             "progress": [self.step, self.best_step, self.best_accuracy, self.seconds],
             "history": self.history,
         }
@@ -63,5 +83,7 @@ class Learner:
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.best_step, self.best_accuracy, self.seconds = state["progress"]
         self.history = state.get("history", [])  # not in checkpoints of early versions

@@ -1,6 +1,7 @@
 """The folder of a run: configuration, checkpoints, records and TensorBoard events."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,12 @@ from typing import Any
 from fewshot.config import FitConfig, as_dict, differing_options
 from fewshot.errors import ConfigError
 from fewshot.runtime import processes
+from fewshot.runtime.plugins import loaded_plugins
+
+logger = logging.getLogger(__name__)
 
 # options that may differ when a run goes on
-NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants", "allow_seen_classes"}
+NOT_COMPARED = {"resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes"}
 
 
 class RunFolder:
@@ -23,6 +27,7 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.plugins = self.path / "plugins.json"  # digests of the user's own files that it was begun with
         self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
 
     def records(self, *names: str) -> Path:
@@ -34,6 +39,13 @@ class RunFolder:
         if not self.config.is_file():
             raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
         return json.loads(self.config.read_text())
+
+    def check_plugins(self) -> None:
+        """Warn of plugins that have changed since the run began: what they compute now may be something else."""
+        begun = json.loads(self.plugins.read_text()) if self.plugins.exists() else {}
+        for name, digest in loaded_plugins().items():
+            if begun.get(name, digest) != digest:
+                logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
 
     def refuse_other(self, config: FitConfig, advice: str) -> None:
         """Raise `ConfigError` where the folder holds a run of another configuration."""
@@ -52,8 +64,11 @@ class RunFolder:
                 raise ConfigError(f"nothing to resume: {self.path} holds no run")
             self.path.mkdir(parents=True, exist_ok=True)
             self.config.write_text(json.dumps(as_dict(config), indent=2) + "\n")
+            if loaded_plugins():
+                self.plugins.write_text(json.dumps(loaded_plugins(), indent=2) + "\n")
             return
         self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
+        self.check_plugins()
         if not resume:
             raise ConfigError(f"{self.path} already holds this run; go on with --resume, or choose another --run_dir")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from fewshot.backbones.surgery.sync_batchnorm import synchronise_batchnorm
@@ -22,15 +22,14 @@ from fewshot.methods import Method
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.layout import running_layout
-from fewshot.runtime.precision import autocast, resolve, switch_tf32
+from fewshot.runtime.precision import resolve, switch_tf32
 from fewshot.runtime.provenance import provenance
 from fewshot.runtime.signals import Interruption
-from fewshot.sampling.batches import Batch
-from fewshot.sampling.episodes import Episode
 from fewshot.sampling.streams import Stream, draws_plain_episodes, make_stream
 from fewshot.training.leakage import write_training_sets
 from fewshot.training.learner import Learner
 from fewshot.training.run_folder import RunFolder, run_folder
+from fewshot.training.step import TrainingStep, deterministic_algorithms
 from fewshot.training.tracking import Tracker
 from fewshot.training.validation import Validation, refuse_leaks
 
@@ -57,7 +56,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
     A `TrainConfig` trains on episodes, a `PretrainConfig` on plain batches of labelled images; with
     `max_steps=0` nothing is trained, and the method is validated and kept as it is.
-    A backbone of which no weight takes a gradient stays as it is; without augmentation it looks at each image once.
+    A frozen backbone is not updated; if training images are not augmented, its features are computed once.
     Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
     With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
     Raises `LeakageError` for a test split, and where validation classes or images are among those of training (with
@@ -68,28 +67,16 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     method.to(accelerator.device)
-    features = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else None
-    stream = make_stream(train_set, config, accelerator.device, features) if config.max_steps else None
+    data = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else train_set
+    stream = make_stream(data, config, accelerator.device) if config.max_steps else None
     validation = None if val_set is None else Validation(val_set, config)
     folder_of_run = run_folder(config.run_dir, config, config.resume)
     layout = running_layout(method, config.precision, accelerator.device)
-    arithmetic = switch_tf32(config.precision, accelerator.device)
-    with folder_of_run as folder, seeding.forked(config.seed), layout, arithmetic:
+    arithmetic = switch_tf32(config.precision, accelerator.device), deterministic_algorithms(config.deterministic)
+    with folder_of_run as folder, seeding.forked(config.seed), layout, arithmetic[0], arithmetic[1]:
         if config.run_dir and processes.is_first():
             write_training_sets(folder, method, train_set, config)
         return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
-
-
-class _Step(nn.Module):
-    """The loss as a forward pass, which is what data parallelism wraps."""
-
-    def __init__(self, method: Method, given_features: bool) -> None:
-        super().__init__()
-        self.method, self.given_features = method, given_features
-
-    def forward(self, batch: Episode | Batch) -> tuple[Tensor, Tensor]:
-        with self.method.given_features() if self.given_features else contextlib.nullcontext():
-            return self.method.training_step(batch)
 
 
 class _Training:
@@ -110,9 +97,7 @@ class _Training:
         if processes.world_size() > 1:
             synchronise_batchnorm(method)
         self.learner = Learner(method, config)
-        self.step_module = _Step(method, getattr(stream, "features", None) is not None)
-        if config.max_steps:
-            self.step_module = accelerator.prepare_model(self.step_module)
+        self.step = TrainingStep(self.learner, config, accelerator)
         self.first_bad_step = torch.tensor(math.inf, device=self.device)
         if config.resume and folder.last.exists():
             self.learner.restore(load_checkpoint(folder.last))
@@ -178,23 +163,12 @@ class _Training:
 
     def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:
         """One optimizer step; loss and accuracy of this process's share, and the gradient's norm."""
-        config = self.config
-        seeding.reseed(config.seed, "step", self.learner.step, processes.rank())  # dropout
-        self.step_module.train()
-        losses, accuracies = [], []
-        for number, batch in enumerate(self.stream.passes(self.learner.step), start=1):
-            last = number == config.accumulate_steps
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.step_module):
-                with autocast(config.precision, self.device):
-                    loss, train_accuracy = self.step_module(batch)
-                (loss / config.accumulate_steps).backward()
-            losses.append(loss.detach())
-            accuracies.append(train_accuracy)
-        norm = self.learner.update()
-        loss = torch.stack(losses).mean()
+        step, seed = self.learner.step, self.config.seed
+        seeding.reseed(seed, "step", step, processes.rank())  # dropout
+        loss, train_accuracy, norm = self.step.take(self.stream.passes(step))
         bad = ~loss.isfinite() & self.first_bad_step.isinf()
-        self.first_bad_step = torch.where(bad, float(self.learner.step + 1), self.first_bad_step)
-        return loss, torch.stack(accuracies).mean(), norm
+        self.first_bad_step = torch.where(bad, float(step + 1), self.first_bad_step)
+        return loss, train_accuracy, norm
 
     def _log(self, tracker: Tracker, bar: tqdm, loss: Tensor, train_accuracy: Tensor, norm: Tensor) -> None:
         self._check_finite()

@@ -10,6 +10,7 @@ from fewshot.datasets import ImageSet
 from fewshot.errors import LeakageError
 from fewshot.evaluation.embed import embed_frozen
 from fewshot.evaluation.evaluate import evaluate
+from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records
 from fewshot.images.listing import few
 from fewshot.methods import Method
@@ -30,20 +31,19 @@ class Validation:
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")
         self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
-        self.features: Tensor | None = None  # of a frozen backbone: the same each time
+        self.data: ImageSet | FeatureSet = val_set  # or its features: a frozen backbone's are the same each time
 
     def records(self, method: Method) -> Records:
         """How good `method` is on them."""
         config, precision = self.config, self.config.precision
-        if self.features is None:
-            self.features = embed_frozen(method, self.val_set, precision)
-        about = {"precision": precision, "features": self.features}
-        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, **about)
+        if self.data is self.val_set:
+            self.data = embed_frozen(method, self.val_set, precision)
+        return evaluate(method, self.data, self.spec, config.val_episodes, self.seed, precision=precision)
 
     @torch.no_grad()
     def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
         """The first of them with their images, and the logits of `method`."""
-        episode = self.sampler.images(self.sampler.batch(0, GALLERY_EPISODES), device)
+        episode = self.sampler.batch(0, GALLERY_EPISODES).fill(self.val_set).to(device)
         with autocast(self.config.precision, device):
             logits = method.eval().classify(episode)
         return episode, logits

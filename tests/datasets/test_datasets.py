@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import re
 import time
 import zipfile
 
@@ -25,7 +26,7 @@ def test_every_data_set_is_documented_and_takes_root_and_split(name):
     assert list(inspect.signature(function).parameters)[:2] == ["root", "split"]
     assert function.__doc__
     for option in list(inspect.signature(function).parameters)[2:]:
-        assert f"`{option}`" in function.__doc__, option
+        assert re.search(rf"`{option}`|^ +{option}: ", function.__doc__, re.MULTILINE), option
 
 
 @pytest.mark.parametrize("name", list_datasets())

@@ -195,8 +195,14 @@ def test_bad_requests_are_a_sentence(tmp_path):
         small().predict(images)
     with pytest.raises(UnknownNameError, match="protonet"):
         small(method="protnet").fit(images, labels)
-    with pytest.raises(ConfigError, match="relation classifies by what it learnt"):
-        small(method="relation").fit(images, labels)
+    asked = {
+        "anil": {},
+        "relation": {"backbone": "conv4-relation"},
+        "matching": {"method_options": {"full_context": True}},
+    }
+    for method, others in asked.items():
+        with pytest.raises(ConfigError, match=f"{method} classifies by what it learnt"):
+            small(method=method, **others).fit(images, labels)
     with pytest.raises(ConfigError, match="mean of the base classes"):
         small(method="simpleshot").fit(images, labels)
     with pytest.raises(ConfigError, match="false_accept_rate"):

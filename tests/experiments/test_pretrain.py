@@ -66,20 +66,20 @@ def numbered(n_images: int = 10) -> ImageSet:
 
 def test_every_epoch_shows_each_image_once():
     sampler = BatchSampler(numbered(), seed=3)
-    dealt = [sampler.batch(first, 4).images.tolist() for first in range(0, 40, 4)]  # blocks cross the epochs' ends
+    dealt = [sampler.batch(first, 4).rows.tolist() for first in range(0, 40, 4)]  # blocks cross the epochs' ends
     flat = [row for rows in dealt for row in rows]
     epochs = [flat[i : i + 10] for i in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     again = BatchSampler(numbered(), seed=3)
-    assert again.batch(25, 13).images.tolist() == flat[25:38]  # whatever was dealt before
-    assert BatchSampler(numbered(), seed=4).batch(0, 10).images.tolist() != flat[:10]
+    assert again.batch(25, 13).rows.tolist() == flat[25:38]  # whatever was dealt before
+    assert BatchSampler(numbered(), seed=4).batch(0, 10).rows.tolist() != flat[:10]
 
 
 def test_a_batch_larger_than_the_set_repeats_it():
     batch = BatchSampler(numbered(), seed=0).batch(5, 25)
-    assert sorted(batch.images[5:15].tolist()) == list(range(10))
-    assert torch.equal(batch.labels, batch.images // 2)
+    assert sorted(batch.rows[5:15].tolist()) == list(range(10))
+    assert torch.equal(batch.labels, batch.rows // 2)
 
 
 def test_images_come_with_their_labels():
@@ -318,7 +318,7 @@ def test_two_processes_train_the_same_weights(tmp_path):
 class Nearest(Method):
     """A method without a parameter, which keeps the mean feature of the base classes."""
 
-    wants_base_features = True
+    needs_base_features = True
 
     def __init__(self, backbone: nn.Module | None) -> None:
         super().__init__(backbone)
@@ -452,7 +452,7 @@ def test_a_method_that_keeps_base_features_gets_them_in_every_row(glyphs, neares
 
 def test_a_method_that_needs_its_backbone_has_no_row_of_raw_pixels(glyphs, monkeypatch):
     class Choosy(Nearest):
-        wants_base_features = False
+        needs_base_features = False
 
         def __init__(self, backbone):
             super().__init__(backbone)

@@ -180,9 +180,9 @@ def test_anil_by_support_statistics_is_maml_with_a_frozen_backbone():
 
 def test_anil_embeds_an_image_once_where_its_features_are_the_same_in_every_episode():
     batch, method = episodes(), maml("anil", inner_steps=2).eval()
-    assert method.from_features
-    assert not maml("anil", support_statistics=True).from_features
-    assert not maml("anil", transductive=True).from_features
+    assert method.uses_features
+    assert not maml("anil", support_statistics=True).uses_features
+    assert not maml("anil", transductive=True).uses_features
     with torch.no_grad():
         logits = method(batch.support, batch.support_labels, batch.query, WAY)
         features = [method.encode(images) for images in (batch.support, batch.query)]

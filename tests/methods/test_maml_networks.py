@@ -101,8 +101,8 @@ def test_queries_are_normalised_by_the_support_alone(name, learning):
     """With the support as queries its statistics are the queries' too: both forms agree, whatever else is asked."""
     px, _, options = NETWORKS[name]
     inductive, batch = maml(network(name, px, **options), order=1), episodes(px)
-    transductive = copy.deepcopy(inductive)
-    transductive.transductive = True
+    transductive = maml(copy.deepcopy(inductive.backbone), order=1, transductive=True)
+    transductive.load_state_dict(inductive.state_dict())
     labels = batch.support_labels.clone()
     labels[0, 0] = -1  # padding in one task
     with torch.set_grad_enabled(learning):

@@ -120,7 +120,7 @@ def test_loss_is_the_negative_logarithm_of_the_attention(toy_sets):
     with seeding.forked(0, "test"):
         method = create_method("matching", create_backbone("conv4", 1, 16, n_filters=8)).eval()
     sampler = EpisodeSampler(toy_sets[0], EpisodeSpec(3, (1, 4), 2))
-    episode = sampler.images(sampler.batch(0, 2))
+    episode = sampler.batch(0, 2).fill(sampler.data)
     loss, logits = method.loss_and_logits(episode)
     probabilities = logits.detach().exp()
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, 6))

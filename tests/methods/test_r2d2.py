@@ -110,7 +110,7 @@ def test_training_learns_lambda_scale_and_the_backbone(toy_sets):
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     losses, accuracies = [], []
     for step in range(30):
-        episode = sampler.images(sampler.batch(step, 4))
+        episode = sampler.batch(step, 4).fill(sampler.data)
         loss, logits = method.loss_and_logits(episode)
         optimizer.zero_grad()
         loss.backward()

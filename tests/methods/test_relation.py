@@ -70,7 +70,7 @@ def spread(method: RelationNetwork) -> RelationNetwork:
 
 def episodes(imageset, n_shot=2, n_query=3, n_episodes: int = 2, first: int = 0) -> Episode:
     sampler = EpisodeSampler(imageset, EpisodeSpec(WAY, n_shot, n_query))
-    return sampler.images(sampler.batch(first, n_episodes))
+    return sampler.batch(first, n_episodes).fill(sampler.data)
 
 
 def arguments(episode: Episode) -> tuple:
@@ -157,7 +157,7 @@ def test_loss_is_of_all_pairs(toy_sets, loss, transductive):
 def test_absent_class_leaves_loss_and_gradients_finite(toy_sets, loss):
     method = small(loss=loss)
     sampler = EpisodeSampler(toy_sets[0], EpisodeSpec((2, 4), (1, 3), 2))
-    episode = sampler.images(sampler.batch(0, 6))
+    episode = sampler.batch(0, 6).fill(sampler.data)
     assert (episode.classes == -1).any(), "no episode of this batch lacks a class"
     value, logits = method.loss_and_logits(episode)
     assert torch.equal(logits == -torch.inf, (episode.classes == -1)[:, None].expand_as(logits))
@@ -235,10 +235,10 @@ def test_evaluation_embeds_once_and_agrees_with_forward(toy_sets):
     method, spec = spread(small()).eval(), EpisodeSpec(WAY, 2, 3)
     records = evaluate(method, toy_sets[0], spec, 4)
     sampler = EpisodeSampler(toy_sets[0], spec)
-    episode = sampler.images(sampler.batch(0, 4))
+    episode = sampler.batch(0, 4).fill(sampler.data)
     expected = accuracy(method(*arguments(episode)), episode.query_labels)
     assert records.accuracy.tolist() == pytest.approx(expected.tolist())
-    assert method.from_features
+    assert method.uses_features
     assert method.encode(episode.support).shape == (4, 6, 8, 2, 2)
 
 
@@ -250,7 +250,7 @@ def test_transductive_is_the_authors_protocol(toy_sets, training):
     before = copy.deepcopy(method.state_dict())
     logits = method(*arguments(episode))
     assert method.transductive
-    assert not method.from_features
+    assert not method.uses_features
     authors = copy.deepcopy(method).train()
     for b in range(2):
         support = authors.backbone.feature_maps(episode.support[b])
@@ -267,7 +267,7 @@ def test_transductive_is_evaluated_from_images(toy_sets):
     method, spec = spread(small(transductive=True)), EpisodeSpec(WAY, 2, 3)
     records = evaluate(method, toy_sets[0], spec, 4)
     sampler = EpisodeSampler(toy_sets[0], spec)
-    episode = sampler.images(sampler.batch(0, 4))
+    episode = sampler.batch(0, 4).fill(sampler.data)
     with torch.no_grad():
         expected = accuracy(method.eval()(*arguments(episode)), episode.query_labels)
     assert records.accuracy.tolist() == pytest.approx(expected.tolist())
@@ -292,7 +292,7 @@ def test_learns_stripes(transductive):
     sampler = EpisodeSampler(train, EpisodeSpec(WAY, 2, 5))
     for step in range(100):
         optimizer.zero_grad()
-        method.loss(sampler.images(sampler.batch(4 * step, 4))).backward()
+        method.loss(sampler.batch(4 * step, 4).fill(sampler.data)).backward()
         optimizer.step()
     records = evaluate(method, train, EpisodeSpec(WAY, 2, 5), 50, seed=1)
     assert records.mean > 0.95
@@ -301,7 +301,7 @@ def test_learns_stripes(transductive):
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
-        (None, "needs a backbone that has them, such as conv4-relation"),
+        (None, "Relation needs a backbone: it does not work from features alone"),
         (Backbone(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), 1, 8), "pools by itself to 5 features"),
         (create_backbone("conv4", 1, 28), "1 x 1: take conv4-relation"),
         (Backbone(nn.Conv2d(1, 2, (1, 3)), 1, 8, pooling="flatten"), "are 8 x 6"),

@@ -100,7 +100,7 @@ def test_places_without_photographs(folder, tmp_path):
         photographs(tmp_path / "missing")
     assert photographs(folder / "ask" / "loose.png") == [folder / "ask" / "loose.png"]
     with pytest.raises(ConfigError, match="--model names"):
-        cli.parse(PredictPhotographsConfig, "", ["somewhere"], positional=True)
+        cli.parse(PredictPhotographsConfig, "", ["somewhere"], positional=["photos"])
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

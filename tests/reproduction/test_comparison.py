@@ -232,8 +232,10 @@ def test_other_pixels_are_allowed_and_other_groups_only_where_they_do_not_matter
 
 
 def test_transductive_methods_are_said_to_be():
-    looking = Nearest(blind_to=(2,))
-    looking.transductive = True
+    class Looking(Nearest):
+        transductive = True
+
+    looking = Looking(blind_to=(2,))
     assert "Note: B is transductive" in summary(both(Nearest(), looking))
     assert "Note: A is transductive" in summary(both(looking, Nearest()))
     assert "Note: both are transductive" in summary(both(looking, looking))
@@ -356,13 +358,13 @@ def test_the_script_prints_and_writes(runs):
 
 
 def test_options_are_explained_and_runs_are_given_by_place(capsys):
-    config = cli.parse(CompareConfig, "", ["one", "two", "--n_way", "[2, 4]"], positional=True)
+    config = cli.parse(CompareConfig, "", ["one", "two", "--n_way", "[2, 4]"], positional=["run_a", "run_b"])
     assert (config.run_a, config.run_b, config.n_way, config.n_shot) == ("one", "two", (2, 4), 1)
     with pytest.raises(SystemExit):
-        cli.parse(CompareConfig, "", ["one"], positional=True)
+        cli.parse(CompareConfig, "", ["one"], positional=["run_a", "run_b"])
     assert "run_b" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.parse(CompareConfig, "", ["--help"], positional=True)
+        cli.parse(CompareConfig, "", ["--help"], positional=["run_a", "run_b"])
     text = capsys.readouterr().out
     assert "RUN_A RUN_B [--config FILE]" in text
     assert all(name in text for name in CompareConfig.__dataclass_fields__)

@@ -18,6 +18,10 @@ from fewshot import EpisodeSpec, create_backbone, create_method, evaluate, list_
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.evaluation.records import EpisodeRecord, Records, Scores
 from fewshot.experiments.build import build_method, load_split
+from fewshot.methods import find_method
+from fewshot.methods.base_classifier import Classifier
+from fewshot.methods.prototypical import PrototypicalNetwork
+from fewshot.methods.r2d2 import RidgeRegression
 from fewshot.reproduction.figures import (
     Curves,
     Line,
@@ -67,7 +71,7 @@ def test_the_scale_is_that_of_the_odds():
 
 
 def test_all_right_is_drawn_half_an_answer_from_one():
-    line = Line("", "protonet", [1, 2], [1.0, 0.5], [0.0, 0.1], [0.005, 0.005])
+    line = Line("", PrototypicalNetwork, [1, 2], [1.0, 0.5], [0.0, 0.1], [0.005, 0.005])
     assert line.shown() == pytest.approx([math.log(0.995 / 0.005), 0])
     assert line.shown(-1)[1] == pytest.approx(math.log(0.4 / 0.6))
     assert line.shown(1)[1] == pytest.approx(math.log(0.6 / 0.4))
@@ -89,10 +93,10 @@ def test_ticks_of_a_usual_figure():
 
 
 def test_every_method_has_a_colour_of_its_own():
-    assert set(list_methods()) - set(drawing.METHODS) <= {"maml-learn2learn"}  # a check of maml, not a method
-    looks = list(drawing.METHODS.values())
-    for column in (0, 2):
-        assert len({look[column] for look in looks}) == len(looks)
+    drawn = [Classifier, *filter(lambda kind: kind.published, map(find_method, list_methods()))]
+    assert len({kind.label for kind in drawn}) == len({kind.colour for kind in drawn}) == len(drawn) > 12
+    assert all(re.fullmatch("#[0-9A-F]{6}", kind.colour) for kind in drawn)
+    assert {kind.family for kind in drawn} == {"stage one", *drawing.MARKS}
 
 
 # ---------------------------------------------------------------- what is measured
@@ -188,7 +192,7 @@ def test_points_are_measured_once_on_test_episodes(project, monkeypatch, capsys)
 
 def test_a_method_that_runs_its_network_in_every_episode_has_fewer_of_them(project, monkeypatch):
     _, run, results = project
-    monkeypatch.setattr("fewshot.methods.prototypical.PrototypicalNetwork.from_features", False)
+    monkeypatch.setattr(PrototypicalNetwork, "uses_features", False)
     measure_curves([run], results, 30, 20)
     (curves,) = read_curves(results)
     assert curves.header["n_episodes"] == 20
@@ -353,7 +357,7 @@ def test_what_is_drawn_stands_where_the_numbers_are(tmp_path, monkeypatch):
 
     real = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self) or real(self, *a, **k))
-    line = Line("R2D2", "r2d2", [1, 15], [0.8, 0.9], [0.1, 0.05], [1e-3] * 2)
+    line = Line("R2D2", RidgeRegression, [1, 15], [0.8, 0.9], [0.1, 0.05], [1e-3] * 2)
     draw([Panel("", [line])], "shots", (1, 15), "title", "facts", tmp_path / "a.svg")
     (axes,) = figures[0].axes
     data = axes.lines[0].get_xydata()

@@ -15,7 +15,7 @@ from made_up import made_up_header
 from fewshot import Records, list_methods
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.evaluation.records import EpisodeRecord
-from fewshot.methods import METHODS
+from fewshot.methods import METHODS, find_method
 from fewshot.reproduction import guard
 from fewshot.reproduction.guard import Floor, GuardConfig, Trial, trials
 from fewshot.reproduction.guard.bounds import Floors
@@ -91,7 +91,8 @@ def test_a_damaged_file_is_named(tmp_path, text):
 def test_every_recipe_and_every_method_has_its_floors(tmp_path):
     config, floors = guard.read_config(CONFIG), guard.read_floors(FLOORS)
     runs = guard.short_runs(RECIPES, tmp_path, config, [CHECK_SEED])
-    assert set(list_methods()) <= {run.config.method for run in runs if not run.is_pretrain}
+    published = {name for name in list_methods() if find_method(name).published}
+    assert published <= {run.config.method for run in runs if not run.is_pretrain}
     assert {run.name for run in runs} == set(config.recipes) == set(floors)
     for run in runs:
         own = floors[run.name]
@@ -149,6 +150,8 @@ def test_a_method_without_a_recipe_is_refused(recipes, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"no recipe of .*toy is for the method newcomer: add one"):
         guard.short_runs(recipes, tmp_path, BOTH, [7])
     assert len(guard.short_runs(recipes, tmp_path, BOTH, [7], ["quick"])) == 1  # asked for by name
+    monkeypatch.setitem(METHODS._factories, "newcomer", type("Own", (METHODS["protonet"],), {"published": False}))
+    assert len(guard.short_runs(recipes, tmp_path, BOTH, [7])) == 2
 
 
 @pytest.mark.usefixtures("only_protonet")
@@ -228,7 +231,9 @@ def test_without_the_right_floors_nothing_is_tried(recipes, tmp_path, trying, fl
 
 @pytest.mark.usefixtures("only_protonet")
 def test_a_missing_library_is_said(recipes, tmp_path, trying, capsys, monkeypatch):
-    monkeypatch.setattr(trials, "LIBRARIES", {"quick": "no_such_library"})
+    kind = type("Elsewhere", (METHODS["protonet"],), {"requires": "no_such_library", "published": False})
+    monkeypatch.setitem(METHODS._factories, "elsewhere", kind)
+    (recipes / "quick.yaml").write_text("method: elsewhere\nmax_steps: 5\n")
     guard.write_floors(tmp_path / "f.json", {"protonet": entry(0.8, max_steps=3)})
     tried = trying({"protonet": (0.9, 0.9)})
     assert guard.compare(guard.short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH) == []

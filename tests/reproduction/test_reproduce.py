@@ -49,15 +49,13 @@ def test_only_what_stands_between_the_lines_is_replaced(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["RESULTS.md"]
 
 
-def test_a_section_is_added_at_the_end(tmp_path):
-    file = tmp_path / "RESULTS.md"
+def test_a_new_page_has_a_title_and_a_further_section_is_added_at_its_end(tmp_path):
+    file = tmp_path / "docs" / "results" / "toy.md"
     report.write_section(file, "a", "All", "new")
-    section = "## All\n\n<!-- a: begin -->\nnew\n<!-- a: end -->\n"
-    assert file.read_text() == section
+    page = "# All\n\n<!-- a: begin -->\nnew\n<!-- a: end -->\n"
+    assert file.read_text() == page
     report.write_section(file, "b", "Others", "newer")
-    assert file.read_text() == section + "\n" + section.replace("new", "newer").replace("All", "Others").replace(
-        " a:", " b:"
-    )
+    assert file.read_text() == page + "\n## Others\n\n<!-- b: begin -->\nnewer\n<!-- b: end -->\n"
 
 
 @pytest.mark.parametrize(
@@ -341,11 +339,11 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
     step = int(re.search(r"stopped at step (\d+); the run goes on from there with --resume", log.read_text())[1])
     for file in (recipes / "pretrain.yaml", stage_one / "config.json"):  # it ends a step later
         file.write_text(file.read_text().replace("100000", str(step + 1)))
-    command = [sys.executable, "scripts/reproduce.py", "toy", "--out", "out", "--report", "R.md"]
+    command = [sys.executable, "scripts/reproduce.py", "toy", "--out", "out"]
     again = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert again.returncode == 0, again.stderr + log.read_text()
     assert f"{step + 1} steps in" in log.read_text()
-    written = (tmp_path / "R.md").read_text()
+    written = (tmp_path / "docs" / "results" / "toy.md").read_text()
     for name in ("protonet", "classifier-baseline", "untrained protonet", "raw pixels"):
         assert re.search(rf"\n\| {name} +\| \d+\.\d\d ± \d+\.\d\d +\| 1 ", written), name
     for name in ("classifier-baseline", "untrained protonet", "raw pixels"):

@@ -57,13 +57,12 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def test_precision():
     assert resolve("float32", CPU) == "float32"
     assert resolve("auto", CPU) in ("float32", "bfloat16")
-    with pytest.raises(ConfigError, match="precision is auto, float32, tf32 or bfloat16, got 'float16'"):
-        resolve("float16", CPU)
+    with pytest.raises(ConfigError, match="precision is auto, float32, tf32, bfloat16 or float16, got 'float64'"):
+        resolve("float64", CPU)
     a = torch.ones(2, 2)
-    with autocast("bfloat16", CPU):
-        assert (a @ a).dtype == torch.bfloat16
-    with autocast("float32", CPU):
-        assert (a @ a).dtype == torch.float32
+    for name in ("bfloat16", "float16", "float32"):
+        with autocast(name, CPU):
+            assert (a @ a).dtype == getattr(torch, name)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +73,16 @@ def test_auto_reads_what_the_cpu_multiplies(monkeypatch, flags, expected):
     monkeypatch.setattr(Path, "exists", lambda path: True)
     monkeypatch.setattr(Path, "read_text", lambda path: f"flags : fpu {flags} sse\n" * 2)
     assert resolve("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "bfloat16", "expected"),
+    [((6, 1), False, "float32"), ((7, 0), False, "float16"), ((7, 5), False, "float16"), ((8, 0), True, "bfloat16")],
+)
+def test_auto_takes_the_half_precision_that_a_gpu_has(monkeypatch, capability, bfloat16, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    assert resolve("auto", GPU) == expected
 
 
 def test_tf32_is_of_gpus(monkeypatch):

@@ -14,6 +14,7 @@ from fewshot.experiments.starting import starting_method
 from fewshot.methods import Method
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
+from fewshot.sampling.streams import make_stream
 
 QUICK = TrainConfig(
     max_steps=12, train_n_way=4, train_n_shot=2, train_n_query=3, val_n_query=3, val_episodes=30, val_every_steps=4,
@@ -78,15 +79,25 @@ def test_a_frozen_backbone_keeps_its_statistics_in_training_mode():
     assert method.train().backbone.training
 
 
-def test_images_are_images_outside_the_block(toy_sets):
-    method, (_, _, test) = frozen("anil", n_way=5).eval(), toy_sets
-    sampler = EpisodeSampler(test, EpisodeSpec(5, 2, 3))
-    rows = sampler.batch(0, 4)
-    images, labels = sampler.images(rows), rows.support_labels
-    embedded = rows.with_values(method.encode(test.gather(torch.arange(len(test)))))
-    with method.given_features():
-        ours = method(embedded.support, labels, embedded.query, 5)
-    torch.testing.assert_close(ours, method(images.support, labels, images.query, 5))
+@pytest.mark.parametrize(("name", "options"), METHODS.items())
+def test_the_loss_of_features_is_that_of_images(toy_sets, name, options):
+    method, (_, _, test) = frozen(name, **options).eval(), toy_sets
+    rows = EpisodeSampler(test, EpisodeSpec(5, 2, 3)).batch(0, 4)
+    images, features = rows.fill(test), rows.fill(embed.embed(method, test))
+    assert (images.of_features, features.of_features) == (False, True)
+    for ours, oracle in zip(method.loss_and_logits(features), method.loss_and_logits(images), strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_refused_where_images_are_classified(toy_sets):
+    train, _, test = toy_sets
+    features = embed.embed(frozen("protonet"), test)
+    with pytest.raises(ConfigError, match="MAML as it is configured classifies images, and was given features"):
+        evaluate(frozen("maml"), features, EpisodeSpec(5, 1, 3), 2)
+    with pytest.raises(ConfigError, match=r"augmentation changes images: .* FeatureSet\(96 of shape \(32,\)"):
+        make_stream(features, replace(QUICK, augmentation={"shift": 0.1}), torch.device("cpu"))
+    with pytest.raises(ConfigError, match="ANIL does not work from features as it is configured"):
+        embed.embed(frozen("anil", support_statistics=True), train)
 
 
 def test_maml_on_a_frozen_backbone_is_anil(toy_sets):

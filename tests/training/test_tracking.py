@@ -47,7 +47,7 @@ def test_what_a_researcher_looks_for_is_there(events):
 def test_gallery_frames_right_and_wrong_answers():
     images = np.repeat(np.uint8([0, 255]), 4).reshape(8, 1, 1, 1) * np.ones((1, 1, 4, 4), np.uint8)
     sampler = EpisodeSampler(ImageSet(images, np.repeat([0, 1], 4), ["dark", "bright"]), EpisodeSpec(2, 1, 2))
-    episode = sampler.images(sampler.batch(0, 1))
+    episode = sampler.batch(0, 1).fill(sampler.data)
     logits = torch.nn.functional.one_hot(episode.query_labels, 2).float()
     logits[0, 0] = logits[0, 0].flip(0)  # the first query is taken for the other class
     picture = draw_episode(episode, logits, 0)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from fewshot.errors import CheckpointError, ConfigError, FewShotError
 from fewshot.images.augment import make_augmentation
-from fewshot.methods.base import METHODS, EpisodeContext, Method
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.context import EpisodeContext
 from fewshot.methods.finetune.descent import descend
 from fewshot.methods.finetune.fitted import FittedClassifier
 from fewshot.methods.finetune.network import Network, uncached_autocast
@@ -31,7 +32,34 @@ from fewshot.sampling.episodes import PADDING
 class FineTune(Method):
     """A copy of the backbone with a new head is adapted to each support set by gradient descent.
 
-    `mode`, what is adapted beside the head:
+    Args:
+        backbone: the network that is adapted.
+        mode: what is adapted beside the head, see below.
+        steps: gradient steps, or the most of them with early_stopping.
+        lr: learning rate of the network's weights (default: a start for a search, by mode).
+        head_lr: learning rate of the head (default: by kind of head).
+        weight_decay: of matrices; vectors do not decay.
+        dropout: of the head's inputs.
+        augmentation: limits of `fewshot.images.augment.Augmentation`, drawn anew in each step.
+        layer_decay: factor of lr for each block towards the input.
+        early_stopping: about this fraction of each class is held out to find the number of steps.
+        patience_steps: the search for it ends so many steps after the best one.
+        test_views: so many augmented views of a query are averaged with the plain one.
+        head_start: the head starts from the support's prototypes, or from zero.
+        classifier: a linear or a cosine head (default: as the mode says, else linear).
+        scale: factor of a cosine head.
+        n_blocks: blocks that mode partial adapts.
+        lora_rank: rank of the changes of mode lora.
+        lora_alpha: their factor, divided by the rank.
+        adapter_width: of the bottlenecks of mode adapter.
+        n_prompts: tokens of mode prompt in vision transformers, elsewhere the width of its frame in pixels.
+        deep_prompts: new tokens in each block, not in the first only.
+        optimizer: AdamW, or SGD with momentum 0.9.
+        schedule: of the learning rates: a half cosine to 0, or constant.
+        batch_images: images in one pass of the network.
+        seed: of all draws, with the support images.
+
+    The modes, by what they adapt beside the head:
     "linear", "cosine": nothing; the head is a linear one, or a cosine one (Chen et al. 2019, Baseline++).
     "partial": the last `n_blocks` blocks, and what comes after them.
     "batchnorm": scale and shift of the normalisation layers. "bias": all biases (BitFit). "full": all weights.
@@ -40,13 +68,9 @@ class FineTune(Method):
     pixels around it, `n_prompts` wide. Their sources stand with them.
 
     Whatever the mode, batch normalisation uses the backbone's running statistics and never changes them, and the
-    network's own dropout is off. The head (`classifier`; None: as the mode says, else linear) starts from
-    the support's prototypes, so that without any step it is ProtoNet (linear) or imprinted weights (cosine), or
-    from zero. `lr` is for the network's weights (None: a start for a search, by mode), times `layer_decay` for each
-    block towards the input; `head_lr` for the head. AdamW, or SGD with momentum 0.9 whose weight decay is that
-    times half the squared weights in the loss; vectors do not decay. `dropout` is on the head's inputs.
-    `augmentation`: limits of `fewshot.images.augment.Augmentation`, drawn anew in each step; `test_views`: so many
-    views of a query are averaged with the plain one.
+    network's own dropout is off. The head (`classifier`; None: as the mode says, else linear) starts from the
+    support's prototypes, so that without any step it is ProtoNet (linear) or imprinted weights (cosine), or from
+    zero. The weight decay of SGD is that times half the squared weights in the loss.
 
     `early_stopping`: about this fraction of each class is held out (whole groups, where `fit_support` is given
     groups); the step with the lowest loss on them is found, ending the search `patience_steps` after the best one,
@@ -58,7 +82,9 @@ class FineTune(Method):
     Episodes are adapted one after the other, with one copy of the backbone at a time.
     """
 
-    from_features = False
+    label, family = "fine-tuning", "adapted"
+    published, colour = True, "#3B3B3B"
+    needs_network = True
 
     def __init__(
         self,
@@ -89,8 +115,6 @@ class FineTune(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
-        if backbone is None:
-            raise ConfigError("finetune adapts a network: it needs a backbone, not features")
         self.changes = Changes(
             mode,
             classifier,
@@ -123,9 +147,6 @@ class FineTune(Method):
                 f"got {test_views!r} with augmentation {dict(augmentation or {})}"
             )
         self.test_views, self.seed = test_views, seed
-
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        raise ConfigError("finetune adapts its backbone to every episode: it classifies images, not features")
 
     def forward(
         self,

@@ -94,7 +94,8 @@ class TaskWise(EpisodeStatistics):
             if normalised is not None:
                 return normalised
         sign = None
-        if side > 1 and weight is not None and bool((weight < 0).any()):
+        # a CPU looks whether any scale is negative; a GPU would have to be waited for
+        if side > 1 and weight is not None and (weight.device.type != "cpu" or bool((weight < 0).any())):
             sign = torch.where(weight < 0, -1.0, 1.0).to(maps.dtype)
             sign = sign.expand(self.n_tasks, -1)  # where the scale is negative the minimum becomes the maximum
         share, leading = None, counted if isinstance(counted, int) else maps.shape[1]

@@ -155,7 +155,7 @@ def measure_evaluation(device: torch.device, out: Path, dry: bool) -> Numbers:
     for name in FEATURE_METHODS:
         with seeding.forked(0):
             method = create_method(name, create_backbone("conv4", 1, 28)).to(device)
-        if method.wants_base_features:
+        if method.needs_base_features:
             width = method.backbone.feature_dim
             method.learn_base_classes(torch.ones(2, width, device=device), torch.arange(2, device=device))
 

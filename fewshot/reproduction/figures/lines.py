@@ -9,9 +9,11 @@ import numpy as np
 from fewshot.config import PRETRAIN, kind_of
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.rows import RowKind
+from fewshot.methods import find_method
+from fewshot.methods.base_classifier import Classifier
 from fewshot.registry import unknown_name
 from fewshot.reproduction.figures.curves import N_QUERY, SHOTS, SHOTS_N_WAY, WAYS, WAYS_N_SHOT, Curves, read_curves
-from fewshot.reproduction.figures.drawing import METHODS, Line, Panel, draw
+from fewshot.reproduction.figures.drawing import Line, Panel, draw
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runner import stored_results
 from fewshot.reproduction.runs import Run
@@ -30,7 +32,7 @@ def chosen(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
         run
         for run in runs
         if not run.is_pretrain
-        and run.config.method in METHODS
+        and find_method(run.config.method).published
         and ({run.name, run.row} & set(names) if names else run.row == run.config.method)
     ]
 
@@ -107,10 +109,9 @@ def curve_lines(
 def _curve_line(row: str, results: dict[str, Result], points: list[tuple], last: int) -> Line:
     names, *columns = zip(*sorted(points, key=lambda point: point[1]), strict=True)
     method = results[names[0]].facts["config"]["method"]
-    label = (METHODS[method][2] if row == method else row) + _mark(results[names[0]])
-    return Line(
-        label, method, *columns, dashed=row != method, joined=len(set(names)) == 1, beside=columns[0][-1] < last
-    )
+    kind = find_method(method)
+    label = (kind.label if row == method else row) + _mark(results[names[0]])
+    return Line(label, kind, *columns, dashed=row != method, joined=len(set(names)) == 1, beside=columns[0][-1] < last)
 
 
 def with_history(stored: Sequence[Result]) -> dict[str, Result]:
@@ -148,13 +149,14 @@ def _episodes(told: Sequence[Result]) -> str:
 def _minute_line(result: Result, row: str) -> Line:
     config, before = result.facts["config"], sum(minutes for _, minutes in result.facts["stages"][:-1])
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
-    method = "classifier" if kind_of(config) == PRETRAIN else config["method"]
+    stage_one = kind_of(config) == PRETRAIN
+    kind = Classifier if stage_one else find_method(config["method"])
     cells = result.recipe.removeprefix(f"{row}_")  # of recipes for one way or shot, such as maml_10way
-    name = METHODS[method][2] if row == method else row
+    name = kind.label if row == config.get("method") else row
     label = name if result.recipe == row else f"{name}, {re.sub(r'(?<=[0-9])(?=[a-z])', '-', cells)}"
-    label = f"stage 1, {config['classifier']}" if method == "classifier" else label
+    label = f"stage 1, {config['classifier']}" if stage_one else label
     n_answers = np.max(config["val_n_way"]) * np.max(config["val_n_query"]) * config["val_episodes"]
-    return Line(label, method, [before + s / 60 for s in seconds], mean, half, [0.5 / n_answers] * len(mean))
+    return Line(label, kind, [before + s / 60 for s in seconds], mean, half, [0.5 / n_answers] * len(mean))
 
 
 def _facts(curves: Sequence[Curves]) -> str:

@@ -54,7 +54,7 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
     method, config = load_run(run.folder.path)
     test_set, method = load_split(config, "test"), method.to(choose_device())
     overlap = check_unseen(run.folder.path, test_set, config.allow_seen_classes)
-    config = replace(config, test_episodes=n_episodes if method.from_features else n_slow)
+    config = replace(config, test_episodes=n_episodes if method.uses_features else n_slow)
     header = {"method": type(method).__name__, "dataset": test_set.name, "split": test_set.split,
               "data_fingerprint": test_set.fingerprint, "weights": weights_hash(method),
               "precision": resolve(config.precision, choose_device()), "transductive": method.transductive,

@@ -15,7 +15,7 @@ from fewshot.errors import ConfigError
 from fewshot.evaluation.records import Records
 from fewshot.experiments.build import build_classifier, load_split, measure, test_cells
 from fewshot.experiments.starting import starting_method
-from fewshot.methods import list_methods
+from fewshot.methods import find_method, list_methods
 from fewshot.registry import unknown_name
 from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
 from fewshot.reproduction.recipes import find_runs
@@ -23,7 +23,6 @@ from fewshot.reproduction.runs import Run
 from fewshot.runtime.provenance import provenance
 from fewshot.training.train import fit
 
-LIBRARIES = {"maml-learn2learn": "learn2learn"}  # what a recipe needs beside fewshot, by the name of its make target
 SAME = ("precision", "data_fingerprint")  # where these differ from the floors', the table says so
 
 
@@ -75,10 +74,11 @@ def short_runs(
     """The recipes' runs, cut short, in order of running: all, or `names` and those they start from.
 
     Raises `ConfigError` for a recipe that `config` does not know, and, where all are run, for a
-    registered method that no recipe is for.
+    published method that no recipe is for.
     """
     runs = find_runs(recipes, out, seeds, names)
-    unguarded = set(list_methods()) - {run.config.method for run in runs if not run.is_pretrain}
+    published = {name for name in list_methods() if find_method(name).published}
+    unguarded = published - {run.config.method for run in runs if not run.is_pretrain}
     if unguarded and not names:
         raise ConfigError(f"no recipe of {recipes} is for the method {', '.join(sorted(unguarded))}: add one")
     return [_cut_short(run, config) for run in runs]
@@ -96,7 +96,7 @@ def _cut_short(run: Run, config: GuardConfig) -> Run:
 
 def missing_library(run: Run) -> str:
     """The library that the recipe needs and that is not installed; empty where there is none."""
-    library = LIBRARIES.get(run.name)
+    library = "" if run.is_pretrain else find_method(run.config.method).requires
     return library if library and find_spec(library) is None else ""
 
 

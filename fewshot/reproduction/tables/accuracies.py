@@ -44,10 +44,14 @@ class Row:
     still_rising: set[str] = field(default_factory=set)
 
     @property
+    def mark(self) -> str:
+        """What its records say of test classes that were trained on; empty where none was."""
+        return "".join(dict.fromkeys(measured.mark for records in self.cells.values() for measured in records))
+
+    @property
     def title(self) -> str:
-        """Its name, with what its records say of test classes that were trained on."""
-        marks = dict.fromkeys(measured.mark for records in self.cells.values() for measured in records)
-        return self.name + "".join(marks)
+        """Its name and mark."""
+        return self.name + self.mark
 
     def accuracy(self, cell: str) -> np.ndarray:
         """Of each episode, the mean over training seeds, (n_episodes,)."""

@@ -54,7 +54,7 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
 
 def _is_percentage(number: Any) -> bool:
     known = isinstance(number, int | float | str) and not isinstance(number, bool) and WRITTEN.fullmatch(str(number))
-    return bool(known) and 0 < _number(str(number)).mean <= 1
+    return bool(known) and 0 < parse_number(str(number)).mean <= 1
 
 
 def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> str:
@@ -75,7 +75,7 @@ def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> 
                 estimate = row.estimate(cell) if ran else None
                 judged = "re-run" if "re-run" in numbers else "paper"
                 paper, rerun = (_compared(numbers.get(kind), estimate) for kind in ("paper", "re-run"))
-                verdict = _verdict(estimate, _number(numbers[judged])) if estimate else NOT_RUN
+                verdict = _verdict(estimate, parse_number(numbers[judged])) if estimate else NOT_RUN
                 verdict += ", still rising" if verdict == BELOW and cell in row.still_rising else ""
                 note = published[row.name][judged].get("note")
                 verdict += f"; {note}" if note and estimate else ""
@@ -96,7 +96,7 @@ def sources(published: Published) -> str:
     )
 
 
-def _number(text: str) -> Estimate:
+def parse_number(text: str) -> Estimate:
     """Mean and half-width of the interval, fractions; a half-width that is not printed is 0."""
     written = WRITTEN.fullmatch(text)
     return Estimate(float(written["mean"]) / 100, float(written["half"] or 0) / 100)
@@ -107,7 +107,7 @@ def _compared(number: str | None, estimate: Estimate | None) -> list[str]:
         return [NO_CELL, NO_CELL]
     if estimate is None:
         return [number, NO_CELL]
-    difference = round(100 * (estimate.mean - _number(number).mean), 2) + 0.0  # no minus before 0.00
+    difference = round(100 * (estimate.mean - parse_number(number).mean), 2) + 0.0  # no minus before 0.00
     return [number, f"{difference:+.2f}".replace("-", "−")]
 
 

@@ -1,0 +1,210 @@
+"""The ways in which copies of miniImageNet lie on disks, and what each holds of a split."""
+
+import csv
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fewshot.datasets.loading import need
+from fewshot.datasets.pickles import read_pickle
+from fewshot.datasets.splits import published_split
+from fewshot.errors import DataError
+from fewshot.images.decode import Resize, check_pixel_options, open_zip, square_pixels
+from fewshot.images.imageset import ImageSet
+from fewshot.images.listing import (
+    WORDNET,
+    ImageFile,
+    class_files,
+    classes_of,
+    few,
+    image_set,
+    is_image,
+    is_junk,
+    natural,
+    visible,
+    zip_files,
+)
+from fewshot.images.store import file_stamp, packed
+
+NAME = "mini_imagenet"
+HEADER = ["filename", "label"]
+CACHES = ("mini-imagenet-cache-{split}.pkl", "mini_imagenet_cache_{split}.pkl", "{split}.pkl")
+EXPECTED = (
+    "expected below it is one of: train.csv, val.csv, test.csv (header filename,label) with images/ or images.zip; "
+    "train/, val/, test/ with one folder a class; one folder a class, in whatever folders; "
+    "mini-imagenet-cache-train.pkl, …-val.pkl, …-test.pkl; a zip archive of any of the folders"
+)
+
+
+class Layout(NamedTuple):
+    """A copy of one split: what it looks like, and how its images are read.
+
+    `read(size_px, resize, skip_bad_images)` gives the images, classes as published.
+    """
+
+    title: str
+    n_images: int
+    read: Callable[[int, Resize, bool], ImageSet]
+
+
+def find_layout(folder: Path, split: str) -> Layout:
+    """Look for the images of a split below `folder`.
+
+    Args:
+        folder: the folder of the data set.
+        split: train, val or test.
+
+    Raises:
+        DataError: nothing known is there (the message names the layouts), or the classes are not the published ones.
+    """
+    splits = published_split(NAME)
+    wnids, published = splits[split], set(itertools.chain(*splits.values()))
+    table = folder / f"{split}.csv"
+    if table.exists():
+        return _of_files("tables of files", _listed_files(table, folder, wnids))
+    for pattern in CACHES:
+        cache = folder / pattern.format(split=split)
+        if cache.exists():
+            return _of_cache(cache, wnids)
+    own = folder / split
+    inside = {path.name for path in visible(own)} if own.is_dir() else set()
+    if inside == set(wnids):
+        return _of_files("a folder for each split", class_folder_files(NAME, own, wnids))
+    files = _class_folders(folder)
+    found = set(classes_of(files))
+    if set(wnids) <= found:
+        check_classes(str(folder), found | published, published)
+        return _of_files("class folders at any place", _of_classes(files, wnids))
+    for archive in sorted(folder.glob("*.zip")):
+        members = zip_files(archive)
+        if set(wnids) <= set(classes_of(members)):
+            return _of_files(f"class folders in {archive.name}", _of_classes(members, wnids))
+    if inside:
+        check_classes(str(own), inside, wnids)
+    if found:
+        check_classes(str(folder), found & set(wnids), wnids)
+    raise DataError(f"{NAME}: no images of the split {split!r} are found in {folder}; {EXPECTED}")
+
+
+def class_folder_files(name: str, folder: Path, classes: list[str]) -> list[ImageFile]:
+    """The images of `<folder>/<class>/`, classes in the order given, files in natural order.
+
+    Raises `DataError` unless the folders are exactly `classes` and none is empty.
+    """
+    files = class_files(need(folder, name, "the folder of this split"))
+    check_classes(str(folder), classes_of(files), classes)
+    return _of_classes(files, classes)
+
+
+def check_classes(where: str, found: Iterable[str], published: Iterable[str]) -> None:
+    """Raise, with counts and names, unless the classes found are exactly the published ones."""
+    published, found = set(published), set(found)
+    missing, foreign = sorted(published - found), sorted(found - published)
+    if missing or foreign:
+        message = f"{where}: {len(published) - len(missing)} of the {len(published)} published classes are there"
+        if missing:
+            message += f"; {len(missing)} missing: {few(missing)}"
+        if foreign:
+            message += f"; {len(foreign)} not of this split: {few(foreign)}"
+        raise DataError(message)
+
+
+def _of_files(title: str, files: list[ImageFile]) -> Layout:
+    def read(size_px: int, resize: Resize, skip_bad_images: bool) -> ImageSet:
+        return image_set(NAME, files, 3, size_px, resize, skip_bad_images=skip_bad_images)
+
+    return Layout(title, len(files), read)
+
+
+def _of_classes(files: list[ImageFile], classes: list[str]) -> list[ImageFile]:
+    """Those of the classes, class after class in the order given, files in natural order; refuse twins."""
+    rank = {name: number for number, name in enumerate(classes)}
+    chosen = [file for file in files if file.class_name in rank]
+    twice = [name for name, n in Counter((file.class_name, file.file_name) for file in chosen).items() if n > 1]
+    if twice:
+        names = [f"{class_name}/{file_name}" for class_name, file_name in twice]
+        raise DataError(f"{NAME}: {len(twice)} images lie in two folders: {few(names)}; remove one of each")
+    return sorted(chosen, key=lambda file: (rank[file.class_name], natural(file.file_name)))
+
+
+def _class_folders(folder: Path) -> list[ImageFile]:
+    """The images of all folders that have a WordNet name, in `folder` or one folder below it."""
+    places = [path for path in visible(folder) if path.is_dir()]
+    places += [path for place in places if not WORDNET.fullmatch(place.name) for path in visible(place)]
+    return [
+        ImageFile(place.name, path)
+        for place in places
+        if WORDNET.fullmatch(place.name) and place.is_dir()
+        for path in visible(place)
+        if is_image(path.name)
+    ]
+
+
+def _listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile]:
+    """The images that a table of `filename,label` names, classes in the order of `wnids`."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.reader(file))
+    if lines[:1] != [HEADER]:
+        found = ",".join(lines[0]) if lines else "an empty file"
+        raise DataError(f"{table}: line 1 must be {','.join(HEADER)!r}, found {found!r}")
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(HEADER) or Path(line[0]).name != line[0]:
+            raise DataError(f"{table}: line {number} must be a file name and a label, got {','.join(line)!r}")
+    names = [line[0] for line in lines[1:]]
+    if len(set(names)) != len(names):
+        twice = sorted(name for name, n in Counter(names).items() if n > 1)
+        raise DataError(f"{table}: {len(twice)} files are named twice: {few(twice)}")
+    check_classes(str(table), {line[1] for line in lines[1:]}, wnids)
+    place, images = _images_beside(folder)
+    absent = sorted(set(names) - set(images))
+    if absent:
+        raise DataError(f"{place}: {len(absent)} of the {len(names)} files of {table.name} are missing: {few(absent)}")
+    rank = {wnid: number for number, wnid in enumerate(wnids)}
+    ordered = sorted(lines[1:], key=lambda line: (rank[line[1]], natural(line[0])))
+    return [images[name]._replace(class_name=wnid) for name, wnid in ordered]
+
+
+def _images_beside(folder: Path) -> tuple[Path, dict[str, ImageFile]]:
+    """Where the images of the tables lie, and each by its file name: the folder images/, else images.zip."""
+    archive = folder / "images.zip"
+    if not archive.exists() or (folder / "images").exists():
+        place = need(folder / "images", NAME, "the folder of images")
+        return place, {path.name: ImageFile("", path) for path in place.iterdir()}
+    members = [member for member in open_zip(archive).namelist() if is_image(member)]
+    members = [member for member in members if not any(map(is_junk, member.split("/")))]
+    return archive, {member.rsplit("/", 1)[-1]: ImageFile("", archive, member) for member in members}
+
+
+def _of_cache(cache: Path, wnids: list[str]) -> Layout:
+    """The pickle that many few-shot codes read: `image_data` (n, h, w, 3) uint8, `class_dict` {class: its rows}."""
+    content = read_pickle(cache)
+    images, rows = content.get("image_data"), content.get("class_dict")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise DataError(f"{cache}: 'image_data' must be an array of uint8 (n, h, w, 3)")
+    if not isinstance(rows, dict):
+        raise DataError(f"{cache}: 'class_dict' must be a dictionary of each class's rows")
+    check_classes(str(cache), rows, wnids)
+    counts = [len(rows[wnid]) for wnid in wnids]
+    order = list(itertools.chain(*(rows[wnid] for wnid in wnids)))
+    if sorted(order) != list(range(len(images))):
+        raise DataError(f"{cache}: 'class_dict' must name each of the {len(images):,} rows once")
+
+    def read(size_px: int, resize: Resize, _skip_bad_images: bool) -> ImageSet:
+        check_pixel_options(3, size_px, resize)
+        store = packed(
+            NAME,
+            [str(cache.absolute()), file_stamp(cache), wnids, resize],
+            order,
+            lambda row: square_pixels(Image.fromarray(images[row]), f"{cache}, row {row}", 3, size_px, resize),
+            (3, size_px, size_px),
+        )
+        labels = np.repeat(np.arange(len(wnids)), counts)
+        origins = [f"imagenet/{wnid}" for wnid in wnids]
+        return ImageSet(store.images, labels, wnids, name=NAME, digests=store.digests, origins=origins)
+
+    return Layout(f"the pickle {cache.name}", len(order), read)

@@ -1,0 +1,69 @@
+"""The main table: a line for each method, the data sets side by side, from stored results and published numbers."""
+
+from collections.abc import Mapping, Sequence
+
+from fewshot.errors import DataError
+from fewshot.evaluation.report import percent
+from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, markdown, short
+from fewshot.reproduction.tables.published import Published, parse_number
+
+COLUMNS = {
+    "omniglot": ("Omniglot", ("5w1s", "5w5s", "20w1s", "20w5s")),
+    "cifar_fs": ("CIFAR-FS", ("5w1s", "5w5s")),
+    "coins": ("coins", ("5w1s", "5w4s")),
+}  # of each data set: its title and its cells
+LINES = {
+    "ProtoNet": "protonet",
+    "Matching": "matching",
+    "R2D2": "r2d2",
+    "Meta-Baseline": "meta-baseline",
+    "Classifier-Baseline": "classifier-baseline",
+    "SimpleShot": "simpleshot",
+    "Relation": "relation",
+    "Baseline": "baseline",
+    "Baseline++": "baseline++",
+    "MAML": "maml",
+    "MAML, transductive": "maml, transductive",
+    "MAML, published protocol": "maml, published protocol",
+    "ANIL": "anil",
+    "ANIL, support statistics": "anil, support statistics",
+    "ANIL, transductive": "anil, transductive",
+}  # of each line: the row that feeds it, which has this name in the tables of every data set
+RERUN_LINE, RERUN_ROW = "*best independent re-run of ProtoNet*", "protonet"
+DIGITS = 1
+
+
+def summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
+    """The main table in Markdown; a dash for what no recipe measures, and for a number that nobody published.
+
+    Args:
+        rows: of each data set of `COLUMNS`, the rows of its tables.
+        published: of each data set, the numbers that `published.read` gives.
+
+    Raises:
+        DataError: a line has a row in no data set.
+    """
+    by_name = {dataset: {row.name: row for row in rows[dataset]} for dataset in COLUMNS}
+    cells = [(dataset, cell) for dataset, (_, of_set) in COLUMNS.items() for cell in of_set]
+    head = ["", *(f"{title} {c}" if c == of_set[0] else c for title, of_set in COLUMNS.values() for c in of_set)]
+    lines = []
+    for title, name in LINES.items():
+        if not any(name in of_set for of_set in by_name.values()):
+            raise DataError(f"the main table's line {title!r} is fed by {name!r}, which is a row of no data set")
+        lines.append([title, *(_ours(by_name[dataset].get(name), cell) for dataset, cell in cells)])
+    lines.append([RERUN_LINE, *(_rerun(published[dataset], cell) for dataset, cell in cells)])
+    return markdown(head, lines)
+
+
+def _ours(row: Row | None, cell: str) -> str:
+    full = next((c for c in row.cells if short(c) == cell), None) if row else None
+    if row is None or full is None:
+        return NO_CELL
+    if not row.cells[full]:
+        return NOT_RUN
+    return percent(row.estimate(full), DIGITS) + row.mark
+
+
+def _rerun(published: Published, cell: str) -> str:
+    numbers = published.get(RERUN_ROW, {}).get("re-run", {})
+    return f"*{100 * parse_number(str(numbers[cell])).mean:.{DIGITS}f}*" if cell in numbers else NO_CELL
