@@ -60,7 +60,7 @@ def commit() -> str:
     try:
         if Path(git("rev-parse", "--show-toplevel")) != here.parent:
             raise FileNotFoundError("installed inside somebody else's repository")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ":/fewshot", ":/scripts", ":/setup.cfg") else "")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("FEWSHOT_COMMIT") or f"fewshot {version('fewshot')}"
 
