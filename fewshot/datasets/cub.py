@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.errors import DataError
-from fewshot.images.decode import Resize, check_pixel_options, decode_image
+from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import ImageFile, class_files, classes_of, few
 from fewshot.images.store import file_stamp, packed
@@ -34,7 +34,7 @@ def cub(
     crop_to_box: bool = False,
     skip_bad_images: bool = False,
 ) -> ImageSet:
-    """Train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
+    """Birds of CUB-200-2011: train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
 
     Args:
         root: the folder that holds `cub/`.
@@ -62,7 +62,11 @@ def cub(
     boxes = _read_boxes(base, listed) if crop_to_box else {}
     store = packed(
         "cub",
-        [resize, [[*file_stamp(file.path, base), boxes.get(_format_relative(file))] for file in files]],
+        [
+            DECODER_VERSION,
+            resize,
+            [[*file_stamp(file.path, base), boxes.get(_name_in_table(file))] for file in files],
+        ],
         files,
         partial(_decode, boxes=boxes, size_px=size_px, resize=resize),
         (3, size_px, size_px),
@@ -87,7 +91,7 @@ def _list_species(folder: Path, files: list[ImageFile]) -> list[str]:
     return classes
 
 
-def _format_relative(file: ImageFile) -> str:
+def _name_in_table(file: ImageFile) -> str:
     return f"{file.path.parent.name}/{file.path.name}"
 
 
@@ -105,7 +109,7 @@ def _read_listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
     if not (base / "images.txt").exists():
         return {}
     listed = dict(_read_table(base / "images.txt", 2))
-    present, named = {_format_relative(file) for file in files}, set(listed.values())
+    present, named = {_name_in_table(file) for file in files}, set(listed.values())
     missing, foreign = sorted(named - present), sorted(present - named)
     if missing or foreign:
         n_there = len(named) - len(missing)
@@ -133,7 +137,7 @@ def _read_boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
 
 def _decode(file: ImageFile, boxes: dict[str, Box], size_px: int, resize: Resize) -> np.ndarray:
     """uint8 (3, size_px, size_px), cut to the image's box first where `boxes` has one."""
-    box = boxes.get(_format_relative(file))
+    box = boxes.get(_name_in_table(file))
     if box is None:
         return decode_image(file.path, str(file.path), 3, size_px, resize)
     try:

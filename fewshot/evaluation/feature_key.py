@@ -208,7 +208,7 @@ def _find_home(value: Any) -> dict[str, Any] | None:
         return value.__globals__
     if isinstance(value, type):
         functions = [member for member in vars(value).values() if isinstance(member, types.FunctionType)]
-        module = sys.describe_modules.get(value.__module__)
+        module = sys.modules.get(value.__module__)
         return functions[0].__globals__ if functions else None if module is None else vars(module)
     return None
 
@@ -225,9 +225,7 @@ def _of_library(module_name: str | None) -> bool:
     root = (module_name or "").partition(".")[0]
     if root not in sys.stdlib_module_names:
         return root in LIBRARIES
-    file = getattr(
-        sys.describe_modules.get(root), "__file__", None
-    )  # a user's file may bear the name of one of Python's
+    file = getattr(sys.modules.get(root), "__file__", None)  # a user's file may bear the name of one of Python's
     return file is None or Path(file).is_relative_to(STANDARD_LIBRARY)
 
 

@@ -261,7 +261,7 @@ from fewshot import create_backbone, fit
 from fewshot.runtime import seeding
 from fewshot.config import PretrainConfig
 from fewshot.methods.base_classifier import Classifier
-with seeding.forked(0, "test"):
+with seeding.fork(0, "test"):
     method = Classifier(create_backbone("conv4", 1, 16, n_filters=8), 12, {head!r})
 config = PretrainConfig(run_dir={run_dir!r}, resume={resume}, max_steps=30, batch_size=20, val_n_query=3,
     val_episodes=30, val_every_steps=7, checkpoint_every_steps=3, augmentation={{"rotation_degrees": 20.0}},
@@ -666,7 +666,7 @@ def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
 
 
 def record_spec(record: Records) -> EpisodeSpec:
-    return EpisodeSpec(**record.header["spec"])
+    return EpisodeSpec(**record.header.spec)
 
 
 def test_without_the_floor_only_the_method_is_measured(glyphs):

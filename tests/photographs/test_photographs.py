@@ -65,7 +65,7 @@ def test_counts_know_groups(tmp_path):
     found, check = look(root, "groups.csv")
     assert check.group_counts == {"cat": 1, "dog": 2}
     assert set(found) == {"one group"}  # and the table itself is no foreign file
-    assert "cat" in found["one group"].describe
+    assert "cat" in found["one group"].sentence
 
 
 def test_unreadable_files_are_all_named_and_the_rest_goes_on(tmp_path):
@@ -90,7 +90,7 @@ def test_a_class_of_unreadable_files_only(tmp_path):
     found, check = look(root)
     assert check.class_counts == {"cat": 3, "dog": 0}
     assert found["empty class"].severity == "error"
-    assert "dog" in found["empty class"].describe
+    assert "dog" in found["empty class"].sentence
     assert "0 cat" not in check.as_text()
 
 
@@ -173,8 +173,8 @@ def test_tiny_files_and_strips(tmp_path):
 
 def test_class_counts_worth_a_word(tmp_path):
     found, _ = look(tree(tmp_path / "pets", cat=5, dog=1))
-    assert "dog" in found["one photograph"].describe
-    assert "cat has 5 photographs, dog 1" in found["unbalanced"].describe
+    assert "dog" in found["one photograph"].sentence
+    assert "cat has 5 photographs, dog 1" in found["unbalanced"].sentence
     assert "unbalanced" not in look(tree(tmp_path / "more", cat=9, dog=2))[0]
     assert look(tree(tmp_path / "one", cat=3))[0]["one class"].severity == "error"
 
@@ -467,10 +467,10 @@ def test_how_many_images_for_an_accuracy():
     found = extrapolate(law_curve(0.95, 0.6, 0.5), (0.6, 0.85, 0.93, 0.99), n_boots=300)
     answers = {answer.accuracy: answer for answer in found.answers}
     assert answers[0.6].n_shots == 4  # 0.65 was measured there
-    assert "reached" in answers[0.6].describe
+    assert "reached" in answers[0.6].sentence
     assert answers[0.85].n_shots == pytest.approx(36, abs=2)  # (0.6 / 0.1)²
     assert answers[0.93].n_shots is None  # (0.6 / 0.02)² = 900 lies beyond 4 * 16
-    assert "64" in answers[0.93].describe
+    assert "64" in answers[0.93].sentence
     assert answers[0.99].n_shots is None
     assert found.shots[-1] == 64
     assert (found.low <= found.mean + 0.02).all()
@@ -480,10 +480,10 @@ def test_how_many_images_for_an_accuracy():
 def test_few_images_make_no_promises():
     small = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2, 4), n=25), (0.85,), n_boots=300)
     assert small.answers[0].n_shots is None
-    assert "uncertain" in small.answers[0].describe or "further" in small.answers[0].describe
+    assert "uncertain" in small.answers[0].sentence or "further" in small.answers[0].sentence
     level = extrapolate(law_curve(0.7, 0.3, 2.0), (0.9,), n_boots=300)
-    assert "levels out near 70%" in level.answers[0].describe
+    assert "levels out near 70%" in level.answers[0].sentence
     short = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2)), (0.5, 0.85))
     assert short.law is None
     assert [answer.n_shots for answer in short.answers] == [2, None]
-    assert "3 are needed" in short.answers[1].describe
+    assert "3 are needed" in short.answers[1].sentence

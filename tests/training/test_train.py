@@ -105,7 +105,7 @@ sys.path.insert(0, {tests!r})
 from conftest import stopped_after, striped
 from fewshot import create_backbone, create_method, fit, TrainConfig
 from fewshot.runtime import seeding
-with seeding.forked(0, "test"):
+with seeding.fork(0, "test"):
     method = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
 config = TrainConfig(run_dir={run_dir!r}, resume={resume}, max_steps=30, train_n_way=4, train_n_query=3,
     val_n_query=3, val_episodes=30, val_every_steps=7, checkpoint_every_steps=3, schedule="cosine",
