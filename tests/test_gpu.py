@@ -32,8 +32,8 @@ from fewshot import (
     create_backbone,
     create_method,
     evaluate,
-    fit,
     load_dataset,
+    train,
 )
 from fewshot.backbones.viewed import Viewed
 from fewshot.evaluation.embed import embed
@@ -349,11 +349,11 @@ def test_the_classifier_of_a_users_images(device, options):
 def run_twice(folder, config, train_set, val_set):
     """Checkpoints of a run that was left alone and of one that was stopped after `STOP_AFTER` steps and went on."""
     whole, halted = (replace(config, run_dir=str(Path(folder) / name)) for name in ("whole", "halted"))
-    fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
+    train(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
     with stopped_after(STOP_AFTER), pytest.raises(Interrupted):
-        fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, halted)
+        train(protonet(px=train_set.image_shape[-1]), train_set, val_set, halted)
     assert load_checkpoint(Path(halted.run_dir) / "last.safetensors")["progress"][0] == STOP_AFTER
-    result = fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, replace(halted, resume=True))
+    result = train(protonet(px=train_set.image_shape[-1]), train_set, val_set, replace(halted, resume=True))
     assert result.steps == config.max_steps
     return [load_checkpoint(Path(c.run_dir) / "last.safetensors") for c in (whole, halted)]
 
@@ -402,7 +402,7 @@ def test_a_compiled_step_trains_the_same(gpu, toy_sets, method):
         with seeding.fork(0, "test"):
             options = {"n_way": QUICK.train_n_way} if method == "maml" else {}
             made = create_method(method, create_backbone("conv4", 1, 16, n_filters=8), **options)
-        fit(made, toy_sets[0], None, replace(config, compile=compiled))
+        train(made, toy_sets[0], None, replace(config, compile=compiled))
         weights.append(torch.cat([p.detach().flatten().cpu() for p in made.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)
 
@@ -413,12 +413,12 @@ def test_training_a_plain_classifier_then_episodes_on_its_frozen_backbone(device
     config = PretrainConfig(
         max_steps=8, batch_size=32, val_n_query=5, val_episodes=20, val_every_steps=4, augmentation={"shift": 0.1},
     )  # fmt: skip
-    assert fit(classifier, *toy_sets[:2], config).steps == 8
+    assert train(classifier, *toy_sets[:2], config).steps == 8
     for parameter in classifier.backbone.parameters():
         parameter.requires_grad_(False)
     with seeding.fork(0, "test"):
         method = create_method("r2d2", classifier.backbone)
-    assert fit(method, *toy_sets[:2], replace(QUICK, max_steps=4, augmentation={})).steps == 4
+    assert train(method, *toy_sets[:2], replace(QUICK, max_steps=4, augmentation={})).steps == 4
 
 
 # Waiting for the device
@@ -493,4 +493,4 @@ def test_steps_of_fit_never_wait_for_the_gpu(gpu, toy_sets, monkeypatch, options
     monkeypatch.setattr(_Training, "_optimise", watched)
     train_set = toy_sets[0].rotations_as_classes() if rotated else toy_sets[0]
     config = replace(QUICK, max_steps=5, log_every_steps=5, episodes_per_step=2, **options)
-    assert fit(protonet(px=16), train_set, None, config).steps == 5
+    assert train(protonet(px=16), train_set, None, config).steps == 5

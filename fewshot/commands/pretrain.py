@@ -18,7 +18,7 @@ from fewshot.experiments.build import (
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, selected_on
 from fewshot.runtime import processes
-from fewshot.training.train import fit
+from fewshot.training.train import train
 
 
 def run(config: PretrainExperimentConfig) -> None:
@@ -30,7 +30,7 @@ def run(config: PretrainExperimentConfig) -> None:
     tests, cells = test_sets(config), test_cells(config)
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
-    result = fit(method, train_set, val_set, config)
+    result = train(method, train_set, val_set, config)
     for name, test_set in tests.items():
         files = record_files(config, name, RowKind.CLASSIFIER, cells)
         records = measure(method, test_set, cells, config, selected_on(run_dir), files, overlaps[name])

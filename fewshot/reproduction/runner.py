@@ -76,7 +76,7 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             late = time.monotonic() >= deadline
-            if late or interruption.requested():
+            if late or interruption.was_requested():
                 child.terminate()  # it saves its state; a Ctrl-C of the terminal has told it already
                 child.wait()
                 if late:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from fewshot.config import FitConfig, PretrainConfig, TrainConfig
+from fewshot.config import PretrainConfig, TrainConfig, TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError
 from fewshot.images.augment import make_augmentation
@@ -30,7 +30,7 @@ class Stream(ABC):
     unit: str
     size_option: str
 
-    def __init__(self, data: LabelledData, config: FitConfig, device: torch.device) -> None:
+    def __init__(self, data: LabelledData, config: TrainingOptions, device: torch.device) -> None:
         self.n_passes, self.n_processes = config.accumulate_steps, processes.world_size()
         self.per_step = getattr(config, self.size_option)
         if self.per_step % (self.n_passes * self.n_processes):
@@ -99,13 +99,13 @@ class BatchStream(Stream):
         return replace(batch, images=self.augment.apply(batch.images, draws))
 
 
-def make_stream(data: LabelledData, config: FitConfig, device: torch.device) -> Stream:
+def make_stream(data: LabelledData, config: TrainingOptions, device: torch.device) -> Stream:
     """The stream of `data` that `config` describes: plain batches for a `PretrainConfig`, else episodes."""
     stream = BatchStream if isinstance(config, PretrainConfig) else EpisodeStream
     return stream(data, config, device)
 
 
-def draws_plain_episodes(config: FitConfig) -> bool:
+def draws_plain_episodes(config: TrainingOptions) -> bool:
     """Whether there are training episodes, of images that are not augmented: features may take their place."""
     episodic = isinstance(config, TrainConfig) and config.max_steps > 0
     return episodic and not make_augmentation(config.augmentation).changes

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.images.listing import few
 from fewshot.methods import Method
@@ -126,7 +126,7 @@ def _as_numbers(digests: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(digests).view(np.uint64).ravel()
 
 
-def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, config: FitConfig) -> None:
+def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, config: TrainingOptions) -> None:
     """Keep in a run's folder what its weights are trained on: now, before it was resumed, and where it starts from.
 
     Nothing is written where a run that it starts from is older than this file: evaluation then loads the sets.

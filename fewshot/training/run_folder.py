@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fewshot.config import FitConfig, as_dict, differing_options
+from fewshot.config import TrainingOptions, as_dict, differing_options
 from fewshot.errors import ConfigError
 from fewshot.runtime import processes
 from fewshot.runtime.files import write_whole
@@ -48,7 +48,7 @@ class RunFolder:
             if begun.get(name, digest) != digest:
                 logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
 
-    def refuse_other(self, config: FitConfig, advice: str) -> None:
+    def refuse_other(self, config: TrainingOptions, advice: str) -> None:
         """Raise `ConfigError` where the folder holds a run of another configuration."""
         differing = [
             f"{key}: {there!r} there, {now!r} now"
@@ -58,7 +58,7 @@ class RunFolder:
         if differing:
             raise ConfigError(f"{self.path} holds a run with another configuration ({'; '.join(differing)}): {advice}")
 
-    def claim(self, config: FitConfig, resume: bool) -> None:
+    def claim(self, config: TrainingOptions, resume: bool) -> None:
         """Make the folder for a new run of `config`, or check that a run of `config` can go on in it."""
         if not self.config.exists():
             if resume:
@@ -74,7 +74,7 @@ class RunFolder:
 
 
 @contextmanager
-def run_folder(path: str | None, config: FitConfig, resume: bool) -> Iterator[RunFolder]:
+def run_folder(path: str | None, config: TrainingOptions, resume: bool) -> Iterator[RunFolder]:
     """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
     with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
         folder = RunFolder(processes.broadcast_first(path or temporary))

@@ -1,4 +1,4 @@
-"""`fit`: the one training loop, in steps."""
+"""`train`: the one training loop, in steps."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot.backbones.surgery.sync_batchnorm import synchronise_batchnorm
-from fewshot.config import FitConfig, as_dict
+from fewshot.config import TrainingOptions, as_dict
 from fewshot.datasets import ImageSet
 from fewshot.errors import TrainingError
 from fewshot.evaluation.embed import embed_frozen
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FitResult:
+class TrainingResult:
     """How training ended; the method then holds the weights of `best_step`.
 
     `validation`: the records that chose them; None without a validation set, where they are the last
@@ -51,7 +51,7 @@ class FitResult:
     seconds: float
 
 
-def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: FitConfig) -> FitResult:
+def train(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: TrainingOptions) -> TrainingResult:
     """Train `method` in place on `train_set`, keeping the best weights on `val_set`.
 
     A `TrainConfig` trains on episodes, a `PretrainConfig` on plain batches of labelled images; with
@@ -80,7 +80,7 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
 
 class _Training:
-    """The state of one call of `fit`."""
+    """The state of one call of `train`."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class _Training:
         train_set: ImageSet,
         stream: Stream | None,
         validation: Validation | None,
-        config: FitConfig,
+        config: TrainingOptions,
         accelerator: "Accelerator",
         folder: RunFolder,
     ) -> None:
@@ -102,7 +102,7 @@ class _Training:
         if config.resume and folder.last.exists():
             self.learner.restore(load_checkpoint(folder.last))
 
-    def run(self) -> FitResult:
+    def run(self) -> TrainingResult:
         config, learner, started = self.config, self.learner, time.perf_counter() - self.learner.seconds
         tracker = Tracker(self.folder.path / "tensorboard", learner.step, processes.is_first() and bool(config.run_dir))
         tracker.config(as_dict(config), self._collect_facts())
@@ -225,12 +225,12 @@ class _Training:
             save_checkpoint(path, self.learner.state() | about)
         processes.barrier()
 
-    def _finish(self) -> FitResult:
+    def _finish(self) -> TrainingResult:
         """Give the method its best weights and measure them once more on validation."""
         self._check_finite()
         learner = self.learner
         if self.validation is None:
             learner.method.load_state_dict(learner.measured.state_dict())
-            return FitResult(learner.step, learner.step, None, learner.seconds)
+            return TrainingResult(learner.step, learner.step, None, learner.seconds)
         learner.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
-        return FitResult(learner.step, learner.best_step, self.validation.records(learner.method), learner.seconds)
+        return TrainingResult(learner.step, learner.best_step, self.validation.records(learner.method), learner.seconds)

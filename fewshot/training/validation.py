@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import LeakageError
 from fewshot.evaluation.embed import embed_frozen
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Validation:
     """The validation episodes of a run, the same each time."""
 
-    def __init__(self, val_set: ImageSet, config: FitConfig) -> None:
+    def __init__(self, val_set: ImageSet, config: TrainingOptions) -> None:
         self.val_set, self.config = val_set, config
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, fit
+from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, train
 from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentConfig, TrainConfig
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
 from fewshot.evaluation.records import Records
@@ -212,21 +212,23 @@ def test_training_step_agrees_under_autocast(toy_sets):
     torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.02)
 
 
-# ---------------------------------------------------------------- fit
+# ---------------------------------------------------------------- train
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_classification_raises_few_shot_accuracy_on_unseen_classes(kind, toy_sets):
-    train, val, test = toy_sets
+    train_set, val_set, test_set = toy_sets
     method = classifier(classifier=kind)
-    before = evaluate(method, test, EpisodeSpec(5, 1, 5), 300)
-    result = fit(method, train, val, replace(QUICK, max_steps=80, val_every_steps=20, lr=3e-3))
-    after = evaluate(method, test, EpisodeSpec(5, 1, 5), 300)
+    before = evaluate(method, test_set, EpisodeSpec(5, 1, 5), 300)
+    result = train(method, train_set, val_set, replace(QUICK, max_steps=80, val_every_steps=20, lr=3e-3))
+    after = evaluate(method, test_set, EpisodeSpec(5, 1, 5), 300)
     assert after.mean > before.mean + 2 * (after.half_width_95 + before.half_width_95)
     assert result.best_step in (20, 40, 60, 80)
     features = method.eval()
     with torch.no_grad():
-        base = features.training_step(next(make_stream(train, replace(QUICK, batch_size=96), CPU).iterate_passes(0)))[1]
+        base = features.training_step(
+            next(make_stream(train_set, replace(QUICK, batch_size=96), CPU).iterate_passes(0))
+        )[1]
     assert base > 0.5  # of 12 base classes
 
 
@@ -238,7 +240,7 @@ def test_passes_equal_one_pass(toy_sets):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.train = lambda mode=True: None  # stays in evaluation mode
                 layer.training = False
-        fit(method, toy_sets[0], None, replace(QUICK, max_steps=3, accumulate_steps=passes, optimizer="sgd"))
+        train(method, toy_sets[0], None, replace(QUICK, max_steps=3, accumulate_steps=passes, optimizer="sgd"))
         weights.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
 
@@ -257,7 +259,7 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from conftest import striped
-from fewshot import create_backbone, fit
+from fewshot import create_backbone, train
 from fewshot.runtime import seeding
 from fewshot.config import PretrainConfig
 from fewshot.methods.base_classifier import Classifier
@@ -266,7 +268,7 @@ with seeding.fork(0, "test"):
 config = PretrainConfig(run_dir={run_dir!r}, resume={resume}, max_steps=30, batch_size=20, val_n_query=3,
     val_episodes=30, val_every_steps=7, checkpoint_every_steps=3, augmentation={{"rotation_degrees": 20.0}},
     precision="float32", optimizer="sgd", lr=2e-3, average_decay={average})
-fit(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
+train(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
 """
 
 
@@ -341,20 +343,20 @@ def test_without_steps_a_method_without_parameters_is_kept_as_it_is(toy_sets, tm
     method = Nearest(create_backbone("pixels", 1, 16))
     config = TrainConfig(max_steps=0, run_dir=str(tmp_path), val_n_query=3, val_episodes=30, precision="float32")
     assert not list(method.parameters())
-    result = fit(method, *toy_sets[:2], config)
+    result = train(method, *toy_sets[:2], config)
     assert (result.steps, result.best_step) == (0, 0)
     for file in ("best.safetensors", "last.safetensors"):
         held = load_checkpoint(tmp_path / file)
         assert held["progress"][:3] == [0, 0, pytest.approx(result.validation.mean)]
         assert held["method"].keys() == method.state_dict().keys()
-    again = fit(method, *toy_sets[:2], replace(config, resume=True))
+    again = train(method, *toy_sets[:2], replace(config, resume=True))
     assert again.validation.mean == result.validation.mean
-    assert fit(method, toy_sets[0], None, replace(config, run_dir=None)).validation is None
+    assert train(method, toy_sets[0], None, replace(config, run_dir=None)).validation is None
 
 
 def test_without_steps_weights_stay(toy_sets):
     method, fresh = classifier(), classifier()
-    fit(method, *toy_sets[:2], replace(QUICK, max_steps=0))
+    train(method, *toy_sets[:2], replace(QUICK, max_steps=0))
     assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in method.state_dict().items())
 
 

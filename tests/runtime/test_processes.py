@@ -21,7 +21,7 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from conftest import striped
-from fewshot import EpisodeSpec, TrainConfig, create_backbone, create_method, evaluate, fit
+from fewshot import EpisodeSpec, TrainConfig, create_backbone, create_method, evaluate, train
 from fewshot.runtime import processes
 from fewshot.runtime import seeding
 with seeding.fork(0, "test"):
@@ -29,7 +29,7 @@ with seeding.fork(0, "test"):
 config = TrainConfig(run_dir={run_dir!r}, max_steps={steps}, train_n_way=4, train_n_query=3, episodes_per_step=4,
     accumulate_steps={passes}, val_n_query=3, val_episodes=30, val_every_steps=10, precision="float32",
     augmentation={{"rotation_degrees": 20.0}}, lr=2e-4, optimizer="sgd")
-fit(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
+train(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
 with seeding.fork(1, "test"):
     fresh = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
 records = evaluate(fresh, striped(40, split="test", seed=2), EpisodeSpec(5, 1, 5), 2500)

@@ -40,7 +40,7 @@ def precision_speed() -> dict[str, dict[str, float]]:
     """Milliseconds of CPU time in float32 and in bfloat16, and their ratio: medians of steps that take turns.
 
     One thread and its CPU time, so that other work on the machine counts little; random images, weights laid out as
-    `fit` and `embed` do.
+    `train` and `embed` do.
     """
     rows, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)

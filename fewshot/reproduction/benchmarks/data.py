@@ -36,6 +36,6 @@ def data_path(method: Method, train_set: ImageSet, config: TrainConfig, precisio
         optimizer.step()
         optimizer.zero_grad()
 
-    with channels_last(method), switch_tf32(precision, device):  # as `fit` trains
+    with channels_last(method), switch_tf32(precision, device):  # as `train` does
         data_ms, step_ms = 1000 * median_seconds(data, 15), 1000 * median_seconds(step, 15, warmup=3)
     return {"data_ms": data_ms, "step_ms": step_ms, "share": data_ms / step_ms}

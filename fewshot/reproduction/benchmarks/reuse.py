@@ -66,7 +66,7 @@ def print_step(name: str, keep: bool) -> None:
         loss.backward()
         optimizer.step()
 
-    with channels_last(method):  # as `fit` trains
+    with channels_last(method):  # as `train` does
         milliseconds = 1000 * median_seconds(step, REPEATS, warmup=2)
     print(milliseconds, measure_peak_mib())
 

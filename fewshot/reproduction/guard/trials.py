@@ -21,7 +21,7 @@ from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors,
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.runs import Run
 from fewshot.runtime.provenance import collect_provenance
-from fewshot.training.train import fit
+from fewshot.training.train import train
 
 SAME = ("precision", "data_fingerprint")  # where these differ from the floors', the table says so
 
@@ -108,7 +108,7 @@ def tried(run: Run) -> Trial:
         method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     else:
         method = starting_method(config, train_set)
-    fit(method, train_set, None, config)
+    train(method, train_set, None, config)
     records = measure(method, val_set, test_cells(config), config, selected_on="nothing: last step")
     return Trial(run.name, config.seed, records, time.perf_counter() - started)
 
