@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewshot.config import differing_options, variants_changed
+from fewshot.config import find_differing_options, have_variants_changed
 from fewshot.evaluation.report import format_percent, write_section
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result, read_results
@@ -106,7 +106,7 @@ def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) ->
     current = []
     for result in read_results(folder):
         config = configs.get(result.recipe)
-        differing = differing_options(result.facts["config"], replace(config, seed=result.seed)) if config else {}
+        differing = find_differing_options(result.facts["config"], replace(config, seed=result.seed)) if config else {}
         what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if _matters(key, held, now)]
         if config is None or what:
             why = f"the recipe has changed since ({', '.join(what)})" if config else "there is no such recipe"
@@ -120,7 +120,7 @@ def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) ->
 def _matters(option: str, held: object, now: object) -> bool:
     """Whether an option that differs is of the recipe, and does not just say where things lie."""
     if option == "test_variants":  # of the same weights: more of them, or fewer, change no number that is there
-        return variants_changed(held or {}, now or {})
+        return have_variants_changed(held or {}, now or {})
     another_place = option == "pretrained_run" and held is not None and now is not None
     return option not in NOT_COMPARED and not another_place
 

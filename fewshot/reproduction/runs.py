@@ -8,8 +8,8 @@ from fewshot.config.recipes import SCRIPTS
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.records import Measured, Records, name_cell
 from fewshot.evaluation.rows import RowKind
-from fewshot.experiments.build import test_cells, variants
-from fewshot.experiments.starting import starting_row
+from fewshot.experiments.build import list_test_cells, list_variants
+from fewshot.experiments.starting import choose_starting_row
 from fewshot.reproduction.results import Result, row_key
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS
 from fewshot.runtime.checkpoint import load_checkpoint
@@ -64,17 +64,19 @@ class Run:
     def own_row(self) -> RowKind:
         """What its records are called, beside those that the script compares it with."""
         trained = self.config.max_steps or self.stage_one
-        return RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else starting_row(self.config)
+        return (
+            RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else choose_starting_row(self.config)
+        )
 
     @property
     def variants(self) -> list[str]:
         """Further rows of the same weights."""
-        return list(variants(self.config))
+        return list(list_variants(self.config))
 
     @property
     def cells(self) -> list[str]:
         """What its records measure, `5-way 1-shot`."""
-        return [name_cell(vars(spec)) for spec in test_cells(self.config)]
+        return [name_cell(vars(spec)) for spec in list_test_cells(self.config)]
 
     def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
         """Where the script stores a row's records of a cell."""
@@ -92,10 +94,10 @@ class Run:
         """
         rows: set[str] = {self.own_row, *self.variants}
         if self.config.test_floor and not self.is_pretrain:
-            rows.add(starting_row(self.config))
+            rows.add(choose_starting_row(self.config))
         try:
             return all(
-                (record.header.config or {}).get("test_variants", {}).get(row) == variants(self.config).get(row)
+                (record.header.config or {}).get("test_variants", {}).get(row) == list_variants(self.config).get(row)
                 for test_set in ("", *self.config.test_also)
                 for row in rows
                 for record in self.records(row, test_set)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.config import PRETRAIN, kind_of
+from fewshot.config import PRETRAIN, find_kind
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.rows import RowKind
 from fewshot.methods import find_method
@@ -149,7 +149,7 @@ def _episodes(told: Sequence[Result]) -> str:
 def _minute_line(result: Result, row: str) -> Line:
     config, before = result.facts["config"], sum(minutes for _, minutes in result.facts["stages"][:-1])
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
-    stage_one = kind_of(config) == PRETRAIN
+    stage_one = find_kind(config) == PRETRAIN
     kind = Classifier if stage_one else find_method(config["method"])
     cells = result.recipe.removeprefix(f"{row}_")  # of recipes for one way or shot, such as maml_10way
     name = kind.label if row == config.get("method") else row

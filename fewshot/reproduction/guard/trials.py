@@ -13,8 +13,8 @@ import numpy as np
 from fewshot import cli
 from fewshot.errors import ConfigError
 from fewshot.evaluation.records import Records
-from fewshot.experiments.build import build_classifier, load_split, measure, test_cells
-from fewshot.experiments.starting import starting_method
+from fewshot.experiments.build import build_classifier, list_test_cells, load_split, measure
+from fewshot.experiments.starting import build_starting_method
 from fewshot.methods import find_method, list_methods
 from fewshot.registry import unknown_name
 from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
@@ -107,9 +107,9 @@ def tried(run: Run) -> Trial:
     if run.is_pretrain:
         method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     else:
-        method = starting_method(config, train_set)
+        method = build_starting_method(config, train_set)
     train(method, train_set, None, config)
-    records = measure(method, val_set, test_cells(config), config, selected_on="nothing: last step")
+    records = measure(method, val_set, list_test_cells(config), config, selected_on="nothing: last step")
     return Trial(run.name, config.seed, records, time.perf_counter() - started)
 
 
