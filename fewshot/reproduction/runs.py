@@ -10,7 +10,7 @@ from fewshot.evaluation.records import Measured, Records, name_cell
 from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import list_test_cells, list_variants
 from fewshot.experiments.starting import choose_starting_row
-from fewshot.reproduction.results import Result, row_key
+from fewshot.reproduction.results import Result, name_row
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.run_folder import RunFolder
@@ -129,7 +129,7 @@ class Run:
         for test_set in ("", *self.config.test_also):
             for row in dict.fromkeys((self.own_row, *self.variants, RowKind.PRETRAINED, RowKind.FROZEN, *FLOOR_ROWS)):
                 if self.records_file(row, self.cells[0], test_set).exists():
-                    records[row_key(test_set, row)] = self._without_config(row, test_set)
+                    records[name_row(test_set, row)] = self._drop_config(row, test_set)
         last = load_checkpoint(self.folder.last)
         history = [[step, round(seconds, 1), round(mean, 5), round(half, 5)]
                    for step, seconds, mean, half in last.get("history", [])]  # fmt: skip
@@ -142,6 +142,6 @@ class Run:
         out = self.folder.path.parents[1]
         return text.replace(f"{out}/", f"{RUNS}/") if out.is_absolute() else text
 
-    def _without_config(self, row: str, test_set: str) -> list[Measured]:
+    def _drop_config(self, row: str, test_set: str) -> list[Measured]:
         """Records whose headers leave out the configuration, which a result holds once, and name the run's command."""
         return [record.add_facts(config=None, command=self.command) for record in self.records(row, test_set)]

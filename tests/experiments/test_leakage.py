@@ -428,14 +428,14 @@ def test_every_table_marks_the_row(tmp_path):
     )
     assert format_title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
     results = [result("protonet", trained=plain), result("maml", trained=marked)]
-    rows = accuracies.rows_of(
+    rows = accuracies.make_rows(
         results, {name: accuracies.Plan(name, {"trained": [ONE]}) for name in ("protonet", "maml")}
     )
     name = "maml (11 of 20 classes seen in training)"
-    assert set(lines_of(accuracies.accuracies(rows, [ONE]))) == {"protonet", name}
-    assert set(lines_of(accuracies.differences(rows, [ONE], "protonet"))) == {name}
-    assert "minus maml (11 of 20 classes seen in training)" in accuracies.differences(rows, [ONE], "maml")
+    assert set(lines_of(accuracies.format_accuracies(rows, [ONE]))) == {"protonet", name}
+    assert set(lines_of(accuracies.format_differences(rows, [ONE], "protonet"))) == {name}
+    assert "minus maml (11 of 20 classes seen in training)" in accuracies.format_differences(rows, [ONE], "maml")
     numbers = {"maml": {"paper": {"source": "a paper", "5w1s": 80}}}
-    assert set(lines_of(published.against(rows, [ONE], numbers))) == {name}
+    assert set(lines_of(published.format_against(rows, [ONE], numbers))) == {name}
     early = [scores([0.9, 0.8])]  # records of early versions say nothing
     assert format_table({"trained": early}).splitlines()[2].startswith("trained  ")

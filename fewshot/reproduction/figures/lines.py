@@ -15,7 +15,7 @@ from fewshot.registry import unknown_name
 from fewshot.reproduction.figures.curves import N_QUERY, SHOTS, SHOTS_N_WAY, WAYS, WAYS_N_SHOT, Curves, read_curves
 from fewshot.reproduction.figures.drawing import Line, Panel, draw
 from fewshot.reproduction.results import Result
-from fewshot.reproduction.runner import stored_results
+from fewshot.reproduction.runner import load_stored
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables.accuracies import OWN_ROWS
 
@@ -42,7 +42,7 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
 
     `runs`: of all recipes; `shown`: those whose lines are drawn.
     """
-    stored = stored_results(results, list({run.name: run for run in runs}.values()))
+    stored = load_stored(results, list({run.name: run for run in runs}.values()))
     first = {result.recipe: result for result in reversed(stored)}  # of each recipe, the lowest seed
     names = [name for name in dict.fromkeys(run.name for run in shown) if name in first]
     curves = _current([c for c in read_curves(results) if c.recipe in names], stored)
