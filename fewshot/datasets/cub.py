@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.errors import DataError
-from fewshot.images.decode import Resize, check_pixel_options, decode_image
+from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import ImageFile, class_files, classes_of, few
 from fewshot.images.store import file_stamp, packed
@@ -34,7 +34,7 @@ def cub(
     crop_to_box: bool = False,
     skip_bad_images: bool = False,
 ) -> ImageSet:
-    """Train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
+    """Birds of CUB-200-2011: train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
 
     Args:
         root: the folder that holds `cub/`.
@@ -62,7 +62,7 @@ def cub(
     boxes = _boxes(base, listed) if crop_to_box else {}
     store = packed(
         "cub",
-        [resize, [[*file_stamp(file.path, base), boxes.get(_relative(file))] for file in files]],
+        [DECODER_VERSION, resize, [[*file_stamp(file.path, base), boxes.get(_relative(file))] for file in files]],
         files,
         partial(_decode, boxes=boxes, size_px=size_px, resize=resize),
         (3, size_px, size_px),

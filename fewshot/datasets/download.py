@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fewshot.errors import DataError
-from fewshot.images.decode import SUFFIXES
+from fewshot.images.formats import is_image
 from fewshot.registry import unknown_name
 
 TIMEOUT_SECONDS = 60
@@ -132,7 +132,7 @@ def _inspect_folder(path: Path, item: Item) -> Finding:
             return Finding(item, "differs", f"its file {name} is {found}, published is {expected}")
     if item.files:
         return Finding(item, "ok", f"{len(item.files)} files, checksums as published")
-    n_images = sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(path) for name in names)
+    n_images = sum(is_image(name) for _, _, names in os.walk(path) for name in names)
     if n_images == 0 or item.n_images not in (None, n_images):
         return Finding(item, "differs", f"{n_images:,} images in it, published are {item.n_images or 'more'}")
     return Finding(item, "ok", f"{n_images:,} images{', as published' if item.n_images else ''}")

@@ -7,7 +7,6 @@ written under a temporary name, flushed and renamed: the old one survives until 
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fewshot.errors import CheckpointError
+from fewshot.errors import CheckpointError, OutputError
+from fewshot.runtime.files import replacing
 
 FORMAT = "fewshot-checkpoint-1"
 TENSOR = "__tensor__"
@@ -28,20 +28,13 @@ def save_checkpoint(path: str | Path, state: dict[str, Any], file_format: str = 
     path = Path(path)
     tensors: dict[str, Tensor] = {}
     header = {"format": file_format, "state": json.dumps(_packed(state, "state", tensors))}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             file.write(save(tensors, header))
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        kept = "; the checkpoint before it is still there" if path.exists() else ""
-        raise CheckpointError(f"could not write the checkpoint {path}: {error}{kept}") from error
-    finally:
-        with suppress(OSError):  # where the folder is a file, say
-            temporary.unlink()
+    except OutputError as error:
+        raise CheckpointError(f"could not write the checkpoint: {error}") from error
 
 
 def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, Any]:
@@ -59,7 +52,11 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
         raise CheckpointError(
             f"{path} is no readable checkpoint: truncated, or made by something else ({error})"
         ) from error
-    return _unpacked(json.loads(header["state"]), tensors)
+    try:
+        return _unpacked(json.loads(header["state"]), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{path} says that it is a {file_format}, but its contents are not those of one"
+        raise CheckpointError(f"{message} ({type(error).__name__}: {error})") from error
 
 
 def _what(found: str | None, expected: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from fewshot.config import FitConfig, as_dict, differing_options
 from fewshot.errors import ConfigError
 from fewshot.runtime import processes
+from fewshot.runtime.files import write_whole
 from fewshot.runtime.plugins import loaded_plugins
 
 logger = logging.getLogger(__name__)
@@ -62,10 +63,9 @@ class RunFolder:
         if not self.config.exists():
             if resume:
                 raise ConfigError(f"nothing to resume: {self.path} holds no run")
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(json.dumps(as_dict(config), indent=2) + "\n")
             if loaded_plugins():
-                self.plugins.write_text(json.dumps(loaded_plugins(), indent=2) + "\n")
+                write_whole(self.plugins, json.dumps(loaded_plugins(), indent=2) + "\n")
+            write_whole(self.config, json.dumps(as_dict(config), indent=2) + "\n")
             return
         self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
         self.check_plugins()

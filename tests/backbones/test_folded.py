@@ -72,10 +72,10 @@ def test_the_estimator_uses_it_and_keeps_its_own(tmp_path):
     options = {"backbone": "resnet12", "pretrained": False, "size_px": 32, "precision": "float32"}
     images = IMAGES.repeat_interleave(2, 0)
     classifier = FewShotClassifier(**options).fit(images, list("aabbccdd"))
-    inputs = classifier.inputs_
-    assert (count(inputs.method), count(inputs.encoder)) == (16, 0)
-    assert inputs.encoder.backbone is not inputs.method.backbone
+    encoder = classifier.encoder_
+    assert (count(encoder.method), count(encoder.network)) == (16, 0)
+    assert encoder.network.backbone is not encoder.method.backbone
     classifier.save(tmp_path / "c.fewshot")
     again = FewShotClassifier.load(tmp_path / "c.fewshot")
-    assert count(again.inputs_.method) == 16
+    assert count(again.encoder_.method) == 16
     assert again.predict(images).tolist() == classifier.predict(images).tolist()

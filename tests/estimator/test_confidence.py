@@ -12,10 +12,10 @@ from fewshot.estimator.confidence import (
     expected_calibration_error,
     fit_temperature,
     folds,
-    held_out_logits,
-    threshold_for,
 )
+from fewshot.estimator.fitting import held_out_logits
 from fewshot.estimator.open_set import measure_confidence
+from fewshot.estimator.rejection import threshold_for
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.runtime import seeding
 

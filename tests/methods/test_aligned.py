@@ -151,8 +151,8 @@ def test_the_estimator_knows_what_aligned_needs():
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=seeding.generator(0))
     asked = {"pretrained": False, "size_px": 64, "rotation_invariant": True, "method": "aligned", "calibrate": False}
     classifier = FewShotClassifier("efficientnet-lite0", **asked).fit(images, list("aabb"))
-    assert classifier.inputs_.plan.views == {"turns": 24, "rings": "blocks.3"}
+    assert classifier.encoder_.plan.options.views == {"turns": 24, "rings": "blocks.3"}
     other = FewShotClassifier("efficientnet-lite0", **asked, views={"turns": 4, "rings": "blocks.2"})
-    assert other.fit(images, list("aabb")).inputs_.method.layout == (4, 4, 40)
+    assert other.fit(images, list("aabb")).encoder_.method.layout == (4, 4, 40)
     with pytest.raises(ConfigError, match="a backbone with views="):
         FewShotClassifier("conv4", **asked).fit(images, list("aabb"))

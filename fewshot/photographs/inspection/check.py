@@ -9,12 +9,14 @@ from typing import Any
 
 from fewshot.datasets.folder import grouped
 from fewshot.errors import DataError
-from fewshot.images.listing import ImageFile, class_files, classes_of, is_image, nfc, visible
+from fewshot.images.formats import is_image
+from fewshot.images.listing import ImageFile, class_files, classes_of, nfc, visible
 from fewshot.photographs.inspection import copies
 from fewshot.photographs.inspection import findings as rules
 from fewshot.photographs.inspection.findings import SEVERITIES, Finding
 from fewshot.photographs.inspection.measurements import Seen, look_at
 from fewshot.photographs.inspection.reading import read_all
+from fewshot.runtime.terminal import visible_text
 
 SHOWN = 5  # flagged files of each finding, as text
 BAR_CHARACTERS = 30
@@ -59,7 +61,7 @@ class FolderCheck:
                 lines.append(f"    and {len(finding.flagged) - SHOWN:,} more")
         if not self.findings:
             lines.append("Nothing to mend.")
-        return "\n".join(line.encode("utf-8", "backslashreplace").decode() for line in lines)
+        return "\n".join(visible_text(line) for line in lines)
 
     def headline(self) -> str:
         """One line: what there is, and how fast it was read."""
