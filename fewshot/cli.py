@@ -8,11 +8,15 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
-from fewshot.errors import FewShotError
+from fewshot.config.recipes import read_recipe
+from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
 from fewshot.runtime.terminal import settle_streams, visible_text
 
@@ -22,7 +26,20 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class Parser(ArgumentParser):
-    """Answers an unknown option or recipe key with the nearest known one."""
+    """Reads recipes, and answers an unknown option or recipe key with the nearest known one.
+
+    `kind`: of the recipes that it reads, "" where its YAML files are none; `row`: the row of the recipe that is asked.
+    """
+
+    kind: str = ""
+    row: str | None = None
+
+    def parse_path(self, path: str | PathLike, *arguments: Any, **options: Any) -> Namespace:
+        """The values in a YAML file, which may be a recipe with rows, or extend another."""
+        if not self.kind:
+            return super().parse_path(path, *arguments, **options)
+        entry = read_recipe(Path(path), self.kind).entry(self.row, self.kind)
+        return self.parse_string(yaml.safe_dump(entry.options, sort_keys=False), Path(path).name, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one sentence, without the usage, and exit with status 2."""
@@ -72,6 +89,10 @@ def parse(
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
+    parser.kind = str(getattr(config, "kind", ""))
+    if parser.kind:
+        parser.add_argument("--row", help="row of the recipe, in the place of its training")
+        parser.row = _row(arguments)
     optional = {name for name in positional if not is_required(fields[name])}
     for name in optional:
         text = {action.dest: action.help for action in _actions_of(config)}[name]
@@ -87,6 +108,8 @@ def parse(
     types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     elements = {name: get_args(kind)[0] for name, kind in types.items() if get_origin(kind) is list}
     values = parser.parse_args(_join_lists(sys.argv[1:] if arguments is None else arguments, elements)).as_dict()
+    if parser.row is not None and not values["config"]:
+        raise ConfigError(f"--row {parser.row} is a row of a recipe: name its file with --config")
     return config(**{name: values[name] for name in fields})
 
 
@@ -124,6 +147,13 @@ def _join_lists(arguments: Sequence[str], elements: Mapping[str, Any]) -> list[s
         joined = ",".join(values if whole or plain else map(json.dumps, values))
         words += [f"--{option}", joined if whole else f"[{joined}]"] if values else [f"--{option}"]
     return words
+
+
+def _row(arguments: Sequence[str] | None) -> str | None:
+    """What --row says, which decides what is read from --config, wherever it stands."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--row")
+    return parser.parse_known_args(arguments)[0].row
 
 
 def run(main: Callable[[], Any]) -> NoReturn:

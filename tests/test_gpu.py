@@ -317,7 +317,7 @@ def test_records_are_the_same_but_for_ties(device, toy_sets, name, ragged):
 
     expected = evaluate(method, toy_sets[2], spec, 100, watch=watch)
     actual = evaluate(method.to(device), toy_sets[2], spec, 100)
-    assert actual.header["n_episodes"] == 100
+    assert actual.header.n_episodes == 100
     for ours, theirs in zip(actual.episodes, expected.episodes, strict=True):
         assert (ours.index, ours.n_way, ours.n_support) == (theirs.index, theirs.n_way, theirs.n_support)
         assert abs(ours.accuracy - theirs.accuracy) <= tied[ours.index] + 1e-6

@@ -30,26 +30,31 @@ class _StopForward(Exception):
 class Viewed(nn.Module):
     """Features of several views of each picture: their mean, of unit length, and cues beside it.
 
-    `turns`: so many views, turned by equal angles over the whole circle, with what lies outside the
-    inscribed disc made grey (the backbone's mean colour): features then hardly depend on how the object
-    lies. `find_circle`: the round object is found first and fills the views (`fewshot.images.circles`).
-    `zooms`: each view once for each of these sizes, relative to the picture or circle.
-
-    `colour` and `radius` are weights of cues that stand beside the features, 0 leaves them out; they
-    need `find_circle`. Colour: the median colours of 12 rings of the object, as logarithms in units of 0.2:
-    relative to its mean; red and blue relative to green; and these relative to the background's, in which a
-    coloured light largely cancels (36 + 24 + 24 numbers, each part of length 1 or so). Radius: the logarithm
-    of the circle's radius as a share of the picture, in units of 0.1; it tells the size of things that were
-    all cut out at one scale, and is noise otherwise.
-
-    `rings` names a layer of the body whose maps give local features, for methods that compare images place by place
+    With `rings`, the last numbers of a feature are local features, for methods that compare images place by place
     (`aligned`): of each turned view the cells from the rim straight down to the middle, and so of each direction of
-    the object. They are the last numbers of a feature: `layout` (turns, cells from rim to middle, channels), each
-    cell of equal length, all together of length 1. Of 16 turns or more only every second, third, ... then goes through
-    the rest of the backbone, for the mean: 8 to 15 of them.
+    the object; each cell of equal length, all together of length 1. Of 16 turns or more only every second, third, …
+    then goes through the rest of the backbone, for the mean: 8 to 15 of them. It has no feature maps.
 
-    Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone. `layout`: None without `rings`.
-    `image_px`: the side that pictures had best have, more than `input_px` where a circle is found.
+    Args:
+        source: the backbone.
+        turns: so many views, turned by equal angles over the whole circle, with what lies outside the inscribed disc
+            made grey (the backbone's mean colour): features then hardly depend on how the object lies.
+        find_circle: whether the round object is found first and fills the views (`fewshot.images.circles`).
+        zooms: each view once for each of these sizes, relative to the picture or circle.
+        colour: weight of the colour cue, 0 leaves it out; needs `find_circle`. The median colours of 12 rings of the
+            object, as logarithms in units of 0.2: relative to its mean; red and blue relative to green; and these
+            relative to the background's, in which a coloured light largely cancels (36 + 24 + 24 numbers, each part of
+            length 1 or so).
+        radius: weight of the size cue, 0 leaves it out; needs `find_circle`. The logarithm of the circle's radius as a
+            share of the picture, in units of 0.1: the size of things that were all cut out at one scale, else noise.
+        rings: a layer of the body whose maps give local features; None: none.
+
+    Attributes:
+        layout: of the local features, (turns, cells from rim to middle, channels), or None.
+        image_px: the side that pictures had best have, more than `input_px` where a circle is found.
+
+    Raises:
+        ConfigError: for views that cannot be made.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ def run(config: EvaluateConfig) -> None:
     test_set = load_split(run_config, config.split)
     overlap = check_unseen(config.run_dir, test_set, config.allow_seen_classes)
     records = evaluate(method.to(device), test_set, spec, config.n_episodes, config.seed, precision=config.precision)
-    records.header.update(selected_on=selected_on(config.run_dir), config=as_dict(run_config), **overlap.header)
+    records = records.add_facts(selected_on=selected_on(config.run_dir), config=as_dict(run_config), **overlap.header)
     if processes.is_first():
         changed = {**config.method_options, **config.dataset_options}
         options = "".join(f"-{option}-{value}" for option, value in changed.items()).replace("/", "-")

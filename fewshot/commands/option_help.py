@@ -1,15 +1,16 @@
 """The options of a method, a backbone or a data set that is named on the command line, for `--help`."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fewshot.backbones.create import backbone_options
+from fewshot.config.recipes import read_recipe
 from fewshot.datasets import DATASETS
-from fewshot.errors import ConfigError
 from fewshot.methods import METHODS
 from fewshot.registry import ANYTHING, Option, Options, describe_type
 from fewshot.runtime.plugins import load_plugins
@@ -35,12 +36,12 @@ def _named(arguments: Sequence[str]) -> dict[str, Any]:
     """What is named, the last word winning; plugins are a list."""
     named: dict[str, Any] = {}
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    option = ""
+    option, row = "", next((value for name, value in pairwise(words) if name == "--row"), None)
     for word in words:
         if word.startswith("--"):
             option = word[2:]
         elif option == "config":
-            named |= _of_file(Path(word))
+            named |= _of_file(Path(word), row)
         elif option == "plugins":
             more = yaml.safe_load(word) if word.startswith("[") else [word]
             named["plugins"] = [*named.get("plugins", []), *more]
@@ -49,12 +50,12 @@ def _named(arguments: Sequence[str]) -> dict[str, Any]:
     return named
 
 
-def _of_file(recipe: Path) -> Mapping[str, Any]:
-    try:
-        values = yaml.safe_load(recipe.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{recipe} is no readable YAML file: {error}") from error
-    return {key: values[key] for key in (*KINDS, "plugins") if key in values} if isinstance(values, Mapping) else {}
+def _of_file(path: Path, row: str | None) -> dict[str, Any]:
+    """What a recipe's training names, or its row."""
+    recipe = read_recipe(path)
+    entry = next((entry for entry in recipe.rows if entry.name == row), recipe.training)
+    options = entry.options if entry else {}
+    return {key: options[key] for key in (*KINDS, "plugins") if key in options}
 
 
 def _describe(prefix: str, options: Options) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from fewshot.config import PretrainExperimentConfig
 from fewshot.evaluation import report
+from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import (
     build_classifier,
     load_split,
@@ -31,12 +32,12 @@ def run(config: PretrainExperimentConfig) -> None:
     overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
     result = fit(method, train_set, val_set, config)
     for name, test_set in tests.items():
-        files = record_files(config, name, "classifier-baseline", cells)
+        files = record_files(config, name, RowKind.CLASSIFIER, cells)
         records = measure(method, test_set, cells, config, selected_on(run_dir), files, overlaps[name])
-        rows = {"classifier-baseline": records}
+        rows = {RowKind.CLASSIFIER.value: records}
         if processes.is_first():
             print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
-            print(report.facts(rows["classifier-baseline"][0]))
+            print(report.facts(records[0]))
     if processes.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min on {train_set.n_classes} base classes; "
               f"weights of step {result.best_step}, the best on validation classes\nrun folder:  {run_dir}\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import DEFAULT_REPORT, ReproduceConfig
 from fewshot.evaluation import report
+from fewshot.reproduction.heads import fill_expected
 from fewshot.reproduction.recipes import find_runs, measuring
 from fewshot.reproduction.runner import refresh_main_table, run_all, section
 from fewshot.reproduction.tables.summary import COLUMNS
@@ -24,6 +25,7 @@ def run(config: ReproduceConfig) -> None:
     if config.report is not None:
         file = config.report.replace("DATASET", dataset) if config.report == DEFAULT_REPORT else config.report
         report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
+        fill_expected(recipes, results)
     if config.report == DEFAULT_REPORT and dataset in COLUMNS:
         refresh_main_table(folder.parent, Path(config.results), [Path("README.md"), Path("RESULTS.md")])
     if failed:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation import report
+from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import cells_of, load_split, measure, new_run_dir, record_files, test_sets
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
@@ -37,7 +38,7 @@ def run(config: ExperimentConfig) -> None:
             print(f"\n{report.title(rows, name, config.method)}\n{report.table(rows)}")
             print(report.facts_of(rows))
     if processes.is_first():
-        if config.test_floor and "raw pixels" not in methods:
+        if config.test_floor and RowKind.RAW_PIXELS not in methods:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
                    "the best on validation classes")  # fmt: skip

@@ -2,6 +2,8 @@
 
 from fewshot.config.evaluation import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.experiments import (
+    EPISODIC,
+    PRETRAIN,
     ExperimentConfig,
     PretrainExperimentConfig,
     SetupConfig,
@@ -16,9 +18,13 @@ from fewshot.config.photographs import (
     PhotographsConfig,
     PredictPhotographsConfig,
 )
+from fewshot.config.saved import AnyConfig, from_saved, kind_of
 from fewshot.config.training import Count, FitConfig, PretrainConfig, TrainConfig
 
 __all__ = [
+    "EPISODIC",
+    "PRETRAIN",
+    "AnyConfig",
     "CheckPhotographsConfig",
     "CompareConfig",
     "ConfidenceConfig",
@@ -36,5 +42,7 @@ __all__ = [
     "TrainConfig",
     "as_dict",
     "differing_options",
+    "from_saved",
+    "kind_of",
     "variants_changed",
 ]

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from fewshot.config.training import FitConfig, PretrainConfig, TrainConfig
 from fewshot.errors import ConfigError
 
+EPISODIC, PRETRAIN = "episodic", "pretrain"  # kinds of a configuration
+
 
 @dataclass
 class SetupConfig:
@@ -54,6 +56,8 @@ class SetupConfig:
 class ExperimentConfig(TrainConfig, SetupConfig):
     """Which method is trained on episodes of what, and which test cells are measured at the end."""
 
+    kind: Literal["episodic"] = "episodic"
+    """what this configures: the training of a method on episodes"""
     method: str = "protonet"
     """name of a method"""
     method_options: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +81,8 @@ class ExperimentConfig(TrainConfig, SetupConfig):
 class PretrainExperimentConfig(PretrainConfig, SetupConfig):
     """Which classifier is trained on the base classes of what, and which test cells are measured at the end."""
 
+    kind: Literal["pretrain"] = "pretrain"
+    """what this configures: the training of a classifier on plain batches"""
     classifier: Literal["linear", "cosine"] = "linear"
     """head over the base classes: linear with bias, or cosine with a learnable norm of each class"""
     classifier_scale: float | None = None

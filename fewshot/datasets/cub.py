@@ -34,7 +34,7 @@ def cub(
     crop_to_box: bool = False,
     skip_bad_images: bool = False,
 ) -> ImageSet:
-    """Train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
+    """Birds of CUB-200-2011: train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
 
     Args:
         root: the folder that holds `cub/`.

@@ -26,7 +26,7 @@ def tiered_imagenet(
     resize: Resize = "stretch",
     skip_bad_images: bool = False,
 ) -> ImageSet:
-    """Train/val/test of 351/97/160 classes, 3 x `size_px` x `size_px`.
+    """tieredImageNet: train/val/test of 351/97/160 classes, 3 x `size_px` x `size_px`.
 
     Args:
         root: the folder that holds `tiered_imagenet/`.

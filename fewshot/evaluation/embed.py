@@ -10,7 +10,7 @@ from fewshot.errors import ConfigError
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.feature_store import load_or_make
 from fewshot.methods import Method
-from fewshot.methods.base import encode_images
+from fewshot.methods.features import encode_images
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
 from fewshot.runtime.evaluation_mode import evaluating

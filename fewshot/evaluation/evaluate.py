@@ -10,15 +10,14 @@ from fewshot.datasets import ImageSet
 from fewshot.errors import TrainingError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.feature_set import FeatureSet
+from fewshot.evaluation.record_header import make_header
 from fewshot.evaluation.records import EpisodeRecord, Records
 from fewshot.methods import Method, accuracy, negative_log_likelihood
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
 from fewshot.runtime.evaluation_mode import evaluating
 from fewshot.runtime.layout import running_layout
-from fewshot.runtime.memory import peak_mib_so_far
-from fewshot.runtime.precision import Precision, autocast, resolve, switch_tf32
-from fewshot.runtime.provenance import provenance, weights_hash
+from fewshot.runtime.precision import Precision, autocast, switch_tf32
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 
 BATCH_NUMBERS = 1 << 22  # feature or pixel values gathered at once: a bound on memory
@@ -70,23 +69,7 @@ def evaluate(
         mine = [_measure(method, first, episode.to(device), seed, precision, watch) for first, episode in batches]
     records = [record for batch in processes.interleaved(processes.gathered(mine)) for record in batch]
     imageset = data.imageset if isinstance(data, FeatureSet) else data
-    header = {
-        "spec": vars(spec),
-        "seed": seed,
-        "n_episodes": n_episodes,
-        "method": type(method).__name__,
-        "transductive": method.transductive,
-        "dataset": imageset.name,
-        "split": imageset.split,
-        "data_fingerprint": imageset.fingerprint,
-        "weights": weights_hash(method),
-        "precision": resolve(precision, device_of(method)),
-        "seconds": round(time.perf_counter() - started, 3),
-        "peak_mib": peak_mib_so_far(),
-        **provenance(),
-    }
-    if hasattr(method, "n_trainable") and isinstance(spec.n_way, int):
-        header["n_trainable"] = method.n_trainable(spec.n_way)
+    header = make_header(method, imageset, spec, seed, n_episodes, precision=precision, started=started)
     return Records(header, records)
 
 

@@ -17,9 +17,15 @@ from fewshot.runtime.transfer import send
 class FeatureSet:
     """Features, or feature maps, of images of an `ImageSet`, addressed by the image set's own row numbers.
 
-    `values` (n, D) or (n, c, h, w): one for each of `rows` (n,), distinct row numbers of `imageset`; None: one for each
-    row, in order. Labels, names, groups and the fingerprint are the image set's, for all of its rows.
-    Raises `DataError` where `values` and `rows` do not belong together.
+    Labels, names, groups and the fingerprint are the image set's, for all of its rows.
+
+    Args:
+        imageset: the images.
+        values: features (n, D), or maps (n, c, h, w).
+        rows: which rows of `imageset` these are of, (n,), each once; None: all of them, in order.
+
+    Raises:
+        DataError: where `values` and `rows` differ in number.
     """
 
     imageset: ImageSet

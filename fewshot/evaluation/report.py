@@ -46,11 +46,11 @@ def title(rows: Mapping[str, Sequence[Records]], test_set: str, method: str) -> 
 def facts(records: Records) -> str:
     """One line on what was measured: test set, episodes, seed, fingerprint, commit."""
     head = records.header
-    chosen = head.get("selected_on", "unknown")
+    chosen = head.value("selected_on")
     return (
-        f"{head['dataset']}/{head['split']}, {head['n_episodes']} episodes, {_protocol(records)}, "
-        f"seed {head['seed']}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
-        f"data {head['data_fingerprint']}, commit {head['commit']}, {head['precision']}"
+        f"{head.dataset}/{head.split}, {head.n_episodes} episodes, {_protocol(records)}, "
+        f"seed {head.seed}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
+        f"data {head.data_fingerprint}, commit {head.commit}, {head.precision}"
     )
 
 
@@ -67,8 +67,8 @@ def facts_of(rows: Mapping[str, Sequence[Records]]) -> str:
 
 
 def _protocol(records: Records) -> str:
-    kind = "transductive" if records.header["transductive"] else "inductive"
-    return f"{records.header['spec']['n_query']} queries a class, {kind}"
+    kind = "transductive" if records.header.transductive else "inductive"
+    return f"{records.header.spec['n_query']} queries a class, {kind}"
 
 
 def write_section(path: str | Path, name: str, heading: str, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -12,13 +12,22 @@ import torch
 from torch import nn
 
 from fewshot.backbones import create_backbone
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, differing_options, variants_changed
+from fewshot.config import (
+    AnyConfig,
+    ExperimentConfig,
+    PretrainExperimentConfig,
+    as_dict,
+    differing_options,
+    from_saved,
+    variants_changed,
+)
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records, cell_name
+from fewshot.evaluation.rows import RowKind
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
@@ -28,8 +37,6 @@ from fewshot.runtime.provenance import commit, weights_hash
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
-
-AnyConfig = ExperimentConfig | PretrainExperimentConfig
 
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
@@ -92,12 +99,7 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
 
 def config_from(folder: RunFolder) -> AnyConfig:
     """The configuration that a run folder holds, of the kind that it was made with; its plugins are loaded."""
-    values = folder.read_config()
-    kind = PretrainExperimentConfig if "batch_size" in values else ExperimentConfig
-    unknown = sorted(values.keys() - {field.name for field in fields(kind)})
-    if unknown:
-        raise ConfigError(f"{folder.config} has options that this version of fewshot does not know: {unknown}")
-    config = kind(**values)
+    config = from_saved(folder.read_config(), folder.config)
     load_plugins(config.plugins)
     folder.check_plugins()
     return config
@@ -143,7 +145,7 @@ def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for imageset in sets.values():
-        for row in ("trained", *variants(config)):
+        for row in (RowKind.TRAINED, *variants(config)):
             for cell in cells_of(config, row):
                 EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
     return sets
@@ -177,8 +179,8 @@ def measure(
                 seconds = time.perf_counter() - started
             precision, seed = config.precision, config.test_seed
             records = evaluate(method, data, cell, config.test_episodes, seed, precision=precision)
-            records.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
-            records.header.update(overlap.header if overlap else {})
+            facts = {"selected_on": selected_on, "config": as_dict(config), **(overlap.header if overlap else {})}
+            records = records.add_facts(embedding_seconds=round(seconds, 3), **facts)
             if file and processes.is_first():
                 records.write(file)
         all_records.append(records)
@@ -196,8 +198,8 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
         records = Records.read(file)
     except (FileNotFoundError, DataError):  # or they were cut off
         return None
-    changed = differing_options(records.header["config"], config)
-    unknown_code = commit().endswith("+") or records.header.get("plugins", {}) != loaded_plugins()
+    changed = differing_options(records.header.config or {}, config)
+    unknown_code = commit().endswith("+") or (records.header.plugins or {}) != loaded_plugins()
     if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {
@@ -206,4 +208,4 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
         "data_fingerprint": imageset.fingerprint,
         "commit": commit(),
     }
-    return records if all(records.header[key] == value for key, value in wanted.items()) else None
+    return records if all(getattr(records.header, key) == value for key, value in wanted.items()) else None

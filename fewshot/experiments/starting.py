@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from fewshot.backbones import Viewed
-from fewshot.config import ExperimentConfig
+from fewshot.config import AnyConfig, ExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, FewShotError, LeakageError
 from fewshot.evaluation.embed import embed
-from fewshot.experiments.build import AnyConfig, build_method, choose_device, config_from, load_split, test_sets
+from fewshot.evaluation.rows import UNTRAINED_ROWS, RowKind
+from fewshot.experiments.build import build_method, choose_device, config_from, load_split, test_sets
 from fewshot.methods import Method, find_method
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
 from fewshot.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
-STARTING_ROWS = ("untrained", "frozen", "raw pixels")  # of test tables: weights that no run has trained
 PREFIX = "backbone."  # of the backbone's weights in a method's state dict
 
 
@@ -38,7 +38,7 @@ def starting_method(
     method = build_method(config, train_set.image_shape, backbone)
     if config.pretrained_run and pretrained:
         load_pretrained(method, config)
-    elif config.freeze_backbone and pretrained and starting_row(config) == "untrained":
+    elif config.freeze_backbone and pretrained and starting_row(config) == RowKind.UNTRAINED:
         logger.warning(
             "freeze_backbone keeps initial weights that nothing has trained; give published ones by backbone_options "
             "(pretrained or weights), or a pretrained_run"
@@ -57,15 +57,14 @@ def starting_method(
 def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
     """`method` after training and, by their names in the test table, what it is compared with (`test_floor`).
 
-    each of `test_variants`: the same weights with other options; "pretrained": before episodic training,
-    where there was some; "untrained": initial weights, called "frozen" where they are published ones;
-    "raw pixels": without a network, for methods that have nothing to learn but one. Where nothing was
-    trained at all, `method` itself is "untrained" or "frozen".
+    each of `test_variants`: the same weights with other options; `RowKind.PRETRAINED` where there was episodic
+    training after another run's; `RowKind.UNTRAINED` or `RowKind.FROZEN`; `RowKind.RAW_PIXELS` for methods that have
+    nothing to learn but a network. Where nothing was trained at all, `method` itself is untrained or frozen.
     """
     start = starting_row(config)
-    rows = {"trained" if config.max_steps or config.pretrained_run else start: method}
+    rows: dict[str, Method] = {RowKind.TRAINED if config.max_steps or config.pretrained_run else start: method}
     for name, options in config.test_variants.items():
-        if name in (*rows, "pretrained", start, "raw pixels"):
+        if name in (*rows, RowKind.PRETRAINED, start, RowKind.RAW_PIXELS):
             raise ConfigError(f"test_variants: {name!r} is a row of every test table already; choose another name")
         options = {option: value for option, value in options.items() if option != "n_query"}
         varied = replace(config, method_options={**config.method_options, **options})
@@ -74,29 +73,28 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
     if not config.test_floor:
         return rows
     if config.max_steps and config.pretrained_run:
-        rows["pretrained"] = starting_method(config, train_set)
+        rows[RowKind.PRETRAINED] = starting_method(config, train_set)
     if start not in rows:
         rows[start] = starting_method(config, train_set, pretrained=False)
     if not method.must_be_trained:
         with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
-            rows["raw pixels"] = starting_method(config, train_set, "pixels", pretrained=False)
+            rows[RowKind.RAW_PIXELS] = starting_method(config, train_set, "pixels", pretrained=False)
     return rows
 
 
-def starting_row(config: AnyConfig) -> str:
-    """What a method with the backbone's initial weights is called in tables: these may be published ones."""
-    options = config.backbone_options
-    return "frozen" if options.get("pretrained") or options.get("weights") else "untrained"
+def starting_row(config: AnyConfig) -> RowKind:
+    """The row of a method with the backbone's initial weights, which may be published ones."""
+    return RowKind.FROZEN if _from_published(config) else RowKind.UNTRAINED
 
 
-def selected_on(run_dir: str | Path, row: str = "trained") -> str:
+def selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
     """What chose the weights of a run, for the header of its records: "val", or "nothing" and why."""
     folder = RunFolder(run_dir)
     config = config_from(folder)
     pretrained_run = getattr(config, "pretrained_run", None)
-    if row in STARTING_ROWS:
+    if row in UNTRAINED_ROWS:
         return "nothing"
-    if config.max_steps and row != "pretrained":
+    if config.max_steps and row != RowKind.PRETRAINED:
         return "val" if folder.best.exists() else "nothing: last step"
     if not pretrained_run:
         return "nothing"
@@ -176,7 +174,7 @@ def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bo
 
 
 def check_row_unseen(
-    method: Method, config: AnyConfig, train_set: ImageSet, test_set: ImageSet, row: str = "trained"
+    method: Method, config: AnyConfig, train_set: ImageSet, test_set: ImageSet, row: str = RowKind.TRAINED
 ) -> Overlap:
     """What of `test_set` the weights of `method`, a row of the test table of the run `config`, are trained on.
 
@@ -185,8 +183,8 @@ def check_row_unseen(
 
     def trained_on() -> list[TrainingSet]:
         start = getattr(config, "pretrained_run", None)
-        sets = training_sets(start) if start and row not in STARTING_ROWS else []
-        learnt = config.max_steps and row not in (*STARTING_ROWS, "pretrained")
+        sets = training_sets(start) if start and row not in UNTRAINED_ROWS else []
+        learnt = config.max_steps and row not in (*UNTRAINED_ROWS, RowKind.PRETRAINED)
         return sets + ([TrainingSet.of(train_set)] if learnt or method.needs_base_features else [])
 
     return _checked(trained_on, test_set, config.allow_seen_classes, "this run")
@@ -218,9 +216,8 @@ def _from_published(config: AnyConfig) -> bool:
 def _pretrained_config(config: ExperimentConfig) -> AnyConfig:
     folder = RunFolder(config.pretrained_run)
     if not folder.config.is_file():
-        recipe = folder.path.name if folder.path.name.startswith("pretrain") else "pretrain"
         default_place = folder.path.parts[:1] == ("runs",) and len(folder.path.parts) == 3
-        group = folder.path.parent.name if default_place else config.dataset
+        group, recipe = folder.path.parts[1:] if default_place else (config.dataset, "pretrain")
         raise ConfigError(
             f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
             f"--config scripts/recipes/{group}/{recipe}.yaml --run_dir {folder.path}"

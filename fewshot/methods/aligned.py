@@ -41,7 +41,7 @@ class Aligned(Method):
     Image-to-Class Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which disregards where they lie. Here
     they keep their places. Whitening takes the weight from directions that all images share, as in Jégou and Chum,
     Negative evidences and co-occurences in image retrieval, ECCV 2012. `weight`, `sharpness` and `shrinkage` were
-    chosen from a grid on episodes of world coins' validation countries (scripts/recipes/coins/aligned_frozen.yaml).
+    chosen from a grid on episodes of world coins' validation countries (scripts/recipes/coins/frozen.yaml).
     The regression is fitted to detached features.
     """
 

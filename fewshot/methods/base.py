@@ -1,6 +1,6 @@
 """`Method`: a support set and queries become logits; every method is held to this contract."""
 
-from typing import ClassVar, Literal, Protocol, Self, cast
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,34 +8,12 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.context import EpisodeContext
-from fewshot.registry import Registry
-from fewshot.sampling.episodes import PADDING, Episode
+from fewshot.methods.features import FeatureHead, encode_images
+from fewshot.methods.scores import accuracy, negative_log_likelihood
+from fewshot.registry import Registry, unwrap
+from fewshot.sampling.episodes import Episode
 
 METHODS = Registry("method", n_given=1)  # the backbone
-
-
-class FeatureHead(Protocol):
-    """What a method that works from features has: an image's features do not depend on its episode, and a head on them.
-
-    `Method.forward` then is `head` on what `encode` made of each image; and whoever has the features already, such as
-    the evaluator, calls `head` alone.
-    """
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Features (*, D), or maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
-
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        """Logits of queries, from features.
-
-        Args:
-            support: features (B, n_support, D), or maps (B, n_support, c, h, w).
-            support_labels: (B, n_support), 0..n_way-1, or -1 for padding.
-            query: features (B, n_query, D), or maps.
-            n_way: number of classes.
-
-        Returns:
-            Logits (B, n_query, n_way); those of classes without support are -inf.
-        """
 
 
 Family = Literal["episodic", "adapted", "two-stage", "stage one"]
@@ -187,10 +165,13 @@ class Method(nn.Module):
         return F.normalize(query.flatten(1), dim=1) @ F.normalize(support.flatten(1), dim=1).T
 
     def learn_base_classes(self, features: Tensor, labels: Tensor) -> None:
-        """What a method keeps of the base classes before any episode; called where `needs_base_features`.
+        """Keep something of the base classes before any episode; called where `needs_base_features`.
 
-        `features` (n, D), from `encode`, of all training images; `labels` (n,). What is kept lies in
-        buffers or parameters, so that a checkpoint holds it.
+        What is kept lies in buffers or parameters, so that a checkpoint holds it.
+
+        Args:
+            features: (n, D), from `encode`, of all training images.
+            labels: (n,), their classes.
         """
 
     def training_step(self, batch: Episode) -> tuple[Tensor, Tensor]:
@@ -208,38 +189,30 @@ class Method(nn.Module):
         return negative_log_likelihood(logits, episode.query_labels).mean(), logits
 
 
-def encode_images(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Features (*, D), float32 or wider, of images (*, C, H, W) by a backbone that takes (n, C, H, W)."""
-    return widen(backbone(images.flatten(0, -4))).unflatten(0, images.shape[:-3])
-
-
-def widen(values: Tensor) -> Tensor:
-    """`values` in float32 where autocast has made them narrower."""
-    return values.float() if values.dtype.itemsize < 4 else values
-
-
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean negative log-likelihood of each episode's queries in nats, (B,); padding does not count."""
-    nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=PADDING, reduction="none")  # (B, n_query)
-    return nll.sum(1) / (labels != PADDING).sum(1)
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Fraction of each episode's queries whose largest logit is the right one, (B,)."""
-    return (logits.argmax(-1) == labels).sum(1) / (labels != PADDING).sum(1)
-
-
 def create_method(name: str, backbone: nn.Module | None, **options: object) -> Method:
-    """The registered method `name` on `backbone` (None where features are given directly).
+    """Create a method by its registered name.
 
-    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for an option of the wrong type.
+    Args:
+        name: see `list_methods`.
+        backbone: images (n, C, H, W) -> features (n, D); None where features are given directly.
+        options: of the method; its docstring explains them.
+
+    Returns:
+        The method with its initial weights.
+
+    Raises:
+        UnknownNameError: for an unknown name or option.
+        ConfigError: for an option of the wrong type or value, and without a backbone where one is needed.
     """
     return METHODS.create(name, backbone, **options)
 
 
 def find_method(name: str) -> type[Method]:
-    """The class registered as `name`, with the facts that it declares."""
-    return cast(type[Method], METHODS[name])
+    """The class registered as `name`, with the facts that it declares; `ConfigError` where it is no `Method`."""
+    kind = unwrap(METHODS[name])
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        raise ConfigError(f"method {name!r} is registered as {kind!r}, which is no class of methods")
+    return kind
 
 
 def list_methods() -> list[str]:

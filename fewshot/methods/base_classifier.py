@@ -44,6 +44,16 @@ class Classifier(Method):
     Meta-Learning for Few-Shot Learning, ICCV 2021, https://arxiv.org/abs/2003.04390, section 3.1; the mean
     is of raw features, as in the authors' code.
 
+    Args:
+        backbone: images (n, C, H, W) -> features (n, D).
+        n_classes: number of base classes.
+        classifier: "linear" or "cosine".
+        scale: of cosine logits; None: 2 for up to 200 classes, else 10.
+        label_smoothing: of the cross-entropy, in [0, 1).
+
+    Raises:
+        ConfigError: for a `classifier` or `scale` that does not exist.
+
     Differs from the papers: the linear head's bias starts at 0, as in the code of the first; in the
     code of the second it is random. The cosine heads of the first divide by |x| + 1e-5.
     """

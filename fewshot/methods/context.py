@@ -9,7 +9,8 @@ from torch import Tensor
 class EpisodeContext:
     """What a batch of B episodes tells a method besides images and support labels; most methods need none of it.
 
-    `query_mask` (B, n_query) bool: the queries that take part; the others are padding. None: all take part.
+    Args:
+        query_mask: (B, n_query) bool, the queries that take part; the others are padding. None: all take part.
     """
 
     query_mask: Tensor | None = None

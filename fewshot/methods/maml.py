@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.methods.base import METHODS, negative_log_likelihood
+from fewshot.methods.base import METHODS
 from fewshot.methods.context import EpisodeContext, drop_full_mask, get_query_mask
 from fewshot.methods.distances import without_absent
 from fewshot.methods.inner_loop.call_with_weights import call_with_weights
@@ -18,11 +18,10 @@ from fewshot.methods.inner_loop.second_derivatives import name_missing_derivativ
 from fewshot.methods.inner_loop.task_layers import linear
 from fewshot.methods.inner_loop.task_networks import runs_tasks_together
 from fewshot.methods.inner_loop.taskwise import TaskWise
+from fewshot.methods.scores import negative_log_likelihood
 from fewshot.sampling.episodes import PADDING, Episode
 
-# On a CPU core with AMX, bfloat16, Conv-4, milliseconds a training task with 1, 2, 4, 8, 16 tasks at once: 10 images of
-# 28 px 33, 27, 23, 22, 24; 80 images of 28 px 82, 76, 75, 84, 90; 200 of them 390, 412, 471, 574; 45 of 84 px 765, 937,
-# 1,100. EfficientNet-Lite0 at test, 90 images of 112 px, with 1, 2, 4: 1.4, 3.3, 4.2 s.
+# By measurements on a CPU: docs/speed.md, "MAML, second order".
 PIXELS_AT_ONCE, TASKS_AT_ONCE = 1 << 18, 16
 
 

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS, Method, widen
+from fewshot.methods.base import METHODS, Method
 from fewshot.methods.context import EpisodeContext, get_query_mask
 from fewshot.methods.distances import without_absent
+from fewshot.methods.features import widen
 from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.modules.relation_module import RelationModule
 from fewshot.sampling.episodes import PADDING, Episode

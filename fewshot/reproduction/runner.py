@@ -10,10 +10,11 @@ from pathlib import Path
 
 from fewshot.config import differing_options, variants_changed
 from fewshot.evaluation.report import percent, write_section
-from fewshot.reproduction.recipes import Run, find_runs
+from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result, read_results
+from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
-from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE
+from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
 from fewshot.reproduction.tables.summary import COLUMNS, summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
@@ -87,17 +88,17 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
     return "\n    ".join([f"exit status {child.returncode}; the end of {path}:", *lines])
 
 
-def planned_rows(runs: Iterable[Run]) -> dict[str, dict[str, list[str]]]:
-    """For each recipe, the rows of the tables and the cells that its runs measure; of the reference also the floor."""
-    planned = {}
+def planned_rows(runs: Iterable[Run]) -> dict[str, Plan]:
+    """What the runs of each name measure for the tables; of the reference also the floor."""
+    planned: dict[str, Plan] = {}
     for run in runs:
         rows = [run.own_row, *run.variants, *(FLOOR_ROWS if run.name == REFERENCE and run.config.test_floor else ())]
-        planned.setdefault(run.name, dict.fromkeys(rows, run.cells))
+        planned.setdefault(run.name, Plan(run.row, dict.fromkeys(rows, run.cells)))
     return planned
 
 
-def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
-    """The results in `folder` that stem from the recipes as they are now; says which do not.
+def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> list[Result]:
+    """The results in `folder` that stem from the recipes as they are now; says which do not, unless `quiet`.
 
     `runs`: one of each recipe, of any seed.
     """
@@ -109,7 +110,8 @@ def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
         what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if _matters(key, held, now)]
         if config is None or what:
             why = f"the recipe has changed since ({', '.join(what)})" if config else "there is no such recipe"
-            print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
+            if not quiet:
+                print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
         else:
             current.append(result)
     return current
@@ -135,7 +137,7 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
     inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
     program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
     command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command)]
+    parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command, planned)]
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
         of_set = accuracies.rows_of(results, also, test_set)

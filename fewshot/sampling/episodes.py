@@ -13,41 +13,10 @@ from fewshot.errors import EpisodeError
 from fewshot.runtime.seeding import derive
 from fewshot.runtime.transfer import send
 from fewshot.sampling.dealing import deal_cards, in_range
+from fewshot.sampling.spec import EpisodeSpec, bounds
 
-Count = int | tuple[int, int]
 PADDING = -1  # the label of an image that does not take part: ragged episodes are padded with them
 MAX_ATTEMPTS = 1000
-
-
-@dataclass(frozen=True)
-class EpisodeSpec:
-    """What an episode looks like: classes, support and query images of each class.
-
-    Each count is a number, or a range (low, high), both included, drawn anew for each episode
-    (`n_way`) or for each class of each episode (`n_shot`, `n_query`: unbalanced episodes).
-    With `disjoint_groups` no group (photograph, writer, specimen) stands on both sides of an episode.
-    """
-
-    n_way: Count = 5
-    n_shot: Count = 1
-    n_query: Count = 15
-    disjoint_groups: bool = False
-
-    def __post_init__(self) -> None:
-        for name, lowest in (("n_way", 2), ("n_shot", 1), ("n_query", 1)):
-            low, high = bounds(getattr(self, name))
-            if not lowest <= low <= high:
-                raise EpisodeError(
-                    f"{name} must be a number of at least {lowest} or a range (low, high), got {(low, high)}"
-                )
-
-    def __str__(self) -> str:
-        way, shot, query = (
-            f"{low}" if low == high else f"{low}–{high}"
-            for low, high in map(bounds, (self.n_way, self.n_shot, self.n_query))
-        )
-        groups = ", disjoint groups" if self.disjoint_groups else ""
-        return f"{way}-way {shot}-shot, {query} queries a class{groups}"
 
 
 class LabelledData(Protocol):
@@ -82,7 +51,14 @@ class _Fields:
 class EpisodeRows(_Fields):
     """A batch of B episodes as row numbers of the data that they were drawn from.
 
-    `support` (B, n_support), `query` (B, n_query): row numbers; the other fields are those of `Episode`.
+    Args:
+        support: row numbers (B, n_support).
+        support_labels: as in `Episode`, like all that follow.
+        query: row numbers (B, n_query).
+        query_labels: see `Episode`.
+        n_way: see `Episode`.
+        classes: see `Episode`.
+        unpadded: see `Episode`.
     """
 
     def fill(self, data: LabelledData) -> "Episode":
@@ -96,12 +72,16 @@ class EpisodeRows(_Fields):
 class Episode(_Fields):
     """A batch of B episodes.
 
-    `support` (B, n_support, …), `query` (B, n_query, …): images (C, H, W), or what a backbone made of them
-    (`of_features`): features (D,) or maps (c, h, w).
-    `support_labels` (B, n_support), `query_labels` (B, n_query): 0..n_way-1, or -1 for padding: in a
-    ragged episode the images labelled -1 take no part. `n_way`: the largest way in the batch.
-    `classes` (B, n_way): the class_id behind each label, -1 where an episode has fewer ways.
-    `unpadded`: it is known, without a look at the labels, that no image is padding.
+    Args:
+        support: images (B, n_support, C, H, W), or features (B, n_support, D), or maps (B, n_support, c, h, w).
+        support_labels: (B, n_support), 0..n_way-1, or -1 for padding: in a ragged episode the images labelled -1 take
+            no part.
+        query: images, features or maps, (B, n_query, …).
+        query_labels: (B, n_query), like `support_labels`.
+        n_way: the largest way in the batch.
+        classes: (B, n_way), the class_id behind each label, -1 where an episode has fewer ways.
+        unpadded: whether it is known, without a look at the labels, that no image is padding.
+        of_features: whether it holds features or maps instead of images.
     """
 
     of_features: bool = False
@@ -123,7 +103,14 @@ class EpisodeSampler:
     Episode i depends on `(seed, i)` alone: not on what was drawn before, on the number of workers,
     devices or processes, or on the batch it is drawn in. It owns the words [i * W, (i + 1) * W) of a
     counter-based random stream (Philox), so any batch is drawn at once, without a loop over episodes.
-    An impossible `spec` raises `EpisodeError` here, with the classes and numbers.
+
+    Args:
+        data: what is labelled, and perhaps grouped.
+        spec: ways, shots and queries of an episode.
+        seed: which endless list of episodes.
+
+    Raises:
+        EpisodeError: where `data` cannot hold such episodes, with the classes and numbers.
     """
 
     def __init__(self, data: LabelledData, spec: EpisodeSpec, seed: int = 0) -> None:
@@ -135,7 +122,18 @@ class EpisodeSampler:
         self._sizes, self._rows, self._starts = sizes, order, np.cumsum(sizes) - sizes
 
     def batch(self, first: int, count: int) -> EpisodeRows:
-        """Episodes first .. first + count - 1."""
+        """Draw the episodes first .. first + count - 1.
+
+        Args:
+            first: index of the first episode, from 0 on.
+            count: how many episodes, at least one.
+
+        Returns:
+            The episodes as row numbers.
+
+        Raises:
+            EpisodeError: for a negative `first`, a `count` below one, and groups that cannot be parted.
+        """
         if count < 1 or first < 0:
             raise EpisodeError(f"episodes are drawn from 0 on, at least one: got first={first}, count={count}")
         draw = self._draw_disjoint if self.spec.disjoint_groups else self._draw
@@ -230,12 +228,6 @@ class EpisodeSampler:
             single = {name: n for name, n in groups.items() if n < 2}
             if single:
                 raise EpisodeError(f"{data}: disjoint_groups needs two groups in each class: {_listed(single)}")
-
-
-def bounds(count: Count) -> tuple[int, int]:
-    """(low, high) of a number or a range."""
-    low, high = (count, count) if isinstance(count, int) else count
-    return int(low), int(high)
 
 
 def _listed(counts: dict[str, int], n: int = 10) -> str:

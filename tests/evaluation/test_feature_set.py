@@ -47,7 +47,7 @@ def test_a_head_on_features_measures_what_it_does_on_images():
     on_features = evaluate(method, embed(method, imageset), EpisodeSpec(2, 1, 2), 30)
     assert [record[:5] for record in on_images.episodes] == [record[:5] for record in on_features.episodes]
     same = ("data_fingerprint", "dataset", "split", "spec", "seed")
-    assert [on_images.header[key] for key in same] == [on_features.header[key] for key in same]
+    assert [getattr(on_images.header, key) for key in same] == [getattr(on_features.header, key) for key in same]
     with pytest.raises(DataError, match="does not hold row"):
         evaluate(method, embed(method, imageset, torch.arange(6)), EpisodeSpec(2, 1, 2), 30)
 

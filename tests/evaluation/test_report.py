@@ -1,16 +1,15 @@
 """Tables from records alone."""
 
+from made_up import made_up_header
+
 from fewshot import EpisodeSpec, Records, evaluate
 from fewshot.evaluation import report
 from fewshot.evaluation.records import EpisodeRecord
 
 
 def made_up(accuracies: list[float], n_shot: object = 1, n_query: int = 15, transductive: bool = False) -> Records:
-    header = {
-        "spec": {"n_way": 5, "n_shot": n_shot, "n_query": n_query}, "n_episodes": len(accuracies), "seed": 0,
-        "transductive": transductive, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc",
-        "commit": "def", "precision": "float32", "selected_on": "val",
-    }  # fmt: skip
+    spec = {"n_way": 5, "n_shot": n_shot, "n_query": n_query}
+    header = made_up_header(len(accuracies), spec=spec, transductive=transductive)
     return Records(header, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
 
 

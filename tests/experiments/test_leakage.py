@@ -391,7 +391,7 @@ def test_scripts_refuse_before_training_and_mark_what_they_are_told_to_measure(p
     names = [line.split("  ")[0] for line in marked.splitlines() if "±" in line][:3]
     assert names == ["trained (2 of 3 classes seen in training)", "untrained", "raw pixels"]
     header = Records.read(tmp_path / "run" / "records" / "other-trained-2-way-1-shot.jsonl").header
-    assert (header["seen_classes"], header["seen_images"]) == (2, 16)
+    assert (header.seen_classes, header.seen_images) == (2, 16)
 
     episodes = ["--run_dir", tmp_path / "run", "--data_root", pets, "--n_way", 2, "--n_query", 3, "--n_episodes", 5]
     other = ["--dataset_options.split_file", "other.json"]
@@ -401,7 +401,7 @@ def test_scripts_refuse_before_training_and_mark_what_they_are_told_to_measure(p
     allowed = run("evaluate.py", *episodes, *other, "--allow_seen_classes", "--json", tmp_path / "records.jsonl")
     assert allowed.returncode == 0, allowed.stderr
     assert "2-way 1-shot, 3 queries a class (2 of 3 classes seen in training): " in allowed.stdout
-    assert Records.read(tmp_path / "records.jsonl").header["seen_classes"] == 2
+    assert Records.read(tmp_path / "records.jsonl").header.seen_classes == 2
     own = run("evaluate.py", *episodes)
     assert own.returncode == 0, own.stderr
     assert "seen in training" not in own.stdout
@@ -426,7 +426,9 @@ def test_every_table_marks_the_row(tmp_path):
     assert title({"a": plain, "b": marked}, "", "protonet").startswith("Test classes, some of them seen in training")
     assert title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
     results = [result("protonet", trained=plain), result("maml", trained=marked)]
-    rows = accuracies.rows_of(results, {name: {"trained": [ONE]} for name in ("protonet", "maml")})
+    rows = accuracies.rows_of(
+        results, {name: accuracies.Plan(name, {"trained": [ONE]}) for name in ("protonet", "maml")}
+    )
     name = "maml (11 of 20 classes seen in training)"
     assert set(lines_of(accuracies.accuracies(rows, [ONE]))) == {"protonet", name}
     assert set(lines_of(accuracies.differences(rows, [ONE], "protonet"))) == {name}

@@ -666,7 +666,7 @@ def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
 
 
 def record_spec(record: Records) -> EpisodeSpec:
-    return EpisodeSpec(**record.header["spec"])
+    return EpisodeSpec(**record.header.spec)
 
 
 def test_without_the_floor_only_the_method_is_measured(glyphs):

@@ -271,7 +271,7 @@ def test_transductive_is_evaluated_from_images(toy_sets):
     with torch.no_grad():
         expected = accuracy(method.eval()(*arguments(episode)), episode.query_labels)
     assert records.accuracy.tolist() == pytest.approx(expected.tolist())
-    assert records.header["transductive"]
+    assert records.header.transductive
 
 
 @pytest.mark.parametrize("transductive", [False, True])

@@ -196,8 +196,11 @@ def test_one_episode_of_a_class_has_no_interval(tmp_path):
 
 def test_other_episodes_are_refused():
     a, b = (measure_classes(Nearest(), pixels(), SPEC, 20, seed) for seed in (0, 1))
-    with pytest.raises(DataError, match="episodes of different classes"):
+    with pytest.raises(DataError, match=r"A and B were measured on different episodes: \{'seed': \(0, 1\)\}"):
         compare(a, b, NAMES)
+    unsaid = replace(b, records=b.records.add_facts(seed=0))  # as if the header did not know
+    with pytest.raises(DataError, match="episodes of different classes"):
+        compare(a, unsaid, NAMES)
 
 
 def with_groups(groups: np.ndarray) -> ImageSet:
@@ -316,8 +319,8 @@ def options(runs: dict[str, Path], a: str = "proto", b: str = "larger") -> Compa
 def test_runs_at_other_image_sizes_meet_on_the_same_episodes(runs):
     found = compare_runs(options(runs))
     assert np.array_equal(found.a.classes, found.b.classes)
-    assert found.a.records.header["weights"] != found.b.records.header["weights"]
-    assert found.a.records.header["selected_on"] == "nothing"
+    assert found.a.records.header.weights != found.b.records.header.weights
+    assert found.a.records.header.selected_on == "nothing"
     assert "the images are the same, prepared otherwise" in summary(found)
     assert "'size_px': 20" in summary(found)
     swapped = compare_runs(options(runs, "larger", "proto"))
@@ -326,7 +329,7 @@ def test_runs_at_other_image_sizes_meet_on_the_same_episodes(runs):
 
 def test_a_fixed_way_is_said_and_fits_where_it_fits(runs):
     found = compare_runs(options(runs, "anil", "proto"))
-    assert found.a.records.header["method"] == "ANIL"
+    assert found.a.records.header.method == "ANIL"
     with pytest.raises(EpisodeError, match="4 classes does not fit anil's classifier"):
         compare_runs(replace(options(runs, "anil", "proto"), n_way=4))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import made_up_header
 
 from fewshot import Records, list_methods
 from fewshot.errors import ConfigError, DataError, UnknownNameError
@@ -176,10 +177,9 @@ def made_up(run: object, one_shot: float, five_shot: float, **header: object) ->
     """A trial of two cells, each of two episodes that lie 0.02 apart: standard error 0.01."""
     records = []
     for shot, accuracy in ((1, one_shot), (5, five_shot)):
-        facts = {"spec": {"n_way": 5, "n_shot": shot}, "n_episodes": 300, "precision": "float32", "dataset": "toy",
-                 "split": "val", "data_fingerprint": "abc"}  # fmt: skip
+        facts = {"spec": {"n_way": 5, "n_shot": shot}, "dataset": "toy", "split": "val"}
         episodes = [EpisodeRecord(i, accuracy + d, 0.1, 5, 5, 0, 0.0) for i, d in enumerate((-0.01, 0.01))]
-        records.append(Records(facts | header, episodes))
+        records.append(Records(made_up_header(300, **facts, **header), episodes))
     return Trial(run.name, run.config.seed, records, 2.5)
 
 

@@ -73,7 +73,7 @@ def test_evaluation_is_sharded_and_gives_identical_records(runs):
     assert "process 0 of 2 has 2500" in log
     assert "process 1 of 2 has 2500" in log
     one, two = (Records.read(runs / name / "records.jsonl") for name in ("one", "two"))
-    assert one.header["weights"] == two.header["weights"]
+    assert one.header.weights == two.header.weights
     for a, b in zip(one.episodes, two.episodes, strict=True):
         assert a._replace(seconds=0) == b._replace(seconds=0)
 

@@ -43,7 +43,7 @@ def time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dict[str, A
         result = fit(method, train_set, val_set, config)
         curve = load_checkpoint(RunFolder(config.run_dir).last)["history"]
     step, seconds, mean, half = curve[-1]
-    validation_seconds = result.validation.header["seconds"] * len(curve)
+    validation_seconds = result.validation.header.seconds * len(curve)
     training_seconds = seconds - validation_seconds
     images = config.episodes_per_step * config.train_n_way * (config.train_n_shot + config.train_n_query)
     numbers = {

@@ -108,6 +108,6 @@ def frozen_methods(method: Method, imageset: ImageSet, n_episodes: int) -> dict[
         head = create_method(name, None, **options).to(data.values.device)
         records = evaluate(head, data, EpisodeSpec(5, 5, 15), n_episodes)
         label = ", ".join([name, *(str(value) for key, value in options.items() if key in ("solver", "transform"))])
-        seconds = records.header["seconds"]
+        seconds = records.header.seconds
         rows[label] = {"seconds": seconds, "episodes/s": n_episodes / seconds, "accuracy": records.mean}
     return rows

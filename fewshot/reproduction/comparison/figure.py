@@ -44,8 +44,8 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         name_a, name_b = f"{name_a}{comparison.a.records.mark}", f"{name_b}{comparison.b.records.mark}"
         title = f"{name_a} (A) − {name_b} (B) = {signed_percent(comparison.difference)} percentage points"
         facts = (
-            f"{header['dataset']}/{header['split']}, {comparison.a.records.cell}, {header['n_episodes']:,} episodes of "
-            f"seed {header['seed']}; 95% intervals over episodes, differences paired by episode"
+            f"{header.dataset}/{header.split}, {comparison.a.records.cell}, {header.n_episodes:,} episodes of "
+            f"seed {header.seed}; 95% intervals over episodes, differences paired by episode"
         )
         figure.text(0.045, 0.955, title, fontsize=12, fontweight="bold", va="center", parse_math=False)
         figure.text(0.045, 0.91, facts, color=GREY, va="center", parse_math=False)

@@ -1,5 +1,6 @@
 """Two run folders on the same episodes: load, check that the episodes are the same, measure."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ def compare_runs(config: CompareConfig) -> Comparison:
     for folder, method, run, imageset, overlap in zip(folders, methods, runs, sets, overlaps, strict=True):
         method.to(device)
         one = measure_classes(method, imageset, spec, config.n_episodes, config.seed, precision=config.precision)
-        one.records.header.update(run=folder, selected_on=selected_on(folder), config=as_dict(run), **overlap.header)
-        measured.append(one)
+        facts = {"run": folder, "selected_on": selected_on(folder), "config": as_dict(run), **overlap.header}
+        measured.append(replace(one, records=one.records.add_facts(**facts)))
     return compare(measured[0], measured[1], sets[0].class_names, names)
 
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fewshot.config import AnyConfig
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
-from fewshot.experiments.build import AnyConfig, choose_device, load_run, load_split, measure
+from fewshot.experiments.build import choose_device, load_run, load_split, measure
 from fewshot.experiments.starting import check_unseen
 from fewshot.methods import Method
 from fewshot.reproduction.figures.curves import CELLS, N_QUERY, Curves, Point, curves_file
-from fewshot.reproduction.recipes import Run
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.precision import resolve
 from fewshot.runtime.provenance import weights_hash
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
@@ -99,13 +100,13 @@ def _with_points(
     run: Run,
     overlap: Overlap,
 ) -> Curves:
-    chosen_on = run.records(run.own_row)[0].header.get("selected_on", "unknown")
+    chosen_on = run.records(run.own_row)[0].header.value("selected_on")
     records = measure(method, test_set, specs, config, chosen_on, (), overlap) if specs else []
     points = [
-        Point(r.header["spec"]["n_way"], r.header["spec"]["n_shot"], round(r.mean, 6), round(r.half_width_95, 6),
-              r.header["commit"])
+        Point(r.header.spec["n_way"], r.header.spec["n_shot"], round(r.mean, 6), round(r.half_width_95, 6),
+              r.header.commit)
         for r in records
     ]  # fmt: skip
-    facts = {key: value for key, value in records[0].header.items() if key not in NOT_KEPT} if records else {}
+    facts = {key: value for key, value in records[0].header.as_dict().items() if key not in NOT_KEPT} if records else {}
     points = sorted([*curves.points, *points], key=lambda point: point.cell)
     return replace(curves, header={**curves.header, **facts}, points=points)

@@ -18,7 +18,8 @@ from fewshot.experiments.starting import starting_method
 from fewshot.methods import find_method, list_methods
 from fewshot.registry import unknown_name
 from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
-from fewshot.reproduction.recipes import Run, find_runs
+from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.provenance import provenance
 from fewshot.training.train import fit
 
@@ -138,7 +139,8 @@ def compare(runs: Sequence[Run], path: Path, config: GuardConfig) -> list[str]:
             f"{trial.recipe}, {cell}: {100 * trial.means[cell]:.1f} is below {100 * floors.cells[cell].floor:.1f}"
             for cell in below(trial.means, floors.cells)
         ]
-        differing |= {key: (floors.about[key], header[key]) for key in SAME if floors.about[key] != header[key]}
+        pairs = {key: (floors.about[key], getattr(header, key)) for key in SAME}
+        differing |= {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
     for key, (there, here) in differing.items():
         print(f"note: floors were made with {key} {there}, here it is {here}")
     print(f"{time.perf_counter() - started:.0f} s. Below the floor: {'; '.join(fallen) or 'nothing'}")
@@ -176,6 +178,6 @@ def floors_of(trials: Sequence[Trial], options: Mapping[str, Any]) -> Floors:
         accuracies[cell] = [round(r.mean, 5) for r in records]
     made = provenance()
     about = {"seeds": [trial.seed for trial in trials], "accuracies": accuracies}
-    about |= {key: header[key] for key in ("dataset", "split", *SAME)}
+    about |= {key: getattr(header, key) for key in ("dataset", "split", *SAME)}
     about |= {key: made[key] for key in ("commit", "command", "hardware")}
-    return Floors(cells, dict(options), header["n_episodes"], about)
+    return Floors(cells, dict(options), header.n_episodes, about)
