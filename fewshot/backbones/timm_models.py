@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES
-from fewshot.backbones.pretrained import described, downloaded, unknown_model
-from fewshot.backbones.weights import load_weights, read_weights, under_prefix
+from fewshot.backbones.pretrained import describe, download, unknown_model
+from fewshot.backbones.weights import load_weights, read_weights, strip_prefix
 from fewshot.errors import ConfigError, FewShotError
 
 # Arguments of timm.create_model that are decided here, or that make no feature vector.
@@ -82,11 +82,11 @@ def timm_body(
         raise ConfigError(f"timm cannot make {name!r} for {input_px} px with {options}: {error}") from error
     _check_patches(name, model, input_px)
     if pretrained:
-        model = downloaded(f"timm/{name}", lambda: timm.create_model(name, pretrained=True, **options))
+        model = download(f"timm/{name}", lambda: timm.create_model(name, pretrained=True, **options))
     if weights is not None:
         load_timm_weights(model, read_weights(weights), str(weights), in_channels)
     mean, std = (cfg.mean, cfg.std) if has_weights else (None, None)
-    return described(TimmBody(model), in_channels, input_px, mean, std)
+    return describe(TimmBody(model), in_channels, input_px, mean, std)
 
 
 def _check_patches(name: str, model: Any, input_px: int) -> None:
@@ -106,16 +106,16 @@ def load_timm_weights(model: Any, tensors: dict[str, Tensor], source: str, in_ch
     """Load weights strictly, after timm's own conversion of older formats, image size and channels."""
     from timm.models import adapt_input_conv
 
-    tensors = under_prefix(tensors, model.state_dict().keys(), source)
+    tensors = strip_prefix(tensors, model.state_dict().keys(), source)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         tensors = convert(tensors, model)
-    for first in _names(model.pretrained_cfg.get("first_conv")):
+    for first in _as_tuple(model.pretrained_cfg.get("first_conv")):
         kernel = tensors.get(f"{first}.weight")
         if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3 != in_channels:
             tensors[f"{first}.weight"] = adapt_input_conv(in_channels, kernel)
-    load_weights(model, tensors, source, ignore=_names(model.pretrained_cfg.get("classifier")))
+    load_weights(model, tensors, source, ignore=_as_tuple(model.pretrained_cfg.get("classifier")))
 
 
-def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+def _as_tuple(names: str | Iterable[str] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())

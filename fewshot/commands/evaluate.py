@@ -29,4 +29,5 @@ def run(config: EvaluateConfig) -> None:
         cell = cell.replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)
         records.write(path)
-        print(f"{spec}{records.mark}: {report.percent(records.estimate)}\n{report.facts(records)}\nrecords: {path}")
+        print(f"{spec}{records.mark}: {report.format_percent(records.estimate)}")
+        print(f"{report.format_facts(records)}\nrecords: {path}")

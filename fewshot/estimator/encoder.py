@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.backbones.surgery.folded import folded
+from fewshot.backbones.surgery.fold_batchnorm import fold_batchnorm
 from fewshot.config.classifier import ClassifierOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError
@@ -75,6 +75,6 @@ class Encoder:
         side = (1, reader.channels, reader.size_px, reader.size_px)
         example = torch.randint(256, side, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
         network = copy.deepcopy(self.method)
-        network.backbone = folded(network.backbone, example.to(self.device))
+        network.backbone = fold_batchnorm(network.backbone, example.to(self.device))
         keep_channels_last(network)
         return network

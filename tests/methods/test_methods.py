@@ -190,7 +190,7 @@ def without_padding(episode, b):
 @pytest.mark.parametrize("variant", TRANSDUCTIVE, ids=names)
 def test_padding_changes_no_loss_and_no_record(toy_sets, variant):
     name, options = variant[0], variant[1] | ({"test_inner_steps": 1} if "test_inner_steps" in variant[1] else {})
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         backbone = create_backbone(BACKBONES.get(name, "conv4"), 1, 16, n_filters=4)
         method = create_method(name, backbone, **options).double()
     spec = EpisodeSpec((2, WAY), (1, 3), (1, 4))
