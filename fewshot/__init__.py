@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fewshot.runtime.memory import reuse_freed_memory
     from fewshot.runtime.plugins import load_plugins
     from fewshot.sampling.episodes import Episode, EpisodeRows, EpisodeSampler, EpisodeSpec
-    from fewshot.training.train import fit
+    from fewshot.training.train import train
 
 _HOME = {
     "BACKBONES": "backbones",
@@ -49,7 +49,6 @@ _HOME = {
     "create_method": "methods",
     "embed": "evaluation.embed",
     "evaluate": "evaluation.evaluate",
-    "fit": "training.train",
     "list_backbones": "backbones",
     "list_datasets": "datasets",
     "list_methods": "methods",
@@ -57,14 +56,15 @@ _HOME = {
     "load_plugins": "runtime.plugins",
     "load_run": "experiments.build",
     "reuse_freed_memory": "runtime.memory",
+    "train": "training.train",
 }  # the module of each public name, below this package; a test compares it with the imports above
 
 __all__ = [
     "BACKBONES", "DATASETS", "METHODS", "Classifier", "Episode", "EpisodeContext", "EpisodeRows", "EpisodeSampler",
     "EpisodeSpec", "FeatureHead", "FeatureSet", "FewShotClassifier", "FewShotError", "ImageSet", "Method",
-    "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "embed", "evaluate", "fit",
+    "PretrainConfig", "Records", "TrainConfig", "create_backbone", "create_method", "embed", "evaluate",
     "list_backbones", "list_datasets", "list_methods", "load_dataset", "load_plugins", "load_run",
-    "reuse_freed_memory",
+    "reuse_freed_memory", "train",
 ]  # fmt: skip
 
 

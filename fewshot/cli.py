@@ -95,7 +95,7 @@ def parse(
         parser.row = _row(arguments)
     optional = {name for name in positional if not is_required(fields[name])}
     for name in optional:
-        text = {action.dest: action.help for action in _actions_of(config)}[name]
+        text = {action.dest: action.help for action in _find_actions(config)}[name]
         parser.add_argument(name, nargs="?", default=fields[name].default, help=text)
     taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # a base class's fields are a group of their own, after the class's own
@@ -118,7 +118,7 @@ def is_required(field: dataclasses.Field) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 
 
-def _actions_of(config: type[Any]) -> list[argparse.Action]:
+def _find_actions(config: type[Any]) -> list[argparse.Action]:
     parser = ArgumentParser()
     parser.add_class_arguments(config)
     return parser._actions

@@ -118,7 +118,7 @@ def options_of(factory: Callable[..., Any], owner: str, n_given: int = 0, hidden
         parameters = list(inspect.signature(factory, eval_str=True).parameters.values())
     except NameError:  # a plugin's annotation that only type checkers can resolve
         parameters = list(inspect.signature(factory).parameters.values())
-    texts = argument_texts(unwrap(factory))
+    texts = read_argument_texts(unwrap(factory))
     known = {
         p.name: Option(p.name, p.annotation, p.default, texts.get(p.name, ""))
         for p in parameters[n_given:]
@@ -134,7 +134,7 @@ def unwrap(factory: Callable[..., Any]) -> Callable[..., Any]:
     return factory
 
 
-def argument_texts(factory: Callable[..., Any]) -> dict[str, str]:
+def read_argument_texts(factory: Callable[..., Any]) -> dict[str, str]:
     """What the section `Args:` of the docstring, of the class or of its `__init__`, says of each argument."""
     own_init = vars(factory).get("__init__") if inspect.isclass(factory) else None
     texts: dict[str, str] = {}

@@ -99,7 +99,7 @@ class OnVectors:
             self.method.learn_base_classes(torch.zeros(2, DIM), torch.tensor([0, 1]))
 
     def _create(self, backbone):
-        with seeding.forked(0, "test"):
+        with seeding.fork(0, "test"):
             return create_method(self.name, backbone, **self.options).eval()
 
     def __call__(self, support, labels, query, n_way, **context):
@@ -146,7 +146,7 @@ def on_images(variant, train_set, n_episodes=2):
     name, leave_out = variant[0], ("feature_dim", "test_inner_steps")  # many steps at test would amplify rounding
     options = {key: value for key, value in variant[1].items() if key not in leave_out}
     skip_without_package(name)
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         backbone = create_backbone(BACKBONES.get(name, "conv4"), 1, 16, n_filters=8)
         method = create_method(name, backbone, **options)
     if method.needs_base_features:

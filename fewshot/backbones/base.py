@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         if pixels.shape[2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
         prepared = (pixels - self._mean) / self._std  # (n, in_channels, input_px, input_px): repeats grey
-        if self._channels_last():  # vmap knows no memory formats, but permutations
+        if self._is_channels_last():  # vmap knows no memory formats, but permutations
             prepared = prepared.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return prepared
 
@@ -129,7 +129,7 @@ class Backbone(nn.Module):
             )
         return output.flatten(1) if self.pooling == "flatten" else output.mean((2, 3))
 
-    def _channels_last(self) -> bool:
+    def _is_channels_last(self) -> bool:
         """Whether the first weight that can tell is stored so (by strides: these work under vmap too)."""
         for weight in self.body.parameters():
             if weight.ndim == 4 and weight.shape[1] > 1 and weight[0, 0].numel() > 1:

@@ -50,7 +50,7 @@ def create_backbone(
     check_backbone(name, {"in_channels": in_channels, "input_px": input_px, **given})
     if pretrained and weights:
         raise ConfigError(f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both")
-    factory = _factory(name)
+    factory = _find_factory(name)
     if "pretrained" in inspect.signature(factory).parameters:
         body = factory(in_channels, input_px, pretrained=pretrained, weights=weights, **options)
     elif pretrained:
@@ -79,7 +79,7 @@ def list_backbones() -> list[str]:
 def backbone_options(name: str) -> Options:
     """The options that `create_backbone` takes for `name`: those of every backbone, and the body's own."""
     of_all = options_of(create_backbone, "", n_given=1)
-    of_body = options_of(_factory(name), f"backbone {name!r}", n_given=2)
+    of_body = options_of(_find_factory(name), f"backbone {name!r}", n_given=2)
     return replace(of_body, known={**of_body.known, **of_all.known})
 
 
@@ -89,6 +89,6 @@ def check_backbone(name: str, options: Mapping[str, Any]) -> None:
     options_of(Viewed, "views", n_given=1).check(options.get("views") or {})
 
 
-def _factory(name: str) -> Callable[..., nn.Module]:
+def _find_factory(name: str) -> Callable[..., nn.Module]:
     family, slash, model_name = name.partition("/")
     return partial(FAMILIES[family], model_name) if slash else BACKBONES[name]

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None, among: Sequence[str] = tuple(CO
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
-        print(overview())
+        print(format_overview())
         raise SystemExit(0)
     if name == "--version":
         print(f"fewshot {fewshot.__version__}")
@@ -60,7 +60,7 @@ def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(CO
     import_module(f"{__name__}.{command.module or name}").run(config)
 
 
-def overview() -> str:
+def format_overview() -> str:
     """What `fewshot --help` prints."""
     lines = [
         "usage: fewshot COMMAND [--OPTION VALUE …]", "",

@@ -10,7 +10,7 @@ from fewshot.evaluation import report
 from fewshot.evaluation.embed import embed
 from fewshot.experiments.build import choose_device
 from fewshot.methods import create_method
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 
 COLUMNS = ("accuracy", "ece_before", "ece_after", "auroc", "false_accept", "false_reject")
 
@@ -30,5 +30,8 @@ def run(config: ConfidenceConfig) -> None:
             "method_options": config.method_options,
         }
         found = measure_confidence(data, **asked, **options)
-        print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
-    print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {provenance()['commit']}")
+        print(
+            f"| {name} | {' | '.join(report.format_percent(getattr(found, column)) for column in COLUMNS)} |",
+            flush=True,
+        )
+    print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {collect_provenance()['commit']}")

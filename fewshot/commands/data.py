@@ -2,11 +2,11 @@
 
 from fewshot.config.reproduction import DataConfig
 from fewshot.datasets.download import get_data
-from fewshot.datasets.loading import data_root
+from fewshot.datasets.loading import find_data_root
 from fewshot.datasets.sources import NEEDS
 
 
 def run(config: DataConfig) -> None:
     """Check and fetch; exit status 1 where not all is there as published."""
-    if not get_data(NEEDS, config.dataset, data_root(config.root), config.verify_only):
+    if not get_data(NEEDS, config.dataset, find_data_root(config.root), config.verify_only):
         raise SystemExit(1)

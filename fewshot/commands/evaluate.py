@@ -23,9 +23,11 @@ def run(config: EvaluateConfig) -> None:
     records = evaluate(method.to(device), test_set, spec, config.n_episodes, config.seed, precision=config.precision)
     records = records.add_facts(selected_on=selected_on(config.run_dir), config=as_dict(run_config), **overlap.header)
     if processes.is_first():
-        options = "".join(f"-{option}-{value}" for option, value in config.method_options.items())
+        changed = {**config.method_options, **config.dataset_options}
+        options = "".join(f"-{option}-{value}" for option, value in changed.items()).replace("/", "-")
         cell = f"{run_config.dataset}-{config.split}-{spec}-seed{config.seed}{options}"
         cell = cell.replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)
         records.write(path)
-        print(f"{spec}{records.mark}: {report.percent(records.estimate)}\n{report.facts(records)}\nrecords: {path}")
+        print(f"{spec}{records.mark}: {report.format_percent(records.estimate)}")
+        print(f"{report.format_facts(records)}\nrecords: {path}")

@@ -26,13 +26,13 @@ def describe_named(arguments: Sequence[str]) -> str:
     Args:
         arguments: the words of the command line.
     """
-    named = _named(arguments)
+    named = _find_named(arguments)
     load_plugins(named.get("plugins", []))
     found = ((kind, options_of(str(named[kind]))) for kind, options_of in KINDS.items() if kind in named)
     return "".join(_describe(f"{kind}_options", options) for kind, options in found)
 
 
-def _named(arguments: Sequence[str]) -> dict[str, Any]:
+def _find_named(arguments: Sequence[str]) -> dict[str, Any]:
     """What is named, the last word winning; plugins are a list."""
     named: dict[str, Any] = {}
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
@@ -41,7 +41,7 @@ def _named(arguments: Sequence[str]) -> dict[str, Any]:
         if word.startswith("--"):
             option = word[2:]
         elif option == "config":
-            named |= _of_file(Path(word), row)
+            named |= _read_file(Path(word), row)
         elif option == "plugins":
             more = yaml.safe_load(word) if word.startswith("[") else [word]
             named["plugins"] = [*named.get("plugins", []), *more]
@@ -50,7 +50,7 @@ def _named(arguments: Sequence[str]) -> dict[str, Any]:
     return named
 
 
-def _of_file(path: Path, row: str | None) -> dict[str, Any]:
+def _read_file(path: Path, row: str | None) -> dict[str, Any]:
     """What a recipe's training names, or its row."""
     recipe = read_recipe(path)
     entry = next((entry for entry in recipe.rows if entry.name == row), recipe.training)

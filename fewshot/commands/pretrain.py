@@ -18,7 +18,7 @@ from fewshot.experiments.build import (
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, selected_on
 from fewshot.runtime import processes
-from fewshot.training.train import fit
+from fewshot.training.train import train
 
 
 def run(config: PretrainExperimentConfig) -> None:
@@ -30,14 +30,14 @@ def run(config: PretrainExperimentConfig) -> None:
     tests, cells = test_sets(config), test_cells(config)
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
-    result = fit(method, train_set, val_set, config)
+    result = train(method, train_set, val_set, config)
     for name, test_set in tests.items():
         files = record_files(config, name, RowKind.CLASSIFIER, cells)
         records = measure(method, test_set, cells, config, selected_on(run_dir), files, overlaps[name])
         rows = {RowKind.CLASSIFIER.value: records}
         if processes.is_first():
-            print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
-            print(report.facts(records[0]))
+            print(f"\n{report.format_title(rows, name, config.trained_name)}\n{report.format_table(rows)}")
+            print(report.format_facts(records[0]))
     if processes.is_first():
         print(f"\n{result.steps} steps in {result.seconds / 60:.1f} min on {train_set.n_classes} base classes; "
               f"weights of step {result.best_step}, the best on validation classes\nrun folder:  {run_dir}\n"

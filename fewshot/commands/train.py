@@ -11,7 +11,7 @@ from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
-from fewshot.training.train import fit
+from fewshot.training.train import train
 
 
 def run(config: ExperimentConfig) -> None:
@@ -24,7 +24,7 @@ def run(config: ExperimentConfig) -> None:
     method = starting_method(config, train_set)
     for test_set in tests.values():
         check_row_unseen(method, config, train_set, test_set)  # before hours of training
-    result = fit(method, train_set, val_set, config)
+    result = train(method, train_set, val_set, config)
     methods, device = compared_methods(method, config, train_set), device_of(method)
     for name, test_set in tests.items():
         rows = {}
@@ -35,8 +35,8 @@ def run(config: ExperimentConfig) -> None:
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
         if processes.is_first():
-            print(f"\n{report.title(rows, name, config.method)}\n{report.table(rows)}")
-            print(report.facts_of(rows))
+            print(f"\n{report.format_title(rows, name, config.method)}\n{report.format_table(rows)}")
+            print(report.format_all_facts(rows))
     if processes.is_first():
         if config.test_floor and RowKind.RAW_PIXELS not in methods:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")

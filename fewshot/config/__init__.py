@@ -19,7 +19,7 @@ from fewshot.config.photographs import (
     PredictPhotographsConfig,
 )
 from fewshot.config.saved import AnyConfig, from_saved, kind_of
-from fewshot.config.training import Count, FitConfig, PretrainConfig, TrainConfig
+from fewshot.config.training import Count, PretrainConfig, TrainConfig, TrainingOptions
 
 __all__ = [
     "EPISODIC",
@@ -31,7 +31,6 @@ __all__ = [
     "Count",
     "EvaluateConfig",
     "ExperimentConfig",
-    "FitConfig",
     "FitPhotographsConfig",
     "MeasureConfig",
     "PhotographsConfig",
@@ -40,6 +39,7 @@ __all__ = [
     "PretrainExperimentConfig",
     "SetupConfig",
     "TrainConfig",
+    "TrainingOptions",
     "as_dict",
     "differing_options",
     "from_saved",

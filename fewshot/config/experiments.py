@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from fewshot.config.training import FitConfig, PretrainConfig, TrainConfig
+from fewshot.config.training import PretrainConfig, TrainConfig, TrainingOptions
 from fewshot.errors import ConfigError
 
 EPISODIC, PRETRAIN = "episodic", "pretrain"  # kinds of a configuration
@@ -101,7 +101,7 @@ class PretrainExperimentConfig(PretrainConfig, SetupConfig):
         return f"classifier-{self.classifier}"
 
 
-def as_dict(config: FitConfig) -> dict[str, Any]:
+def as_dict(config: TrainingOptions) -> dict[str, Any]:
     """The configuration as plain values, lists instead of tuples, as it is saved with the run."""
 
     def plain(value: Any) -> Any:
@@ -112,7 +112,7 @@ def as_dict(config: FitConfig) -> dict[str, Any]:
     return plain(asdict(config))
 
 
-def differing_options(held: dict[str, Any], config: FitConfig) -> dict[str, tuple[Any, Any]]:
+def differing_options(held: dict[str, Any], config: TrainingOptions) -> dict[str, tuple[Any, Any]]:
     """Options in which a saved configuration differs from `config`: what it holds, and what `config` says.
 
     Options younger than the saved configuration count as held at their defaults.

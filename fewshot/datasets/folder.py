@@ -63,10 +63,10 @@ def folder(
     splits = {place: classes_of(found[place]) for place in found if place}
     if split_file is not None:
         splits = _read_splits(_find(root, split_file, "split_file"), classes_of(files))
-    chosen = _chosen(root, split, splits, classes_of(files))
+    chosen = _choose_classes(root, split, splits, classes_of(files))
     order = dict.fromkeys(chain(*splits.values(), classes_of(files)))  # classes of a split are one slice
     rank = {class_name: number for number, class_name in enumerate(order)}
-    files = sorted(grouped(root, files, groups), key=lambda file: rank[file.class_name])
+    files = sorted(assign_groups(root, files, groups), key=lambda file: rank[file.class_name])
     everything = image_set(name, files, channels, size_px, resize, skip_bad_images)
     return everything.select(everything.class_names if split == "all" else chosen, split)
 
@@ -80,7 +80,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return {split: folders[split] for split in SPLITS if split in folders}
 
 
-def _chosen(root: Path, split: str, splits: dict[str, list[str]], classes: list[str]) -> list[str]:
+def _choose_classes(root: Path, split: str, splits: dict[str, list[str]], classes: list[str]) -> list[str]:
     if split == "all":
         chosen = classes
     elif split in splits:
@@ -116,7 +116,7 @@ def _read_splits(path: Path, classes: list[str]) -> dict[str, list[str]]:
     return {split: list(dict.fromkeys(map(nfc, names))) for split, names in splits.items()}
 
 
-def grouped(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
+def assign_groups(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
     """`files` with the group of each, by the option `groups` of `folder`; as they are where that is None."""
     if groups is None:
         return files

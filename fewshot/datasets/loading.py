@@ -12,7 +12,7 @@ DATASETS = Registry("data set", n_given=2)  # the folder of all data sets and th
 SPLITS = ("train", "val", "test")
 
 
-def data_root(root: str | Path | None = None) -> Path:
+def find_data_root(root: str | Path | None = None) -> Path:
     """`root`, else the environment's `FEWSHOT_DATA`, else `data/raw`."""
     return Path(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
 
@@ -20,12 +20,12 @@ def data_root(root: str | Path | None = None) -> Path:
 def load_dataset(name: str, split: str, root: str | Path | None = None, **options: Any) -> ImageSet:
     """Load a split of a registered data set.
 
-    `root`: the folder that holds the data sets' folders (see `data_root`); for `folder`, the folder
+    `root`: the folder that holds the data sets' folders (see `find_data_root`); for `folder`, the folder
     of classes itself. `options`: the data set's own, as its function documents them.
     Raises `UnknownNameError` for an unknown name, split or option, `ConfigError` for an option of the wrong type,
     `DataError` for data that are missing or damaged, with the path and what to do.
     """
-    return DATASETS.create(name, data_root(root), split, **options)
+    return DATASETS.create(name, find_data_root(root), split, **options)
 
 
 def list_datasets() -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.mini_imagenet import IMAGE_PX, warn_of_other_count
-from fewshot.datasets.mini_imagenet_layouts import class_folder_files
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.mini_imagenet_layouts import find_class_files
+from fewshot.datasets.splits import load_published_split
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import image_set
@@ -42,8 +42,8 @@ def tiered_imagenet(
     """
     check_split("tiered_imagenet", split)
     folder = need(root / "tiered_imagenet", "tiered_imagenet", "the folder of images")
-    wnids = published_split("tiered_imagenet")[split]
-    files = class_folder_files("tiered_imagenet", folder / split, wnids)
+    wnids = load_published_split("tiered_imagenet")[split]
+    files = find_class_files("tiered_imagenet", folder / split, wnids)
     warn_of_other_count("tiered_imagenet", split, len(files), N_IMAGES)
     images = image_set("tiered_imagenet", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
     return images.select(wnids, split)

@@ -101,7 +101,7 @@ def _from_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
         raise ConfigError(
             f"backbone_options has {', '.join(taken)}: give size_px, pretrained, weights or views instead"
         )
-    with seeding.forked(asked.seed, "initial weights"):
+    with seeding.fork(asked.seed, "initial weights"):
         loading = {"pretrained": asked.pretrained, "weights": asked.weights}
         backbone = create_backbone(asked.backbone, 3, asked.size_px, views=views, **loading, **own)
         method = create_method(named["method"], backbone, **named["method_options"])

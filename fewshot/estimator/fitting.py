@@ -84,7 +84,7 @@ def fit(encoder: Encoder, support: Support, n_classes: int, state: dict[str, Ten
     if not hasattr(method, "fit_support"):
         return Fitted(encoder, support, n_classes)
     if state is not None:
-        return Fitted(encoder, support, n_classes, method.restored(state, n_classes))
+        return Fitted(encoder, support, n_classes, method.restore(state, n_classes))
     content, labels = support.content.to(encoder.device), torch.from_numpy(support.labels).to(encoder.device)
     with autocast(encoder.precision, encoder.device):
         adapted = method.fit_support(content, labels, n_classes, support.independent)

@@ -18,7 +18,7 @@ from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
 from fewshot.images.listing import few
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 
 FORMAT = "fewshot-classifier-1"
 KINDS = "biufUO"  # numpy's kinds of labels that JSON can hold
@@ -44,7 +44,7 @@ def save(classifier: Any, path: Path) -> None:
         "calibrated": classifier.calibrated_,
         "rejection": None if rejection is None else asdict(rejection),
         "n_features": getattr(classifier, "n_features_in_", None),
-        "provenance": provenance(),
+        "provenance": collect_provenance(),
     }
     save_checkpoint(path, state, FORMAT)
 

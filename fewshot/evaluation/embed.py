@@ -74,7 +74,7 @@ def _encode(network: nn.Module, imageset: ImageSet, rows: Tensor | None, precisi
 
     with evaluating(network), autocast(precision, device), channels_last(network):
         mine = [encode(imageset.gather(chunk).to(device)).cpu() for chunk in chunks]
-    return torch.cat(processes.interleaved(processes.gathered(mine))).to(device)
+    return torch.cat(processes.interleave(processes.gather(mine))).to(device)
 
 
 def embed_frozen(method: Method, imageset: ImageSet, precision: Precision = "float32") -> ImageSet | FeatureSet:

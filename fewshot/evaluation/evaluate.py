@@ -16,7 +16,7 @@ from fewshot.methods import Method, accuracy, negative_log_likelihood
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
 from fewshot.runtime.evaluation_mode import evaluating
-from fewshot.runtime.layout import running_layout
+from fewshot.runtime.layout import choose_layout
 from fewshot.runtime.precision import Precision, autocast, switch_tf32
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 
@@ -62,18 +62,18 @@ def evaluate(
     sampler = EpisodeSampler(data, spec, seed)
     started = time.perf_counter()
     device = device_of(method)
-    with evaluating(method), running_layout(method, precision, device), switch_tf32(precision, device):
+    with evaluating(method), choose_layout(method, precision, device), switch_tf32(precision, device):
         if isinstance(data, ImageSet) and method.uses_features:
-            data = embed(method, data, _rows_of(sampler, n_episodes), precision)
-        batches = _batches(sampler, data, n_episodes)
+            data = embed(method, data, _collect_rows(sampler, n_episodes), precision)
+        batches = _draw_batches(sampler, data, n_episodes)
         mine = [_measure(method, first, episode.to(device), seed, precision, watch) for first, episode in batches]
-    records = [record for batch in processes.interleaved(processes.gathered(mine)) for record in batch]
+    records = [record for batch in processes.interleave(processes.gather(mine)) for record in batch]
     imageset = data.imageset if isinstance(data, FeatureSet) else data
     header = make_header(method, imageset, spec, seed, n_episodes, precision=precision, started=started)
     return Records(header, records)
 
 
-def _rows_of(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
+def _collect_rows(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
     """The rows that occur in any of the first `n_episodes` episodes, (n,), ascending."""
     used = torch.zeros(len(sampler.data.labels), dtype=torch.bool)
     for first in range(0, n_episodes, MOST_EPISODES):
@@ -82,7 +82,9 @@ def _rows_of(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
     return used.nonzero().squeeze(1)
 
 
-def _batches(sampler: EpisodeSampler, data: ImageSet | FeatureSet, n_episodes: int) -> Iterator[tuple[int, Episode]]:
+def _draw_batches(
+    sampler: EpisodeSampler, data: ImageSet | FeatureSet, n_episodes: int
+) -> Iterator[tuple[int, Episode]]:
     """This process's batches of episodes of `data`, each with the index of its first episode."""
     one = sampler.batch(0, 1).fill(data)
     count = max(1, min(MOST_EPISODES, BATCH_NUMBERS // (one.support.numel() + one.query.numel())))

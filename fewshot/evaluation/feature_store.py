@@ -18,7 +18,7 @@ from fewshot.runtime import processes
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.devices import device_of
 from fewshot.runtime.precision import Precision, resolve
-from fewshot.runtime.provenance import versions, weights_hash
+from fewshot.runtime.provenance import collect_versions, hash_weights
 
 FORMAT = "fewshot-features-1"
 ROOT = Path(__file__).parents[1]  # the package
@@ -41,7 +41,7 @@ def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, m
     if processes.world_size() > 1:  # all take part in an embedding, and might not find the same files
         return make()
     try:
-        path = cache_dir() / "features" / f"{_key(network, imageset, precision)}.safetensors"
+        path = cache_dir() / "features" / f"{_make_key(network, imageset, precision)}.safetensors"
     except CannotDescribe as reason:
         logger.warning("features are not stored: %s", reason)
         return make()
@@ -58,25 +58,25 @@ def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, m
     return features
 
 
-def _key(network: nn.Module, imageset: ImageSet, precision: Precision) -> str:
+def _make_key(network: nn.Module, imageset: ImageSet, precision: Precision) -> str:
     device = device_of(network)
     if isinstance(network, Method) and network.backbone is not None:
         own_encoding = type(network).encode is not Method.encode or "encode" in vars(network)
         network = network if own_encoding else network.backbone
     parts = [
         imageset.fingerprint,
-        weights_hash(network),
+        hash_weights(network),
         describe_network(network),
         resolve(precision, device),
         device.type,
-        sorted(versions().items()),
-        _sources(),
+        sorted(collect_versions().items()),
+        _hash_sources(),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
 
 @cache
-def _sources() -> str:
+def _hash_sources() -> str:
     """Hash of the source files that decide features; raises `FileNotFoundError` where one of them does not exist."""
     digest = hashlib.blake2b(digest_size=8)
     for place in (ROOT / name for name in DECIDING):

@@ -7,9 +7,9 @@ from typing import Any
 from fewshot.datasets import ImageSet
 from fewshot.evaluation.embed import device_of
 from fewshot.methods import Method
-from fewshot.runtime.memory import peak_mib_so_far
+from fewshot.runtime.memory import measure_peak_mib
 from fewshot.runtime.precision import Precision, resolve
-from fewshot.runtime.provenance import provenance, weights_hash
+from fewshot.runtime.provenance import collect_provenance, hash_weights
 from fewshot.sampling.episodes import EpisodeSpec
 
 EPISODES = ("split", "seed", "n_episodes", "spec")  # decide which rows of an image set the episodes hold
@@ -82,7 +82,7 @@ def make_header(
     started: float,
 ) -> RecordHeader:
     """The header of an evaluation that began at `started` (`time.perf_counter`) and has just ended."""
-    count = getattr(method, "n_trainable", None) if isinstance(spec.n_way, int) else None
+    count = getattr(method, "count_trainable", None) if isinstance(spec.n_way, int) else None
     return RecordHeader(
         spec=vars(spec),
         seed=seed,
@@ -92,12 +92,12 @@ def make_header(
         dataset=imageset.name,
         split=imageset.split,
         data_fingerprint=imageset.fingerprint,
-        weights=weights_hash(method),
+        weights=hash_weights(method),
         precision=resolve(precision, device_of(method)),
         seconds=round(time.perf_counter() - started, 3),
-        peak_mib=peak_mib_so_far(),
+        peak_mib=measure_peak_mib(),
         n_trainable=count(spec.n_way) if count else None,
-        **provenance(),
+        **collect_provenance(),
     )
 
 

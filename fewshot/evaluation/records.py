@@ -56,7 +56,7 @@ class Measured(ABC):
     @property
     def cell(self) -> str:
         """What was asked of each episode: `5-way 1-shot`."""
-        return cell_name(self.header.spec)
+        return name_cell(self.header.spec)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Records(Measured):
         return records
 
 
-def cell_name(spec: Mapping[str, Any]) -> str:
+def name_cell(spec: Mapping[str, Any]) -> str:
     """`5-way 1-shot`, of an `EpisodeSpec` as a dictionary."""
     return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
 

@@ -26,14 +26,14 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.evaluation.feature_set import FeatureSet
-from fewshot.evaluation.records import Records, cell_name
+from fewshot.evaluation.records import Records, name_cell
 from fewshot.evaluation.rows import RowKind
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.plugins import load_plugins, loaded_plugins
-from fewshot.runtime.provenance import commit, weights_hash
+from fewshot.runtime.plugins import list_loaded_plugins, load_plugins
+from fewshot.runtime.provenance import find_commit, hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
@@ -54,7 +54,7 @@ def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
 
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
     """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
-    with seeding.forked(config.seed, "initial weights"):
+    with seeding.fork(config.seed, "initial weights"):
         method = create_method(config.method, _backbone(config, image_shape, backbone), **config.method_options)
     if config.freeze_backbone:
         method.backbone.requires_grad_(False)
@@ -63,7 +63,7 @@ def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbon
 
 def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, ...], n_classes: int) -> Classifier:
     """The configured classifier of `n_classes` base classes with its initial weights."""
-    with seeding.forked(config.seed, "initial weights"):
+    with seeding.fork(config.seed, "initial weights"):
         backbone = _backbone(config, image_shape)
         return Classifier(backbone, n_classes, config.classifier, config.classifier_scale, config.label_smoothing)
 
@@ -118,7 +118,7 @@ def new_run_dir(config: AnyConfig) -> str:
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     backbone = config.backbone.replace("/", "-")
     name = f"{config.dataset}-{config.trained_name}-{backbone}-seed{config.seed}-{now}"
-    return processes.from_first(f"runs/{name}")
+    return processes.broadcast_first(f"runs/{name}")
 
 
 def test_cells(config: AnyConfig) -> list[EpisodeSpec]:
@@ -170,7 +170,7 @@ def measure(
     data: ImageSet | FeatureSet = imageset
     seconds, all_records = 0.0, []
     for cell, file in zip_longest(cells, files):
-        records = processes.from_first(_held(file, method, imageset, cell, config) if file else None)
+        records = processes.broadcast_first(_held(file, method, imageset, cell, config) if file else None)
         if records is None:
             if method.uses_features and data is imageset:
                 started = time.perf_counter()
@@ -189,7 +189,7 @@ def measure(
 
 def record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
     """Where the records of a row (a method) of the test table lie; `test_set`: its name in `test_also`, or ""."""
-    return [RunFolder(config.run_dir).records(test_set, row, cell_name(vars(cell))) for cell in cells]
+    return [RunFolder(config.run_dir).records(test_set, row, name_cell(vars(cell))) for cell in cells]
 
 
 def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:
@@ -199,13 +199,13 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
     except (FileNotFoundError, DataError):  # or they were cut off
         return None
     changed = differing_options(records.header.config or {}, config)
-    unknown_code = commit().endswith("+") or (records.header.plugins or {}) != loaded_plugins()
+    unknown_code = find_commit().endswith("+") or (records.header.plugins or {}) != list_loaded_plugins()
     if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {
         "spec": vars(cell),
-        "weights": weights_hash(method),
+        "weights": hash_weights(method),
         "data_fingerprint": imageset.fingerprint,
-        "commit": commit(),
+        "commit": find_commit(),
     }
     return records if all(getattr(records.header, key) == value for key, value in wanted.items()) else None

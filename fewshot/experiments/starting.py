@@ -196,10 +196,10 @@ def _checked(sets: Callable[[], list[TrainingSet]], held_out: ImageSet, allowed:
     except LeakageError as error:
         overlap = Overlap(held_out.n_classes, len(held_out.images), unknown=str(error))
     if overlap.is_leak and not allowed:
-        found = overlap.sentence(held_out)
+        found = overlap.describe(held_out)
         raise LeakageError(f"{found if overlap.unknown else f'{who} was {found}'}; {ADVICE}")
     if overlap.is_leak or overlap.n_seen_images:
-        _warn_once(overlap.sentence(held_out) if overlap.unknown else f"{who} was {overlap.sentence(held_out)}")
+        _warn_once(overlap.describe(held_out) if overlap.unknown else f"{who} was {overlap.describe(held_out)}")
     return overlap
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS
 from fewshot.methods.context import EpisodeContext, get_query_mask
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, descend, inner_loss
 from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.sampling.episodes import PADDING
@@ -104,7 +104,7 @@ class ANIL(InnerLoopMethod):
             return super().forward(*arguments)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        present = self.present_classes(support_labels, n_way)  # (B, self.n_way)
+        present = self.find_present_classes(support_labels, n_way)  # (B, self.n_way)
 
         def loss(weights: Weights) -> Tensor:
             return inner_loss(_logits(support, weights), support_labels, present, self.inner_reduction)
@@ -113,7 +113,7 @@ class ANIL(InnerLoopMethod):
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
         rates = list(self.inner_rates) or self.inner_lr
         weights = descend(loss, weights, rates, self.steps, self.order, learning=torch.is_grad_enabled())
-        return without_absent(_logits(query, weights), present)[..., :n_way]
+        return mask_absent(_logits(query, weights), present)[..., :n_way]
 
 
 def _logits(features: Tensor, weights: Weights) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import Method
-from fewshot.methods.distances import cosine, prototypes, without_absent
+from fewshot.methods.distances import cosine, mask_absent, prototypes
 from fewshot.sampling.batches import Batch
 
 TEMPERATURE = 10.0  # of the few-shot head; Chen et al. 2021, section 3.2. It moves the loss, not the accuracy
@@ -91,4 +91,4 @@ class Classifier(Method):
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
-        return without_absent(TEMPERATURE * cosine(query, means), present)
+        return mask_absent(TEMPERATURE * cosine(query, means), present)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.solvers.sgd_draws import draw
 from fewshot.methods.solvers.sgd_head import fit_cosine, fit_linear
 from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
@@ -17,7 +17,7 @@ Solver = Literal["faithful", "logistic"]
 NORM_FLOOR = 1e-5  # added to a feature's length; CloserLookFewShot, backbone.py
 
 
-def _checked(method: str, solver: str, c: float) -> None:
+def _check(method: str, solver: str, c: float) -> None:
     if solver not in ("faithful", "logistic"):
         raise ConfigError(f"{method}: solver is faithful or logistic, got {solver!r}")
     if not c > 0:
@@ -27,7 +27,7 @@ def _checked(method: str, solver: str, c: float) -> None:
 def _logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
     """Logits (B, n_query, n_way) of a linear head, −inf for classes that `labels` lacks."""
     present = (labels[..., None] == torch.arange(weight.shape[1], device=labels.device)).any(1)
-    return without_absent(torch.baddbmm(bias[:, None], query, weight.mT), present)
+    return mask_absent(torch.baddbmm(bias[:, None], query, weight.mT), present)
 
 
 @METHODS.register("baseline")
@@ -65,7 +65,7 @@ class Baseline(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
-        _checked("baseline", solver, c)
+        _check("baseline", solver, c)
         self.solver, self.c, self.normalize, self.seed = solver, c, normalize, seed
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
@@ -112,7 +112,7 @@ class BaselinePlusPlus(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
-        _checked("baseline++", solver, c)
+        _check("baseline++", solver, c)
         if not scale > 0:
             raise ConfigError(f"baseline++: scale is positive, got {scale}")
         self.solver, self.scale, self.c, self.seed = solver, scale, c, seed

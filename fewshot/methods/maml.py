@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fewshot.methods.base import METHODS
 from fewshot.methods.context import EpisodeContext, drop_full_mask, get_query_mask
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.inner_loop.call_with_weights import call_with_weights
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, WithGradients, descend, inner_loss
 from fewshot.methods.inner_loop.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
@@ -81,7 +81,7 @@ class MAML(InnerLoopMethod):
         super().__init__(backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_reduction, transductive)
         self.tasks_at_once = tasks_at_once
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
-        self.adapted = _adapted_names(self, adapt_norm)
+        self.adapted = _find_adapted_names(self, adapt_norm)
         refuse_other_statistics(backbone, "maml")
         self.together = runs_tasks_together(backbone)
         rates = [torch.full_like(self.get_parameter(name), inner_lr) for name in self.adapted] if learn_inner_lr else []
@@ -124,21 +124,21 @@ class MAML(InnerLoopMethod):
             all_logits.append(logits.detach())
         return WithGradients.apply(torch.stack(losses).sum(), gradients, *parameters), torch.cat(all_logits)
 
-    def adapted_weights(self, support: Tensor, support_labels: Tensor, n_way: int, steps: int) -> Weights:
+    def adapt_weights(self, support: Tensor, support_labels: Tensor, n_way: int, steps: int) -> Weights:
         """Every adapted weight of each of T tasks, (T, ...), after `steps` steps on support (T, n, C, H, W)."""
         tasks = _Tasks(self, support_labels, n_way)
         with tasks.running():
-            return tasks.adapt(self._prepared(support), steps)
+            return tasks.adapt(self._prepare_images(support), steps)
 
     def _group_logits(
         self, tasks: "_Tasks", support: Tensor, query: Tensor, query_mask: Tensor | None = None
     ) -> Tensor:
         """Logits (T, n_query, n_way) of T tasks that are adapted together; `query_mask` (T, n_query): see `_Tasks`."""
-        support, query = self._prepared(support), self._prepared(query)
+        support, query = self._prepare_images(support), self._prepare_images(query)
         with tasks.running():
             weights = tasks.adapt(support, self.steps)
             logits = tasks.query_logits(weights, support, query, query_mask)
-        return without_absent(logits, tasks.present)[..., : tasks.n_way]
+        return mask_absent(logits, tasks.present)[..., : tasks.n_way]
 
     def _group_size(self, support: Tensor, query: Tensor) -> int:
         """How many tasks of such images (B, n, C, H, W) are adapted together."""
@@ -152,9 +152,9 @@ class MAML(InnerLoopMethod):
         return min(TASKS_AT_ONCE, max(1, PIXELS_AT_ONCE // pixels))
 
     def _naming_missing_derivative(self, support: Tensor) -> AbstractContextManager[None]:
-        return name_missing_derivative(self.backbone, lambda: self._prepared(support[:1])[0], "maml")
+        return name_missing_derivative(self.backbone, lambda: self._prepare_images(support[:1])[0], "maml")
 
-    def _prepared(self, images: Tensor) -> Tensor:
+    def _prepare_images(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:
             return images
         return self.backbone.prepare(images.flatten(0, 1)).unflatten(0, images.shape[:2])
@@ -169,7 +169,7 @@ class _Tasks:
     def __init__(self, method: MAML, labels: Tensor, n_way: int, unpadded: bool = False) -> None:
         device = labels.device.type
         self.method, self.labels, self.n_way, self.learning = method, labels, n_way, torch.is_grad_enabled()
-        self.present = method.present_classes(labels, n_way)  # (T, method.n_way)
+        self.present = method.find_present_classes(labels, n_way)  # (T, method.n_way)
         self.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         self.counted = None if unpadded else drop_full_mask(labels != PADDING)  # (T, n_support); None: all
         self.twice = self.learning and method.order == 2
@@ -238,11 +238,11 @@ class _Tasks:
         engine = TaskWise(n_tasks, n_images, counted, self.dtype if together else None, self.twice)
         half = torch.autocast(self.labels.device.type, self.dtype, enabled=self.dtype is not None and not together)
         failing = name_failing_layer(backbone, RAISED_BY_LAYERS, "be adapted by maml")
-        with failing, engine, half, engine.pooling_first(backbone):
+        with failing, engine, half, engine.pool_first(backbone):
             yield
 
 
-def _adapted_names(method: nn.Module, adapt_norm: bool) -> list[str]:
+def _find_adapted_names(method: nn.Module, adapt_norm: bool) -> list[str]:
     """Names of the parameters that the inner loop changes."""
     norms = {id(p) for module in method.modules() if isinstance(module, NORMS) for p in module.parameters()}
     return [name for name, p in method.named_parameters() if adapt_norm or id(p) not in norms]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import cosine, prototypes, without_absent
+from fewshot.methods.distances import cosine, mask_absent, prototypes
 
 
 @METHODS.register("meta-baseline")
@@ -33,4 +33,4 @@ class MetaBaseline(Method):
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
-        return without_absent(self.temperature * cosine(query, means), present)
+        return mask_absent(self.temperature * cosine(query, means), present)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import prototypes, squared_euclidean, without_absent
+from fewshot.methods.distances import mask_absent, prototypes, squared_euclidean
 
 
 @METHODS.register("protonet")
@@ -40,4 +40,4 @@ class PrototypicalNetwork(Method):
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
-        return without_absent(-squared_euclidean(query, means) / self.temperature, present)
+        return mask_absent(-squared_euclidean(query, means) / self.temperature, present)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 
 
 @METHODS.register("r2d2")
@@ -61,7 +61,7 @@ class RidgeRegression(Method):
         n_images = (support_labels >= 0).sum(1).clamp_min(1)  # (B,)
         weights = ridge(inputs, targets, self.log_lambda.exp() * n_images)  # (B, D + 1, n_way)
         regression = F.pad(query, (0, 1), value=1.0) @ weights  # (B, n_query, n_way)
-        return without_absent(self.scale * regression + self.bias, targets.sum(1) > 0)
+        return mask_absent(self.scale * regression + self.bias, targets.sum(1) > 0)
 
 
 def ridge(inputs: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.methods.base import METHODS, Method
 from fewshot.methods.context import EpisodeContext, get_query_mask
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.features import widen
 from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.modules.relation_module import RelationModule
@@ -62,7 +62,7 @@ class RelationNetwork(Method):
         if shot_pooling not in ("sum", "mean"):
             raise ConfigError(f"relation: shot_pooling is sum or mean, got {shot_pooling!r}")
         self.loss_name, self.shot_pooling, self._transductive = loss, shot_pooling, transductive
-        channels, side_px = _map_shape(backbone)
+        channels, side_px = _find_map_shape(backbone)
         if transductive:
             refuse_other_statistics(backbone, "relation")
         self.relation = RelationModule(channels, side_px, n_filters, n_hidden)
@@ -96,7 +96,7 @@ class RelationNetwork(Method):
         classes = (member.transpose(1, 2) @ support.flatten(2)).unflatten(2, support.shape[2:])  # (B, n_way, c, h, w)
         present = counts > 0
         counted = (present, mask) if self.transductive else None
-        return without_absent(self.relation(classes, query, counted), present)
+        return mask_absent(self.relation(classes, query, counted), present)
 
     def forward(
         self,
@@ -140,7 +140,7 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _map_shape(backbone: nn.Module | None) -> tuple[int, int]:
+def _find_map_shape(backbone: nn.Module | None) -> tuple[int, int]:
     """Channels and side of the backbone's feature maps, from a pass with one blank image."""
     if not hasattr(backbone, "feature_maps"):
         raise ConfigError("relation compares feature maps: it needs a backbone that has them, such as conv4-relation")

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError, DataError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import prototypes, squared_euclidean, without_absent
+from fewshot.methods.distances import mask_absent, prototypes, squared_euclidean
 
 
 @METHODS.register("simpleshot")
@@ -67,10 +67,10 @@ class SimpleShot(Method):
         self.base_mean_learnt.fill_(True)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        means, present = prototypes(self._transformed(support), support_labels, n_way)
-        return without_absent(-squared_euclidean(self._transformed(query), means), present)
+        means, present = prototypes(self._transform(support), support_labels, n_way)
+        return mask_absent(-squared_euclidean(self._transform(query), means), present)
 
-    def _transformed(self, features: Tensor) -> Tensor:
+    def _transform(self, features: Tensor) -> Tensor:
         if self.transform == "UN":
             return features
         if self.transform == "CL2N":

@@ -10,7 +10,7 @@ import torch
 
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
 from fewshot.config.classifier import AnswerOptions, options_of
-from fewshot.datasets.folder import grouped
+from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError, OutputError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
@@ -31,7 +31,7 @@ from fewshot.photographs import (
 )
 from fewshot.photographs.answers import predictions, support_pictures
 from fewshot.photographs.inspection.intervals import Proportion, proportion
-from fewshot.runtime.files import check_writable, json_by_line, write_whole
+from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
 from fewshot.runtime.terminal import visible_text
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def check_support(config: CheckPhotographsConfig) -> None:
     check = check_folder(config.support, config.groups, seen_px)
     print(check.as_text())
     if config.json:
-        write_whole(config.json, json_by_line(check.as_dict(), "findings"))
+        write_whole(config.json, format_json_by_line(check.as_dict(), "findings"))
     estimate: dict[str, Any] = {}
     if encoder:
         try:
@@ -181,7 +181,7 @@ def _fit(classifier: FewShotClassifier, config: PhotographsConfig) -> None:
 
 def _files(config: PhotographsConfig) -> list[ImageFile]:
     root = Path(config.support)
-    return grouped(root, class_files(root), config.groups)
+    return assign_groups(root, class_files(root), config.groups)
 
 
 def _readable(files: list[ImageFile]) -> list[ImageFile]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot.config.recipes import read_recipe
-from fewshot.evaluation.report import percent
+from fewshot.evaluation.report import format_percent
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runner import planned_rows, stored_results
@@ -68,7 +68,7 @@ def _numbers(row: Row, seeds: Mapping[str, set[int]]) -> tuple[str, str]:
         return NOT_MEASURED, ""
     numbers = sorted(next(own for name, own in seeds.items() if row.name == name or row.name.startswith(f"{name}, ")))
     said = f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-    return " / ".join(percent(row.estimate(cell)) for cell in cells), f"{', '.join(map(short, cells))}; {said}"
+    return " / ".join(format_percent(row.estimate(cell)) for cell in cells), f"{', '.join(map(short, cells))}; {said}"
 
 
 def _fact(texts: Sequence[str]) -> str:

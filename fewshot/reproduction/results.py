@@ -13,7 +13,7 @@ import numpy as np
 from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import Measured, Scores
-from fewshot.runtime.files import json_by_line, write_whole
+from fewshot.runtime.files import format_json_by_line, write_whole
 
 VERSION = 1  # of the files
 COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # right queries of an episode, by bytes
@@ -55,7 +55,7 @@ class Result:
                 for row, measured in rows
             ],
         }
-        write_whole(path, json_by_line(content, "records"))
+        write_whole(path, format_json_by_line(content, "records"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fewshot.config import differing_options, variants_changed
-from fewshot.evaluation.report import percent, write_section
+from fewshot.evaluation.report import format_percent, write_section
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
@@ -45,7 +45,7 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
             print(f"{run.title}: FAILED, {problem}", flush=True)
         elif run.complete:
             run.result().write(result_file(results, run))
-            line = "  ".join(f"{r.cell} {percent(r.estimate)}" for r in run.records(run.own_row))
+            line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
             print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
         else:
             left.append(f"{run.title} (begun)")
@@ -76,7 +76,7 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             late = time.monotonic() >= deadline
-            if late or interruption.requested():
+            if late or interruption.was_requested():
                 child.terminate()  # it saves its state; a Ctrl-C of the terminal has told it already
                 child.wait()
                 if late:

@@ -6,7 +6,7 @@ from pathlib import Path
 from fewshot.config import PRETRAIN, AnyConfig, as_dict
 from fewshot.config.recipes import SCRIPTS
 from fewshot.errors import ConfigError, DataError
-from fewshot.evaluation.records import Measured, Records, cell_name
+from fewshot.evaluation.records import Measured, Records, name_cell
 from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import test_cells, variants
 from fewshot.experiments.starting import starting_row
@@ -74,7 +74,7 @@ class Run:
     @property
     def cells(self) -> list[str]:
         """What its records measure, `5-way 1-shot`."""
-        return [cell_name(vars(spec)) for spec in test_cells(self.config)]
+        return [name_cell(vars(spec)) for spec in test_cells(self.config)]
 
     def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
         """Where the script stores a row's records of a cell."""

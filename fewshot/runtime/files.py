@@ -120,7 +120,7 @@ def _is_running(number: str) -> bool:
     return True
 
 
-def json_by_line(content: Mapping[str, Any], listed: str) -> str:
+def format_json_by_line(content: Mapping[str, Any], listed: str) -> str:
     """JSON with a line for each key, and one for each item of the list under the key `listed`."""
     lines = []
     for key, value in content.items():

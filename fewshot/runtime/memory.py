@@ -9,7 +9,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 STATUS = Path("/proc/self/status")  # since ru_maxrss of a child begins at its parent's
 
 
-def peak_mib_so_far() -> float | None:
+def measure_peak_mib() -> float | None:
     """Peak MiB: of the tensors on a GPU where there is one, else of this process, imports included.
 
     None where the system does not count it.

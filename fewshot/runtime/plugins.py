@@ -40,7 +40,7 @@ def load_plugins(plugins: Iterable[str | Path]) -> None:
             )
 
 
-def loaded_plugins() -> dict[str, str]:
+def list_loaded_plugins() -> dict[str, str]:
     """A digest of the source of each plugin that was loaded, by the name of its file or module."""
     return dict(sorted(_loaded.items()))
 

@@ -56,13 +56,13 @@ class BatchSampler:
         parts, n_images = [], len(self._labels)
         while count > 0:
             epoch, start = divmod(first, n_images)
-            part = self._permutation(epoch)[start : start + count]
+            part = self._permute(epoch)[start : start + count]
             parts.append(part)
             first, count = first + len(part), count - len(part)
         rows = torch.cat(parts)
         return BatchRows(rows, self._labels[rows])
 
-    def _permutation(self, epoch: int) -> Tensor:
+    def _permute(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
             order = numpy_generator(self.seed, "epoch", epoch).permutation(len(self._labels))
             self._epoch, self._order = epoch, torch.from_numpy(order)

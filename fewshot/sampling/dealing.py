@@ -5,7 +5,7 @@ import numpy as np
 MAX_DECK = 1 << 24  # cells shuffled at once, a bound on memory
 
 
-def in_range(u: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
+def scale_to_range(u: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
     """Uniform numbers in [0, 1) as integers in low..high."""
     return limits[0] + np.floor(u * (limits[1] - limits[0] + 1)).astype(np.int64)
 

@@ -12,7 +12,7 @@ from fewshot.datasets import ImageSet
 from fewshot.errors import EpisodeError
 from fewshot.runtime.seeding import derive
 from fewshot.runtime.transfer import send
-from fewshot.sampling.dealing import deal_cards, in_range
+from fewshot.sampling.dealing import deal_cards, scale_to_range
 from fewshot.sampling.spec import EpisodeSpec, bounds
 
 PADDING = -1  # the label of an image that does not take part: ragged episodes are padded with them
@@ -143,14 +143,14 @@ class EpisodeSampler:
     def _draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Classes (B, way), rows (B, way, shot + query), shots and queries of each class (B, way)."""
         way, deal = self._way[1], self._shot[1] + self._query[1]
-        u = self._uniform(first, count, 1 + way * (3 + deal))
+        u = self._draw_uniform(first, count, 1 + way * (3 + deal))
         u_way, u_class, u_shot, u_query, u_rows = np.split(u, np.cumsum([1, way, way, way]), axis=1)
         classes = deal_cards(u_class, np.full(count, len(self._sizes)))  # (B, way)
         picks = deal_cards(u_rows.reshape(count * way, deal), self._sizes[classes].reshape(-1))
         rows = self._rows[self._starts[classes][..., None] + picks.reshape(count, way, deal)]
-        absent = np.arange(way) >= in_range(u_way, self._way)  # (B, way)
+        absent = np.arange(way) >= scale_to_range(u_way, self._way)  # (B, way)
         classes = np.where(absent, PADDING, classes)
-        return classes, rows, in_range(u_shot, self._shot), in_range(u_query, self._query)
+        return classes, rows, scale_to_range(u_shot, self._shot), scale_to_range(u_query, self._query)
 
     def _draw_disjoint(self, first: int, count: int) -> tuple[np.ndarray, ...]:
         """As `_draw`, one episode at a time: the support uniformly, then queries of other groups.
@@ -159,10 +159,10 @@ class EpisodeSampler:
         among those for which a query set exists.
         """
         classes, _, shots, queries = self._draw(first, count)
-        rows = [self._disjoint_rows(first + b, classes[b]) for b in range(count)]
+        rows = [self._draw_disjoint_rows(first + b, classes[b]) for b in range(count)]
         return classes, np.stack(rows), shots, queries
 
-    def _disjoint_rows(self, index: int, classes: np.ndarray) -> np.ndarray:
+    def _draw_disjoint_rows(self, index: int, classes: np.ndarray) -> np.ndarray:
         """(way, shot + query) rows of episode `index`; absent classes repeat those of the first class."""
         n_shot, n_query, groups = self._shot[1], self._query[1], self.data.groups
         present = [c for c in classes if c != PADDING]
@@ -185,7 +185,7 @@ class EpisodeSampler:
             f"(with their numbers of groups) {counts}; ask for fewer shots, queries or ways"
         )
 
-    def _uniform(self, first: int, count: int, n_words: int) -> np.ndarray:
+    def _draw_uniform(self, first: int, count: int, n_words: int) -> np.ndarray:
         """Numbers in [0, 1), (count, n_words), of the episodes from `first` on."""
         blocks = -(-n_words // 4)  # Philox counts in blocks of four words
         stream = np.random.Philox(key=derive(self.seed, "episodes")).advance(first * blocks)
@@ -218,8 +218,8 @@ class EpisodeSampler:
         if small:
             raise EpisodeError(
                 f"{data}: {spec} needs {need} images of each class, but {len(small)} classes have fewer: "
-                f"{_listed(small)}. Ask for fewer shots or queries, or leave those classes out "
-                f"(min_images={need}, or ImageSet.with_min_images({need}))"
+                f"{_list_counts(small)}. Ask for fewer shots or queries, or leave those classes out: remove their "
+                f"images, or in Python ImageSet.with_min_images({need})"
             )
         if spec.disjoint_groups:
             if data.groups is None:
@@ -227,9 +227,9 @@ class EpisodeSampler:
             groups = {name: len(np.unique(data.groups[data.labels == c])) for c, name in enumerate(names)}
             single = {name: n for name, n in groups.items() if n < 2}
             if single:
-                raise EpisodeError(f"{data}: disjoint_groups needs two groups in each class: {_listed(single)}")
+                raise EpisodeError(f"{data}: disjoint_groups needs two groups in each class: {_list_counts(single)}")
 
 
-def _listed(counts: dict[str, int], n: int = 10) -> str:
+def _list_counts(counts: dict[str, int], n: int = 10) -> str:
     text = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:n])
     return text + (f" and {len(counts) - n} more" if len(counts) > n else "")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from fewshot.config import FitConfig, PretrainConfig, TrainConfig
+from fewshot.config import PretrainConfig, TrainConfig, TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError
 from fewshot.images.augment import make_augmentation
@@ -30,7 +30,7 @@ class Stream(ABC):
     unit: str
     size_option: str
 
-    def __init__(self, data: LabelledData, config: FitConfig, device: torch.device) -> None:
+    def __init__(self, data: LabelledData, config: TrainingOptions, device: torch.device) -> None:
         self.n_passes, self.n_processes = config.accumulate_steps, processes.world_size()
         self.per_step = getattr(config, self.size_option)
         if self.per_step % (self.n_passes * self.n_processes):
@@ -44,15 +44,15 @@ class Stream(ABC):
             data = data.to(device)
         self.data = data
 
-    def passes(self, step: int) -> Iterator[Episode | Batch]:
+    def iterate_passes(self, step: int) -> Iterator[Episode | Batch]:
         """This process's share of a step, with images or features, for each pass."""
         in_pass = self.per_step // self.n_passes  # over all processes
         share = in_pass // self.n_processes
         for number in range(self.n_passes):
-            yield self._items(step * self.per_step + number * in_pass + processes.rank() * share, share)
+            yield self._make_items(step * self.per_step + number * in_pass + processes.rank() * share, share)
 
     @abstractmethod
-    def _items(self, first: int, count: int) -> Episode | Batch:
+    def _make_items(self, first: int, count: int) -> Episode | Batch:
         """Items first .. first + count - 1 with augmented images, on the device."""
 
 
@@ -68,7 +68,7 @@ class EpisodeStream(Stream):
         spec = EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups)
         self.sampler = EpisodeSampler(self.data, spec, seeding.derive(config.seed, "training episodes"))
 
-    def _items(self, first: int, count: int) -> Episode:
+    def _make_items(self, first: int, count: int) -> Episode:
         episode = self.sampler.batch(first, count).fill(self.data).to(self.device)
         if not self.augment.changes:
             return episode
@@ -89,7 +89,7 @@ class BatchStream(Stream):
         super().__init__(data, config, device)
         self.sampler = BatchSampler(self.data, seeding.derive(config.seed, "training batches"))
 
-    def _items(self, first: int, count: int) -> Batch:
+    def _make_items(self, first: int, count: int) -> Batch:
         batch = self.sampler.batch(first, count).fill(self.data).to(self.device)
         if not self.augment.changes:
             return batch
@@ -99,13 +99,13 @@ class BatchStream(Stream):
         return replace(batch, images=self.augment.apply(batch.images, draws))
 
 
-def make_stream(data: LabelledData, config: FitConfig, device: torch.device) -> Stream:
+def make_stream(data: LabelledData, config: TrainingOptions, device: torch.device) -> Stream:
     """The stream of `data` that `config` describes: plain batches for a `PretrainConfig`, else episodes."""
     stream = BatchStream if isinstance(config, PretrainConfig) else EpisodeStream
     return stream(data, config, device)
 
 
-def draws_plain_episodes(config: FitConfig) -> bool:
+def draws_plain_episodes(config: TrainingOptions) -> bool:
     """Whether there are training episodes, of images that are not augmented: features may take their place."""
     episodic = isinstance(config, TrainConfig) and config.max_steps > 0
     return episodic and not make_augmentation(config.augmentation).changes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.errors import TrainingError
 from fewshot.methods import Method
 from fewshot.runtime.precision import autocast
@@ -40,7 +40,7 @@ class TrainingStep:
     (mode "reduce-overhead"), compiled anew for each shape of an episode.
     """
 
-    def __init__(self, learner: Learner, config: FitConfig, accelerator: "Accelerator") -> None:
+    def __init__(self, learner: Learner, config: TrainingOptions, accelerator: "Accelerator") -> None:
         self.learner, self.config, self.accelerator = learner, config, accelerator
         self.loss: nn.Module = _Loss(learner.method)
         if config.max_steps:
@@ -75,7 +75,7 @@ class TrainingStep:
 
 
 @contextlib.contextmanager
-def explain_lack_of_memory(config: FitConfig) -> Iterator[None]:
+def explain_lack_of_memory(config: TrainingOptions) -> Iterator[None]:
     """Within the block a GPU without enough memory raises a `TrainingError` that names what to lower."""
     try:
         yield

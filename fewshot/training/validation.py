@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import LeakageError
 from fewshot.evaluation.embed import embed_frozen
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Validation:
     """The validation episodes of a run, the same each time."""
 
-    def __init__(self, val_set: ImageSet, config: FitConfig) -> None:
+    def __init__(self, val_set: ImageSet, config: TrainingOptions) -> None:
         self.val_set, self.config = val_set, config
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")
@@ -63,7 +63,7 @@ def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_class
     if overlap.classes:
         found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {few(overlap.classes)}"
     else:
-        found = f"this run is {overlap.sentence(val_set)}"
+        found = f"this run is {overlap.describe(val_set)}"
     if overlap.is_leak and not allow_seen_classes:
         raise LeakageError(f"{found}; {ADVICE}")
     if overlap.is_leak or overlap.n_seen_images:

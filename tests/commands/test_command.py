@@ -98,7 +98,7 @@ def test_every_command_is_declared_once_and_has_a_file():
     assert not files & set(vars(builtins))  # a module takes its name's place in the package
     for name, command in COMMANDS.items():
         assert len(command.examples) == 3, name
-        assert f"  {name} " in commands.overview()
+        assert f"  {name} " in commands.format_overview()
 
 
 @pytest.mark.parametrize(("name", "example"), [(n, e) for n, c in COMMANDS.items() for e in c.examples])

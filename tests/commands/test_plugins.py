@@ -146,7 +146,7 @@ def test_a_package_is_a_plugin_too_and_all_its_files_are_digested(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     load_plugins(["house_of_plugins"])
     assert sys.modules["house_of_plugins"].room.VALUE == 1
-    before = plugins.loaded_plugins()["house_of_plugins"]
+    before = plugins.list_loaded_plugins()["house_of_plugins"]
     (package / "room.py").write_text("VALUE = 2\n")
     assert plugins._digest(package) != before
 
@@ -169,4 +169,4 @@ def test_a_plugin_that_cannot_be_loaded_is_refused_with_a_sentence(tmp_path, mon
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=words):
         load_plugins([name])
-    assert plugins.loaded_plugins() == {}
+    assert plugins.list_loaded_plugins() == {}

@@ -285,7 +285,7 @@ def test_an_interrupted_download_leaves_nothing_behind(tmp_path, server, monkeyp
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(download, "_checksum", interrupt)
+    monkeypatch.setattr(download, "_compute_checksum", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Item("set/file.bin", (md5(CONTENT),), url=server.url + "/good"))
     assert tree(tmp_path) == []

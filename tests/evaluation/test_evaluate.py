@@ -11,7 +11,7 @@ from scipy import stats
 from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, Method, Records, create_method, evaluate
 from fewshot.errors import DataError, TrainingError
 from fewshot.evaluation.embed import embed
-from fewshot.evaluation.evaluate import _batches
+from fewshot.evaluation.evaluate import _draw_batches
 from fewshot.evaluation.statistics import mean_interval, paired_difference
 
 
@@ -77,7 +77,7 @@ def test_batches_and_features_of_the_set_change_nothing(small_protonet, toy_sets
     whole = evaluate(method, test, spec, 40).accuracy
     assert np.array_equal(whole, evaluate(method, embed(method, test), spec, 40).accuracy)
     monkeypatch.setattr(sys.modules["fewshot.evaluation.evaluate"], "BATCH_NUMBERS", 1)
-    assert all(len(episode) == 1 for _, episode in _batches(EpisodeSampler(test, spec), test, 4))
+    assert all(len(episode) == 1 for _, episode in _draw_batches(EpisodeSampler(test, spec), test, 4))
     assert np.array_equal(whole, evaluate(method, test, spec, 40).accuracy)
 
 

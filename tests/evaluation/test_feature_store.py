@@ -19,11 +19,11 @@ from fewshot.errors import ConfigError
 from fewshot.evaluation import feature_store
 from fewshot.evaluation.embed import embed
 from fewshot.runtime import seeding
-from fewshot.runtime.provenance import versions, weights_hash
+from fewshot.runtime.provenance import collect_versions, hash_weights
 
 
 def backbone(seed: int = 0, **options: object) -> torch.nn.Module:
-    with seeding.forked(seed, "store"):
+    with seeding.fork(seed, "store"):
         return create_backbone("conv4", 1, 16, n_filters=8, **options)
 
 
@@ -78,7 +78,7 @@ def test_what_decides_them_decides_the_key(calls, monkeypatch, change):
     elif change == "pooling":
         network = backbone(pooling="mean")
     else:
-        monkeypatch.setattr(feature_store, "_sources", lambda: "changed")
+        monkeypatch.setattr(feature_store, "_hash_sources", lambda: "changed")
     stored_features(create_method("protonet", network), images, precision)
     assert len(calls) == 2
 
@@ -141,7 +141,7 @@ def users_network(folder: Path, forward: str = PLAIN_FORWARD, tool: str = "retur
         spec = importlib.util.spec_from_file_location(name, path)
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    with seeding.forked(0, "user"):
+    with seeding.fork(0, "user"):
         return Backbone(module.Net(power), 1, 16, "mean")
 
 
@@ -151,7 +151,7 @@ def stored(network: nn.Module) -> None:
 
 def reembeds(calls: list[str], first: nn.Module, second: nn.Module) -> bool:
     """Whether the features of the second network are made anew, though its weights are those of the first."""
-    assert weights_hash(first) == weights_hash(second)
+    assert hash_weights(first) == hash_weights(second)
     stored(first)
     calls.clear()
     stored(second)
@@ -242,9 +242,9 @@ def test_what_cannot_be_described_is_not_stored(calls, tmp_path, caplog, value, 
 @pytest.mark.parametrize("library", ["timm", "torchvision", "torch"])
 def test_library_versions(calls, monkeypatch, library):
     images, method = striped(4, split="test"), create_method("protonet", backbone())
-    assert library in versions()
+    assert library in collect_versions()
     stored_features(method, images)
-    monkeypatch.setattr(feature_store, "versions", lambda: versions() | {library: "0.0.1"})
+    monkeypatch.setattr(feature_store, "collect_versions", lambda: collect_versions() | {library: "0.0.1"})
     stored_features(method, images)
     assert len(calls) == 2
 
@@ -252,7 +252,7 @@ def test_library_versions(calls, monkeypatch, library):
 def test_a_deciding_file_that_does_not_exist_is_an_error(monkeypatch):
     monkeypatch.setattr(feature_store, "DECIDING", (*feature_store.DECIDING, "moved.py"))
     with pytest.raises(FileNotFoundError, match=r"DECIDING names .*moved\.py, which does not exist"):
-        feature_store._sources.__wrapped__()
+        feature_store._hash_sources.__wrapped__()
 
 
 def test_no_deciding_file_is_forgotten():

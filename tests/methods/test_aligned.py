@@ -58,7 +58,7 @@ def test_a_turned_query_is_the_same_query(turn):
 
 
 def test_local_features_of_a_turned_image_are_shifted():
-    with seeding.forked(0, "aligned"):
+    with seeding.fork(0, "aligned"):
         views = {"turns": 4, "rings": "blocks.2"}
         backbone = create_backbone("conv4", 3, 32, n_filters=8, views=views).eval()
     assert backbone.layout == (4, 2, 8)  # 32 px halved three times: 4 x 4 cells, two from the rim to the middle
@@ -77,7 +77,7 @@ def test_local_features_of_a_turned_image_are_shifted():
 def test_only_some_of_the_turns_go_to_the_end():
     """Of 16 turns the mean is of every second; the local features are of all."""
     views = {"turns": 16, "rings": "blocks.2"}
-    with seeding.forked(0, "aligned"):
+    with seeding.fork(0, "aligned"):
         backbone = create_backbone("conv4", 3, 32, n_filters=8, views=views).eval()
     whole = Viewed(backbone.source, turns=8).eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=seeding.generator(0))

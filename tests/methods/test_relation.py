@@ -13,7 +13,7 @@ from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method,
 from fewshot.backbones.base import Backbone
 from fewshot.errors import ConfigError
 from fewshot.methods import accuracy
-from fewshot.methods.modules.relation_module import RelationModule, pair_moments, pooled_sums
+from fewshot.methods.modules.relation_module import RelationModule, pair_moments, pool_sums
 from fewshot.methods.relation import RelationNetwork, squared_error
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import Episode
@@ -23,7 +23,7 @@ WAY, N_FILTERS = 3, 6
 
 def module_of(side_px: int, channels: int = 4) -> RelationModule:
     """A relation module in float64 whose batch normalisation and biases are nothing special."""
-    with seeding.forked(side_px, "relation"):
+    with seeding.fork(side_px, "relation"):
         module = RelationModule(channels, side_px, n_filters=N_FILTERS, n_hidden=5).double()
         for block in module.blocks:
             nn.init.normal_(block.norm.weight)
@@ -56,13 +56,13 @@ def authors_scores(module: RelationModule, pairs: torch.Tensor, batch_statistics
 
 def small(**options: object) -> RelationNetwork:
     """On 16 px images: 2 x 2 maps of 8 channels."""
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_method("relation", create_backbone("conv4-relation", 1, 16, n_filters=8), **options)
 
 
 def spread(method: RelationNetwork) -> RelationNetwork:
     """With larger last layers: as initialised by the authors all scores are nearly the same."""
-    with seeding.forked(1, "test"):
+    with seeding.fork(1, "test"):
         for layer in (method.relation.linear[0], method.relation.linear[2]):
             nn.init.normal_(layer.weight)
     return method
@@ -107,7 +107,7 @@ def test_training_uses_the_statistics_of_all_pairs():
     ("backbone", "input_px", "n_inputs"), [("conv4-relation", 28, 64), ("conv4-relation", 84, 576)]
 )
 def test_sizes_and_initial_values_are_the_authors(backbone, input_px, n_inputs):
-    with seeding.forked(0, "relation"):
+    with seeding.fork(0, "relation"):
         relation = create_method("relation", create_backbone(backbone, 1, input_px)).relation
     shapes = [tuple(p.shape) for name, p in relation.named_parameters() if "norm" not in name]
     assert shapes == [(64, 128, 3, 3), (64, 64, 3, 3), (8, n_inputs), (8,), (1, 8), (1,)]
@@ -183,7 +183,7 @@ def test_moments_are_those_of_all_counted_pairs():
 def test_pooled_sums_are_the_sums_pooled(side_px, pooled):
     first, second = maps(2, 3, side_px), maps(2, 4, side_px, seed=1)
     sums = torch.stack([second[b, j] + first[b, i] for b in range(2) for j in range(4) for i in range(3)])
-    assert torch.equal(pooled_sums(first, second, pooled), F.max_pool2d(sums, 2) if pooled else sums)
+    assert torch.equal(pool_sums(first, second, pooled), F.max_pool2d(sums, 2) if pooled else sums)
 
 
 @pytest.mark.parametrize(("training", "transductive"), [(False, False), (True, False), (True, True)])

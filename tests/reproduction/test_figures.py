@@ -41,7 +41,7 @@ from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runs import Run
 from fewshot.runtime.checkpoint import save_checkpoint
-from fewshot.runtime.provenance import weights_hash
+from fewshot.runtime.provenance import hash_weights
 
 # ---------------------------------------------------------------- places, ticks and scale
 
@@ -158,7 +158,7 @@ def finish(run: Run, seed: int) -> None:
         "method": method.state_dict(), "image_shape": [1, 16, 16], "progress": [9, 9, 0.5, 30.0],
         "history": [[4, 12.0, 0.7, 0.02], [9, 30.0, 0.8, 0.02]],
     })  # fmt: skip
-    header = made_up_header(2, spec=SPEC, weights=weights_hash(method), config={}, hardware="an abacus")
+    header = made_up_header(2, spec=SPEC, weights=hash_weights(method), config={}, hardware="an abacus")
     for row in ("trained", "untrained"):
         records = [EpisodeRecord(i, 0.5, 0.1, 2, 2, 0, 0.0) for i in range(2)]
         Records(header, records).write(run.records_file(row, "2-way 1-shot"))
@@ -174,7 +174,7 @@ def test_points_are_measured_once_on_test_episodes(project, monkeypatch, capsys)
         records = evaluate(method, load_split(run.config, "test"), EpisodeSpec(*point.cell, 5), 30)
         assert (point.mean, point.half_width_95) == pytest.approx(records.estimate, abs=1e-6)
     header = curves.header
-    assert (header["weights"], header["n_episodes"], header["n_query"]) == (weights_hash(method), 30, 5)
+    assert (header["weights"], header["n_episodes"], header["n_query"]) == (hash_weights(method), 30, 5)
     assert (header["split"], header["selected_on"]) == ("test", "val")
     printed = capsys.readouterr().out
     assert re.search(r"protonet, seed 3: 5 points in \d+ s\n  without 5-way 4-shot: .*\b8\b", printed)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.errors import DataError, OutputError
-from fewshot.runtime.files import check_writable, json_by_line, read_regular, write_whole
+from fewshot.runtime.files import check_writable, format_json_by_line, read_regular, write_whole
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -36,12 +36,12 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_json_has_a_line_for_each_key_and_each_item():
     content = {"a": {"b": [1, 2]}, "items": [{"c": "ä"}, [3]], "d": None}
-    text = json_by_line(content, "items")
+    text = format_json_by_line(content, "items")
     assert json.loads(text) == content
     assert text.splitlines() == [
         "{", '  "a": {"b": [1, 2]},', '  "items": [', '    {"c": "\\u00e4"},', "    [3]", "  ],", '  "d": null', "}",
     ]  # fmt: skip
-    assert json.loads(json_by_line({"items": []}, "items")) == {"items": []}
+    assert json.loads(format_json_by_line({"items": []}, "items")) == {"items": []}
 
 
 def test_links_are_written_through(tmp_path):

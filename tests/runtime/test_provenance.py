@@ -32,12 +32,12 @@ def test_only_changed_code_is_marked(repository, name, marked):
     ).stdout.strip()
     if name is not None:
         (repository / name).write_text("changed\n")
-    assert provenance.commit.__wrapped__() == head + "+" * marked
+    assert provenance.find_commit.__wrapped__() == head + "+" * marked
 
 
 def test_without_a_repository_the_environment_names_the_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / FILES[0]))
     monkeypatch.setenv("FEWSHOT_COMMIT", "0123456789ab")
-    assert provenance.commit.__wrapped__() == "0123456789ab"
+    assert provenance.find_commit.__wrapped__() == "0123456789ab"
     monkeypatch.delenv("FEWSHOT_COMMIT")
-    assert provenance.commit.__wrapped__().startswith("fewshot ")
+    assert provenance.find_commit.__wrapped__().startswith("fewshot ")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewshot import TrainConfig, create_backbone, create_method, evaluate, fit
+from fewshot import TrainConfig, create_backbone, create_method, evaluate, train
 from fewshot.config import ExperimentConfig
 from fewshot.errors import ConfigError
 from fewshot.evaluation import embed
@@ -23,7 +23,7 @@ QUICK = TrainConfig(
 
 
 def frozen(name: str, **options: object) -> Method:
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method(name, create_backbone("conv4", 1, 32, n_filters=8), **options)
     for module in method.backbone.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # not those of a network that has seen nothing
@@ -39,10 +39,10 @@ METHODS = {"relation": {"shot_pooling": "mean"}, "anil": {"n_way": 5, "inner_lr"
 @pytest.mark.parametrize(("name", "options"), METHODS.items())
 @pytest.mark.parametrize("augmentation", [{}, {"shift": 0.1}])
 def test_all_but_the_backbone_learns(toy_sets, name, options, augmentation):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     method = frozen(name, **options)
     before = {key: value.clone() for key, value in method.state_dict().items()}
-    fit(method, train, val, replace(QUICK, augmentation=augmentation))
+    train(method, train_set, val_set, replace(QUICK, augmentation=augmentation))
     changed = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
     assert not any(key.startswith("backbone.") for key in changed)
@@ -55,20 +55,20 @@ def test_features_made_once_train_as_those_made_at_each_step(toy_sets, name, opt
         if each_step:
             monkeypatch.setattr(embed, "KEPT_BYTES", 0)  # nothing can be kept
         methods.append(frozen(name, **options))
-        fit(methods[-1], *toy_sets[:2], replace(QUICK, optimizer="sgd"))  # Adam would follow the sign of a rounding
+        train(methods[-1], *toy_sets[:2], replace(QUICK, optimizer="sgd"))  # Adam would follow the sign of a rounding
     for ours, oracle in zip(methods[0].parameters(), methods[1].parameters(), strict=True):
         torch.testing.assert_close(ours, oracle, rtol=1e-3, atol=1e-4)
 
 
 def test_each_image_is_looked_at_once(toy_sets):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     method, seen = frozen("anil", n_way=5), []
     method.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    fit(method, train, val, QUICK)
-    assert sum(seen) == 1 + len(train) + 1 + len(val)  # one tells how large features are
+    train(method, train_set, val_set, QUICK)
+    assert sum(seen) == 1 + len(train_set) + 1 + len(val_set)  # one tells how large features are
     seen.clear()
-    fit(method, train, val, replace(QUICK, augmentation={"shift": 0.1}))
-    assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + 1 + len(val)
+    train(method, train_set, val_set, replace(QUICK, augmentation={"shift": 0.1}))
+    assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + 1 + len(val_set)
 
 
 def test_a_frozen_backbone_keeps_its_statistics_in_training_mode():
@@ -90,14 +90,14 @@ def test_the_loss_of_features_is_that_of_images(toy_sets, name, options):
 
 
 def test_features_are_refused_where_images_are_classified(toy_sets):
-    train, _, test = toy_sets
-    features = embed.embed(frozen("protonet"), test)
+    train_set, _, test_set = toy_sets
+    features = embed.embed(frozen("protonet"), test_set)
     with pytest.raises(ConfigError, match="MAML as it is configured classifies images, and was given features"):
         evaluate(frozen("maml"), features, EpisodeSpec(5, 1, 3), 2)
     with pytest.raises(ConfigError, match=r"augmentation changes images: .* FeatureSet\(96 of shape \(32,\)"):
         make_stream(features, replace(QUICK, augmentation={"shift": 0.1}), torch.device("cpu"))
     with pytest.raises(ConfigError, match="ANIL does not work from features as it is configured"):
-        embed.embed(frozen("anil", support_statistics=True), train)
+        embed.embed(frozen("anil", support_statistics=True), train_set)
 
 
 def test_maml_on_a_frozen_backbone_is_anil(toy_sets):
@@ -115,12 +115,12 @@ def test_the_option_holds_for_runs_read_back(toy_sets, tmp_path):
         **vars(replace(QUICK, max_steps=4, run_dir=str(tmp_path))), method="anil", method_options={"n_way": 5},
         freeze_backbone=True,
     )  # fmt: skip
-    train, val, _ = toy_sets
-    method = build_method(config, train.image_shape)
+    train_set, val_set, _ = toy_sets
+    method = build_method(config, train_set.image_shape)
     assert method.frozen
-    fit(method, train, val, config)
+    train(method, train_set, val_set, config)
     assert load_run(tmp_path)[0].frozen
-    assert not build_method(replace(config, freeze_backbone=False), train.image_shape).frozen
+    assert not build_method(replace(config, freeze_backbone=False), train_set.image_shape).frozen
 
 
 def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
@@ -134,4 +134,4 @@ def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
 
 def test_nothing_to_train_is_said(toy_sets):
     with pytest.raises(ConfigError, match=r"PrototypicalNetwork.* has no parameter to train.*frozen"):
-        fit(frozen("protonet"), *toy_sets[:2], QUICK)
+        train(frozen("protonet"), *toy_sets[:2], QUICK)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, TrainConfig, fit
+from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, TrainConfig, train
 from fewshot.training.tracking import RIGHT, WRONG, draw_episode
 
 
@@ -19,8 +19,8 @@ def events(toy_sets, small_protonet, tmp_path):
         run_dir=str(tmp_path), max_steps=12, train_n_way=4, train_n_query=3, val_n_query=3, val_episodes=20,
         val_every_steps=4, checkpoint_every_steps=6, log_every_steps=2, precision="float32",
     )  # fmt: skip
-    fit(small_protonet(), *toy_sets[:2], config)
-    fit(small_protonet(), *toy_sets[:2], replace(config, resume=True))
+    train(small_protonet(), *toy_sets[:2], config)
+    train(small_protonet(), *toy_sets[:2], replace(config, resume=True))
     accumulator = EventAccumulator(os.path.join(tmp_path, "tensorboard"), size_guidance={"images": 0})
     accumulator.Reload()
     return accumulator

@@ -23,8 +23,8 @@ from fewshot.methods.finetune.options import (
     Optimizer,
     Schedule,
 )
-from fewshot.methods.finetune.stopping import best_step
-from fewshot.methods.finetune.support import Support, held_out, in_own_order
+from fewshot.methods.finetune.stopping import find_best_step
+from fewshot.methods.finetune.support import Support, hold_out, order_support
 from fewshot.sampling.episodes import PADDING
 
 
@@ -172,14 +172,14 @@ class FineTune(Method):
         """
         if self.descent.augmentation.changes and images.dtype != torch.uint8:
             raise FewShotError(f"finetune: augmentation is of uint8 images, got {images.dtype}")
-        support = in_own_order(images, labels, n_way, groups, self.seed)
+        support = order_support(images, labels, n_way, groups, self.seed)
         with uncached_autocast(images.device):
             n_steps, n_held_out = self._stop(support, n_way)
-            network = self._begun(support, n_way)
+            network = self._begin(support, n_way)
             descend(network, support, self.descent, n_steps)
-        return self._fitted(network, n_steps, n_held_out)
+        return self._make_classifier(network, n_steps, n_held_out)
 
-    def restored(self, state: Mapping[str, Tensor], n_way: int) -> FittedClassifier:
+    def restore(self, state: Mapping[str, Tensor], n_way: int) -> FittedClassifier:
         """The classifier that `FittedClassifier.state` is of, given this method's options and the same backbone."""
         network = Network(self.backbone, self.changes, n_way, self.seed)
         own = network.state()
@@ -192,9 +192,9 @@ class FineTune(Method):
                 )
         network.head.to(state["head.weight"].dtype)
         network.load_state_dict(dict(state), strict=False)
-        return self._fitted(network, None, 0)
+        return self._make_classifier(network, None, 0)
 
-    def n_trainable(self, n_way: int) -> dict[str, int]:
+    def count_trainable(self, n_way: int) -> dict[str, int]:
         """How many numbers an adaptation to `n_way` classes changes, in the "network" and in the "head"."""
         network = Network(self.backbone, self.changes, n_way, self.seed)
         adapted = [weight.numel() for weight in network.network_parameters().values() if weight.requires_grad]
@@ -206,20 +206,20 @@ class FineTune(Method):
         fitted = self.fit_support(support[real], labels[real], n_way)
         return fitted.first_order_logits(query) if learning else fitted.logits(query)
 
-    def _begun(self, support: Support, n_way: int) -> Network:
+    def _begin(self, support: Support, n_way: int) -> Network:
         network = Network(self.backbone, self.changes, n_way, support.seed)
         network.begin(support.images, support.labels, self.descent.batch_images)
         return network
 
     def _stop(self, support: Support, n_way: int) -> tuple[int, int]:
         """How many steps to take, and how many images that was judged by."""
-        out = held_out(support, self.descent.early_stopping) if self.descent.early_stopping else support.labels < 0
+        out = hold_out(support, self.descent.early_stopping) if self.descent.early_stopping else support.labels < 0
         if not out.any():
             return self.descent.steps, 0
-        train = support.where(~out)
-        network = self._begun(train, n_way)
-        return best_step(network, train, support.where(out), self.descent), int(out.sum())
+        train = support.select(~out)
+        network = self._begin(train, n_way)
+        return find_best_step(network, train, support.select(out), self.descent), int(out.sum())
 
-    def _fitted(self, network: Network, n_steps: int | None, n_held_out: int) -> FittedClassifier:
+    def _make_classifier(self, network: Network, n_steps: int | None, n_held_out: int) -> FittedClassifier:
         views = (self.descent.augmentation, self.test_views, self.descent.batch_images, self.seed)
         return FittedClassifier(network, *views, n_steps, n_held_out)

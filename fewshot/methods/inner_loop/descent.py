@@ -57,7 +57,7 @@ class InnerLoopMethod(Method):
         """How many steps adapt now: in training, or at test."""
         return self.inner_steps if self.training else self.test_inner_steps
 
-    def present_classes(self, labels: Tensor, n_way: int) -> Tensor:
+    def find_present_classes(self, labels: Tensor, n_way: int) -> Tensor:
         """Which of the classifier's classes each task's support (T, n_support) has, (T, self.n_way) bool."""
         if n_way > self.n_way:
             raise EpisodeError(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.datasets.folder import grouped
+from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.images.formats import is_image
 from fewshot.images.listing import ImageFile, class_files, classes_of, nfc, visible
@@ -82,7 +82,7 @@ def check_folder(
     if size_px < 1:
         raise DataError(f"size_px is a whole number of pixels, at least 1, got {size_px!r}")
     root, start = Path(root), time.perf_counter()
-    files = grouped(root, class_files(root), groups)
+    files = assign_groups(root, class_files(root), groups)
     seen, reasons = _read(root, files, n_threads)
     counts = Counter(s.file.class_name for s in seen)
     class_counts = {name: counts[name] for name in classes_of(files)}

@@ -55,7 +55,7 @@ def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, scr
 
 
 def _protonet(images: ImageSet) -> Method:
-    with seeding.forked(0):
+    with seeding.fork(0):
         return create_method("protonet", create_backbone("conv4", *images.image_shape[:2]))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewshot.evaluation.report import signed_percent
+from fewshot.evaluation.report import format_signed_percent
 from fewshot.reproduction.comparison.paired import ClassDifference, Comparison
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         _classes(right, key, comparison)
         header, (name_a, name_b) = comparison.a.records.header, comparison.names
         name_a, name_b = f"{name_a}{comparison.a.records.mark}", f"{name_b}{comparison.b.records.mark}"
-        title = f"{name_a} (A) − {name_b} (B) = {signed_percent(comparison.difference)} percentage points"
+        title = f"{name_a} (A) − {name_b} (B) = {format_signed_percent(comparison.difference)} percentage points"
         facts = (
             f"{header.dataset}/{header.split}, {comparison.a.records.cell}, {header.n_episodes:,} episodes of "
             f"seed {header.seed}; 95% intervals over episodes, differences paired by episode"
@@ -110,7 +110,7 @@ def _name(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
             )  # fmt: skip
             name = c.name if len(c.name) <= NAME_LENGTH else f"{c.name[: NAME_LENGTH - 1]}…"
             key.text(0.03, line, f"{number}", ha="right", color=colour, **text)
-            key.text(0.29, line, signed_percent(c.difference), ha="right", **text)
+            key.text(0.29, line, format_signed_percent(c.difference), ha="right", **text)
             key.text(0.32, line, name, **text)
         line -= 0.055 + 0.055 * (len(ordered) > N_NAMED)
         if len(ordered) > N_NAMED:

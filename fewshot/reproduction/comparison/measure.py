@@ -60,7 +60,7 @@ def measure_classes(
         mine.append((episode.classes.cpu().numpy(), class_accuracy(logits, episode.query_labels).cpu().numpy()))
 
     records = evaluate(method, imageset, spec, n_episodes, seed, precision=precision, watch=watch)
-    batches = processes.interleaved(processes.gathered(mine))
+    batches = processes.interleave(processes.gather(mine))
     classes, accuracy = (np.concatenate(part) for part in zip(*batches, strict=True))
     return Measured(records, classes, accuracy)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.evaluation.record_header import RecordHeader
-from fewshot.evaluation.report import facts, percent, signed_percent
+from fewshot.evaluation.report import format_facts, format_percent, format_signed_percent
 from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.comparison.figure import draw
 from fewshot.reproduction.comparison.paired import SIGNIFICANCE, ClassDifference, Comparison
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 from fewshot.sampling.episodes import EpisodeSpec
 
 N_LISTED = 5  # classes at either end that are printed
@@ -27,10 +27,11 @@ def summary(comparison: Comparison) -> str:
     both = (comparison.a, comparison.b)
     width = max(map(len, comparison.names))
     lines = [
-        f"{letter}  {name:{width}}  {percent(m.records.estimate):>13}   {_about(m.records.header)}{m.records.mark}"
+        f"{letter}  {name:{width}}  {format_percent(m.records.estimate):>13}   "
+        f"{_about(m.records.header)}{m.records.mark}"
         for letter, name, m in zip("AB", comparison.names, both, strict=True)
     ]
-    difference = signed_percent(comparison.difference)
+    difference = format_signed_percent(comparison.difference)
     lines += [
         f"{'A − B':{width + 3}}  {difference:>13}   paired by episode; {_unpaired(comparison)}",
         "",
@@ -40,7 +41,7 @@ def summary(comparison: Comparison) -> str:
         "",
         *_classes(comparison),
         "",
-        *(f"{letter}: {facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
+        *(f"{letter}: {format_facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
     ]
     return "\n".join(lines)
 
@@ -84,7 +85,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
              zip(COLUMNS, _row(c), strict=True)} for c in comparison.classes
         ],
         "unseen_classes": comparison.unseen,
-        **provenance(),
+        **collect_provenance(),
     }  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def _class_table(title: str, classes: Sequence[ClassDifference]) -> list[str]:
     head = (title, "episodes", "A", "B", "A − B", "p (Holm)")
     rows = [head] + [
         (c.name, f"{c.n_episodes}", f"{100 * c.accuracy_a.mean:.1f}", f"{100 * c.accuracy_b.mean:.1f}",
-         signed_percent(c.difference).replace("inf", "∞"), f"{c.holm_p:.2g}{' *' if c.significant else '  '}")
+         format_signed_percent(c.difference).replace("inf", "∞"), f"{c.holm_p:.2g}{' *' if c.significant else '  '}")
         for c in classes
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -14,7 +14,7 @@ from fewshot.methods import Method
 from fewshot.reproduction.figures.curves import CELLS, N_QUERY, Curves, Point, curves_file
 from fewshot.reproduction.runs import Run
 from fewshot.runtime.precision import resolve
-from fewshot.runtime.provenance import weights_hash
+from fewshot.runtime.provenance import hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 
@@ -56,7 +56,7 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
     overlap = check_unseen(run.folder.path, test_set, config.allow_seen_classes)
     config = replace(config, test_episodes=n_episodes if method.uses_features else n_slow)
     header = {"method": type(method).__name__, "dataset": test_set.name, "split": test_set.split,
-              "data_fingerprint": test_set.fingerprint, "weights": weights_hash(method),
+              "data_fingerprint": test_set.fingerprint, "weights": hash_weights(method),
               "precision": resolve(config.precision, choose_device()), "transductive": method.transductive,
               "seed": config.test_seed, "n_episodes": config.test_episodes, "n_query": N_QUERY}  # fmt: skip
     held = Curves.read(path) if path.exists() else None

@@ -20,8 +20,8 @@ from fewshot.registry import unknown_name
 from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.runs import Run
-from fewshot.runtime.provenance import provenance
-from fewshot.training.train import fit
+from fewshot.runtime.provenance import collect_provenance
+from fewshot.training.train import train
 
 SAME = ("precision", "data_fingerprint")  # where these differ from the floors', the table says so
 
@@ -108,7 +108,7 @@ def tried(run: Run) -> Trial:
         method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     else:
         method = starting_method(config, train_set)
-    fit(method, train_set, None, config)
+    train(method, train_set, None, config)
     records = measure(method, val_set, test_cells(config), config, selected_on="nothing: last step")
     return Trial(run.name, config.seed, records, time.perf_counter() - started)
 
@@ -176,7 +176,7 @@ def floors_of(trials: Sequence[Trial], options: Mapping[str, Any]) -> Floors:
         errors = [r.accuracy.std(ddof=1) / math.sqrt(len(r.episodes)) for r in records]
         cells[cell] = Floor.of([r.mean for r in records], float(np.mean(errors)))
         accuracies[cell] = [round(r.mean, 5) for r in records]
-    made = provenance()
+    made = collect_provenance()
     about = {"seeds": [trial.seed for trial in trials], "accuracies": accuracies}
     about |= {key: getattr(header, key) for key in ("dataset", "split", *SAME)}
     about |= {key: made[key] for key in ("commit", "command", "hardware")}

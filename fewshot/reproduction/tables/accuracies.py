@@ -9,7 +9,7 @@ import numpy as np
 from fewshot.errors import DataError
 from fewshot.evaluation.record_header import episode_differences, same_episodes
 from fewshot.evaluation.records import Measured
-from fewshot.evaluation.report import percent, signed_percent
+from fewshot.evaluation.report import format_percent, format_signed_percent
 from fewshot.evaluation.rows import RowKind
 from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
 from fewshot.reproduction.results import Result, curve, row_key
@@ -162,7 +162,7 @@ def ours(row: Row, cell: str) -> str:
     if not row.cells[cell]:
         return NOT_RUN
     spread = row.spread(cell)
-    return percent(row.estimate(cell)) + ("" if spread is None else f" ({100 * spread:.2f})")
+    return format_percent(row.estimate(cell)) + ("" if spread is None else f" ({100 * spread:.2f})")
 
 
 def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> str:
@@ -181,7 +181,7 @@ def _difference(row: Row, base: Row, cell: str) -> str:
     mine, theirs = row.cells.get(cell), base.cells.get(cell)
     if not mine or not theirs or not same_episodes(mine[0].header, theirs[0].header):
         return NO_CELL
-    return signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
+    return format_signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
-from fewshot.evaluation.records import cell_name
+from fewshot.evaluation.records import name_cell
 from fewshot.reproduction.results import Result, curve, row_key
 from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, OWN_ROWS, Plan, distinct, label, markdown, short
 
@@ -85,7 +85,7 @@ def _best_validation(results: Sequence[Result]) -> str:
         return ""
     config = results[0].facts["config"]
     spec = {"n_way": config["val_n_way"], "n_shot": config["val_n_shot"]}
-    return f"{100 * fmean(best):.2f} ({short(cell_name(spec))})"
+    return f"{100 * fmean(best):.2f} ({short(name_cell(spec))})"
 
 
 def _said(key: str, results: Sequence[Result]) -> str:

@@ -13,7 +13,7 @@ TOLERANCE = 0.01  # of the features' length: arithmetic in another order moves t
 
 
 @torch.no_grad()
-def folded(module: nn.Module, images: Tensor) -> nn.Module:
+def fold_batchnorm(module: nn.Module, images: Tensor) -> nn.Module:
     """A copy of `module` for inference, in which convolutions do what the normalisations after them did.
 
     `images`: a few examples, (n, C, H, W) as the module takes them; what follows what is seen by their passing
@@ -23,7 +23,7 @@ def folded(module: nn.Module, images: Tensor) -> nn.Module:
     if module.training:
         return module
     made = copy.deepcopy(module)
-    pairs = _followed(made, images)
+    pairs = _find_followed(made, images)
     if not pairs:
         return module
     for convolution, normalisation in pairs:
@@ -35,7 +35,7 @@ def folded(module: nn.Module, images: Tensor) -> nn.Module:
     for parent in list(made.modules()):
         for name, child in list(parent.named_children()):
             if any(child is normalisation for _, normalisation in pairs):
-                setattr(parent, name, _rest(child))
+                setattr(parent, name, _keep_rest(child))
     before, after = module(images).float(), made(images).float()
     if (after - before).norm() > TOLERANCE * before.norm():
         logger.warning("%s: batch normalisation is not folded, its features would change", type(module).__name__)
@@ -43,20 +43,20 @@ def folded(module: nn.Module, images: Tensor) -> nn.Module:
     return made
 
 
-def _followed(module: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def _find_followed(module: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Convolutions and the normalisation that takes what they give, as it is; each of both once."""
     given: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no other gets their id
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
-    def gave(convolution: nn.Conv2d, _: object, output: Tensor) -> None:
+    def note_output(convolution: nn.Conv2d, _: object, output: Tensor) -> None:
         given[id(output)] = convolution, output
 
-    def takes(normalisation: nn.BatchNorm2d, arguments: tuple[Tensor]) -> None:
+    def match_input(normalisation: nn.BatchNorm2d, arguments: tuple[Tensor]) -> None:
         if id(arguments[0]) in given and normalisation.running_mean is not None:
             pairs.append((given[id(arguments[0])][0], normalisation))
 
-    hooks = [m.register_forward_hook(gave) for m in module.modules() if isinstance(m, nn.Conv2d)]
-    hooks += [m.register_forward_pre_hook(takes) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [m.register_forward_hook(note_output) for m in module.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(match_input) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     module(images)
     for hook in hooks:
         hook.remove()
@@ -65,7 +65,7 @@ def _followed(module: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.Bat
     return [pair for pair in pairs if times[pair[0]] == times[pair[1]] == 1]
 
 
-def _rest(normalisation: nn.BatchNorm2d) -> nn.Module:
+def _keep_rest(normalisation: nn.BatchNorm2d) -> nn.Module:
     """What the module did beside normalising: timm's have their activation within."""
     rest = [getattr(normalisation, name) for name in ("drop", "act") if hasattr(normalisation, name)]
     rest = [part for part in rest if not isinstance(part, nn.Identity)]

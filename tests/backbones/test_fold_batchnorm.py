@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fewshot import FewShotClassifier, create_backbone
-from fewshot.backbones.surgery.folded import folded
+from fewshot.backbones.surgery.fold_batchnorm import fold_batchnorm
 from fewshot.runtime import seeding
 
 IMAGES = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=seeding.generator(0, "images"))
@@ -36,7 +36,7 @@ def count(module: nn.Module) -> int:
 def test_features_stay(name, before, after):
     backbone = unsettled(create_backbone(name, 3, 64))
     state = {key: value.clone() for key, value in backbone.state_dict().items()}
-    fast = folded(backbone, IMAGES[:1])
+    fast = fold_batchnorm(backbone, IMAGES[:1])
     assert (count(backbone), count(fast)) == (before, after)
     features = backbone(IMAGES)
     torch.testing.assert_close(fast(IMAGES), features, atol=1e-4 * features.norm().item(), rtol=0)
@@ -60,12 +60,12 @@ class Twice(nn.Module):
 @torch.no_grad()
 def test_what_cannot_be_folded_stays_itself(caplog):
     plain = nn.Flatten().eval()
-    assert folded(plain, IMAGES) is plain
+    assert fold_batchnorm(plain, IMAGES) is plain
     module = unsettled(Twice())
-    assert folded(module, IMAGES) is module
+    assert fold_batchnorm(module, IMAGES) is module
     assert "not folded" in caplog.text
     training = create_backbone("resnet12", 3, 64).train()
-    assert folded(training, IMAGES) is training
+    assert fold_batchnorm(training, IMAGES) is training
 
 
 def test_the_estimator_uses_it_and_keeps_its_own(tmp_path):
