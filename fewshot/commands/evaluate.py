@@ -25,7 +25,8 @@ def run(config: EvaluateConfig) -> None:
         selected_on=find_selected_on(config.run_dir), config=as_dict(run_config), **overlap.header
     )
     if processes.is_first():
-        options = "".join(f"-{option}-{value}" for option, value in config.method_options.items())
+        changed = {**config.method_options, **config.dataset_options}
+        options = "".join(f"-{option}-{value}" for option, value in changed.items()).replace("/", "-")
         cell = f"{run_config.dataset}-{config.split}-{spec}-seed{config.seed}{options}"
         cell = cell.replace(",", "").replace(" ", "-")
         path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)

@@ -25,6 +25,7 @@ def run(config: ReproduceConfig) -> None:
     if config.report is not None:
         file = config.report.replace("DATASET", dataset) if config.report == DEFAULT_REPORT else config.report
         report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
+    if config.report == DEFAULT_REPORT:  # else it may be of other results, which are not those that recipes speak of
         fill_expected(recipes, results)
     if config.report == DEFAULT_REPORT and dataset in COLUMNS:
         refresh_main_table(folder.parent, Path(config.results), [Path("README.md"), Path("RESULTS.md")])

@@ -132,4 +132,6 @@ class PretrainConfig(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.batch_size == 1:
+            raise ConfigError("batch_size is at least 2: batch normalisation needs several images to compare, got 1")
         self._check_can_be_split("batch_size")

@@ -111,9 +111,22 @@ def _find_archives(root: Path) -> list[Path]:
     items = [alternatives[0] for alternatives in NEEDS["omniglot"]]
     for item in items:
         if not (root / item.path).exists():
+            _refuse_folders(root, Path(item.path).stem)
             logger.warning("omniglot: %s is missing; fetching %s", root / item.path, item.url)
             fetch(root, item)
     return [root / item.path for item in items]
+
+
+def _refuse_folders(root: Path, name: str) -> None:
+    """Raise where an archive is missing, but lies there unpacked: the images would be fetched a second time."""
+    for folder in ("omniglot", "omniglot/python", "omniglot-py", "."):
+        unpacked = root / folder / name
+        if unpacked.is_dir():
+            archive = root / "omniglot" / f"{name}.zip"
+            raise DataError(
+                f"omniglot: the archive {archive} is missing, and its folder {unpacked} is there: pack it, with "
+                f"python -m zipfile -c {archive} {unpacked}/, or move the folder away to have the archive fetched"
+            )
 
 
 def _list_members(archives: list[Path]) -> list[tuple[str, str, str]]:

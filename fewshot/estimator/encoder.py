@@ -18,6 +18,7 @@ from fewshot.estimator.reading import Read, Reader
 from fewshot.evaluation.embed import embed
 from fewshot.experiments.build import choose_device
 from fewshot.methods import Method
+from fewshot.methods.inner_loop.descent import InnerLoopMethod
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import keep_channels_last
 from fewshot.runtime.precision import Precision
@@ -40,6 +41,11 @@ class Encoder:
     def create(cls, asked: ClassifierOptions) -> Self:
         """Of the method that is asked for; raises `ConfigError` for one that makes no sense."""
         return cls(*build_method(asked))
+
+    def check_n_classes(self, n_classes: int) -> None:
+        """Raise `FewShotError` where the method was made for fewer classes, before any image is read."""
+        if isinstance(self.method, InnerLoopMethod):
+            self.method.present_classes(torch.zeros(1, 0, dtype=torch.int64), n_classes)
 
     def reader(self) -> Reader:
         """What reads images for it."""

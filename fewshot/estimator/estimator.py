@@ -84,6 +84,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         if len(classes) < 2:
             raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {classes.tolist()}")
         encoder = Encoder.create(self)
+        encoder.check_n_classes(len(classes))
         parts = encoder.encode(encoder.reader().parts(images))
         support = Support.gather(parts, numbers, as_groups(groups))
         _warn_of_training_images(self.run_dir, support.digests)
@@ -125,6 +126,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         classes = np.unique(np.array(list(names), dtype=np.result_type(self.classes_, np.asarray([name]))))
         place = {label: number for number, label in enumerate(classes.tolist())}
         moved = np.array([place[label] for label in self.classes_.tolist()])
+        self.encoder_.check_n_classes(len(classes))
         labels = np.full(len(images), place[name])
         parts = self.encoder_.encode(self.inputs_.parts(images))
         new = Support.gather(parts, labels, as_groups(groups))

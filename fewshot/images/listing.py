@@ -208,7 +208,7 @@ def list_few(names: Sequence[object]) -> str:
 def _explain_empty(folder: Path, content: list[Path]) -> str:
     others = sorted({path.suffix or "no suffix" for path in content})
     unread = count_unread(path.name for path in content)
-    why = unread or f"only files of other kinds: {', '.join(others)}"
+    why = f"only files of other kinds: {', '.join(others)}" + (f"; {unread}" if unread else "")
     return folder.name + (f" ({why})" if others else "")
 
 

@@ -218,8 +218,8 @@ class EpisodeSampler:
         if small:
             raise EpisodeError(
                 f"{data}: {spec} needs {need} images of each class, but {len(small)} classes have fewer: "
-                f"{_list_counts(small)}. Ask for fewer shots or queries, or leave those classes out "
-                f"(min_images={need}, or ImageSet.with_min_images({need}))"
+                f"{_list_counts(small)}. Ask for fewer shots or queries, or leave those classes out: remove their "
+                f"images, or in Python ImageSet.with_min_images({need})"
             )
         if spec.disjoint_groups:
             if data.groups is None:

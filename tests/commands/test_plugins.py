@@ -60,9 +60,9 @@ def trained(tmp_path_factory) -> Path:
 def test_a_run_remembers_its_plugin_and_records_say_which_it_was(trained):
     assert json.loads((trained / "runs/mine/config.json").read_text())["plugins"] == ["mine.py"]
     header = Records.read(trained / "runs/mine/records/trained-5-way-1-shot.jsonl").header
-    assert (header["dataset"], header["method"]) == ("birds", "Manhattan")
-    assert header["plugins"] == {"mine.py": plugins._digest(trained / "mine.py")}
-    assert header["command"].startswith("fewshot train --config short.yaml --plugins mine.py ")
+    assert (header.dataset, header.method) == ("birds", "Manhattan")
+    assert header.plugins == {"mine.py": plugins._digest(trained / "mine.py")}
+    assert header.command.startswith("fewshot train --config short.yaml --plugins mine.py ")
 
 
 def test_evaluate_finds_the_plugin_of_a_run(trained):
@@ -72,7 +72,7 @@ def test_evaluate_finds_the_plugin_of_a_run(trained):
     again = Records.read(trained / "again.jsonl")
     before = Records.read(trained / "runs/mine/records/trained-5-way-1-shot.jsonl")
     assert np.array_equal(again.accuracy, before.accuracy)
-    assert again.header["weights"] == before.header["weights"]
+    assert again.header.weights == before.header.weights
 
 
 def test_compare_finds_the_plugins_of_both_runs(trained):

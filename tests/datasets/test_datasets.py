@@ -206,3 +206,10 @@ def test_overlapping_splits_name_the_classes():
 )
 def test_published_splits_have_the_published_sizes(name, counts):
     assert tuple(map(len, load_published_split(name).values())) == counts
+
+
+@pytest.mark.parametrize("place", ["omniglot", "omniglot/python", "omniglot-py", "."])
+def test_omniglot_unpacked_is_named_with_what_to_do(tmp_path, place):
+    (tmp_path / place / "images_background" / "Greek" / "character01").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"archive .*images_background\.zip is missing, and its folder .*: pack it"):
+        load_dataset("omniglot", "train", tmp_path)

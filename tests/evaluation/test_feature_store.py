@@ -259,7 +259,8 @@ def test_no_deciding_file_is_forgotten():
     """What backbones, methods and `embed` import decides features, or is known not to."""
     harmless = {
         "errors.py", "registry.py", "runtime/processes.py", "runtime/seeding.py",  # messages, names, initial weights
-        "runtime/devices.py", "evaluation/feature_key.py", "evaluation/feature_set.py", "evaluation/feature_store.py",
+        "runtime/choices.py", "runtime/devices.py",  # words; which device: the key
+        "evaluation/feature_key.py", "evaluation/feature_set.py", "evaluation/feature_store.py",
         "runtime/transfer.py", "datasets", "images/imageset.py", "sampling",  # copies; which pixels: the fingerprint
         "images/augment.py", "config",  # how training goes
     }  # fmt: skip

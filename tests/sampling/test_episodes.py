@@ -147,7 +147,7 @@ def test_images_of_an_episode_are_its_rows():
     ("spec", "words"),
     [
         (dict(n_way=7), ["6 classes", "7-way"]),
-        (dict(n_way=3, n_shot=5, n_query=6), ["needs 11", "c0 (8)", "c2 (10)", "min_images=11"]),
+        (dict(n_way=3, n_shot=5, n_query=6), ["needs 11", "c0 (8)", "c2 (10)", "with_min_images(11)"]),
         (dict(n_way=3, disjoint_groups=True), ["no groups"]),
     ],
 )
