@@ -21,6 +21,7 @@ from fewshot.experiments.build import (
 )
 from fewshot.experiments.starting import check_row_unseen, selected_on
 from fewshot.runtime import processes
+from fewshot.training.tracking import track_tests
 from fewshot.training.train import fit
 
 
@@ -37,6 +38,8 @@ def main() -> None:
         files = record_files(config, name, "classifier-baseline", cells)
         records = measure(method, test_set, cells, config, selected_on(config.run_dir), files, overlaps[name])
         rows = {"classifier-baseline": records}
+        about = {"run_dir": config.run_dir, "precision": config.precision, "step": result.best_step}
+        track_tests(rows, "classifier-baseline", method, test_set, **about, test_set=name)
         if processes.is_first():
             print(f"\n{report.title(rows, name, config.trained_name)}\n{report.table(rows)}")
             print(report.facts(rows["classifier-baseline"][0]))

@@ -10,6 +10,7 @@ from fewshot.evaluation.embed import device_of
 from fewshot.experiments.build import cells_of, load_split, measure, new_run_dir, record_files, test_sets
 from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
 from fewshot.runtime import processes
+from fewshot.training.tracking import track_tests
 from fewshot.training.train import fit
 
 
@@ -32,6 +33,8 @@ def main() -> None:
             chosen_on = selected_on(config.run_dir, row)
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
+        about = {"run_dir": config.run_dir, "precision": config.precision, "step": result.best_step}
+        track_tests(rows, next(iter(rows)), method.to(device), test_set, **about, test_set=name)
         if processes.is_first():
             print(f"\n{report.title(rows, name, config.method)}\n{report.table(rows)}")
             print(report.facts_of(rows))

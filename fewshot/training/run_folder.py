@@ -12,7 +12,7 @@ from fewshot.errors import ConfigError
 from fewshot.runtime import processes
 
 # options that may differ when a run goes on
-NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants", "allow_seen_classes"}
+NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants", "allow_seen_classes", "profile_step"}
 
 
 class RunFolder:
@@ -23,6 +23,7 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.tensorboard = self.path / "tensorboard"
         self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
 
     def records(self, *names: str) -> Path:

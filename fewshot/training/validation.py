@@ -9,7 +9,7 @@ from fewshot.config import FitConfig
 from fewshot.datasets import ImageSet
 from fewshot.errors import LeakageError
 from fewshot.evaluation.embed import embed_frozen
-from fewshot.evaluation.evaluate import evaluate
+from fewshot.evaluation.evaluate import Watch, evaluate
 from fewshot.evaluation.records import Records
 from fewshot.images.listing import few
 from fewshot.methods import Method
@@ -17,6 +17,7 @@ from fewshot.runtime import seeding
 from fewshot.runtime.precision import autocast
 from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import ADVICE, TrainingSet, find_overlap
+from fewshot.training.tracking import AnswersWatch, Tracker, project
 
 GALLERY_EPISODES = 3
 logger = logging.getLogger(__name__)
@@ -32,13 +33,23 @@ class Validation:
         self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
         self.features: Tensor | None = None  # of a frozen backbone: the same each time
 
-    def records(self, method: Method) -> Records:
-        """How good `method` is on them."""
+    def records(self, method: Method, watch: Watch | None = None) -> Records:
+        """How good `method` is on them; `watch`: see `evaluate`."""
         config, precision = self.config, self.config.precision
         if self.features is None:
             self.features = embed_frozen(method, self.val_set, precision)
-        about = {"precision": precision, "features": self.features}
+        about = {"precision": precision, "features": self.features, "watch": watch}
         return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, **about)
+
+    def report(self, method: Method, tracker: Tracker, step: int) -> Records:
+        """`records`, with all that TensorBoard shows of the answers where this run is tracked."""
+        if not self.config.run_dir:
+            return self.records(method)
+        watch = AnswersWatch(self.sampler, self.val_set.n_classes)
+        records = self.records(method, watch)
+        tracker.answers(step, records, watch.gather(), self.val_set, self.sampler)
+        project(tracker.folder.tensorboard, "validation classes", method, self.val_set, self.config.precision)
+        return records
 
     @torch.no_grad()
     def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, TrainConfig, fit
-from fewshot.training.tracking import RIGHT, WRONG, draw_episode
+from fewshot.training.tracking.pictures import RIGHT, WRONG, draw_episode
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_gallery_frames_right_and_wrong_answers():
     episode = sampler.images(sampler.batch(0, 1))
     logits = torch.nn.functional.one_hot(episode.query_labels, 2).float()
     logits[0, 0] = logits[0, 0].flip(0)  # the first query is taken for the other class
-    picture = draw_episode(episode, logits, 0)
+    picture = draw_episode(episode, logits, 0, ["dark", "bright"])
     cell, top, left = 62, 5, 28 + 12 + 62
     frame = [[tuple(picture[top + row * cell, left + column * cell]) for column in range(2)] for row in range(2)]
     assert frame == [[WRONG, RIGHT], [RIGHT, RIGHT]]
