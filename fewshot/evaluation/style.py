@@ -41,3 +41,10 @@ def save_figure(figure: "Figure", path: Path) -> list[Path]:
     figure.savefig(paths[0], metadata={"Date": None})
     figure.savefig(paths[1], dpi=PNG_DPI)
     return paths
+
+
+def shorten(name: str, most: int) -> str:
+    """A name of at most `most` characters; a longer one loses its middle, since names differ at their ends."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2]}…{name[len(name) - (most - 1 - most // 2) :]}"

@@ -7,7 +7,7 @@ import numpy as np
 
 from fewshot.evaluation.records import Records
 from fewshot.evaluation.report import percent
-from fewshot.evaluation.style import BLUE, GREY, PALE, VERMILION, figure_style
+from fewshot.evaluation.style import BLUE, GREY, PALE, VERMILION, figure_style, shorten
 from fewshot.training.tracking.answers import Answers
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
         axes.axvline(mean, color=VERMILION, lw=1, label=f"all queries: {mean:.1f}")
         axes.hlines(range(len(shown)), 0, 100 * accuracy[shown], color=PALE, lw=2, zorder=1)
         axes.plot(100 * accuracy[shown], range(len(shown)), "o", color=BLUE, ms=4, label="a class")
-        axes.set_yticks(range(len(shown)), [f"{cut(names[c])}  ({asked[c]})" for c in shown], parse_math=False)
+        axes.set_yticks(
+            range(len(shown)), [f"{shorten(names[c], NAME_LENGTH)}  ({asked[c]})" for c in shown], parse_math=False
+        )
         axes.set(xlim=(0, 101), ylim=(len(shown) - 0.4, -0.6), xlabel="accuracy (%); in brackets: queries")
         which = f"the {len(shown)} hardest of {len(order)}" if len(shown) < len(order) else f"all {len(order)}"
         figure.suptitle(f"Accuracy on each class: {which}", x=0.01, ha="left", fontsize=10)
@@ -65,7 +67,7 @@ def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
         figure, axes = _figure(4.2 + 0.2 * len(shown), 3.0 + 0.2 * len(shown))
         axes.set_facecolor("#F2F2F2")  # of pairs that never met
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(1.0, float(np.nanmax(shares, initial=0.0))))
-        called = [cut(names[c]) for c in shown]
+        called = [shorten(names[c], NAME_LENGTH) for c in shown]
         axes.set_xticks(range(len(shown)), called, rotation=90, parse_math=False)
         axes.set_yticks(range(len(shown)), called, parse_math=False)
         axes.tick_params(length=0, labelsize=7)
@@ -91,13 +93,6 @@ def draw_episode_accuracies(records: Records) -> np.ndarray:
         axes.set_title(f"{records.header['n_episodes']:,} episodes, {records.cell}")
         figure.legend(loc="outside lower right")
         return _pixels(figure)
-
-
-def cut(name: str) -> str:
-    """A class's name; a long one loses its middle."""
-    if len(name) <= NAME_LENGTH:
-        return name
-    return f"{name[: NAME_LENGTH // 2]}…{name[1 - NAME_LENGTH // 2 :]}"
 
 
 def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
