@@ -1,16 +1,24 @@
-"""One typed command line for every script: a dataclass gives the options, YAML recipes the values."""
+"""One typed command line for every command: a dataclass gives the options, YAML recipes the values."""
 
+import argparse
 import dataclasses
 import difflib
+import json
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
-from fewshot.errors import FewShotError
+from fewshot.config.recipes import read_recipe
+from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
+from fewshot.runtime.terminal import settle_streams, visible_text
 
 Config = TypeVar("Config")
 
@@ -18,7 +26,20 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class Parser(ArgumentParser):
-    """Answers an unknown option or recipe key with the nearest known one."""
+    """Reads recipes, and answers an unknown option or recipe key with the nearest known one.
+
+    `kind`: of the recipes that it reads, "" where its YAML files are none; `row`: the row of the recipe that is asked.
+    """
+
+    kind: str = ""
+    row: str | None = None
+
+    def parse_path(self, path: str | PathLike, *arguments: Any, **options: Any) -> Namespace:
+        """The values in a YAML file, which may be a recipe with rows, or extend another."""
+        if not self.kind:
+            return super().parse_path(path, *arguments, **options)
+        entry = read_recipe(Path(path), self.kind).entry(self.row, self.kind)
+        return self.parse_string(yaml.safe_dump(entry.options, sort_keys=False), Path(path).name, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one sentence, without the usage, and exit with status 2."""
@@ -31,37 +52,118 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
 
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions and examples as they are."""
+
+
 def parse(
-    config: type[Config], description: str, arguments: Sequence[str] | None = None, *, positional: bool = False
+    config: type[Config],
+    description: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    positional: Sequence[str] = (),
+    prog: str | None = None,
+    epilog: str | None = None,
 ) -> Config:
     """The dataclass `config` with values from --config FILE and from the command line, later ones winning.
 
-    `positional`: fields without a default are given by their place, `compare.py RUN_A RUN_B`.
+    Args:
+        config: a dataclass; its fields are the options, their docstrings the help.
+        description: what the help says first.
+        arguments: the words of the command line (default: those of this process).
+        positional: fields that are given by their place, `compare RUN_A RUN_B`; with a default they may be left out.
+        prog: the name of the command, for the help.
+        epilog: what the help says last.
+
+    Returns:
+        An instance of `config`. A mistake is answered with one sentence and exit status 2.
     """
-    required = [f.name for f in dataclasses.fields(config) if f.default is f.default_factory is dataclasses.MISSING]
-    places = "".join(f"{name.upper()} " for name in required if positional)
-    usage = f"%(prog)s {places}[--config FILE] [--OPTION VALUE …]"
-    parser = Parser(description=description, usage=usage, allow_abbrev=False)
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    places = "".join(f"{n.upper()} " if is_required(fields[n]) else f"[{n.upper()}] " for n in positional)
+    parser = Parser(
+        prog=prog,
+        description=textwrap.fill(" ".join(description.split()), 100),
+        usage=f"%(prog)s {places}[--config FILE] [--OPTION VALUE …]",
+        epilog=epilog,
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
-    taken: set[str] = set()
+    parser.kind = str(getattr(config, "kind", ""))
+    if parser.kind:
+        parser.add_argument("--row", help="row of the recipe, in the place of its training")
+        parser.row = _row(arguments)
+    optional = {name for name in positional if not is_required(fields[name])}
+    for name in optional:
+        text = {action.dest: action.help for action in _find_actions(config)}[name]
+        parser.add_argument(name, nargs="?", default=fields[name].default, help=text)
+    taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # a base class's fields are a group of their own, after the class's own
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
-        parser.add_class_arguments(part, skip=inherited | taken, as_positional=positional)
+        parser.add_class_arguments(part, skip=inherited | taken, as_positional=bool(set(positional) - optional))
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # --resume alone means --resume true
             action.nargs, action.const = "?", True
-    values = parser.parse_args(arguments).as_dict()
-    return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})
+    types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
+    elements = {name: get_args(kind)[0] for name, kind in types.items() if get_origin(kind) is list}
+    values = parser.parse_args(_join_lists(sys.argv[1:] if arguments is None else arguments, elements)).as_dict()
+    if parser.row is not None and not values["config"]:
+        raise ConfigError(f"--row {parser.row} is a row of a recipe: name its file with --config")
+    return config(**{name: values[name] for name in fields})
+
+
+def is_required(field: dataclasses.Field) -> bool:
+    """Whether a field has no default."""
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _find_actions(config: type[Any]) -> list[argparse.Action]:
+    parser = ArgumentParser()
+    parser.add_class_arguments(config)
+    return parser._actions
+
+
+def _join_lists(arguments: Sequence[str], elements: Mapping[str, Any]) -> list[str]:
+    """The words with each list in one: `--seeds 0 1 2` is `--seeds [0,1,2]`; an option that is repeated goes on.
+
+    `elements`: the type of the elements of each option that is a list.
+    """
+    words: list[str] = []
+    given: dict[str, list[str]] = {}
+    option = ""
+    for word in arguments:
+        if word.startswith("--"):
+            option = word[2:] if word[2:] in elements else ""
+        if not option:
+            words.append(word)
+        elif word.startswith("--"):
+            given.setdefault(option, [])
+        else:
+            given[option].append(word)
+    for option, values in given.items():
+        plain = elements[option] in (int, float)
+        whole = len(values) == 1 and values[0].startswith("[")
+        joined = ",".join(values if whole or plain else map(json.dumps, values))
+        words += [f"--{option}", joined if whole else f"[{joined}]"] if values else [f"--{option}"]
+    return words
+
+
+def _row(arguments: Sequence[str] | None) -> str | None:
+    """What --row says, which decides what is read from --config, wherever it stands."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--row")
+    return parser.parse_known_args(arguments)[0].row
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a script: an error meant for the user becomes one sentence on stderr and exit status 2."""
     reuse_freed_memory()
+    settle_streams()
     try:
         main()
     except FewShotError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible_text(error, keep=chr(10))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -29,5 +29,9 @@ class CheckpointError(FewShotError):
     """A checkpoint that is missing, truncated, foreign, or could not be written."""
 
 
+class OutputError(FewShotError):
+    """A file that cannot be written: no folder for it, no room, no right, or something else is in its place."""
+
+
 class TrainingError(FewShotError):
     """Training that cannot go on, for instance because the loss is not finite."""

@@ -11,26 +11,10 @@ usage: python scripts/classify.py check|fit|predict OPTIONS, for instance
 
 import sys
 
-from fewshot import cli
-from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PredictPhotographsConfig
-from fewshot.registry import unknown_name
-
-COMMANDS = {"check": CheckPhotographsConfig, "fit": FitPhotographsConfig, "predict": PredictPhotographsConfig}
-
-
-def main() -> None:
-    """Parse, then hand over."""
-    word, *rest = sys.argv[1:] or ["--help"]
-    if word in ("-h", "--help"):
-        print(__doc__)
-        return
-    if word not in COMMANDS:
-        raise unknown_name("command", word, COMMANDS)
-    config = cli.parse(COMMANDS[word], f"{word}: {COMMANDS[word].__doc__}", rest, positional=word == "predict")
-    from fewshot.photographs import commands
-
-    {"check": commands.check_support, "fit": commands.fit_folder, "predict": commands.predict_folder}[word](config)
-
+from fewshot.commands import main
 
 if __name__ == "__main__":
-    cli.run(main)
+    if sys.argv[1:2] in ([], ["-h"], ["--help"]):
+        print(__doc__)
+        raise SystemExit(0)
+    main(sys.argv[1:], among=("check", "fit", "predict"))

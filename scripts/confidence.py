@@ -1,33 +1,8 @@
-"""How honest the estimator is: its probabilities, and its "none of these", on episodes with unknown classes."""
+"""`fewshot confidence`, for who has the repository and has not installed the command."""
 
-from fewshot import cli, create_backbone, create_method, load_dataset
-from fewshot.config import ConfidenceConfig
-from fewshot.evaluation import report
-from fewshot.evaluation.feature_store import stored_embedding
-from fewshot.experiments.build import choose_device
-from fewshot.runtime.provenance import provenance
+import sys
 
-COLUMNS = ("accuracy", "ece_before", "ece_after", "auroc", "false_accept", "false_reject")
-
-
-def main() -> None:
-    """Parse, embed once, measure each method, print a table."""
-    config = cli.parse(ConfidenceConfig, __doc__)
-    from fewshot.estimator.open_set import measure_confidence
-
-    imageset = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
-    backbone = create_backbone(config.backbone, imageset.image_shape[0], pretrained=True, **config.backbone_options)
-    method = create_method("protonet", backbone).eval().to(choose_device())
-    features = stored_embedding(method, imageset, config.precision).cpu()
-    names = ("n_way", "n_unknown", "n_shot", "n_query", "n_episodes", "seed", "false_accept_rate", "disjoint_groups")
-    options = {name: getattr(config, name) for name in names}
-    print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
-    for name in config.methods:
-        asked = {"method": None if name == "baseline" else name, "method_options": config.method_options}
-        found = measure_confidence(features, imageset, **asked, **options)
-        print(f"| {name} | {' | '.join(report.percent(getattr(found, column)) for column in COLUMNS)} |", flush=True)
-    print(f"\n{imageset}, {options}, data {imageset.fingerprint}, commit {provenance()['commit']}")
-
+from fewshot.commands import main
 
 if __name__ == "__main__":
-    cli.run(main)
+    main(["confidence", *sys.argv[1:]])

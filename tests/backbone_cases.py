@@ -33,7 +33,7 @@ def small_backbone(name: str, in_channels: int = 3) -> Backbone | Viewed:
     package = PACKAGES.get(name)
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"{name} needs {package}, which is not installed")
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         if name == VIEWED:
             backbone = create_backbone("conv4", in_channels, PX, n_filters=8, views=VIEWS)
         else:

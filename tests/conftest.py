@@ -62,7 +62,7 @@ def striped(n_classes: int, n_images: int = 8, size_px: int = 16, split: str | N
 @contextmanager
 def stopped_after(steps: int) -> Iterator[None]:
     """Within the block training on episodes gets the signal to stop in its step number `steps`."""
-    passes = EpisodeStream.passes
+    passes = EpisodeStream.iterate_passes
 
     def signalling(self: EpisodeStream, step: int) -> Iterator[Episode]:
         if step == steps - 1:
@@ -70,7 +70,7 @@ def stopped_after(steps: int) -> Iterator[None]:
         return passes(self, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpisodeStream, "passes", signalling)
+        patch.setattr(EpisodeStream, "iterate_passes", signalling)
         yield
 
 
@@ -85,7 +85,7 @@ def small_protonet():
     """A function: a seeded ProtoNet on a small Conv-4 for 16 px images."""
 
     def make(seed: int = 0, **options: object):
-        with seeding.forked(seed, "test"):
+        with seeding.fork(seed, "test"):
             return create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8), **options)
 
     return make

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method, list_methods
+from fewshot.methods import find_method
 from fewshot.runtime import seeding
 
 WAY, SHOT, QUERY, DIM = 4, 3, 5, 6
@@ -31,7 +32,7 @@ VARIANTS = [
     ("nearest", {"k": 3}),
     ("relation", {"transductive": True}),
 ]
-NEEDS_NETWORK = ("relation", "maml", "maml-learn2learn", "finetune")
+BACKBONES = {"relation": "conv4-relation"}  # on small images, where the maps of "conv4" are too small to compare
 
 CONVERGES = "the solver asks whether all episodes have converged"
 COUNTS = "SGD asks how many images each episode has"
@@ -78,27 +79,45 @@ class Vectors(nn.Module):
         return self(images)[..., None, None].expand(-1, -1, 2, 2)
 
 
+def skip_without_package(name):
+    """Skip the test if the package that the method requires is not installed."""
+    package = find_method(name).requires
+    if package:
+        pytest.importorskip(package, reason=f"{package} is not installed: make {package}")
+
+
 class OnVectors:
-    """A method without its backbone, or with `Vectors`: called on features (B, n, DIM) in either case."""
+    """A method without its backbone, or with `Vectors` where it looks at images; called on features (B, n, DIM)."""
 
     def __init__(self, name, options):
-        if name == "maml-learn2learn":
-            pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
-        by_episode = any(options.get(word) for word in ("transductive", "support_statistics"))
-        self.name, self.options, self.as_images = name, options, name in NEEDS_NETWORK or by_episode
-        with seeding.forked(0, "test"):
-            self.method = create_method(name, Vectors() if self.as_images else None, **options).eval()
-        if self.method.wants_base_features:
+        skip_without_package(name)
+        self.name, self.options = name, options
+        method = self._create(Vectors() if find_method(name).needs_network else None)
+        self.method = method if method.uses_features else self._create(Vectors())
+        self.as_images = self.method.backbone is not None
+        if self.method.needs_base_features:
             self.method.learn_base_classes(torch.zeros(2, DIM), torch.tensor([0, 1]))
-        self.transductive = self.method.transductive
+
+    def _create(self, backbone):
+        with seeding.fork(0, "test"):
+            return create_method(self.name, backbone, **self.options).eval()
 
     def __call__(self, support, labels, query, n_way, **context):
         if self.as_images:
             support, query = support[..., None, None], query[..., None, None]
         return self.method(support, labels, query, n_way, **context)
 
-    def has(self, *words):
-        return self.name in words or any(self.options.get(word) for word in words)
+
+def variants_that(fact):
+    """The variants whose instance says that `fact` is true of it; those whose package is missing are skipped."""
+    chosen = []
+    for name, options in VARIANTS:
+        try:
+            if getattr(OnVectors(name, options).method, fact):
+                chosen.append((name, options))
+        except pytest.skip.Exception as missing:
+            chosen.append(pytest.param((name, options), marks=pytest.mark.skip(str(missing))))
+    return chosen
 
 
 def features(seed: int = 0, n_episodes: int = 3, spread: float = 1.0) -> tuple[torch.Tensor, ...]:
@@ -126,13 +145,12 @@ def on_images(variant, train_set, n_episodes=2):
     """The method of `variant` on a small network, which has seen `train_set`, and a batch of episodes with images."""
     name, leave_out = variant[0], ("feature_dim", "test_inner_steps")  # many steps at test would amplify rounding
     options = {key: value for key, value in variant[1].items() if key not in leave_out}
-    if name == "maml-learn2learn":
-        pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
-    with seeding.forked(0, "test"):
-        backbone = create_backbone("conv4-relation" if name == "relation" else "conv4", 1, 16, n_filters=8)
+    skip_without_package(name)
+    with seeding.fork(0, "test"):
+        backbone = create_backbone(BACKBONES.get(name, "conv4"), 1, 16, n_filters=8)
         method = create_method(name, backbone, **options)
-    if method.wants_base_features:
+    if method.needs_base_features:
         images = train_set.gather(torch.arange(40))
         method.learn_base_classes(method.encode(images).detach(), torch.arange(40))
     sampler = EpisodeSampler(train_set, EpisodeSpec(WAY, 2, 3))
-    return method, sampler.images(sampler.batch(0, n_episodes))
+    return method, sampler.batch(0, n_episodes).fill(sampler.data)

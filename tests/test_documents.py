@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import fewshot
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("data", "docs", "fewshot", "notebooks", "results", "scripts", "tests")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
@@ -82,6 +84,6 @@ def test_the_newest_release_is_the_version_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert releases[0] == "Unreleased"
     assert releases[1] == f"{citation['version']} - {citation['date-released']}"
-    assert citation["version"] == setup["metadata"]["version"]
+    assert citation["version"] == fewshot.__version__
     assert citation["license"] == setup["metadata"]["license"]
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what the format asks for

@@ -161,13 +161,13 @@ def test_every_mode_of_finetuning_runs_to_its_end(mode, options):
     if mode == "lora":
         pytest.importorskip("peft", reason="peft is not installed: pip install 'fewshot[finetune]'")
     small = {"lora_rank": 2, "adapter_width": 2, "n_prompts": 2, "steps": 3, "dropout": 0.1, "batch_images": 8}
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method("finetune", create_backbone("conv4", 3, PX, n_filters=4), mode=mode, **small | options)
     images, labels = photographs(12), torch.arange(12) % 3
     with PretendedGPU():
         fitted = method.eval().fit_support(images, labels, 3)
         logits = fitted.logits(images)
-        again = method.restored({name: t.cpu() for name, t in fitted.state.items()}, 3).logits(images)
+        again = method.restore({name: t.cpu() for name, t in fitted.state.items()}, 3).logits(images)
     assert not on_host(logits)
     torch.testing.assert_close(again, logits)
 
@@ -181,12 +181,14 @@ def test_episodes_are_drawn_onto_the_device(toy_sets, monkeypatch, augmentation,
         with PretendedGPU() as gpu:
             made = streams.make_stream(toy_sets[0].rotations_as_classes(), config, GPU)
             before = gpu.waits
-            batch = next(made.passes(0))
+            batch = next(made.iterate_passes(0))
         assert not any(on_host(value) for value in vars(batch).values() if isinstance(value, Tensor))
         assert gpu.waits == before
         with PretendedGPU():
             assert all(on_host(value) for value in vars(batch.to("cpu")).values() if isinstance(value, Tensor))
-        expected = next(streams.make_stream(toy_sets[0].rotations_as_classes(), config, torch.device("cpu")).passes(0))
+        expected = next(
+            streams.make_stream(toy_sets[0].rotations_as_classes(), config, torch.device("cpu")).iterate_passes(0)
+        )
         assert all(torch.equal(v, vars(batch)[k]) for k, v in vars(expected).items() if isinstance(v, Tensor))
 
 

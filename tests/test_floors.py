@@ -9,7 +9,7 @@ ROOT = Path(fewshot.__file__).parent
 FLOORS = (
     "errors", "registry", "runtime", "config", "cli",
     "images", "datasets", "backbones", "sampling", "methods", "evaluation", "training", "experiments",
-    "estimator", "photographs", "reproduction",
+    "estimator", "photographs", "reproduction", "commands", "__main__",
 )  # fmt: skip
 FLOOR = {name: number for number, name in enumerate(FLOORS)}
 

@@ -32,8 +32,8 @@ from fewshot import (
     create_backbone,
     create_method,
     evaluate,
-    fit,
     load_dataset,
+    train,
 )
 from fewshot.backbones.viewed import Viewed
 from fewshot.evaluation.embed import embed
@@ -158,7 +158,7 @@ def test_training_step_of_every_method_in_bfloat16(device, toy_sets, variant):
 @pytest.mark.parametrize("steps", [1, 5])
 def test_maml_equals_the_plain_loop_in_float64(device, order, steps):
     options = dict(order=order, inner_lr=0.1, inner_reduction="sum/K")
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         backbone = create_backbone("conv4", 1, 16, n_filters=4)
         options |= dict(n_way=WAY, inner_steps=steps, adapt_norm=True, transductive=True)
         method = create_method("maml", backbone, **options)
@@ -198,7 +198,7 @@ def test_every_mode_of_finetuning(device, name, mode, options):
     for package in (("timm",) if "timm" in name else ()) + (("peft",) if mode == "lora" else ()):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"this needs {package}, which is not installed")
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         vit = {"embed_dim": 8, "depth": 2, "num_heads": 2}
         backbone = create_backbone(name, 3, PX, **(vit if "vit" in name else {"n_filters": 4}))
         small = {"lora_rank": 2, "adapter_width": 2, "n_prompts": 2, "steps": 4, "lr": 0.001}
@@ -210,7 +210,7 @@ def test_every_mode_of_finetuning(device, name, mode, options):
     actual = fitted.logits(images.to(device))
     assert actual.device.type == device.type
     assert_near(actual, expected, 1e-2)
-    again = method.restored({key: value.cpu() for key, value in fitted.state.items()}, 3)
+    again = method.restore({key: value.cpu() for key, value in fitted.state.items()}, 3)
     assert_near(again.logits(images.to(device)), actual, 1e-6)
 
 
@@ -273,7 +273,7 @@ def test_augmentation_is_the_same_but_for_rounding(device, channels):
 def test_training_episodes_are_the_same(device, toy_sets, augmentation):
     config = replace(QUICK, augmentation=augmentation, episodes_per_step=4)
     streams = (make_stream(toy_sets[0], config, d) for d in (torch.device("cpu"), device))
-    here, there = (next(stream.passes(3)) for stream in streams)
+    here, there = (next(stream.iterate_passes(3)) for stream in streams)
     for field in ("support_labels", "query_labels", "classes"):
         assert torch.equal(getattr(there, field).cpu(), getattr(here, field))
     for field in ("support", "query"):
@@ -287,24 +287,24 @@ def test_training_episodes_are_the_same(device, toy_sets, augmentation):
 
 
 def protonet(n_filters=16, px=28):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_method("protonet", create_backbone("conv4", 1, px, n_filters=n_filters))
 
 
 def test_embedding(device, toy_sets):
     method, rows = protonet(px=16), torch.arange(5, 60)
-    expected = embed(method, toy_sets[0], rows)
-    actual = embed(method.to(device), toy_sets[0], rows)
+    expected = embed(method, toy_sets[0], rows).values
+    actual = embed(method.to(device), toy_sets[0], rows).values
     assert actual.device.type == device.type
     assert_near(actual, expected, 1e-4)
-    assert_near(embed(method, toy_sets[0].to(device), rows), expected, 1e-4)
+    assert_near(embed(method, toy_sets[0].to(device), rows).values, expected, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["protonet", "maml", "baseline"])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_records_are_the_same_but_for_ties(device, toy_sets, name, ragged):
     spec = EpisodeSpec((3, 5), (1, 3), (2, 5)) if ragged else EpisodeSpec(5, 2, 6)
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         options = {"inner_lr": 0.05} if name == "maml" else {}
         method = create_method(name, create_backbone("conv4", 1, 16, n_filters=8), **options)
     tied = {}
@@ -317,7 +317,7 @@ def test_records_are_the_same_but_for_ties(device, toy_sets, name, ragged):
 
     expected = evaluate(method, toy_sets[2], spec, 100, watch=watch)
     actual = evaluate(method.to(device), toy_sets[2], spec, 100)
-    assert actual.header["n_episodes"] == 100
+    assert actual.header.n_episodes == 100
     for ours, theirs in zip(actual.episodes, expected.episodes, strict=True):
         assert (ours.index, ours.n_way, ours.n_support) == (theirs.index, theirs.n_way, theirs.n_support)
         assert abs(ours.accuracy - theirs.accuracy) <= tied[ours.index] + 1e-6
@@ -349,11 +349,11 @@ def test_the_classifier_of_a_users_images(device, options):
 def run_twice(folder, config, train_set, val_set):
     """Checkpoints of a run that was left alone and of one that was stopped after `STOP_AFTER` steps and went on."""
     whole, halted = (replace(config, run_dir=str(Path(folder) / name)) for name in ("whole", "halted"))
-    fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
+    train(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
     with stopped_after(STOP_AFTER), pytest.raises(Interrupted):
-        fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, halted)
+        train(protonet(px=train_set.image_shape[-1]), train_set, val_set, halted)
     assert load_checkpoint(Path(halted.run_dir) / "last.safetensors")["progress"][0] == STOP_AFTER
-    result = fit(protonet(px=train_set.image_shape[-1]), train_set, val_set, replace(halted, resume=True))
+    result = train(protonet(px=train_set.image_shape[-1]), train_set, val_set, replace(halted, resume=True))
     assert result.steps == config.max_steps
     return [load_checkpoint(Path(c.run_dir) / "last.safetensors") for c in (whole, halted)]
 
@@ -399,26 +399,26 @@ def test_a_compiled_step_trains_the_same(gpu, toy_sets, method):
     config = replace(QUICK, max_steps=4, precision="float32", optimizer="sgd", lr=1e-3, schedule="constant")
     weights = []
     for compiled in (False, True):
-        with seeding.forked(0, "test"):
+        with seeding.fork(0, "test"):
             options = {"n_way": QUICK.train_n_way} if method == "maml" else {}
             made = create_method(method, create_backbone("conv4", 1, 16, n_filters=8), **options)
-        fit(made, toy_sets[0], None, replace(config, compile=compiled))
+        train(made, toy_sets[0], None, replace(config, compile=compiled))
         weights.append(torch.cat([p.detach().flatten().cpu() for p in made.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)
 
 
 def test_training_a_plain_classifier_then_episodes_on_its_frozen_backbone(device, toy_sets):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         classifier = Classifier(create_backbone("conv4", 1, 16, n_filters=8), toy_sets[0].n_classes)
     config = PretrainConfig(
         max_steps=8, batch_size=32, val_n_query=5, val_episodes=20, val_every_steps=4, augmentation={"shift": 0.1},
     )  # fmt: skip
-    assert fit(classifier, *toy_sets[:2], config).steps == 8
+    assert train(classifier, *toy_sets[:2], config).steps == 8
     for parameter in classifier.backbone.parameters():
         parameter.requires_grad_(False)
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method("r2d2", classifier.backbone)
-    assert fit(method, *toy_sets[:2], replace(QUICK, max_steps=4, augmentation={})).steps == 4
+    assert train(method, *toy_sets[:2], replace(QUICK, max_steps=4, augmentation={})).steps == 4
 
 
 # Waiting for the device
@@ -476,7 +476,7 @@ def test_a_step_of_a_method_waits_only_where_declared(gpu, toy_sets, variant):
 @pytest.mark.parametrize("augmentation", [{}, {"rotation_degrees": 15.0}])
 def test_drawing_training_episodes_never_waits_for_the_gpu(gpu, toy_sets, augmentation):
     stream = make_stream(toy_sets[0], replace(QUICK, augmentation=augmentation, episodes_per_step=2), gpu)
-    run_without_waiting(lambda: next(stream.passes(0)))
+    run_without_waiting(lambda: next(stream.iterate_passes(0)))
 
 
 @pytest.mark.parametrize("options", [{}, {"augmentation": {}}, {"precision": "float32", "accumulate_steps": 2}])
@@ -493,4 +493,4 @@ def test_steps_of_fit_never_wait_for_the_gpu(gpu, toy_sets, monkeypatch, options
     monkeypatch.setattr(_Training, "_optimise", watched)
     train_set = toy_sets[0].rotations_as_classes() if rotated else toy_sets[0]
     config = replace(QUICK, max_steps=5, log_every_steps=5, episodes_per_step=2, **options)
-    assert fit(protonet(px=16), train_set, None, config).steps == 5
+    assert train(protonet(px=16), train_set, None, config).steps == 5

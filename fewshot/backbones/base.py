@@ -27,11 +27,21 @@ class Backbone(nn.Module):
     """Images to features: a body, how its maps are pooled, and how pixels are prepared for it.
 
     Pixels are uint8 everywhere outside a backbone; `forward` and `feature_maps` prepare uint8
-    images themselves and take a floating tensor as prepared already. `pooling`: None where the body
-    pools by itself. `mean`, `std`: one number for each channel, for pixels in [0, 1];
-    None: ImageNet's for three channels, else 0 and 1.
-    Attributes: `feature_dim` and those above. Raises `ConfigError` where the body cannot take
-    `in_channels` x `input_px` x `input_px` images, or `mean` and `std` do not fit them.
+    images themselves and take a floating tensor as prepared already.
+
+    Args:
+        body: prepared images (n, C, H, W) -> maps (n, c, h, w), or features where it pools by itself.
+        in_channels: C.
+        input_px: side of the images that it is made for.
+        pooling: how maps become features; None where the body pools by itself.
+        mean: one number for each channel, of pixels in [0, 1]; None: ImageNet's for three channels, else 0.
+        std: like `mean`; None: ImageNet's for three channels, else 1.
+
+    Attributes:
+        feature_dim: length of a feature.
+
+    Raises:
+        ConfigError: where the body cannot take such images, or `mean` and `std` do not fit them.
     """
 
     _mean: Tensor
@@ -97,7 +107,7 @@ class Backbone(nn.Module):
         if pixels.shape[2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
         prepared = (pixels - self._mean) / self._std  # (n, in_channels, input_px, input_px): repeats grey
-        if self._channels_last():  # vmap knows no memory formats, but permutations
+        if self._is_channels_last():  # vmap knows no memory formats, but permutations
             prepared = prepared.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return prepared
 
@@ -119,7 +129,7 @@ class Backbone(nn.Module):
             )
         return output.flatten(1) if self.pooling == "flatten" else output.mean((2, 3))
 
-    def _channels_last(self) -> bool:
+    def _is_channels_last(self) -> bool:
         """Whether the first weight that can tell is stored so (by strides: these work under vmap too)."""
         for weight in self.body.parameters():
             if weight.ndim == 4 and weight.shape[1] > 1 and weight[0, 0].numel() > 1:

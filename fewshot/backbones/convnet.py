@@ -38,14 +38,22 @@ class ConvBlock(nn.Sequential):
 class ConvNet(nn.Module):
     """`depth` blocks of a 3x3 convolution, batch normalisation, max-pooling and ReLU.
 
+    Args:
+        in_channels: channels of the images.
+        input_px: side of the images.
+        depth: number of blocks.
+        n_filters: of each block.
+        n_pooled: only the first so many blocks pool.
+        n_unpadded: the first so many convolutions have no padding.
+        strided: convolutions of stride 2 take the place of pooling, as in MAML.
+        pooling: what makes features of the last maps.
+        norm_eps: what batch normalisation adds to the variance; TensorFlow's, so MAML's, is 1e-3.
+
     Matching Networks (Vinyals et al. 2016, https://arxiv.org/abs/1606.04080) and Prototypical
     Networks (Snell et al. 2017, https://arxiv.org/abs/1703.05175). ReLU is monotone, so pooling
     before it gives what the papers' order gives (ReLU, then pooling); it is faster, by 7% to
     17% of a training step on a CPU.
 
-    `n_pooled`: only the first so many blocks pool; `n_unpadded`: the first so many convolutions have
-    no padding. `strided`: convolutions of stride 2 take the place of pooling, as in MAML. `norm_eps`: what batch
-    normalisation adds to the variance; PyTorch's 1e-5 unless told otherwise (TensorFlow's, so MAML's: 1e-3).
     Differs from the papers: convolutions have no bias, which batch normalisation would cancel (Adam
     turns the rounding noise of its gradient into a walk); initialised as PyTorch does (Snell's code
     draws the scale of batch normalisation from U(0, 1), Chen 2019 convolutions from N(0, 2 / fan_out)).
@@ -89,10 +97,17 @@ class ConvNet(nn.Module):
         return self.blocks(images)
 
 
-BACKBONES.register("conv4", partial(ConvNet, depth=4))  # 64-d at 28 px, 1600-d at 84 px
-BACKBONES.register("conv4-32", partial(ConvNet, depth=4, n_filters=32))  # MAML on miniImageNet
-BACKBONES.register("conv6", partial(ConvNet, depth=6))  # Chen et al. 2019: the first four blocks pool
-# Relation Network (Sung et al. 2018): 64 x 5 x 5 maps at 28 px, 64 x 19 x 19 at 84 px
-BACKBONES.register("conv4-relation", partial(ConvNet, depth=4, n_pooled=2, n_unpadded=2))
-# MAML on Omniglot (Finn et al. 2017, https://arxiv.org/abs/1703.03400): spatial mean, 64-d at any size
-BACKBONES.register("conv4-strided", partial(ConvNet, depth=4, strided=True, pooling="mean"))
+BLOCKS = "blocks of a 3x3 convolution, batch normalisation, max-pooling and ReLU"
+BACKBONES.register("conv4", partial(ConvNet, depth=4), f"four {BLOCKS}: 64-d at 28 px, 1600-d at 84 px")
+BACKBONES.register("conv4-32", partial(ConvNet, depth=4, n_filters=32), "conv4 with 32 filters: MAML on miniImageNet")
+BACKBONES.register("conv6", partial(ConvNet, depth=6), f"six {BLOCKS}, of which four pool: Chen et al. 2019")
+BACKBONES.register(
+    "conv4-relation",
+    partial(ConvNet, depth=4, n_pooled=2, n_unpadded=2),
+    "Relation Network (Sung et al. 2018): maps of 64 x 5 x 5 at 28 px, 64 x 19 x 19 at 84 px",
+)
+BACKBONES.register(
+    "conv4-strided",
+    partial(ConvNet, depth=4, strided=True, pooling="mean"),
+    "MAML on Omniglot (Finn et al. 2017): stride 2 in place of pooling, spatial mean, 64-d at any size",
+)

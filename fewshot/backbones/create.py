@@ -1,7 +1,8 @@
 """`create_backbone`: a backbone from its name."""
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fewshot.backbones.surgery.depthwise import train_depthwise_in_float32
 from fewshot.backbones.viewed import Viewed
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError
-from fewshot.registry import unknown_name
+from fewshot.registry import Options, options_of
 
 
 def create_backbone(
@@ -29,23 +30,28 @@ def create_backbone(
 ) -> Backbone | Viewed:
     """The backbone `name`: a registered one, `timm/<name>` or `torchvision/<name>`.
 
-    `input_px`: side of the square the body sees; None: the size its pretrained weights were made
-    for, else 84. `weights`: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
-    `pretrained`: published weights; timm and torchvision download them. `views`: options of `Viewed`,
-    which looks at each image several times. `mean`, `std`: of pixels in [0, 1], one number for each channel; None:
-    those of the pretrained weights, else ImageNet's for three channels and 0 and 1 for others. `options`: the body's
-    own.
-    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for a combination that
-    cannot be, `CheckpointError` for weights that do not fit.
+    Args:
+        name: a registered one, `timm/<name>` or `torchvision/<name>`.
+        in_channels: channels of the images.
+        input_px: side of the square that the body sees (default: the size its pretrained weights were made for, else
+            84).
+        pretrained: published weights; timm and torchvision download them.
+        weights: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
+        views: options of `Viewed`, which looks at each image several times.
+        mean: of pixels in [0, 1], one number for each channel (default: that of the pretrained weights, else ImageNet's
+            for three channels and 0 for others).
+        std: as mean (for others than three channels: 1).
+        options: the body's own.
+
+    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for an option of the wrong type and for a
+    combination that cannot be, `CheckpointError` for weights that do not fit.
     """
+    given = {"pretrained": pretrained, "weights": weights, "views": views, "mean": mean, "std": std, **options}
+    check_backbone(name, {"in_channels": in_channels, "input_px": input_px, **given})
     if pretrained and weights:
         raise ConfigError(f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both")
-    factory = _factory(name)
-    parameters = inspect.signature(factory).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        known = set(parameters) - {"in_channels", "input_px", "pretrained", "weights"}
-        _check_known(options, known, f"option of backbone {name!r}:")
-    if "pretrained" in parameters:
+    factory = _find_factory(name)
+    if "pretrained" in inspect.signature(factory).parameters:
         body = factory(in_channels, input_px, pretrained=pretrained, weights=weights, **options)
     elif pretrained:
         raise ConfigError(
@@ -62,7 +68,6 @@ def create_backbone(
     backbone = Backbone(body, in_channels, input_px, getattr(body, "pooling", None), **pixels)
     if not views:
         return backbone
-    _check_known(views, set(inspect.signature(Viewed).parameters) - {"source"}, "option of views:")
     return Viewed(backbone, **views)
 
 
@@ -71,12 +76,19 @@ def list_backbones() -> list[str]:
     return BACKBONES.names()
 
 
-def _factory(name: str) -> Callable[..., nn.Module]:
+def backbone_options(name: str) -> Options:
+    """The options that `create_backbone` takes for `name`: those of every backbone, and the body's own."""
+    of_all = options_of(create_backbone, "", n_given=1)
+    of_body = options_of(_find_factory(name), f"backbone {name!r}", n_given=2)
+    return replace(of_body, known={**of_body.known, **of_all.known})
+
+
+def check_backbone(name: str, options: Mapping[str, Any]) -> None:
+    """Raise, before anything is built, for a name, an option or a view of `create_backbone` that cannot be."""
+    backbone_options(name).check(options)
+    options_of(Viewed, "views", n_given=1).check(options.get("views") or {})
+
+
+def _find_factory(name: str) -> Callable[..., nn.Module]:
     family, slash, model_name = name.partition("/")
     return partial(FAMILIES[family], model_name) if slash else BACKBONES[name]
-
-
-def _check_known(given: Iterable[str], known: set[str], what: str) -> None:
-    for option in given:
-        if option not in known:
-            raise unknown_name(what, option, known)

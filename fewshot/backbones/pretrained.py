@@ -11,7 +11,7 @@ from fewshot.errors import CheckpointError, UnknownNameError
 N_NEAREST = 5
 
 
-def described(
+def describe(
     body: nn.Module,
     in_channels: int,
     input_px: int,
@@ -23,18 +23,18 @@ def described(
     Where `mean` and `std` are for another number of channels, their averages serve all channels.
     """
 
-    def fitted(values: Iterable[float] | None) -> tuple[float, ...] | None:
+    def fit_channels(values: Iterable[float] | None) -> tuple[float, ...] | None:
         numbers = tuple(values or ())
         averaged = (sum(numbers) / max(len(numbers), 1),) * in_channels
         return None if values is None else numbers if len(numbers) == in_channels else averaged
 
-    about: dict[str, Any] = {"input_px": input_px, "mean": fitted(mean), "std": fitted(std)}
+    about: dict[str, Any] = {"input_px": input_px, "mean": fit_channels(mean), "std": fit_channels(std)}
     for name, value in about.items():
         setattr(body, name, value)
     return body
 
 
-def downloaded(name: str, create: Callable[[], nn.Module]) -> nn.Module:
+def download(name: str, create: Callable[[], nn.Module]) -> nn.Module:
     """The pretrained model, or an error that says how to do without a download."""
     try:
         return create()

@@ -36,12 +36,19 @@ class Block12(nn.Module):
 class ResNet12(nn.Module):
     """Four blocks of three convolutions; the usual few-shot ResNet.
 
-    Plain form, 64-128-256-512: Chen et al. 2021 (Meta-Baseline), https://arxiv.org/abs/2003.04390.
-    Wide form, 64-160-320-640: Lee et al. 2019 (MetaOptNet), https://arxiv.org/abs/1904.03758, with
-    dropout at `drop_rate` after the first two blocks and DropBlock, `drop_block_px` wide, after the
-    last two (their code; CIFAR-FS there uses 2 px). Draws come from the global generator.
-    Differs from MetaOptNet: the rate is constant, where theirs rises over the first 40,000 steps, and
-    features are averaged over space; `pooling="flatten"` gives their 16,000-d at 84 px.
+    Args:
+        in_channels: channels of the images.
+        input_px: side of the images.
+        channels: of each of the four blocks.
+        drop_rate: of dropout after the first two blocks and DropBlock after the last two.
+        drop_block_px: width of DropBlock's blocks; 2 on CIFAR-FS there.
+        pooling: what makes features of the last maps; "flatten" gives MetaOptNet's 16,000-d at 84 px.
+
+    Plain form, 64-128-256-512: Chen et al. 2021 (Meta-Baseline), https://arxiv.org/abs/2003.04390. Wide form,
+    64-160-320-640: Lee et al. 2019 (MetaOptNet), https://arxiv.org/abs/1904.03758, with dropout after the first two
+    blocks and DropBlock after the last two (their code). Draws come from the global generator.
+    Differs from MetaOptNet: the rate is constant, where theirs rises over the first 40,000 steps, and features are
+    averaged over space; `pooling="flatten"` gives their 16,000-d at 84 px.
     """
 
     def __init__(
@@ -103,9 +110,15 @@ def residual_net(
 ) -> nn.Module:
     """A ResNet of basic blocks in the form of Chen et al. 2019, A Closer Look at Few-shot Classification.
 
+    Args:
+        in_channels: channels of the images.
+        input_px: side of the images.
+        n_blocks: of each of the four stages.
+        stem: "large": 7x7, stride 2, and max-pooling, for images of 224 px; "small": 3x3, stride 1, no pooling, for
+            small images.
+
     https://arxiv.org/abs/1904.04232. Their network, initialisation included, is torchvision's, with
-    (1, 1, 1, 1), (2, 2, 2, 2) or (3, 4, 6, 3) blocks, averaged to 512-d. `stem="large"`: 7x7, stride
-    2, and max-pooling, for images of 224 px; "small": 3x3, stride 1, no pooling, for small images.
+    (1, 1, 1, 1), (2, 2, 2, 2) or (3, 4, 6, 3) blocks, averaged to 512-d.
     """
     from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -125,8 +138,12 @@ def residual_net(
     return body
 
 
-BACKBONES.register("resnet12", partial(ResNet12, channels=(64, 128, 256, 512)))  # 512-d
-BACKBONES.register("resnet12-wide", partial(ResNet12, channels=(64, 160, 320, 640), drop_rate=0.1))  # 640-d
-BACKBONES.register("resnet10", partial(residual_net, n_blocks=(1, 1, 1, 1)))
-BACKBONES.register("resnet18", partial(residual_net, n_blocks=(2, 2, 2, 2)))
-BACKBONES.register("resnet34", partial(residual_net, n_blocks=(3, 4, 6, 3)))
+BACKBONES.register("resnet12", partial(ResNet12, channels=(64, 128, 256, 512)), "of Meta-Baseline: 512-d")
+BACKBONES.register(
+    "resnet12-wide",
+    partial(ResNet12, channels=(64, 160, 320, 640), drop_rate=0.1),
+    "of MetaOptNet: 640-d, dropout",
+)
+BACKBONES.register("resnet10", partial(residual_net, n_blocks=(1, 1, 1, 1)), "of Chen et al. 2019: 512-d")
+BACKBONES.register("resnet18", partial(residual_net, n_blocks=(2, 2, 2, 2)), "of Chen et al. 2019: 512-d")
+BACKBONES.register("resnet34", partial(residual_net, n_blocks=(3, 4, 6, 3)), "of Chen et al. 2019: 512-d")

@@ -67,5 +67,5 @@ class RRNet(nn.Module):
         return torch.cat([F.max_pool2d(images, 2, stride=1), self.blocks[3](images)], 1)
 
 
-BACKBONES.register("rrnet", RRNet)
-BACKBONES.register("rrnet-small", partial(RRNet, n_filters=(64, 64, 64, 64)))
+BACKBONES.register("rrnet", RRNet, "R2-D2's network (Bertinetto et al. 2019): 96, 192, 384 and 512 filters")
+BACKBONES.register("rrnet-small", partial(RRNet, n_filters=(64, 64, 64, 64)), "rrnet with 64 filters in each block")

@@ -11,9 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES
-from fewshot.backbones.pretrained import described, downloaded, unknown_model
-from fewshot.backbones.weights import load_weights, read_weights, under_prefix
+from fewshot.backbones.pretrained import describe, download, unknown_model
+from fewshot.backbones.weights import load_weights, read_weights, strip_prefix
 from fewshot.errors import ConfigError, FewShotError
+
+# Arguments of timm.create_model that are decided here, or that make no feature vector.
+NOT_OPTIONS = {
+    "features_only", "out_indices", "feature_cls", "num_classes", "in_chans", "pretrained", "pretrained_cfg",
+    "checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit",
+}  # fmt: skip
 
 
 class TimmBody(nn.Module):
@@ -64,35 +70,52 @@ def timm_body(
         raise unknown_model("timm", name, tags) from error
     has_weights = pretrained or weights is not None
     input_px = input_px or (cfg.input_size[-1] if has_weights else DEFAULT_INPUT_PX)
-    options = options | {"num_classes": 0, "in_chans": in_channels}
     if cfg.fixed_input_size:
         options.setdefault("img_size", input_px)
+    foreign = sorted(NOT_OPTIONS & options.keys())
+    if foreign:
+        raise ConfigError(f"timm/{name}: {', '.join(foreign)} would make something else of it than one feature vector")
+    options = options | {"num_classes": 0, "in_chans": in_channels}
     try:
         model = timm.create_model(name, pretrained=False, **options)
     except (TypeError, AssertionError) as error:
         raise ConfigError(f"timm cannot make {name!r} for {input_px} px with {options}: {error}") from error
+    _check_patches(name, model, input_px)
     if pretrained:
-        model = downloaded(f"timm/{name}", lambda: timm.create_model(name, pretrained=True, **options))
+        model = download(f"timm/{name}", lambda: timm.create_model(name, pretrained=True, **options))
     if weights is not None:
         load_timm_weights(model, read_weights(weights), str(weights), in_channels)
     mean, std = (cfg.mean, cfg.std) if has_weights else (None, None)
-    return described(TimmBody(model), in_channels, input_px, mean, std)
+    return describe(TimmBody(model), in_channels, input_px, mean, std)
+
+
+def _check_patches(name: str, model: Any, input_px: int) -> None:
+    """Raise where the network's patches do not divide the image: it would not see the last rows and columns."""
+    patches = getattr(model, "patch_embed", None)
+    patch_px = max(getattr(patches, "patch_size", None) or (1,))
+    if input_px % patch_px and not getattr(patches, "dynamic_img_pad", False):
+        below = input_px // patch_px * patch_px
+        nearest = f"{below} or {below + patch_px}" if below else str(patch_px)
+        raise ConfigError(
+            f"timm/{name} cuts images into patches of {patch_px} px, which do not divide {input_px} px: the last "
+            f"{input_px % patch_px} rows and columns would not be seen; take {nearest} px"
+        )
 
 
 def load_timm_weights(model: Any, tensors: dict[str, Tensor], source: str, in_channels: int) -> None:
     """Load weights strictly, after timm's own conversion of older formats, image size and channels."""
     from timm.models import adapt_input_conv
 
-    tensors = under_prefix(tensors, model.state_dict().keys(), source)
+    tensors = strip_prefix(tensors, model.state_dict().keys(), source)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         tensors = convert(tensors, model)
-    for first in _names(model.pretrained_cfg.get("first_conv")):
+    for first in _as_tuple(model.pretrained_cfg.get("first_conv")):
         kernel = tensors.get(f"{first}.weight")
         if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3 != in_channels:
             tensors[f"{first}.weight"] = adapt_input_conv(in_channels, kernel)
-    load_weights(model, tensors, source, ignore=_names(model.pretrained_cfg.get("classifier")))
+    load_weights(model, tensors, source, ignore=_as_tuple(model.pretrained_cfg.get("classifier")))
 
 
-def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+def _as_tuple(names: str | Iterable[str] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES
-from fewshot.backbones.pretrained import described, downloaded, unknown_model
+from fewshot.backbones.pretrained import describe, download, unknown_model
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError, FewShotError
 
@@ -73,15 +73,15 @@ def torchvision_body(
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"torchvision cannot make {name!r} for {input_px} px, {options}: {error}") from error
     if pretrained:
-        model = downloaded(f"torchvision/{name}", lambda: models.get_model(name, weights="DEFAULT", **options))
-    classifier = _without_classifier(model, name)
+        model = download(f"torchvision/{name}", lambda: models.get_model(name, weights="DEFAULT", **options))
+    classifier = _remove_classifier(model, name)
     if weights is not None:
         load_weights(model, read_weights(weights), str(weights), ignore=[classifier])
     mean, std = (transforms.mean, transforms.std) if has_weights else (None, None)
-    return described(TorchvisionBody(model), in_channels, input_px, mean, std)
+    return describe(TorchvisionBody(model), in_channels, input_px, mean, std)
 
 
-def _without_classifier(model: nn.Module, name: str) -> str:
+def _remove_classifier(model: nn.Module, name: str) -> str:
     """Replace the last linear layer by the identity; returns its name."""
     linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear or name in MORE_THAN_ONE_OUTPUT:

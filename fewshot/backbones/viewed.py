@@ -30,26 +30,31 @@ class _StopForward(Exception):
 class Viewed(nn.Module):
     """Features of several views of each picture: their mean, of unit length, and cues beside it.
 
-    `turns`: so many views, turned by equal angles over the whole circle, with what lies outside the
-    inscribed disc made grey (the backbone's mean colour): features then hardly depend on how the object
-    lies. `find_circle`: the round object is found first and fills the views (`fewshot.images.circles`).
-    `zooms`: each view once for each of these sizes, relative to the picture or circle.
-
-    `colour` and `radius` are weights of cues that stand beside the features, 0 leaves them out; they
-    need `find_circle`. Colour: the median colours of 12 rings of the object, as logarithms in units of 0.2:
-    relative to its mean; red and blue relative to green; and these relative to the background's, in which a
-    coloured light largely cancels (36 + 24 + 24 numbers, each part of length 1 or so). Radius: the logarithm
-    of the circle's radius as a share of the picture, in units of 0.1; it tells the size of things that were
-    all cut out at one scale, and is noise otherwise.
-
-    `rings` names a layer of the body whose maps give local features, for methods that compare images place by place
+    With `rings`, the last numbers of a feature are local features, for methods that compare images place by place
     (`aligned`): of each turned view the cells from the rim straight down to the middle, and so of each direction of
-    the object. They are the last numbers of a feature: `layout` (turns, cells from rim to middle, channels), each
-    cell of equal length, all together of length 1. Of 16 turns or more only every second, third, ... then goes through
-    the rest of the backbone, for the mean: 8 to 15 of them.
+    the object; each cell of equal length, all together of length 1. Of 16 turns or more only every second, third, …
+    then goes through the rest of the backbone, for the mean: 8 to 15 of them. It has no feature maps.
 
-    Attributes: those of `Backbone`; it has no feature maps. `source`: the backbone. `layout`: None without `rings`.
-    `image_px`: the side that pictures had best have, more than `input_px` where a circle is found.
+    Args:
+        source: the backbone.
+        turns: so many views, turned by equal angles over the whole circle, with what lies outside the inscribed disc
+            made grey (the backbone's mean colour): features then hardly depend on how the object lies.
+        find_circle: whether the round object is found first and fills the views (`fewshot.images.circles`).
+        zooms: each view once for each of these sizes, relative to the picture or circle.
+        colour: weight of the colour cue, 0 leaves it out; needs `find_circle`. The median colours of 12 rings of the
+            object, as logarithms in units of 0.2: relative to its mean; red and blue relative to green; and these
+            relative to the background's, in which a coloured light largely cancels (36 + 24 + 24 numbers, each part of
+            length 1 or so).
+        radius: weight of the size cue, 0 leaves it out; needs `find_circle`. The logarithm of the circle's radius as a
+            share of the picture, in units of 0.1: the size of things that were all cut out at one scale, else noise.
+        rings: a layer of the body whose maps give local features; None: none.
+
+    Attributes:
+        layout: of the local features, (turns, cells from rim to middle, channels), or None.
+        image_px: the side that pictures had best have, more than `input_px` where a circle is found.
+
+    Raises:
+        ConfigError: for views that cannot be made.
     """
 
     def __init__(
@@ -78,7 +83,7 @@ class Viewed(nn.Module):
         self.image_px = round(AROUND_A_CIRCLE * source.input_px) if find_circle else source.input_px
         self.rings, self.layout = rings, None
         if rings is not None:
-            self.layout = self._layout()
+            self.layout = self._find_layout()
         n_colours = (3 * source.in_channels - 2) * RINGS[2]
         self.feature_dim = source.feature_dim + (n_colours if colour else 0) + (1 if radius else 0)
         self.feature_dim += math.prod(self.layout or (0,))
@@ -91,15 +96,15 @@ class Viewed(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             circles = find_circles(images) if self.find_circle else None
         features = []
-        with self._listening() as maps:
-            for number, view in enumerate(self._views(images, circles)):
+        with self._listen() as maps:
+            for number, view in enumerate(self._make_views(images, circles)):
                 if self.rings and number % max(1, self.turns // GLOBAL_TURNS):
-                    self._up_to_the_layer(view)
+                    self._run_to_layer(view)
                 else:
                     features.append(self.source(view))
         features = F.normalize(torch.stack(features).float().mean(0), dim=-1)  # (n, source.feature_dim)
-        cues = [] if circles is None else self._cues(images, circles)
-        local = [self._local(maps)] if self.rings else []
+        cues = [] if circles is None else self._compute_cues(images, circles)
+        local = [self._compute_local(maps)] if self.rings else []
         return torch.cat([features, *cues, *local], 1)
 
     def extra_repr(self) -> str:
@@ -107,14 +112,14 @@ class Viewed(nn.Module):
         names = ("turns", "find_circle", "zooms", "colour", "radius", "rings")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
-    def _views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
+    def _make_views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
         """The views one by one, prepared (n, in_channels, input_px, input_px); or the images, where nothing changes."""
         if circles is None and self.zooms == (1.0,) and self.turns == 1:
             yield images
             return
         mean, std = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (self.mean, self.std))
         inside = 1.0 if circles is None and self.turns == 1 else disc(self.input_px, images.device)  # 0 is the mean
-        around = circles or _whole(images)
+        around = circles or _cover_whole(images)
         for zoom in self.zooms:
             for turn in range(self.turns):
                 circle = around._replace(radius=around.radius * zoom)
@@ -122,7 +127,7 @@ class Viewed(nn.Module):
                 prepared = (view / 255 - mean) / std * inside
                 yield prepared.contiguous(memory_format=torch.channels_last)
 
-    def _up_to_the_layer(self, view: Tensor) -> None:
+    def _run_to_layer(self, view: Tensor) -> None:
         """Pass `view` through the source no farther than the layer `rings`, whose map others listen for."""
         thread = get_ident()
 
@@ -130,7 +135,7 @@ class Viewed(nn.Module):
             if get_ident() == thread:  # another one may be in the middle of a whole pass
                 raise _StopForward
 
-        hook = self._layer().register_forward_hook(stop)  # called after the hooks that are there already
+        hook = self._find_layer().register_forward_hook(stop)  # called after the hooks that are there already
         try:
             self.source(view)
         except _StopForward:
@@ -138,23 +143,23 @@ class Viewed(nn.Module):
         finally:
             hook.remove()
 
-    def _local(self, maps: list[Tensor]) -> Tensor:
+    def _compute_local(self, maps: list[Tensor]) -> Tensor:
         """Local features (n, turns * cells * channels) of the maps of each turn."""
-        cells = torch.stack([_rim_to_middle(m) for m in maps], 1)
+        cells = torch.stack([_take_rim_to_middle(m) for m in maps], 1)
         return (F.normalize(cells, dim=-1) / math.prod(cells.shape[1:3]) ** 0.5).flatten(1)
 
-    def _layout(self) -> tuple[int, int, int]:
+    def _find_layout(self) -> tuple[int, int, int]:
         """(turns, cells from rim to middle, channels) of the local features; raises `ConfigError` for no such layer."""
         if len(self.zooms) > 1:
             raise ConfigError(f"views: rings are of one size of view, got zooms={list(self.zooms)}")
-        with evaluating(self.source), torch.no_grad(), self._listening() as maps:
+        with evaluating(self.source), torch.no_grad(), self._listen() as maps:
             self.source(torch.zeros(1, self.in_channels, self.input_px, self.input_px, dtype=torch.uint8))
         if len(maps) != 1 or maps[0].ndim != 4:
             raise ConfigError(f"views: rings={self.rings!r} is no layer that gives one map (n, c, h, w) of an image")
-        return self.turns, *_rim_to_middle(maps[0]).shape[1:]
+        return self.turns, *_take_rim_to_middle(maps[0]).shape[1:]
 
     @contextmanager
-    def _listening(self) -> Iterator[list[Tensor]]:
+    def _listen(self) -> Iterator[list[Tensor]]:
         """Within the block what the layer `rings` gives is put into the list."""
         maps: list[Tensor] = []
         thread = get_ident()
@@ -163,14 +168,14 @@ class Viewed(nn.Module):
             if get_ident() == thread:  # the maps of another thread's images go into its own list
                 maps.append(output)
 
-        hook = self._layer().register_forward_hook(keep) if self.rings else None
+        hook = self._find_layer().register_forward_hook(keep) if self.rings else None
         try:
             yield maps
         finally:
             if hook is not None:
                 hook.remove()
 
-    def _layer(self) -> nn.Module:
+    def _find_layer(self) -> nn.Module:
         layers = dict(self.source.body.named_modules())
         found = [name for name in layers if name == self.rings or name.endswith(f".{self.rings}")]
         if len(found) != 1:
@@ -179,7 +184,7 @@ class Viewed(nn.Module):
         return layers[found[0]]
 
     @torch.no_grad()
-    def _cues(self, images: Tensor, circles: Circles) -> list[Tensor]:
+    def _compute_cues(self, images: Tensor, circles: Circles) -> list[Tensor]:
         """Weighted cues, each (n, k); see the class."""
         cues = []
         if self.colour:
@@ -193,7 +198,7 @@ class Viewed(nn.Module):
         return cues
 
 
-def _rim_to_middle(maps: Tensor) -> Tensor:
+def _take_rim_to_middle(maps: Tensor) -> Tensor:
     """The upper half of the middle column: (n, cells, c) of maps (n, c, h, w)."""
     height, width = maps.shape[2:]
     return maps[..., : (height + 1) // 2, width // 2].movedim(1, 2).float()
@@ -205,6 +210,6 @@ def _hue(colours: Tensor) -> Tensor:
     return colours[:, others] - colours[:, 1:2] if colours.shape[1] > 1 else colours[:, :0]
 
 
-def _whole(images: Tensor) -> Circles:
+def _cover_whole(images: Tensor) -> Circles:
     middle = torch.zeros(len(images), device=images.device)
     return Circles(middle, middle, middle + 1)

@@ -52,7 +52,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
     Raises `CheckpointError` that names a few of the keys or shapes that do not fit.
     """
     wanted = module.state_dict().keys()
-    found = under_prefix(tensors, wanted, source)
+    found = strip_prefix(tensors, wanted, source)
     found = {key: tensor for key, tensor in found.items() if not key.startswith(tuple(f"{i}." for i in ignore))}
     try:
         missing, unexpected = module.load_state_dict(found, strict=False)
@@ -60,11 +60,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
         raise CheckpointError(f"the weights in {source} do not fit: {error}") from error
     if missing or unexpected:
         raise CheckpointError(
-            f"the weights in {source} do not fit: {_some('missing', missing)}, {_some('unexpected', unexpected)}"
+            f"the weights in {source} do not fit: "
+            f"{_list_some('missing', missing)}, {_list_some('unexpected', unexpected)}"
         )
 
 
-def under_prefix(tensors: Mapping[str, Tensor], wanted: Iterable[str], source: str) -> dict[str, Tensor]:
+def strip_prefix(tensors: Mapping[str, Tensor], wanted: Iterable[str], source: str) -> dict[str, Tensor]:
     """The tensors under the prefix that covers most `wanted` names, without it; all if none does."""
     wanted = set(wanted)
     prefixes: Counter[str] = Counter()
@@ -82,7 +83,7 @@ def under_prefix(tensors: Mapping[str, Tensor], wanted: Iterable[str], source: s
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _some(what: str, keys: list[str]) -> str:
+def _list_some(what: str, keys: list[str]) -> str:
     dots = ", …" if len(keys) > SHOWN else ""
     listed = f" ({', '.join(keys[:SHOWN])}{dots})" if keys else ""
     return f"{len(keys)} {what}{listed}"

@@ -34,9 +34,16 @@ class WideBlock(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual network of `depth` layers, without its classifier.
 
+    Args:
+        in_channels: channels of the images.
+        input_px: side of the images.
+        depth: number of layers, 4 more than a multiple of 6.
+        widen: factor of the channels 16, 32 and 64.
+        drop_rate: of the dropout between a block's convolutions.
+
     Zagoruyko & Komodakis 2016, https://arxiv.org/abs/1605.07146: pre-activation blocks in three
-    groups of 16, 32 and 64 times `widen` channels; the last two halve the side. `drop_rate` of the
-    dropout between a block's convolutions; its draws come from the global generator.
+    groups of 16, 32 and 64 times `widen` channels; the last two halve the side. Draws of the
+    dropout come from the global generator.
     Convolutions are initialised from N(0, 2 / fan_out), as in the authors' code.
     """
 
@@ -66,4 +73,4 @@ class WideResNet(nn.Module):
         return F.relu(self.norm(self.blocks(self.stem(images))))
 
 
-BACKBONES.register("wrn28-10", partial(WideResNet, depth=28, widen=10))  # 640-d
+BACKBONES.register("wrn28-10", partial(WideResNet, depth=28, widen=10), "WRN-28-10 (Zagoruyko & Komodakis 2016): 640-d")

@@ -2,6 +2,8 @@
 
 from fewshot.config.evaluation import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.experiments import (
+    EPISODIC,
+    PRETRAIN,
     ExperimentConfig,
     PretrainExperimentConfig,
     SetupConfig,
@@ -16,16 +18,19 @@ from fewshot.config.photographs import (
     PhotographsConfig,
     PredictPhotographsConfig,
 )
-from fewshot.config.training import Count, FitConfig, PretrainConfig, TrainConfig
+from fewshot.config.saved import AnyConfig, from_saved, kind_of
+from fewshot.config.training import Count, PretrainConfig, TrainConfig, TrainingOptions
 
 __all__ = [
+    "EPISODIC",
+    "PRETRAIN",
+    "AnyConfig",
     "CheckPhotographsConfig",
     "CompareConfig",
     "ConfidenceConfig",
     "Count",
     "EvaluateConfig",
     "ExperimentConfig",
-    "FitConfig",
     "FitPhotographsConfig",
     "MeasureConfig",
     "PhotographsConfig",
@@ -34,7 +39,10 @@ __all__ = [
     "PretrainExperimentConfig",
     "SetupConfig",
     "TrainConfig",
+    "TrainingOptions",
     "as_dict",
     "differing_options",
+    "from_saved",
+    "kind_of",
     "variants_changed",
 ]

@@ -1,12 +1,13 @@
 """Which finished runs are measured, and on what."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fewshot.config.experiments import SetupConfig
 from fewshot.config.training import Count
 from fewshot.errors import ConfigError
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 Setup = TypeVar("Setup", bound=SetupConfig)
 
@@ -20,7 +21,7 @@ class MeasureConfig:
     dataset_options: dict[str, Any] = field(default_factory=dict)
     """options of the data set, on top of the run's own where it is the run's"""
     data_root: str | None = None
-    """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
+    """folder that holds the data sets (default: the run's if it is there, else FEWSHOT_DATA, else data/raw)"""
     split: str = "test"
     """split of the data set"""
     n_way: Count = 5
@@ -39,17 +40,22 @@ class MeasureConfig:
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
     allow_seen_classes: bool = False
     """go on where classes or images of the test set were trained on; tables then mark the row"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules), beside those of the run: what they register is known then"""
 
     def applied_to(self, run: Setup) -> Setup:
         """The configuration of a run with this data set: its own options hold where the data set is its own."""
         own, options = run.dataset, run.dataset_options
         if self.split == "test" and run.test_dataset:
             own, options = run.test_dataset, run.test_dataset_options
+        is_own = self.dataset in (None, own)
+        runs_root = run.data_root if is_own and run.data_root and Path(run.data_root).is_dir() else None
         return replace(
             run,
-            data_root=self.data_root,
+            plugins=list(dict.fromkeys([*run.plugins, *self.plugins])),
+            data_root=self.data_root or runs_root,
             dataset=self.dataset or own,
-            dataset_options={**(options if self.dataset in (None, own) else {}), **self.dataset_options},
+            dataset_options={**(options if is_own else {}), **self.dataset_options},
             test_dataset=None,
             test_dataset_options={},
         )

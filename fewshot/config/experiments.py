@@ -3,8 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from fewshot.config.training import FitConfig, PretrainConfig, TrainConfig
+from fewshot.config.training import PretrainConfig, TrainConfig, TrainingOptions
 from fewshot.errors import ConfigError
+
+EPISODIC, PRETRAIN = "episodic", "pretrain"  # kinds of a configuration
 
 
 @dataclass
@@ -25,6 +27,8 @@ class SetupConfig:
     """name of a backbone; timm/NAME and torchvision/NAME are any model of these libraries"""
     backbone_options: dict[str, Any] = field(default_factory=dict)
     """options of the backbone, such as pretrained or weights"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): the methods, data sets and backbones that they register are known then"""
 
     test_dataset: str | None = None
     """data set of the test cells (default: the one that is trained on)"""
@@ -52,6 +56,8 @@ class SetupConfig:
 class ExperimentConfig(TrainConfig, SetupConfig):
     """Which method is trained on episodes of what, and which test cells are measured at the end."""
 
+    kind: Literal["episodic"] = "episodic"
+    """what this configures: the training of a method on episodes"""
     method: str = "protonet"
     """name of a method"""
     method_options: dict[str, Any] = field(default_factory=dict)
@@ -75,6 +81,8 @@ class ExperimentConfig(TrainConfig, SetupConfig):
 class PretrainExperimentConfig(PretrainConfig, SetupConfig):
     """Which classifier is trained on the base classes of what, and which test cells are measured at the end."""
 
+    kind: Literal["pretrain"] = "pretrain"
+    """what this configures: the training of a classifier on plain batches"""
     classifier: Literal["linear", "cosine"] = "linear"
     """head over the base classes: linear with bias, or cosine with a learnable norm of each class"""
     classifier_scale: float | None = None
@@ -93,7 +101,7 @@ class PretrainExperimentConfig(PretrainConfig, SetupConfig):
         return f"classifier-{self.classifier}"
 
 
-def as_dict(config: FitConfig) -> dict[str, Any]:
+def as_dict(config: TrainingOptions) -> dict[str, Any]:
     """The configuration as plain values, lists instead of tuples, as it is saved with the run."""
 
     def plain(value: Any) -> Any:
@@ -104,7 +112,7 @@ def as_dict(config: FitConfig) -> dict[str, Any]:
     return plain(asdict(config))
 
 
-def differing_options(held: dict[str, Any], config: FitConfig) -> dict[str, tuple[Any, Any]]:
+def differing_options(held: dict[str, Any], config: TrainingOptions) -> dict[str, tuple[Any, Any]]:
     """Options in which a saved configuration differs from `config`: what it holds, and what `config` says.
 
     Options younger than the saved configuration count as held at their defaults.

@@ -1,16 +1,16 @@
-"""How a method, or a classifier of the base classes, is trained: the arguments of `fit`."""
+"""How a method, or a classifier of the base classes, is trained: the arguments of `train`."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
-from fewshot.runtime.precision import Precision
+from fewshot.runtime.choices import Precision
 
 Count = int | tuple[int, int]
 
 
 @dataclass
-class FitConfig:
+class TrainingOptions:
     """What training on episodes and on plain batches have in common."""
 
     seed: int = 0
@@ -114,8 +114,8 @@ class FitConfig:
 
 
 @dataclass
-class TrainConfig(FitConfig):
-    """How a method is trained on episodes: the argument of `fit`."""
+class TrainConfig(TrainingOptions):
+    """How a method is trained on episodes: the argument of `train`."""
 
     train_n_way: Count = 20
     """classes of a training episode, a number or a range [low, high]"""
@@ -134,12 +134,14 @@ class TrainConfig(FitConfig):
 
 
 @dataclass
-class PretrainConfig(FitConfig):
-    """How a classifier of the base classes is trained on plain batches: the argument of `fit`."""
+class PretrainConfig(TrainingOptions):
+    """How a classifier of the base classes is trained on plain batches: the argument of `train`."""
 
     batch_size: int = 64
     """labelled images in one optimizer step, over all processes"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.batch_size == 1:
+            raise ConfigError("batch_size is at least 2: batch normalisation needs several images to compare, got 1")
         self._check_can_be_split("batch_size")

@@ -9,7 +9,7 @@ from fewshot.datasets import gtsrb as gtsrb
 from fewshot.datasets import mini_imagenet as mini_imagenet
 from fewshot.datasets import omniglot as omniglot
 from fewshot.datasets import tiered_imagenet as tiered_imagenet
-from fewshot.datasets.loading import DATASETS, data_root, list_datasets, load_dataset
+from fewshot.datasets.loading import DATASETS, find_data_root, list_datasets, load_dataset
 from fewshot.images.imageset import ImageSet, check_disjoint
 
-__all__ = ["DATASETS", "ImageSet", "check_disjoint", "data_root", "list_datasets", "load_dataset"]
+__all__ = ["DATASETS", "ImageSet", "check_disjoint", "find_data_root", "list_datasets", "load_dataset"]

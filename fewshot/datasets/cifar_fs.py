@@ -20,7 +20,7 @@ from PIL import Image
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.pickles import unpickle
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import open_zip
 from fewshot.images.imageset import ImageSet, image_digests
@@ -50,7 +50,7 @@ def cifar_fs(root: Path, split: str) -> ImageSet:
     the 100 of its test part, each part sorted by image digest: the archives' own order is not the
     same everywhere.
     """
-    return _cifar100_split("cifar_fs", root, split)
+    return _load_split("cifar_fs", root, split)
 
 
 @DATASETS.register("fc100")
@@ -59,17 +59,17 @@ def fc100(root: Path, split: str) -> ImageSet:
 
     The files are those of `cifar_fs`, in the same places; so is the order of images.
     """
-    return _cifar100_split("fc100", root, split)
+    return _load_split("fc100", root, split)
 
 
-def _cifar100_split(name: str, root: Path, split: str) -> ImageSet:
+def _load_split(name: str, root: Path, split: str) -> ImageSet:
     check_split(name, split)
-    classes = [c for part in published_split("cifar_fs").values() for c in part]  # each split: one slice
+    classes = [c for part in load_published_split("cifar_fs").values() for c in part]  # each split: one slice
     store = _store(name, root, classes)
     labels = np.repeat(np.arange(len(classes)), IMAGES_PER_CLASS)
     origins = [f"cifar100/{class_name}" for class_name in classes]
     everything = ImageSet(store.images, labels, classes, name=name, digests=store.digests, origins=origins)
-    return everything.select(published_split(name)[split], split)
+    return everything.select(load_published_split(name)[split], split)
 
 
 def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
@@ -78,12 +78,12 @@ def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
     mosaics = root / "cifar_fs" / "cifar100_webp.zip"
     if mosaics.exists():
         archive = open_zip(mosaics)
-        hashes = _mosaic_hashes(archive, mosaics)
+        hashes = _read_mosaic_hashes(archive, mosaics)
         return packed(
             "cifar100",
             [file_stamp(mosaics), classes],
             classes,
-            lambda class_name: _canonical(_mosaic(archive, mosaics, class_name, hashes)),
+            lambda class_name: _sort_canonically(_cut_mosaic(archive, mosaics, class_name, hashes)),
             shape,
             images_per_block=IMAGES_PER_CLASS,
         )
@@ -95,27 +95,27 @@ def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
         "cifar100",
         [[file_stamp(file) for file in files], classes],
         [folder],
-        lambda folder: _from_pickles(folder, classes),
+        lambda folder: _read_pickles(folder, classes),
         shape,
         images_per_block=len(classes) * IMAGES_PER_CLASS,
     )
 
 
-def _canonical(images: np.ndarray) -> np.ndarray:
+def _sort_canonically(images: np.ndarray) -> np.ndarray:
     """The 600 images of a class, its training part and its test part each sorted by image digest."""
     keys = [digest.tobytes() for digest in image_digests(images)]
     order = sorted(range(len(images)), key=lambda i: (i >= N_TRAIN, keys[i]))
     return images[order]
 
 
-def _mosaic_hashes(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
+def _read_mosaic_hashes(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
     try:
         return json.loads(archive.read(MOSAIC_HASHES))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: {MOSAIC_HASHES} is missing or unreadable ({error})") from error
 
 
-def _mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: dict[str, str]) -> np.ndarray:
+def _cut_mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: dict[str, str]) -> np.ndarray:
     """Cut a class's mosaic into its tiles, (600, 3, 32, 32), once its pixels are as published."""
     member = f"{class_name}.webp"
     try:
@@ -143,7 +143,7 @@ def _read_pickle(path: Path) -> dict[str, Any]:
     return unpickle(content, path)
 
 
-def _from_pickles(folder: Path, classes: list[str]) -> np.ndarray:
+def _read_pickles(folder: Path, classes: list[str]) -> np.ndarray:
     """All images, (60000, 3, 32, 32), in the order of `classes`."""
     names = np.array(_read_pickle(folder / "meta").get("fine_label_names", []))
     if sorted(names) != sorted(classes):
@@ -158,4 +158,4 @@ def _from_pickles(folder: Path, classes: list[str]) -> np.ndarray:
         if any(len(r) != n_images for r in rows):
             raise DataError(f"{folder / part}: a class does not have {n_images} images")
         parts.append([images[r].reshape(n_images, 3, IMAGE_PX, IMAGE_PX) for r in rows])
-    return np.concatenate([_canonical(np.concatenate(both)) for both in zip(*parts, strict=True)])
+    return np.concatenate([_sort_canonically(np.concatenate(both)) for both in zip(*parts, strict=True)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.circle_crops import circled
 from fewshot.images.imageset import ImageSet
@@ -34,12 +34,16 @@ logger = logging.getLogger(__name__)
 def euro_coins(root: Path, split: str, size_px: int = 84, cut_circles: bool = False) -> ImageSet:
     """1,291 euro coins of 8 denominations, cut from 40 photographs; colour. Evaluation only.
 
+    Args:
+        root: the folder that holds `euro_coins/`.
+        split: "test" or "all", which are the same.
+        size_px: side of the square, on white, that images are fitted into.
+        cut_circles: the coin's circle fills the picture (`fewshot.images.circles`).
+
     Joakim Beijar, 2018, https://github.com/kaa/coins-dataset (MIT), the part `classified/train`; from
     `root/euro_coins/`: `euro_coins.zip`, or that repository or its class folders. Groups are the
     photographs (the file name up to its last "_"): coins of one photograph share light, background
-    and camera, so support and query should not. `split`: `test` and `all` are both every class. `size_px`: images
-    are fitted into such a square, on white. `cut_circles`: the coin's circle fills the picture
-    (`fewshot.images.circles`).
+    and camera, so support and query should not.
     """
     check_split("euro_coins", split, (*SPLITS, "all"))
     if split in ("train", "val"):
@@ -49,7 +53,7 @@ def euro_coins(root: Path, split: str, size_px: int = 84, cut_circles: bool = Fa
         )
     place = root / "euro_coins"
     inside = [*place.glob("classified/train"), *place.glob("*/classified/train"), place]
-    files = _zip_files(place / "euro_coins.zip", "euro_coins") or class_files(inside[0])
+    files = _find_zip_files(place / "euro_coins.zip", "euro_coins") or class_files(inside[0])
     _check_classes(place, classes_of(files), DENOMINATIONS)
     files = [file._replace(group=file.file_name.rpartition("_")[0]) for file in files]
     without = [file.file_name for file in files if not file.group]
@@ -72,25 +76,30 @@ def world_coins(
 ) -> ImageSet:
     """Coins of 32 countries, 211 denominations, both sides and many years in one class; colour.
 
+    Args:
+        root: the folder that holds `world_coins/`.
+        split: "train", "val" or "test", disjoint by country (`class_lists/world_coins.json`), or "all".
+        size_px: side of the square, on white, that images are fitted into.
+        min_images: leave out classes with fewer.
+        without_euro: leave out Spain's euro coins, for sets that are compared with `euro_coins`.
+        cut_circles: the coin's circle fills the picture (`fewshot.images.circles`).
+
     https://www.kaggle.com/datasets/wanderdust/coin-images; from `root/world_coins/`: the cleaned
     `world_coins_211_84.zip` (4,620 images), or its class folders, or the public layout
     `coins/data/{train,validation,test}/<number>/` beside `cat_to_name.json`. The public one is merged;
     identical pictures are kept once, or not at all where they lie in two classes, but near-duplicates
-    stay in, so its numbers are not those of the cleaned set. `split`: `train`, `val`, `test` are disjoint by
-    country (`class_lists/world_coins.json`), `all` is every class. `size_px`: images are fitted into
-    such a square, on white. `min_images` leaves out classes with fewer; `without_euro` leaves out
-    Spain's euro coins, for sets that are compared with `euro_coins`. `cut_circles`: as for `euro_coins`.
+    stay in, so its numbers are not those of the cleaned set.
     """
     check_split("world_coins", split, (*SPLITS, "all"))
-    splits = published_split("world_coins")
+    splits = load_published_split("world_coins")
     classes = [class_name for names in splits.values() for class_name in names]
     place = root / "world_coins"
     archive = place / "world_coins_211_84.zip"
-    files = _zip_files(archive, "world_coins") or _unpacked_world_files(place, place / archive.stem)
+    files = _find_zip_files(archive, "world_coins") or _find_unpacked_files(place, place / archive.stem)
     _check_classes(place, classes_of(files), classes)
     rank = {class_name: number for number, class_name in enumerate(classes)}
     files.sort(key=lambda file: rank[file.class_name])
-    everything = _without_duplicates(image_set("world_coins", files, 3, size_px, "pad", origin=_origin))
+    everything = _drop_duplicates(image_set("world_coins", files, 3, size_px, "pad", origin=_name_origin))
     everything = circled(everything) if cut_circles else everything
     chosen = classes if split == "all" else splits[split]
     if without_euro:
@@ -99,32 +108,32 @@ def world_coins(
     return subset.with_min_images(min_images) if min_images else subset
 
 
-def _origin(class_name: str) -> str:
+def _name_origin(class_name: str) -> str:
     """Spain's euro coins are classes of `euro_coins`; the others are this set's own."""
     number = int(class_name[:3])
     denomination = DENOMINATIONS[EURO_NUMBERS.index(number)] if number in EURO_NUMBERS else None
     return f"euro_coins/{denomination}" if denomination else f"world_coins/{class_name}"
 
 
-def _zip_files(archive: Path, name: str) -> list[ImageFile]:
+def _find_zip_files(archive: Path, name: str) -> list[ImageFile]:
     """The images in the archive; none where folders lie there instead of it; an error where nothing does."""
     if any(path.is_dir() for path in archive.parent.glob("*")) and not archive.exists():
         return []
     return zip_files(need(archive, name, "the archive of images"))
 
 
-def _unpacked_world_files(place: Path, unpacked: Path) -> list[ImageFile]:
+def _find_unpacked_files(place: Path, unpacked: Path) -> list[ImageFile]:
     places = (place / "coins" / "data" / part for part in PUBLIC_PARTS)
     parts = [path for path in (*places, *(place / part for part in PUBLIC_PARTS)) if path.is_dir()]
     if not parts:
         return class_files(unpacked if unpacked.is_dir() else place)
     names_file = need(place / NAMES_FILE, "world_coins", "the list of class names")
     files = [file for part in parts for file in class_files(part)]
-    name = _class_names(names_file, classes_of(files))
+    name = _read_class_names(names_file, classes_of(files))
     return [file._replace(class_name=name[file.class_name]) for file in files]
 
 
-def _class_names(names_file: Path, folders: list[str]) -> dict[str, str]:
+def _read_class_names(names_file: Path, folders: list[str]) -> dict[str, str]:
     """Class name of each folder, whose number is a key of `cat_to_name.json`, or (in one copy) that minus 1.
 
     The file holds {"181": "1 2 Franc,Swiss Franc,switzerland", …}, which becomes 180_1_2_Franc_switzerland.
@@ -153,7 +162,7 @@ def _check_classes(place: Path, found: list[str], expected: Iterable[str]) -> No
             raise DataError(f"{place} {problem} classes ({len(names)}): {few(sorted(names, key=natural))}")
 
 
-def _without_duplicates(images: ImageSet) -> ImageSet:
+def _drop_duplicates(images: ImageSet) -> ImageSet:
     """Identical pictures once in a class, and not at all where they lie in two classes."""
     _, first, picture = np.unique(images.digests, axis=0, return_index=True, return_inverse=True)
     picture = picture.reshape(-1)  # (n_images,), which of the distinct pictures; first: its first row

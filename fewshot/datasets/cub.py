@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.errors import DataError
-from fewshot.images.decode import Resize, check_pixel_options, decode_image
+from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import ImageFile, class_files, classes_of, few
 from fewshot.images.store import file_stamp, packed
@@ -34,29 +34,39 @@ def cub(
     crop_to_box: bool = False,
     skip_bad_images: bool = False,
 ) -> ImageSet:
-    """Train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
+    """Birds of CUB-200-2011: train/val/test of 100/50/50 species, 3 x `size_px` x `size_px`.
+
+    Args:
+        root: the folder that holds `cub/`.
+        split: "train", "val" or "test".
+        size_px: side of the images, in pixels.
+        resize: what happens to images that are not square; see `decode_image`.
+        crop_to_box: first cut each photograph to its bird's `bounding_boxes.txt` (some papers do so, CloserLook does
+            not).
+        skip_bad_images: list unreadable images and go on without them.
 
     Reads `<root>/cub/CUB_200_2011/images/<001.Black_footed_Albatross>/` as the archive unpacks, or
     `<root>/cub/images/`. With the class folders sorted and numbered from 0, folder i is train where
     i % 2 = 0, val where i % 4 = 1, test where i % 4 = 3. All 200 folders must be there, and every
     file of `images.txt` where that lies beside `images/`.
-    `crop_to_box` first cuts each photograph to its bird's `bounding_boxes.txt` (some
-    papers do so, CloserLook does not); `resize` `crop` then takes the largest centred square.
-    `skip_bad_images`: list unreadable images and go on without them.
     """
     check_split("cub", split)
     check_pixel_options(3, size_px, resize)
     base = next((b for b in (root / "cub" / "CUB_200_2011", root / "cub") if (b / "images").is_dir()), None)
     base = base or need(root / "cub" / "CUB_200_2011" / "images", "cub", "the folder of images").parent
     files = class_files(base / "images")
-    classes = _species(base / "images", files)
-    listed = _listed(base, files)
+    classes = _list_species(base / "images", files)
+    listed = _read_listed(base, files)
     chosen = [name for i, name in enumerate(classes) if ("train", "val", "train", "test")[i % 4] == split]
     files = [file for file in files if file.class_name in set(chosen)]
-    boxes = _boxes(base, listed) if crop_to_box else {}
+    boxes = _read_boxes(base, listed) if crop_to_box else {}
     store = packed(
         "cub",
-        [resize, [[*file_stamp(file.path, base), boxes.get(_relative(file))] for file in files]],
+        [
+            DECODER_VERSION,
+            resize,
+            [[*file_stamp(file.path, base), boxes.get(_name_in_table(file))] for file in files],
+        ],
         files,
         partial(_decode, boxes=boxes, size_px=size_px, resize=resize),
         (3, size_px, size_px),
@@ -66,7 +76,7 @@ def cub(
     return ImageSet(store.images, labels, chosen, name="cub", split=split, digests=store.digests)
 
 
-def _species(folder: Path, files: list[ImageFile]) -> list[str]:
+def _list_species(folder: Path, files: list[ImageFile]) -> list[str]:
     """The 200 class folders in order; their names begin with their numbers, 001. to 200."""
     classes = sorted(classes_of(files))
     numbers = [name[:4] for name in classes]
@@ -81,11 +91,11 @@ def _species(folder: Path, files: list[ImageFile]) -> list[str]:
     return classes
 
 
-def _relative(file: ImageFile) -> str:
+def _name_in_table(file: ImageFile) -> str:
     return f"{file.path.parent.name}/{file.path.name}"
 
 
-def _table(path: Path, n_columns: int) -> list[list[str]]:
+def _read_table(path: Path, n_columns: int) -> list[list[str]]:
     """The rows of one of CUB's text files, cells parted by spaces."""
     rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for number, row in enumerate(rows, 1):
@@ -94,12 +104,12 @@ def _table(path: Path, n_columns: int) -> list[list[str]]:
     return rows
 
 
-def _listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
+def _read_listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
     """{image number: class/file} of `images.txt`, checked against the files; empty without it."""
     if not (base / "images.txt").exists():
         return {}
-    listed = dict(_table(base / "images.txt", 2))
-    present, named = {_relative(file) for file in files}, set(listed.values())
+    listed = dict(_read_table(base / "images.txt", 2))
+    present, named = {_name_in_table(file) for file in files}, set(listed.values())
     missing, foreign = sorted(named - present), sorted(present - named)
     if missing or foreign:
         n_there = len(named) - len(missing)
@@ -109,11 +119,11 @@ def _listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
     return listed
 
 
-def _boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
+def _read_boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
     """{class/file: box} of every listed image."""
     need(base / "images.txt", "cub", "the list of images, needed for crop_to_box,")
     path = need(base / "bounding_boxes.txt", "cub", "the list of boxes, needed for crop_to_box,")
-    rows = _table(path, 5)
+    rows = _read_table(path, 5)
     try:
         boxes = {number: tuple(map(float, box)) for number, *box in rows}
     except ValueError as error:
@@ -127,7 +137,7 @@ def _boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
 
 def _decode(file: ImageFile, boxes: dict[str, Box], size_px: int, resize: Resize) -> np.ndarray:
     """uint8 (3, size_px, size_px), cut to the image's box first where `boxes` has one."""
-    box = boxes.get(_relative(file))
+    box = boxes.get(_name_in_table(file))
     if box is None:
         return decode_image(file.path, str(file.path), 3, size_px, resize)
     try:

@@ -9,7 +9,7 @@ import tempfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fewshot.errors import DataError
-from fewshot.images.decode import SUFFIXES
+from fewshot.images.formats import is_image
 from fewshot.registry import unknown_name
 
 TIMEOUT_SECONDS = 60
@@ -57,7 +57,7 @@ class Finding:
 
 
 def get_data(
-    needs: dict[str, Sequence[Sequence[Item]]],
+    needs: Mapping[str, Sequence[Sequence[Item]]],
     names: Sequence[str],
     root: Path,
     verify_only: bool,
@@ -76,7 +76,7 @@ def get_data(
     for name in dict.fromkeys(names) or needs:
         say(name)
         for alternatives in needs[name]:
-            finding = _best(root, alternatives)
+            finding = _choose_best(root, alternatives)
             if finding.state == "missing" and finding.item.url and not verify_only:
                 try:
                     fetch(root, finding.item)
@@ -89,7 +89,7 @@ def get_data(
     return complete
 
 
-def _best(root: Path, alternatives: Sequence[Item]) -> Finding:
+def _choose_best(root: Path, alternatives: Sequence[Item]) -> Finding:
     """The first alternative that is there as published, else one that is there, else the first."""
     findings = [inspect(root, item) for item in alternatives]
     best = min(findings, key=lambda finding: ("ok", "differs", "missing").index(finding.state))
@@ -115,7 +115,7 @@ def inspect(root: Path, item: Item) -> Finding:
             return Finding(item, "differs", str(error))
     if is_folder:
         return _inspect_folder(path, item)
-    found = {kind: _checksum(path, kind) for kind in {"sha256", *(c.split(":")[0] for c in item.checksums)}}
+    found = {kind: _compute_checksum(path, kind) for kind in {"sha256", *(c.split(":")[0] for c in item.checksums)}}
     size = f"{path.stat().st_size:,} bytes, {', '.join(sorted(found.values()))}"
     if not item.checksums:
         return Finding(item, "ok", f"{size} (no checksum is published)")
@@ -127,18 +127,18 @@ def inspect(root: Path, item: Item) -> Finding:
 def _inspect_folder(path: Path, item: Item) -> Finding:
     for name, expected in item.files.items():
         there = (path / name).is_file()
-        found = _checksum(path / name, expected.split(":")[0]) if there else "missing"
+        found = _compute_checksum(path / name, expected.split(":")[0]) if there else "missing"
         if found != expected:
             return Finding(item, "differs", f"its file {name} is {found}, published is {expected}")
     if item.files:
         return Finding(item, "ok", f"{len(item.files)} files, checksums as published")
-    n_images = sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(path) for name in names)
+    n_images = sum(is_image(name) for _, _, names in os.walk(path) for name in names)
     if n_images == 0 or item.n_images not in (None, n_images):
         return Finding(item, "differs", f"{n_images:,} images in it, published are {item.n_images or 'more'}")
     return Finding(item, "ok", f"{n_images:,} images{', as published' if item.n_images else ''}")
 
 
-def _checksum(path: Path, kind: str) -> str:
+def _compute_checksum(path: Path, kind: str) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False))
     return f"{kind}:{digest.hexdigest()}"
@@ -184,7 +184,7 @@ def _download(item: Item, path: Path) -> None:
         os.fsync(file.fileno())
     if length and n_bytes != length:
         raise DataError(f"the connection to {item.url} broke off after {n_bytes:,} of {length:,} bytes")
-    if item.url_checksum and (found := _checksum(path, item.url_checksum.split(":")[0])) != item.url_checksum:
+    if item.url_checksum and (found := _compute_checksum(path, item.url_checksum.split(":")[0])) != item.url_checksum:
         raise DataError(f"{item.url} gave {n_bytes:,} bytes with {found}, published is {item.url_checksum}")
 
 

@@ -36,14 +36,22 @@ def folder(
 ) -> ImageSet:
     """Images in `root/class/` or `root/{train,val,test}/class/`, at `size_px` x `size_px`.
 
-    `split`: `all` takes every class; `train`, `val` and `test` come from the sub-folders of those
-    names or from `split_file`, JSON as {"train": [class names], …}, alone or under the key "splits".
-    `channels`, `resize`: see `decode_image`. `groups`: a regular expression that is searched in each
-    file's name, whose group 1 (else whole match) names the image's group; or a csv file with the
-    header `file,group`, files given relative to `root`, such as `cat/001.jpg`. Paths of both files are
-    taken as they stand, else relative to `root`. `skip_bad_images` lists and leaves out unreadable
-    images. Classes and files are in natural order (2 before 10), names in Unicode form NFC; hidden
-    files and files that are no images are left aside.
+    Args:
+        root: the folder of classes itself.
+        split: "all" takes every class; "train", "val" and "test" come from the sub-folders of those names or from
+            `split_file`.
+        size_px: side of the images, in pixels.
+        channels: 1 (grey) or 3 (colour); see `decode_image`.
+        resize: the largest centred square, the whole picture on white, or without its aspect ratio; see `decode_image`.
+        groups: a regular expression that is searched in each file's name, whose group 1 (else whole match) names the
+            image's group; or a csv file with the header `file,group`, files given relative to `root`, such
+            as `cat/001.jpg`.
+        split_file: JSON as {"train": [class names], …}, alone or under the key "splits".
+        skip_bad_images: list unreadable images and go on without them.
+
+    The paths of `groups` and `split_file` are taken as they stand, else relative to `root`. Classes and files are
+    in natural order (2 before 10), names in Unicode form NFC; hidden files and files that are no images are left
+    aside.
     """
     root = Path(root)
     name = nfc(root.resolve().name)
@@ -55,10 +63,10 @@ def folder(
     splits = {place: classes_of(found[place]) for place in found if place}
     if split_file is not None:
         splits = _read_splits(_find(root, split_file, "split_file"), classes_of(files))
-    chosen = _chosen(root, split, splits, classes_of(files))
+    chosen = _choose_classes(root, split, splits, classes_of(files))
     order = dict.fromkeys(chain(*splits.values(), classes_of(files)))  # classes of a split are one slice
     rank = {class_name: number for number, class_name in enumerate(order)}
-    files = sorted(grouped(root, files, groups), key=lambda file: rank[file.class_name])
+    files = sorted(assign_groups(root, files, groups), key=lambda file: rank[file.class_name])
     everything = image_set(name, files, channels, size_px, resize, skip_bad_images)
     return everything.select(everything.class_names if split == "all" else chosen, split)
 
@@ -72,7 +80,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return {split: folders[split] for split in SPLITS if split in folders}
 
 
-def _chosen(root: Path, split: str, splits: dict[str, list[str]], classes: list[str]) -> list[str]:
+def _choose_classes(root: Path, split: str, splits: dict[str, list[str]], classes: list[str]) -> list[str]:
     if split == "all":
         chosen = classes
     elif split in splits:
@@ -108,7 +116,7 @@ def _read_splits(path: Path, classes: list[str]) -> dict[str, list[str]]:
     return {split: list(dict.fromkeys(map(nfc, names))) for split, names in splits.items()}
 
 
-def grouped(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
+def assign_groups(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
     """`files` with the group of each, by the option `groups` of `folder`; as they are where that is None."""
     if groups is None:
         return files

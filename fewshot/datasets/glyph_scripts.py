@@ -2,7 +2,7 @@
 
 A character becomes a class when the fonts hold it, it is a letter or a digit of its own (no mark,
 modifier, control character or composition of another character), and its shape is not almost that
-of a class before it. How shapes are compared is told at `distinct`.
+of a class before it. How shapes are compared is told at `find_distinct`.
 """
 
 import unicodedata
@@ -65,13 +65,13 @@ SCRIPT_OF = {code: s for s in SCRIPTS for first, last in s.ranges for code in ra
 CODES = tuple(SCRIPT_OF)  # every code point that is looked at, in the order of the table
 
 
-def class_name(code: int) -> str:
+def name_class(code: int) -> str:
     """`Latin/U+0041 LATIN CAPITAL LETTER A`."""
     return f"{SCRIPT_OF[code].name}/U+{code:04X} {unicodedata.name(chr(code))}"
 
 
 @cache
-def font_codes(path: Path) -> frozenset[int]:
+def read_font_codes(path: Path) -> frozenset[int]:
     """The code points that a font file holds."""
     from fontTools.ttLib import TTFont  # comes with matplotlib
 
@@ -80,16 +80,16 @@ def font_codes(path: Path) -> frozenset[int]:
 
 
 @cache
-def _font(path: Path) -> ImageFont.FreeTypeFont:
+def _load_font(path: Path) -> ImageFont.FreeTypeFont:
     try:
         return ImageFont.truetype(path, FONT_PX, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
         raise DataError(f"glyphs: the font {path} cannot be read ({error})") from error
 
 
-def cropped(code: int, font: Path) -> Image.Image | None:
+def crop_character(code: int, font: Path) -> Image.Image | None:
     """A character at `FONT_PX`, ink 255 on 0, cut to its ink; None where it has no ink."""
-    face = _font(font)
+    face = _load_font(font)
     left, top, right, bottom = map(int, face.getbbox(chr(code)))
     image = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
     ImageDraw.Draw(image).text((2 - left, 2 - top), chr(code), fill=255, font=face)
@@ -98,10 +98,10 @@ def cropped(code: int, font: Path) -> Image.Image | None:
 
 
 @lru_cache(maxsize=256)  # the writers of a character share its fonts
-def printed(code: int, font: Path, stand_in: Path, side: int) -> Glyph:
+def print_character(code: int, font: Path, stand_in: Path, side: int) -> Glyph:
     """The character in `font`, or in `stand_in` where that lacks it, its longest side `side` pixels."""
-    image = cropped(code, font) if code in font_codes(font) else None
-    image = image or cropped(code, stand_in)
+    image = crop_character(code, font) if code in read_font_codes(font) else None
+    image = image or crop_character(code, stand_in)
     if image is None:
         raise DataError(f"glyphs: neither {font.name} nor {stand_in.name} draws U+{code:04X}")
     scale = side / max(image.size)
@@ -112,7 +112,7 @@ def printed(code: int, font: Path, stand_in: Path, side: int) -> Glyph:
     return Glyph(image, np.concatenate([np.stack([first, rows], 1), np.stack([last, rows + 1], 1)]))
 
 
-def distinct(font: Path) -> list[int]:
+def find_distinct(font: Path) -> list[int]:
     """The code points that become classes, in the order of the table; seconds, not minutes.
 
     A character of `font` is seen twice as a blurred square of `SHAPE_PX`: its bounding box stretched
@@ -121,20 +121,20 @@ def distinct(font: Path) -> list[int]:
     any script, by more than `MAX_CORRELATION`, while their width / height ratios differ by a factor
     below `MAX_ASPECT_RATIO` (or both are long). Width and height are free because writers vary them.
     """
-    held = font_codes(font)
+    held = read_font_codes(font)
     codes, views, log_aspects = [], [], []
     for code in CODES:
         simple = unicodedata.category(chr(code)) in CATEGORIES and not unicodedata.decomposition(chr(code))
-        image = cropped(code, font) if simple and code in held else None
+        image = crop_character(code, font) if simple and code in held else None
         if image:
             codes.append(code)
-            views.append([_view(image, (0, 0, *image.size)), _view(image, _spread(image))])
+            views.append([_crop_view(image, (0, 0, *image.size)), _crop_view(image, _measure_spread(image))])
             log_aspects.append(np.log(image.width / image.height))
     longest = np.log(LONG_ASPECT_RATIO)
-    return _first_of_each_shape(codes, np.array(views), np.clip(log_aspects, -longest, longest))
+    return _keep_first_of_each_shape(codes, np.array(views), np.clip(log_aspects, -longest, longest))
 
 
-def _view(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
+def _crop_view(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
     """`box` of `image` as a blurred square of zero mean and unit length, flat."""
     sixth = (box[2] - box[0]) / 6, (box[3] - box[1]) / 6  # room for the blur
     wide = box[0] - sixth[0], box[1] - sixth[1], box[2] + sixth[0], box[3] + sixth[1]
@@ -145,7 +145,7 @@ def _view(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndar
     return pixels / np.linalg.norm(pixels)
 
 
-def _spread(image: Image.Image) -> tuple[float, float, float, float]:
+def _measure_spread(image: Image.Image) -> tuple[float, float, float, float]:
     """The box of two standard deviations of the ink around its centre, in x and in y."""
     ink = np.asarray(image, np.float64)
     edges = []
@@ -159,7 +159,7 @@ def _spread(image: Image.Image) -> tuple[float, float, float, float]:
     return left, top, right, bottom
 
 
-def _first_of_each_shape(codes: Sequence[int], views: np.ndarray, log_aspects: np.ndarray) -> list[int]:
+def _keep_first_of_each_shape(codes: Sequence[int], views: np.ndarray, log_aspects: np.ndarray) -> list[int]:
     """Codes in order, without those alike to a kept one; `views` (n_codes, 2, pixels)."""
     views = views.transpose(1, 0, 2)  # (2, n_codes, pixels)
     correlation = (views @ views.transpose(0, 2, 1)).max(axis=0)  # (n_codes, n_codes)

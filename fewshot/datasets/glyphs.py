@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFilter
 
-from fewshot.datasets.glyph_scripts import CODES, SCRIPT_OF, Glyph, class_name, distinct, printed
+from fewshot.datasets.glyph_scripts import CODES, SCRIPT_OF, Glyph, find_distinct, name_class, print_character
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split
 from fewshot.errors import DataError
 from fewshot.images.imageset import ImageSet
@@ -66,22 +66,25 @@ class Writer(NamedTuple):
 def glyphs(root: Path, split: str, n_writers: int = 20, image_px: int = 28) -> ImageSet:
     """Characters drawn by `n_writers` writers at `image_px` x `image_px`, one channel, ink 255 on 0.
 
-    `root` is not used: the drawings are made once (seconds) and kept in the cache. `split` may also
-    be `all`. Writer w draws the same whatever `n_writers` is.
+    Args:
+        root: not used: the drawings are made once (seconds) and kept in the cache.
+        split: "train", "val", "test" or "all".
+        n_writers: each draws every character once; writer w draws the same however many there are.
+        image_px: side of the drawings, in pixels.
     """
     check_split("glyphs", split, (*SPLITS, "all"))
     if n_writers < 1:
         raise DataError(f"glyphs: n_writers must be at least 1, got {n_writers}")
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise DataError(f"glyphs: image_px must be {MIN_IMAGE_PX} to {MAX_IMAGE_PX}, got {image_px}")
-    fonts = _font_folder()
+    fonts = _find_font_folder()
     files = sorted({fonts / name for pair in FONTS for name in pair})
     for file in files:
         if not file.is_file():
             raise DataError(f"glyphs: the font {file} is missing; reinstall matplotlib, which ships it")
     key = [GLYPHS_VERSION, PIL.__version__, [file_stamp(file) for file in files]]
-    codes = _classes(key, fonts / REGULAR)
-    writers = [writer(number) for number in range(n_writers)]
+    codes = _list_classes(key, fonts / REGULAR)
+    writers = [make_writer(number) for number in range(n_writers)]
     store = packed(
         "glyphs",
         [*key, codes, n_writers, image_px],
@@ -93,16 +96,16 @@ def glyphs(root: Path, split: str, n_writers: int = 20, image_px: int = 28) -> I
     everything = ImageSet(
         store.images,
         np.repeat(np.arange(len(codes)), n_writers),
-        [class_name(code) for code in codes],
+        [name_class(code) for code in codes],
         groups=np.tile(np.arange(n_writers), len(codes)),
         name="glyphs",
         digests=store.digests,
     )
-    chosen = [class_name(code) for code in codes if split in ("all", SCRIPT_OF[code].split)]
+    chosen = [name_class(code) for code in codes if split in ("all", SCRIPT_OF[code].split)]
     return everything.select(chosen, split)
 
 
-def writer(number: int) -> Writer:
+def make_writer(number: int) -> Writer:
     """The habits of writer `number`: the same for every character and every call."""
     rng = numpy_generator(SEED, "glyphs", "writer", number)
     font, stand_in = FONTS[number % len(FONTS)]
@@ -134,9 +137,9 @@ def draw(code: int, number: int, habits: Writer, fonts: Path, image_px: int) -> 
     cos, sin = np.cos(angle), np.sin(angle)
     turn, stretch = np.array([[cos, -sin], [sin, cos]]), np.diag([aspect**0.5, aspect**-0.5])
     side = SUPERSAMPLING * image_px
-    glyph = printed(code, fonts / habits.font, fonts / habits.stand_in, side)
+    glyph = print_character(code, fonts / habits.font, fonts / habits.stand_in, side)
     warped = _warp(glyph, turn @ [[1, -shear], [0, 1]] @ stretch, size, shift, wobble, side)
-    inked = _pen(warped, habits.ink * np.exp(rng.normal(0, 0.08)), PEN_BLUR_PX / IMAGE_PX * side)
+    inked = _redraw(warped, habits.ink * np.exp(rng.normal(0, 0.08)), PEN_BLUR_PX / IMAGE_PX * side)
     return np.asarray(inked.reduce(SUPERSAMPLING))
 
 
@@ -167,7 +170,7 @@ def _warp(
     return glyph.image.transform((side, side), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
 
 
-def _pen(image: Image.Image, ink: float, blur_px: float) -> Image.Image:
+def _redraw(image: Image.Image, ink: float, blur_px: float) -> Image.Image:
     """Redraw with round corners and `ink` times as much ink, by a threshold on the blurred image."""
     blurred = image.filter(ImageFilter.GaussianBlur(blur_px))
     n_inked = ink * np.dot(image.histogram(), GREYS) / 255  # pixels that shall be ink
@@ -176,21 +179,21 @@ def _pen(image: Image.Image, ink: float, blur_px: float) -> Image.Image:
     return blurred.point(np.clip((GREYS - threshold) * PEN_CONTRAST + 128, 0, 255).tolist())
 
 
-def _classes(key: list, font: Path) -> list[int]:
-    """The code points of `distinct`, train, val, test in turn: each split's pixels are one slice.
+def _list_classes(key: list, font: Path) -> list[int]:
+    """The code points of `find_distinct`, train, val, test in turn: each split's pixels are one slice.
 
     Kept in the cache as a mask over `CODES`, so that reopening needs no drawing.
     """
 
     def mask(file: Path) -> np.ndarray:
-        return np.isin(CODES, distinct(file)).astype(np.uint8)
+        return np.isin(CODES, find_distinct(file)).astype(np.uint8)
 
     store = packed("glyph-classes", [*key, CODES], [font], mask, (1, 1, len(CODES)))
     chosen = [code for code, keep in zip(CODES, store.images.ravel(), strict=True) if keep]
     return sorted(chosen, key=lambda code: SPLITS.index(SCRIPT_OF[code].split))
 
 
-def _font_folder() -> Path:
+def _find_font_folder() -> Path:
     import matplotlib  # here, so that importing fewshot does not
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from fewshot.datasets.loading import DATASETS, check_split, need
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
@@ -54,19 +54,19 @@ def gtsrb(
     if not isinstance(every, int) or every < 1:
         raise DataError(f"gtsrb: every is a number of frames, at least 1, got {every!r}")
     folder = need(root / "gtsrb" / "GTSRB" / "Final_Training" / "Images", "gtsrb", "the folder of training images")
-    names = published_split("gtsrb")["test"]
+    names = load_published_split("gtsrb")["test"]
     expected = {f"{number:05d}": name for number, name in enumerate(names)}
     found = {path.name: path for path in visible(folder) if path.is_dir()}
     missing, foreign = sorted(expected.keys() - found), sorted(found.keys() - expected)
     if missing or foreign:
         lists = f"missing class folders: {few(missing) or 'none'}; not of GTSRB: {few(foreign) or 'none'}"
         raise DataError(f"{folder}: {lists}")
-    files = [file for name in expected for file in _frames(found[name], expected[name], every)]
+    files = [file for name in expected for file in _list_frames(found[name], expected[name], every)]
     images = image_set("gtsrb", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
     return images.select(names, split)
 
 
-def _frames(folder: Path, class_name: str, every: int) -> list[ImageFile]:
+def _list_frames(folder: Path, class_name: str, every: int) -> list[ImageFile]:
     """Every so many frames of each track of a class, in order."""
     paths = [path for path in visible(folder) if path.suffix == ".ppm"]
     strange = [path.name for path in paths if not FRAME.fullmatch(path.name)]

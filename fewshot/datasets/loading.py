@@ -1,8 +1,6 @@
 """`load_dataset`: a registered name, a split and a root folder become an `ImageSet`."""
 
-import inspect
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,11 @@ from fewshot.errors import DataError
 from fewshot.images.imageset import ImageSet
 from fewshot.registry import Registry, unknown_name
 
-DATASETS = Registry("data set")
+DATASETS = Registry("data set", n_given=2)  # the folder of all data sets and the split
 SPLITS = ("train", "val", "test")
 
 
-def data_root(root: str | Path | None = None) -> Path:
+def find_data_root(root: str | Path | None = None) -> Path:
     """`root`, else the environment's `FEWSHOT_DATA`, else `data/raw`."""
     return Path(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
 
@@ -22,17 +20,12 @@ def data_root(root: str | Path | None = None) -> Path:
 def load_dataset(name: str, split: str, root: str | Path | None = None, **options: Any) -> ImageSet:
     """Load a split of a registered data set.
 
-    `root`: the folder that holds the data sets' folders (see `data_root`); for `folder`, the folder
+    `root`: the folder that holds the data sets' folders (see `find_data_root`); for `folder`, the folder
     of classes itself. `options`: the data set's own, as its function documents them.
-    Raises `UnknownNameError` for an unknown name, split or option, `DataError` for data that are
-    missing or damaged, with the path and what to do.
+    Raises `UnknownNameError` for an unknown name, split or option, `ConfigError` for an option of the wrong type,
+    `DataError` for data that are missing or damaged, with the path and what to do.
     """
-    load: Callable[..., ImageSet] = DATASETS[name]
-    known = list(inspect.signature(load).parameters)[2:]
-    for option in options:
-        if option not in known:
-            raise unknown_name(f"option of data set {name!r}:", option, known)
-    return load(data_root(root), split, **options)
+    return DATASETS.create(name, find_data_root(root), split, **options)
 
 
 def list_datasets() -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
 from fewshot.datasets.mini_imagenet_layouts import NAME, find_layout
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
@@ -60,7 +60,7 @@ def mini_imagenet(
     layout = find_layout(folder, split)
     logger.info("%s/%s: %s in %s, %s images", NAME, split, layout.title, folder, f"{layout.n_images:,}")
     warn_of_other_count(NAME, split, layout.n_images, N_IMAGES)
-    images = layout.read(size_px, resize, skip_bad_images).select(published_split(NAME)[split], split)
+    images = layout.read(size_px, resize, skip_bad_images).select(load_published_split(NAME)[split], split)
     if size_px == IMAGE_PX and layout.n_images == N_IMAGES[split]:
         same = "the pixels of" if images.fingerprint == KNOWN_COPY[split] else "other pixels than"
         logger.info("%s/%s has %s the 84 px copy that is known (%s)", NAME, split, same, KNOWN_COPY[split])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewshot.datasets.loading import need
 from fewshot.datasets.pickles import read_pickle
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import Resize, check_pixel_options, open_zip, square_pixels
 from fewshot.images.imageset import ImageSet
@@ -62,28 +62,28 @@ def find_layout(folder: Path, split: str) -> Layout:
     Raises:
         DataError: nothing known is there (the message names the layouts), or the classes are not the published ones.
     """
-    splits = published_split(NAME)
+    splits = load_published_split(NAME)
     wnids, published = splits[split], set(itertools.chain(*splits.values()))
     table = folder / f"{split}.csv"
     if table.exists():
-        return _of_files("tables of files", _listed_files(table, folder, wnids))
+        return _make_file_layout("tables of files", _read_listed_files(table, folder, wnids))
     for pattern in CACHES:
         cache = folder / pattern.format(split=split)
         if cache.exists():
-            return _of_cache(cache, wnids)
+            return _make_cache_layout(cache, wnids)
     own = folder / split
     inside = {path.name for path in visible(own)} if own.is_dir() else set()
     if inside == set(wnids):
-        return _of_files("a folder for each split", class_folder_files(NAME, own, wnids))
-    files = _class_folders(folder)
+        return _make_file_layout("a folder for each split", find_class_files(NAME, own, wnids))
+    files = _find_class_folders(folder)
     found = set(classes_of(files))
     if set(wnids) <= found:
         check_classes(str(folder), found | published, published)
-        return _of_files("class folders at any place", _of_classes(files, wnids))
+        return _make_file_layout("class folders at any place", _select_classes(files, wnids))
     for archive in sorted(folder.glob("*.zip")):
         members = zip_files(archive)
         if set(wnids) <= set(classes_of(members)):
-            return _of_files(f"class folders in {archive.name}", _of_classes(members, wnids))
+            return _make_file_layout(f"class folders in {archive.name}", _select_classes(members, wnids))
     if inside:
         check_classes(str(own), inside, wnids)
     if found:
@@ -91,14 +91,14 @@ def find_layout(folder: Path, split: str) -> Layout:
     raise DataError(f"{NAME}: no images of the split {split!r} are found in {folder}; {EXPECTED}")
 
 
-def class_folder_files(name: str, folder: Path, classes: list[str]) -> list[ImageFile]:
+def find_class_files(name: str, folder: Path, classes: list[str]) -> list[ImageFile]:
     """The images of `<folder>/<class>/`, classes in the order given, files in natural order.
 
     Raises `DataError` unless the folders are exactly `classes` and none is empty.
     """
     files = class_files(need(folder, name, "the folder of this split"))
     check_classes(str(folder), classes_of(files), classes)
-    return _of_classes(files, classes)
+    return _select_classes(files, classes)
 
 
 def check_classes(where: str, found: Iterable[str], published: Iterable[str]) -> None:
@@ -114,14 +114,14 @@ def check_classes(where: str, found: Iterable[str], published: Iterable[str]) ->
         raise DataError(message)
 
 
-def _of_files(title: str, files: list[ImageFile]) -> Layout:
+def _make_file_layout(title: str, files: list[ImageFile]) -> Layout:
     def read(size_px: int, resize: Resize, skip_bad_images: bool) -> ImageSet:
         return image_set(NAME, files, 3, size_px, resize, skip_bad_images=skip_bad_images)
 
     return Layout(title, len(files), read)
 
 
-def _of_classes(files: list[ImageFile], classes: list[str]) -> list[ImageFile]:
+def _select_classes(files: list[ImageFile], classes: list[str]) -> list[ImageFile]:
     """Those of the classes, class after class in the order given, files in natural order; refuse twins."""
     rank = {name: number for number, name in enumerate(classes)}
     chosen = [file for file in files if file.class_name in rank]
@@ -132,7 +132,7 @@ def _of_classes(files: list[ImageFile], classes: list[str]) -> list[ImageFile]:
     return sorted(chosen, key=lambda file: (rank[file.class_name], natural(file.file_name)))
 
 
-def _class_folders(folder: Path) -> list[ImageFile]:
+def _find_class_folders(folder: Path) -> list[ImageFile]:
     """The images of all folders that have a WordNet name, in `folder` or one folder below it."""
     places = [path for path in visible(folder) if path.is_dir()]
     places += [path for place in places if not WORDNET.fullmatch(place.name) for path in visible(place)]
@@ -145,7 +145,7 @@ def _class_folders(folder: Path) -> list[ImageFile]:
     ]
 
 
-def _listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile]:
+def _read_listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile]:
     """The images that a table of `filename,label` names, classes in the order of `wnids`."""
     with table.open(newline="", encoding="utf-8-sig") as file:
         lines = list(csv.reader(file))
@@ -160,7 +160,7 @@ def _listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile
         twice = sorted(name for name, n in Counter(names).items() if n > 1)
         raise DataError(f"{table}: {len(twice)} files are named twice: {few(twice)}")
     check_classes(str(table), {line[1] for line in lines[1:]}, wnids)
-    place, images = _images_beside(folder)
+    place, images = _find_images_beside(folder)
     absent = sorted(set(names) - set(images))
     if absent:
         raise DataError(f"{place}: {len(absent)} of the {len(names)} files of {table.name} are missing: {few(absent)}")
@@ -169,7 +169,7 @@ def _listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile
     return [images[name]._replace(class_name=wnid) for name, wnid in ordered]
 
 
-def _images_beside(folder: Path) -> tuple[Path, dict[str, ImageFile]]:
+def _find_images_beside(folder: Path) -> tuple[Path, dict[str, ImageFile]]:
     """Where the images of the tables lie, and each by its file name: the folder images/, else images.zip."""
     archive = folder / "images.zip"
     if not archive.exists() or (folder / "images").exists():
@@ -180,7 +180,7 @@ def _images_beside(folder: Path) -> tuple[Path, dict[str, ImageFile]]:
     return archive, {member.rsplit("/", 1)[-1]: ImageFile("", archive, member) for member in members}
 
 
-def _of_cache(cache: Path, wnids: list[str]) -> Layout:
+def _make_cache_layout(cache: Path, wnids: list[str]) -> Layout:
     """The pickle that many few-shot codes read: `image_data` (n, h, w, 3) uint8, `class_dict` {class: its rows}."""
     content = read_pickle(cache)
     images, rows = content.get("image_data"), content.get("class_dict")

@@ -46,12 +46,16 @@ def omniglot(
 ) -> ImageSet:
     """Omniglot at 28 x 28, one channel.
 
-    `protocol`: `vinyals` (train/val/test of 1028/172/423 characters) or `lake` (train = background
-    964, test = evaluation 659, no val). `resize`: `nearest` keeps the drawings binary, as in the
-    papers (Pillow resizes mode "1" so whatever the filter asked for); `antialiased` averages.
-    `inverted`: ink is 255 on 0, as in ProtoNet and MAML; otherwise ink is 0 on 255.
-    `rotations`: each character turned by 0, 90, 180 and 270 degrees counts as four classes.
-    `split` may also be `trainval` (the 1,200 characters of the papers' final training; vinyals) or `all`.
+    Args:
+        root: the folder that holds `omniglot/`.
+        split: "train", "val", "test", "all", or of vinyals "trainval",
+            the 1,200 characters of the papers' final training.
+        protocol: `vinyals` (train/val/test of 1028/172/423 characters) or `lake` (train = background 964, test =
+            evaluation 659, no val).
+        resize: `nearest` keeps the drawings binary, as in the papers (Pillow resizes mode "1" so whatever the
+            filter asked for); `antialiased` averages.
+        inverted: ink is 255 on 0, as in ProtoNet and MAML; otherwise 0 on 255.
+        rotations: each character turned by 0, 90, 180 and 270 degrees counts as four classes.
     """
     if protocol not in ("vinyals", "lake"):
         raise DataError(f"omniglot: protocol is 'vinyals' or 'lake', got {protocol!r}")
@@ -59,14 +63,14 @@ def omniglot(
         raise DataError(f"omniglot: resize is 'nearest' or 'antialiased', got {resize!r}")
     known = ("train", "val", "trainval", "test", "all") if protocol == "vinyals" else ("train", "test", "all")
     check_split(f"omniglot ({protocol})", split, known)
-    archives = _archives(root)
+    archives = _find_archives(root)
     store = packed(
         "omniglot",
         {"sources": [file_stamp(path) for path in archives], "resize": resize, "inverted": inverted},
-        lambda: _members(archives),
+        lambda: _list_members(archives),
         lambda member: _decode(archives[member[0] == "evaluation"], member[2], resize, inverted),
         (1, IMAGE_PX, IMAGE_PX),
-        describe=_characters,
+        describe=_list_characters,
     )
     parts, characters, drawers = zip(*store.about, strict=True)
     everything = ImageSet(
@@ -85,7 +89,7 @@ def omniglot(
     return subset.rotations_as_classes() if rotations else subset
 
 
-def _characters(members: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, list[int]]]:
+def _list_characters(members: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, list[int]]]:
     """(part, character, the drawer of each image) of each character, in the order of the rows."""
     drawers: dict[tuple[str, str], list[int]] = {}
     for part, character, file in members:  # 0462_07.png is by drawer 7
@@ -102,17 +106,30 @@ def _belongs(character: str, part: str, split: str, protocol: str) -> bool:
     return split in ("val", "trainval") if alphabet in VAL_ALPHABETS else split in ("train", "trainval")
 
 
-def _archives(root: Path) -> list[Path]:
+def _find_archives(root: Path) -> list[Path]:
     """The two archives below `root`, fetched from the public source where they are missing."""
     items = [alternatives[0] for alternatives in NEEDS["omniglot"]]
     for item in items:
         if not (root / item.path).exists():
+            _refuse_folders(root, Path(item.path).stem)
             logger.warning("omniglot: %s is missing; fetching %s", root / item.path, item.url)
             fetch(root, item)
     return [root / item.path for item in items]
 
 
-def _members(archives: list[Path]) -> list[tuple[str, str, str]]:
+def _refuse_folders(root: Path, name: str) -> None:
+    """Raise where an archive is missing, but lies there unpacked: the images would be fetched a second time."""
+    for folder in ("omniglot", "omniglot/python", "omniglot-py", "."):
+        unpacked = root / folder / name
+        if unpacked.is_dir():
+            archive = root / "omniglot" / f"{name}.zip"
+            raise DataError(
+                f"omniglot: the archive {archive} is missing, and its folder {unpacked} is there: pack it, with "
+                f"python -m zipfile -c {archive} {unpacked}/, or move the folder away to have the archive fetched"
+            )
+
+
+def _list_members(archives: list[Path]) -> list[tuple[str, str, str]]:
     """(background or evaluation, Alphabet/character, file in the archive), in a fixed order.
 
     The order puts the classes of each Vinyals split next to each other: their pixels are one slice.

@@ -7,7 +7,7 @@ from fewshot.errors import DataError
 from fewshot.images.imageset import check_disjoint
 
 
-def published_split(name: str) -> dict[str, list[str]]:
+def load_published_split(name: str) -> dict[str, list[str]]:
     """{"train": class names, "val": …, "test": …} of `class_lists/<name>.json`, checked to be disjoint.
 
     Each file holds {"source": where the list is from, "splits": {split: [class names]}}.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.mini_imagenet import IMAGE_PX, warn_of_other_count
-from fewshot.datasets.mini_imagenet_layouts import class_folder_files
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.mini_imagenet_layouts import find_class_files
+from fewshot.datasets.splits import load_published_split
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import image_set
@@ -26,18 +26,24 @@ def tiered_imagenet(
     resize: Resize = "stretch",
     skip_bad_images: bool = False,
 ) -> ImageSet:
-    """Train/val/test of 351/97/160 classes, 3 x `size_px` x `size_px`.
+    """tieredImageNet: train/val/test of 351/97/160 classes, 3 x `size_px` x `size_px`.
+
+    Args:
+        root: the folder that holds `tiered_imagenet/`.
+        split: "train", "val" or "test".
+        size_px: side of the images, in pixels.
+        resize: `stretch` makes any image square as the authors' preparation did.
+        skip_bad_images: list unreadable images and go on without them.
 
     Reads the folders `<root>/tiered_imagenet/<split>/<wnid>/`; their names must be the published
     ones. Only the split asked for needs to be there; at 84 x 84 its packed pixels take 9.5, 2.6
-    and 4.4 GB. `resize`: `stretch` makes any image square as the authors' preparation did.
+    and 4.4 GB.
     Order: classes as published, files in natural order.
-    `skip_bad_images`: list unreadable images and go on without them.
     """
     check_split("tiered_imagenet", split)
     folder = need(root / "tiered_imagenet", "tiered_imagenet", "the folder of images")
-    wnids = published_split("tiered_imagenet")[split]
-    files = class_folder_files("tiered_imagenet", folder / split, wnids)
+    wnids = load_published_split("tiered_imagenet")[split]
+    files = find_class_files("tiered_imagenet", folder / split, wnids)
     warn_of_other_count("tiered_imagenet", split, len(files), N_IMAGES)
     images = image_set("tiered_imagenet", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
     return images.select(wnids, split)

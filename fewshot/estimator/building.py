@@ -1,12 +1,12 @@
 """The method, on its backbone, that a `FewShotClassifier` asks for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fewshot.backbones import Backbone, Viewed, create_backbone
+from fewshot.config.classifier import ClassifierOptions, options_of
 from fewshot.errors import ConfigError
-from fewshot.estimator.parameters import Asked
 from fewshot.experiments.build import load_run
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
@@ -14,7 +14,6 @@ from fewshot.runtime import seeding
 
 DEFAULT_METHOD = "baseline"
 DEFAULT_OPTIONS = {"solver": "logistic", "c": 10.0}
-MUST_BE_TRAINED = ("relation", "maml", "anil", "maml-learn2learn")
 WEIGHT_OPTIONS = ("pretrained", "weights")
 TURNS, ALIGNED_TURNS = 8, 24
 ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # whose maps `aligned` compares unless views say otherwise
@@ -24,43 +23,47 @@ ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # whose maps `aligned` comp
 class Plan:
     """What a method is made of, in words: enough to make it anew and fill it with stored weights.
 
-    `backbone`: None where features are given. `pixels`: channels, side_px, mean, std of the images that it takes.
+    `options`: as asked, each default and each value of a run in its place. `pixels`: channels, side_px, mean, std of
+    the images that its backbone takes; None where features are given.
     """
 
-    method: str
-    method_options: Mapping[str, Any]
-    backbone: str | None = None
-    backbone_options: Mapping[str, Any] | None = None
-    views: Mapping[str, Any] | None = None
+    options: ClassifierOptions
     pixels: Mapping[str, Any] | None = None
 
     def build(self) -> Method:
         """The method with weights that are still to be loaded."""
-        if self.backbone is None:
-            return create_method(self.method, None, **self.method_options)
-        channels, side_px, mean, std = (self.pixels[key] for key in ("channels", "side_px", "mean", "std"))
-        made = create_backbone(self.backbone, channels, side_px, **self.backbone_options)
-        backbone = Backbone(made.body, channels, side_px, made.pooling, tuple(mean), tuple(std))
-        viewed = Viewed(backbone, **self.views) if self.views else backbone
-        return create_method(self.method, viewed, **self.method_options)
+        options = self.options
+        backbone = None
+        if options.backbone is not None and self.pixels is not None:
+            channels, side_px, mean, std = (self.pixels[key] for key in ("channels", "side_px", "mean", "std"))
+            made = create_backbone(options.backbone, channels, side_px, **(options.backbone_options or {}))
+            backbone = Backbone(made.body, channels, side_px, made.pooling, tuple(mean), tuple(std))
+            backbone = Viewed(backbone, **options.views) if options.views else backbone
+        return create_method(options.method or DEFAULT_METHOD, backbone, **(options.method_options or {}))
 
 
-def build_method(asked: Asked) -> tuple[Method, Plan]:
+def build_method(asked: ClassifierOptions) -> tuple[Method, Plan]:
     """The method with its weights, in evaluation mode; raises `ConfigError` for one that makes no sense as asked."""
-    method, plan = _from_run(asked) if asked.run_dir is not None else _from_names(asked)
-    if method.wants_base_features and asked.run_dir is None:
+    method, changes = _from_run(asked) if asked.run_dir is not None else _from_names(asked)
+    if method.must_be_trained and asked.run_dir is None:
+        raise ConfigError(
+            f"{asked.method} classifies by what it learnt from other classes: train it with scripts/train_episodic.py "
+            "and give its run_dir, or take another method"
+        )
+    if method.needs_base_features and asked.run_dir is None:
         raise ConfigError(
             f"{asked.method} with these options needs the mean of the base classes: give the run_dir of a run, "
             'or for simpleshot method_options={"transform": "L2N"}'
         )
+    pixels = None
     if method.backbone is not None:
         keys = {"channels": "in_channels", "side_px": "input_px", "mean": "mean", "std": "std"}
         pixels = {key: getattr(method.backbone, name) for key, name in keys.items()}
-        plan = replace(plan, pixels={key: list(v) if isinstance(v, tuple) else v for key, v in pixels.items()})
-    return method.eval(), plan
+        pixels = {key: list(v) if isinstance(v, tuple) else v for key, v in pixels.items()}
+    return method.eval(), Plan(ClassifierOptions(**options_of(ClassifierOptions, asked, **changes)), pixels)
 
 
-def view_options(asked: Asked) -> dict[str, Any]:
+def view_options(asked: ClassifierOptions) -> dict[str, Any]:
     """The options of `Viewed` that the estimator's switches come to; none where each image is seen once as it is."""
     turns, aligned = asked.rotation_invariant, asked.method == "aligned"
     options: dict[str, Any] = {}
@@ -73,25 +76,23 @@ def view_options(asked: Asked) -> dict[str, Any]:
     return options | dict(asked.views or {})
 
 
-def _options(asked: Asked) -> dict[str, Any]:
-    if asked.method_options is None and asked.method in (None, DEFAULT_METHOD):
-        return DEFAULT_OPTIONS | {"normalize": not view_options(asked)}  # features of views have unit length already
-    return dict(asked.method_options or {})
+def _named_method(asked: ClassifierOptions) -> dict[str, Any]:
+    """The method and its options, with their defaults."""
+    options = dict(asked.method_options or {})
+    if asked.method_options is None and asked.method in (None, DEFAULT_METHOD):  # of views: unit length already
+        options = DEFAULT_OPTIONS | {"normalize": not view_options(asked)}
+    return {"method": asked.method or DEFAULT_METHOD, "method_options": options}
 
 
-def _from_names(asked: Asked) -> tuple[Method, Plan]:
-    name, options, views = asked.method or DEFAULT_METHOD, _options(asked), view_options(asked)
-    if name in MUST_BE_TRAINED:
-        raise ConfigError(
-            f"{name} classifies by what it learnt from other classes: train it with scripts/train_episodic.py and give "
-            "its run_dir, or take another method"
-        )
+def _from_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
+    """The method, and in which of its options it differs from those asked for."""
+    named, views = _named_method(asked), view_options(asked)
     if asked.backbone is None:
         if views:
             raise ConfigError(
                 "rotation_invariant, find_circle and views are of images; without a backbone X are features"
             )
-        return create_method(name, None, **options), Plan(name, options)
+        return create_method(named["method"], None, **named["method_options"]), named
     if asked.pretrained and asked.weights:
         raise ConfigError(f"weights={str(asked.weights)!r} take the place of published ones: give pretrained=False")
     own = dict(asked.backbone_options or {})
@@ -100,22 +101,28 @@ def _from_names(asked: Asked) -> tuple[Method, Plan]:
         raise ConfigError(
             f"backbone_options has {', '.join(taken)}: give size_px, pretrained, weights or views instead"
         )
-    with seeding.forked(asked.seed, "initial weights"):
+    with seeding.fork(asked.seed, "initial weights"):
         loading = {"pretrained": asked.pretrained, "weights": asked.weights}
         backbone = create_backbone(asked.backbone, 3, asked.size_px, views=views, **loading, **own)
-        return create_method(name, backbone, **options), Plan(name, options, asked.backbone, own, views)
+        method = create_method(named["method"], backbone, **named["method_options"])
+    return method, named | {"backbone_options": own, "views": views}
 
 
-def _from_run(asked: Asked) -> tuple[Method, Plan]:
+def _from_run(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
+    """The method, and in which of its options it differs from those asked for."""
     trained, config = load_run(asked.run_dir)
     own = {key: value for key, value in config.backbone_options.items() if key not in (*WEIGHT_OPTIONS, "input_px")}
     views = view_options(asked) or own.pop("views", {})
+    network = {"backbone": config.backbone, "backbone_options": own, "views": views}
     whole = asked.method is None and not isinstance(trained, Classifier)
     if whole and not view_options(asked):
-        return trained, Plan(config.method, config.method_options, config.backbone, own, views)
-    name, options = asked.method or DEFAULT_METHOD, _options(asked)
-    if name in MUST_BE_TRAINED:
-        raise ConfigError(f"{name} comes with all that it learnt: leave out method and views to take the run's own")
+        return trained, network | {"method": config.method, "method_options": config.method_options}
+    named = _named_method(asked)
     source = trained.backbone.source if isinstance(trained.backbone, Viewed) else trained.backbone
     backbone = Viewed(source, **views) if views else source
-    return create_method(name, backbone, **options), Plan(name, options, config.backbone, own, views)
+    method = create_method(named["method"], backbone, **named["method_options"])
+    if method.must_be_trained:
+        raise ConfigError(
+            f"{named['method']} comes with all that it learnt: leave out method and views to take the run's own"
+        )
+    return method, network | named

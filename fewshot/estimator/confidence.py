@@ -1,9 +1,6 @@
-"""How sure an answer is: held-out logits, a temperature for probabilities, calibration error, AUROC, rejection."""
-
-from collections.abc import Callable
+"""How sure an answer is: folds to hold out, a temperature for probabilities, calibration error, AUROC."""
 
 import numpy as np
-import torch
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import rankdata
 from torch import Tensor
@@ -13,7 +10,6 @@ from fewshot.errors import DataError
 
 MAX_FOLDS = 10
 LOG_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and highest temperature
-Predict = Callable[[np.ndarray, np.ndarray], Tensor]
 
 
 def folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -34,22 +30,6 @@ def folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
         if len(np.unique(fold[mine])) == 1:
             fold[mine] = -1
     return fold
-
-
-def held_out_logits(predict: Predict, labels: np.ndarray, groups: np.ndarray | None) -> tuple[Tensor, np.ndarray]:
-    """Logits (m, n_classes) of images whose group had no part in the fit, and which images these are, (m,).
-
-    `predict(rows, queries)`: logits of the images `queries` by a classifier fitted to the images `rows`.
-    """
-    fold = folds(labels, groups)
-    logits, which = [], []
-    for number in np.unique(fold[fold >= 0]):
-        queries = np.flatnonzero(fold == number)
-        logits.append(predict(np.flatnonzero(fold != number), queries))
-        which.append(queries)
-    if not which:
-        return torch.zeros(0, int(labels.max()) + 1), np.zeros(0, np.int64)
-    return torch.cat(logits), np.concatenate(which)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -94,15 +74,3 @@ def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
         raise DataError(f"an AUROC needs scores of both kinds, got {len(known)} known and {len(unknown)} unknown")
     ranks = rankdata(np.concatenate([known, unknown]))[: len(known)].sum()
     return float((ranks - len(known) * (len(known) + 1) / 2) / (len(known) * len(unknown)))
-
-
-def threshold_for(unknown: np.ndarray, false_accept_rate: float) -> float:
-    """The lowest score to accept, so that a further image of an unknown class is accepted with this chance at most.
-
-    The rank that split-conformal prediction takes, Vovk et al. 2005, section 4.1: of n + 1 scores that may come in any
-    order the last is among the k highest with a chance of k / (n + 1). Where that is too much even for k = 1, the
-    threshold lies above all of `unknown` (n,), the most that they can tell.
-    """
-    rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
-    highest = np.sort(unknown)[::-1]
-    return float(np.nextafter(highest[max(rank, 1) - 1], np.inf)) if rank <= len(unknown) else -np.inf

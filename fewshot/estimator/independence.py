@@ -1,7 +1,7 @@
 """Which images of a support set tell apart what they show: copies, and images of one group, are not independent."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -9,6 +9,20 @@ from torch import Tensor
 from fewshot.images.similarity import SMALL_PX, details, join_pairs, near_pairs, pair_equal, perceptual_hash
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: as Pillow converts
+
+
+def find_dependence(
+    content: Tensor, digests: np.ndarray | None, thumbnails: Tensor | None, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The set of copies that each image belongs to, see `find_copies`, and its group, see `join_groups`."""
+    copies = find_copies(content, digests, thumbnails)
+    return copies, join_groups(groups, copies)
+
+
+def name_copies(names: Sequence[str], copies: np.ndarray) -> list[list[str]]:
+    """The names of each set of two copies or more."""
+    sets = join_pairs(len(copies), pair_equal(copies.tolist()))
+    return [[names[row] for row in rows] for rows in sets]
 
 
 def find_copies(content: Tensor, digests: np.ndarray | None, thumbnails: Tensor | None) -> np.ndarray:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fewshot.datasets import ImageSet
 from fewshot.estimator.confidence import auroc, expected_calibration_error
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.rejection import knownness
+from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.statistics import Estimate, mean_interval
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
@@ -38,8 +38,7 @@ class Confidence:
 
 
 def measure_confidence(
-    features: Tensor,
-    imageset: ImageSet,
+    data: FeatureSet,
     n_way: int = 5,
     n_unknown: int = 5,
     n_shot: int = 4,
@@ -52,21 +51,21 @@ def measure_confidence(
 ) -> Confidence:
     """`FewShotClassifier` on episodes of `n_way` known classes whose queries are also of `n_unknown` others.
 
-    `features` (len(imageset), d), see `embed`; `options`: of the classifier (method, method_options). The episodes
-    are those of `n_way + n_unknown` ways: their first classes are the known ones. Temperature and threshold come
-    from each episode's support set alone.
+    `data`: features, from `embed`; `options`: of the classifier (method, method_options). The episodes are those of
+    `n_way + n_unknown` ways: their first classes are the known ones. Temperature and threshold come from each episode's
+    support set alone.
     """
     spec = EpisodeSpec(n_way + n_unknown, n_shot, n_query, disjoint_groups=disjoint_groups)
-    sampler, rows, answers = EpisodeSampler(imageset, spec, seed), [], []
+    sampler, rows, answers = EpisodeSampler(data, spec, seed), [], []
     for index in range(n_episodes):
-        episode = sampler.batch(index, 1)
-        support = episode.support[0][episode.support_labels[0] < n_way]
-        labels = episode.support_labels[0][episode.support_labels[0] < n_way].numpy()
-        groups = None if imageset.groups is None else imageset.groups[support.numpy()]
+        drawn = sampler.batch(index, 1)
+        episode, is_known = drawn.fill(data).to("cpu"), drawn.support_labels[0] < n_way
+        labels = episode.support_labels[0][is_known].numpy()
+        groups = None if data.groups is None else data.groups[drawn.support[0][is_known].numpy()]
         classifier = FewShotClassifier(None, false_accept_rate=false_accept_rate, **options)
-        classifier.fit(features[support].numpy(), labels, groups)
+        classifier.fit(episode.support[0][is_known].numpy(), labels, groups)
         truth = episode.query_labels[0].numpy()
-        row, answer = _measured(classifier, features[episode.query[0]], truth, truth < n_way)
+        row, answer = _measured(classifier, episode.query[0], truth, truth < n_way)
         rows.append(row)
         answers.append(answer)
     columns = [mean_interval(column) for column in np.array(rows).T]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fewshot.errors import DataError
-from fewshot.estimator.confidence import threshold_for
-from fewshot.estimator.encoder import Fitted, Inputs
+from fewshot.estimator.encoder import Encoder
+from fewshot.estimator.fitting import Fitted, fit
 from fewshot.estimator.support import Support
 
 N_OTHERS = 3
@@ -27,13 +27,13 @@ class Rejection:
     n_unknown: int
 
     @classmethod
-    def learnt(cls, inputs: Inputs, support: Support, false_accept_rate: float) -> Self:
+    def learnt(cls, encoder: Encoder, support: Support, false_accept_rate: float) -> Self:
         """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
         copies = support.copies
         assert copies is not None, "learn from a support set whose copies were found"
         scores = np.full(len(np.unique(copies)), -np.inf)
-        np.maximum.at(scores, copies, as_unknown(inputs, support))  # of each set of copies the highest
-        if inputs.method.evidence_in_logits:  # with the class that was left out there is one more to be taken for
+        np.maximum.at(scores, copies, as_unknown(encoder, support))  # of each set of copies the highest
+        if encoder.method.evidence_in_logits:  # with the class that was left out there is one more to be taken for
             n_classes = len(np.unique(support.labels))
             false_accept_rate *= (n_classes - 1) / n_classes
         return cls(threshold_for(scores, false_accept_rate), len(scores))
@@ -52,7 +52,7 @@ def knownness(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
     image and its three nearest images of other classes; the highest over the support. The subtraction makes scores of
     classes comparable that lie close together or far apart.
     """
-    method = fitted.inputs.method
+    method = fitted.encoder.method
     if method.evidence_in_logits:
         return fitted.logits(queries).logsumexp(1).numpy()
     among = method.similarity(support.content, support.content)
@@ -60,7 +60,7 @@ def knownness(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
     return (method.similarity(support.content, queries) - beside).max(1).values.numpy()
 
 
-def as_unknown(inputs: Inputs, support: Support) -> np.ndarray:
+def as_unknown(encoder: Encoder, support: Support) -> np.ndarray:
     """The score that each support image would have if its class were not known, (n,)."""
     classes = np.unique(support.labels)
     if len(classes) < 3:
@@ -72,7 +72,7 @@ def as_unknown(inputs: Inputs, support: Support) -> np.ndarray:
     for label in classes:
         mine = support.labels == label
         others = support.rows(~mine).relabelled(np.arange(len(classes)) - (np.arange(len(classes)) > label))
-        fitted = inputs.fitted(others, len(classes) - 1)
+        fitted = fit(encoder, others, len(classes) - 1)
         scores[mine] = knownness(fitted, others, support.content[torch.from_numpy(np.flatnonzero(mine))])
     return scores
 
@@ -82,3 +82,15 @@ def _beside(similarity: Tensor, labels: Tensor) -> Tensor:
     others = similarity.masked_fill(labels[:, None] == labels, -torch.inf)
     n_others = int((labels[:, None] != labels).sum(1).min())
     return others.topk(min(N_OTHERS, n_others), 1).values.mean(1)
+
+
+def threshold_for(unknown: np.ndarray, false_accept_rate: float) -> float:
+    """The lowest score to accept, so that a further image of an unknown class is accepted with this chance at most.
+
+    The rank that split-conformal prediction takes, Vovk et al. 2005, section 4.1: of n + 1 scores that may come in any
+    order the last is among the k highest with a chance of k / (n + 1). Where that is too much even for k = 1, the
+    threshold lies above all of `unknown` (n,), the most that they can tell.
+    """
+    rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
+    highest = np.sort(unknown)[::-1]
+    return float(np.nextafter(highest[max(rank, 1) - 1], np.inf)) if rank <= len(unknown) else -np.inf

@@ -7,13 +7,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from fewshot.errors import CheckpointError
+from fewshot.config.classifier import ClassifierOptions, options_of
+from fewshot.errors import CheckpointError, DataError
 from fewshot.estimator.building import Plan
-from fewshot.estimator.encoder import Inputs
+from fewshot.estimator.encoder import Encoder
+from fewshot.estimator.fitting import fit
+from fewshot.estimator.independence import name_copies
+from fewshot.estimator.reading import THUMBNAIL_PX
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
+from fewshot.images.listing import few
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 
 FORMAT = "fewshot-classifier-1"
 KINDS = "biufUO"  # numpy's kinds of labels that JSON can hold
@@ -26,12 +31,11 @@ def save(classifier: Any, path: Path) -> None:
     names = classes.tolist()
     if classes.dtype.kind not in KINDS or not all(isinstance(name, bool | int | float | str) for name in names):
         raise CheckpointError(f"classes of kind {classes.dtype} cannot be written to a file: {names[:5]}")
-    support, rejection = classifier.support_, classifier.rejection_
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in classifier.get_params().items()}
+    support, rejection, plan = classifier.support_, classifier.rejection_, classifier.encoder_.plan
     state = {
-        "options": options,
-        "plan": asdict(classifier.inputs_.plan),
-        "method": classifier.inputs_.method.state_dict(),
+        "options": _plain(classifier.get_params()),
+        "plan": _plain(asdict(plan.options)) | {"pixels": plan.pixels},
+        "method": classifier.encoder_.method.state_dict(),
         "fitted": classifier.fitted_.state,
         "classes": names,
         "classes_dtype": classes.dtype.str,
@@ -40,7 +44,7 @@ def save(classifier: Any, path: Path) -> None:
         "calibrated": classifier.calibrated_,
         "rejection": None if rejection is None else asdict(rejection),
         "n_features": getattr(classifier, "n_features_in_", None),
-        "provenance": provenance(),
+        "provenance": collect_provenance(),
     }
     save_checkpoint(path, state, FORMAT)
 
@@ -48,21 +52,63 @@ def save(classifier: Any, path: Path) -> None:
 def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
     """The classifier of a file; raises `CheckpointError` for a file that holds none."""
     state = load_checkpoint(path, FORMAT)
+    try:
+        return _restored(kind, state, device)
+    except Exception as error:  # anything may stand in a file that was not written by `save`
+        what = " ".join(str(error).split())[:300]
+        message = f"{path} says that it is a classifier, but its contents are not those of one"
+        raise CheckpointError(f"{message} ({type(error).__name__}: {what})") from error
+
+
+def _restored(kind: type[Classifier], state: dict[str, Any], device: str | None) -> Classifier:
     classifier: Any = kind(**state["options"] | {"device": device})
-    plan = Plan(**state["plan"])
+    resolved = options_of(ClassifierOptions, classifier) | state["plan"] | {"device": device}
+    pixels = resolved.pop("pixels")
+    loading = sorted({"pretrained", "weights"} & (resolved["backbone_options"] or {}).keys())
+    if loading:  # the weights are in this file; no other one is opened because it says so
+        raise DataError(f"backbone_options has {', '.join(loading)}")
+    plan = Plan(ClassifierOptions(**resolved), pixels)
     method = plan.build()
     method.load_state_dict(state["method"])
-    classifier.inputs_ = Inputs(classifier, (method.eval(), plan))
+    classifier.encoder_ = Encoder(method.eval(), plan)
+    classifier.inputs_ = classifier.encoder_.reader()
     classifier.classes_ = np.array(state["classes"], dtype=np.dtype(state["classes_dtype"]))
-    classifier.support_ = _support_from(state["support"])
+    classifier.support_ = _support_from(state["support"], len(classifier.classes_))
     if state["n_features"] is not None:
         classifier.n_features_in_ = state["n_features"]
-    classifier.temperature_, classifier.calibrated_ = state["temperature"], state["calibrated"]
-    classifier.held_out_ = None  # made anew when it is asked for
-    classifier.copies_ = classifier.support_.named_copies()
+    classifier.temperature_, classifier.calibrated_ = float(state["temperature"]), bool(state["calibrated"])
+    classifier.copies_ = name_copies(classifier.support_.names, classifier.support_.copies)
     classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
-    classifier.fitted_ = classifier.inputs_.fitted(classifier.support_, len(classifier.classes_), state["fitted"])
+    classifier.fitted_ = fit(classifier.encoder_, classifier.support_, len(classifier.classes_), state["fitted"])
+    classifier.from_file_ = True
+    _check(classifier)
     return classifier
+
+
+def _check(classifier: Any) -> None:
+    """Raise unless a classifier that was read from a file can answer."""
+    classes = classifier.classes_
+    if classes.ndim != 1 or len(classes) < 2 or not np.array_equal(np.unique(classes), classes):
+        raise DataError(f"classes are {few(classes.tolist())}, not two or more in order")
+    if not 0 < classifier.temperature_ < np.inf:
+        raise DataError(f"the temperature is {classifier.temperature_}")
+    if classifier.rejection_ is not None and not isinstance(classifier.rejection_.threshold, int | float):
+        raise DataError(f"the threshold is {classifier.rejection_.threshold!r}")
+    logits = classifier.fitted_.logits(classifier.encoder_.content(_blank(classifier)))
+    if logits.shape != (1, len(classes)) or not torch.isfinite(logits).all():
+        raise DataError(f"its answers have the shape {tuple(logits.shape)}, or are not finite")
+
+
+def _blank(classifier: Any) -> torch.Tensor:
+    """A black image, or a row of zeros where X are features."""
+    reader = classifier.inputs_
+    if not reader.channels:
+        return torch.zeros(1, classifier.n_features_in_)
+    return torch.zeros(1, reader.channels, reader.size_px, reader.size_px, dtype=torch.uint8)
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
 
 
 def _support_state(support: Support) -> dict[str, Any]:
@@ -76,12 +122,22 @@ def _support_state(support: Support) -> dict[str, Any]:
     }
 
 
-def _support_from(state: dict[str, Any]) -> Support:
-    return Support(
-        state["content"],
-        state["labels"].numpy(),
-        None if state["groups"] is None else np.array(state["groups"]),
-        tuple(state["names"]),
-        None if state["digests"] is None else state["digests"].numpy(),
-        state["thumbnails"],
-    ).checked()
+def _support_from(state: dict[str, Any], n_classes: int) -> Support:
+    content, labels, thumbnails = state["content"], state["labels"].numpy(), state["thumbnails"]
+    groups = None if state["groups"] is None else np.array([str(group) for group in state["groups"]])
+    digests = None if state["digests"] is None else state["digests"].numpy()
+    n = len(labels)
+    if set(labels.tolist()) != set(range(n_classes)):
+        raise DataError(f"the labels of its support set are {few(np.unique(labels).tolist())}, of {n_classes} classes")
+    shapes = {
+        "content": content.shape[:1] == (n,),
+        "names": len(state["names"]) == n and all(isinstance(name, str) for name in state["names"]),
+        "groups": groups is None or groups.shape == (n,),
+        "digests": digests is None or (digests.shape == (n, 8) and digests.dtype == np.uint8),
+        "thumbnails": thumbnails is None
+        or (thumbnails.shape == (n, 3, THUMBNAIL_PX, THUMBNAIL_PX) and thumbnails.dtype == torch.uint8),
+    }
+    bad = [name for name, right in shapes.items() if not right]
+    if bad:
+        raise DataError(f"its support set of {n} images has {', '.join(bad)} of another number or shape")
+    return Support(content, labels.astype(np.int64), groups, tuple(state["names"]), digests, thumbnails).checked()

@@ -1,7 +1,8 @@
 """The support set that a classifier keeps: what it classifies by, and where each image came from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from fewshot.errors import DataError
-from fewshot.estimator.independence import find_copies, join_groups
+from fewshot.estimator.independence import find_dependence
+from fewshot.estimator.reading import Read
 from fewshot.images.listing import few
-from fewshot.images.similarity import join_pairs, pair_equal
+from fewshot.images.similarity import pair_equal
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,20 @@ class Support:
     thumbnails: Tensor | None = None
     copies: np.ndarray | None = None
     independent: np.ndarray | None = None
+
+    @classmethod
+    def gather(cls, parts: Iterable[Read], labels: np.ndarray, groups: np.ndarray | None) -> Self:
+        """Of encoded images with their labels (n,); raises `DataError` where one picture has two labels."""
+        names, contents, digests, thumbnails = zip(*parts, strict=True)
+        seen = digests[0] is not None
+        return cls(
+            torch.cat(contents),
+            labels,
+            groups,
+            tuple(chain(*names)),
+            np.concatenate(digests) if seen else None,
+            torch.cat(thumbnails) if seen else None,
+        ).checked()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,13 +90,8 @@ class Support:
             twice = [f"{self.names[i]} and {self.names[j]}" for i, j in pairs if self.labels[i] != self.labels[j]]
             if twice:
                 raise DataError(f"the same picture in two classes: {few(twice)}; remove the wrong one")
-        copies = find_copies(self.content, self.digests, self.thumbnails)
-        return replace(self, copies=copies, independent=join_groups(self.groups, copies))
-
-    def named_copies(self) -> list[list[str]]:
-        """The names of each set of two copies or more."""
-        sets = join_pairs(len(self), pair_equal(self.copies.tolist()))
-        return [[self.names[row] for row in rows] for rows in sets]
+        copies, independent = find_dependence(self.content, self.digests, self.thumbnails, self.groups)
+        return replace(self, copies=copies, independent=independent)
 
 
 def as_groups(groups: Sequence[Any] | None) -> np.ndarray | None:

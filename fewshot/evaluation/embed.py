@@ -1,11 +1,18 @@
 """Embed an image set once: its features are an ordinary labelled set from then on."""
 
+from functools import partial
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot.datasets import ImageSet
+from fewshot.errors import ConfigError
+from fewshot.evaluation.feature_set import FeatureSet
+from fewshot.evaluation.feature_store import load_or_make
 from fewshot.methods import Method
+from fewshot.methods.features import encode_images
 from fewshot.runtime import processes
+from fewshot.runtime.devices import device_of
 from fewshot.runtime.evaluation_mode import evaluating
 from fewshot.runtime.layout import channels_last
 from fewshot.runtime.precision import Precision, autocast
@@ -17,33 +24,62 @@ KEPT_BYTES = 8 << 30  # features of a frozen backbone up to this size are kept f
 LEAST_CHUNK = 16  # images; fewer leave more time between the layers (EfficientNet-Lite0, 128 px: a tenth)
 
 
-@torch.no_grad()
-def embed(method: Method, imageset: ImageSet, rows: Tensor | None = None, precision: Precision = "float32") -> Tensor:
-    """Features (n, D) of `rows` (n,) of the image set (all of them without `rows`), on the method's device.
+def embed(
+    network: nn.Module,
+    imageset: ImageSet,
+    rows: Tensor | None = None,
+    precision: Precision = "float32",
+    *,
+    store: bool = False,
+) -> FeatureSet:
+    """What a method or a backbone makes of each image, in evaluation mode, on the network's device.
 
-    With several processes each embeds every k-th chunk and all get the whole; the chunks are those of
-    one process, so the features are too.
+    With several processes each embeds every k-th chunk and all get the whole; the chunks are those of one process, so
+    the features are too.
+
+    Args:
+        network: a `Method` that works from features, or a backbone: images (n, C, H, W) -> features.
+        imageset: the images.
+        rows: row numbers (n,) of the images to embed; None: all of them.
+        precision: what the network computes in; features are float32 or wider.
+        store: take the features from `FEWSHOT_CACHE/features/` if they are there, else leave them there; see
+            `fewshot.evaluation.feature_store`. Only the features of all rows are stored.
+
+    Returns:
+        The features (n, D), or maps (n, c, h, w).
+
+    Raises:
+        ConfigError: for a method that does not work from features, and for `store` with `rows`.
     """
+    if isinstance(network, Method) and not network.uses_features:
+        raise ConfigError(f"{network.label} does not work from features as it is configured: it has none of an image")
+    if not store:
+        return FeatureSet(imageset, _encode(network, imageset, rows, precision), rows)
+    if rows is not None:
+        raise ConfigError("only the features of a whole image set are stored: embed some of its rows with store=False")
+    make = partial(_encode, network, imageset, None, precision)
+    return FeatureSet(imageset, load_or_make(network, imageset, precision, make))
+
+
+@torch.no_grad()
+def _encode(network: nn.Module, imageset: ImageSet, rows: Tensor | None, precision: Precision) -> Tensor:
     rows = torch.arange(len(imageset)) if rows is None else rows
-    device = device_of(method)
+    device = device_of(network)
     _, height_px, width_px = imageset.image_shape
     chunk_images = max(LEAST_CHUNK, CHUNK_PIXELS["cpu" if device.type == "cpu" else "other"] // (height_px * width_px))
     chunks = rows.split(chunk_images)[processes.rank() :: processes.world_size()]
-    with evaluating(method), autocast(precision, device), channels_last(method):
-        mine = [method.encode(imageset.gather(chunk).to(device)).cpu() for chunk in chunks]
-    return torch.cat(processes.interleaved(processes.gathered(mine))).to(device)
+
+    def encode(images: Tensor) -> Tensor:
+        return network.encode(images) if isinstance(network, Method) else encode_images(network, images)
+
+    with evaluating(network), autocast(precision, device), channels_last(network):
+        mine = [encode(imageset.gather(chunk).to(device)).cpu() for chunk in chunks]
+    return torch.cat(processes.interleave(processes.gather(mine))).to(device)
 
 
-def embed_frozen(method: Method, imageset: ImageSet, precision: Precision = "float32") -> Tensor | None:
-    """Features of the whole image set where training does not change them and they fit `KEPT_BYTES`; else None."""
-    if not (method.frozen and method.from_features):
-        return None
+def embed_frozen(method: Method, imageset: ImageSet, precision: Precision = "float32") -> ImageSet | FeatureSet:
+    """The features of the image set where training does not change them and they fit `KEPT_BYTES`; else itself."""
+    if not (method.frozen and method.uses_features):
+        return imageset
     one = embed(method, imageset, torch.zeros(1, dtype=torch.int64), precision)
-    return embed(method, imageset, precision=precision) if one.nbytes * len(imageset) <= KEPT_BYTES else None
-
-
-def device_of(method: Method) -> torch.device:
-    """Where the method's weights lie; the CPU for a method without any."""
-    tensor = next(method.parameters(), None)
-    tensor = next(method.buffers(), None) if tensor is None else tensor
-    return torch.device("cpu") if tensor is None else tensor.device
+    return embed(method, imageset, None, precision) if one.values.nbytes * len(imageset) <= KEPT_BYTES else imageset

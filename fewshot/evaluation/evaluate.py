@@ -8,114 +8,96 @@ from torch import Tensor
 
 from fewshot.datasets import ImageSet
 from fewshot.errors import TrainingError
-from fewshot.evaluation.embed import device_of, embed
+from fewshot.evaluation.embed import embed
+from fewshot.evaluation.feature_set import FeatureSet
+from fewshot.evaluation.record_header import make_header
 from fewshot.evaluation.records import EpisodeRecord, Records
 from fewshot.methods import Method, accuracy, negative_log_likelihood
 from fewshot.runtime import processes
+from fewshot.runtime.devices import device_of
 from fewshot.runtime.evaluation_mode import evaluating
-from fewshot.runtime.layout import running_layout
-from fewshot.runtime.memory import peak_mib_so_far
-from fewshot.runtime.precision import Precision, autocast, resolve, switch_tf32
-from fewshot.runtime.provenance import provenance, weights_hash
+from fewshot.runtime.layout import choose_layout
+from fewshot.runtime.precision import Precision, autocast, switch_tf32
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 
 BATCH_NUMBERS = 1 << 22  # feature or pixel values gathered at once: a bound on memory
+MOST_EPISODES = 1000  # drawn at once
 Watch = Callable[[int, Episode, Tensor], None]
 
 
 @torch.no_grad()
 def evaluate(
     method: Method,
-    imageset: ImageSet,
+    data: ImageSet | FeatureSet,
     spec: EpisodeSpec,
     n_episodes: int = 1000,
     seed: int = 0,
     *,
     precision: Precision = "float32",
-    features: Tensor | None = None,
     watch: Watch | None = None,
 ) -> Records:
-    """Accuracy and loss of `method` on episodes 0 .. n_episodes-1 of `(imageset, spec, seed)`.
+    """Accuracy and loss of `method` on episodes 0 .. n_episodes-1 of `(data, spec, seed)`.
 
-    The episodes are the same for every method, machine and number of processes. A method that works
-    from features has each image embedded once; `features` (len(imageset), D), from `embed`, saves
-    even that where several specs are measured. Runs on the method's device, in evaluation mode.
-    `watch` is given each batch of this process: its first index, the episodes and their logits.
+    The episodes are the same for every method, machine and number of processes, and the same for an image set and for
+    features of it. Runs on the method's device, in evaluation mode.
+
+    Args:
+        method: what answers the episodes.
+        data: images, of which a method that works from features embeds those that occur in any episode, once; or their
+            features, from `embed`, which saves even that where several specs are measured.
+        spec: ways, shots and queries of an episode.
+        n_episodes: how many episodes.
+        seed: which episodes.
+        precision: what the backbone computes in; heads of features compute in float32 or wider.
+        watch: is given each batch of this process: its first index, the episodes and their logits.
+
+    Returns:
+        A record of each episode, under a header that says what was measured.
+
+    Raises:
+        EpisodeError: where `data` cannot hold such episodes.
+        ConfigError: for features where the method classifies images.
+        TrainingError: for logits that are NaN.
     """
-    sampler = EpisodeSampler(imageset, spec, seed)
+    sampler = EpisodeSampler(data, spec, seed)
     started = time.perf_counter()
     device = device_of(method)
-    with evaluating(method), running_layout(method, precision, device), switch_tf32(precision, device):
-        source = _Source(method, sampler, n_episodes, precision, features)
-        mine = [_measure(method, episode, first, seed, precision, watch) for first, episode in source]
-    records = [record for batch in processes.interleaved(processes.gathered(mine)) for record in batch]
-    header = {
-        "spec": vars(spec),
-        "seed": seed,
-        "n_episodes": n_episodes,
-        "method": type(method).__name__,
-        "transductive": method.transductive,
-        "dataset": imageset.name,
-        "split": imageset.split,
-        "data_fingerprint": imageset.fingerprint,
-        "weights": weights_hash(method),
-        "precision": resolve(precision, device_of(method)),
-        "seconds": round(time.perf_counter() - started, 3),
-        "peak_mib": peak_mib_so_far(),
-        **provenance(),
-    }
-    if hasattr(method, "n_trainable") and isinstance(spec.n_way, int):
-        header["n_trainable"] = method.n_trainable(spec.n_way)
+    with evaluating(method), choose_layout(method, precision, device), switch_tf32(precision, device):
+        if isinstance(data, ImageSet) and method.uses_features:
+            data = embed(method, data, _collect_rows(sampler, n_episodes), precision)
+        batches = _draw_batches(sampler, data, n_episodes)
+        mine = [_measure(method, first, episode.to(device), seed, precision, watch) for first, episode in batches]
+    records = [record for batch in processes.interleave(processes.gather(mine)) for record in batch]
+    imageset = data.imageset if isinstance(data, FeatureSet) else data
+    header = make_header(method, imageset, spec, seed, n_episodes, precision=precision, started=started)
     return Records(header, records)
 
 
-class _Source:
-    """This process's batches of episodes, as (first index, episodes that carry features or images)."""
+def _collect_rows(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
+    """The rows that occur in any of the first `n_episodes` episodes, (n,), ascending."""
+    used = torch.zeros(len(sampler.data.labels), dtype=torch.bool)
+    for first in range(0, n_episodes, MOST_EPISODES):
+        rows = sampler.batch(first, min(MOST_EPISODES, n_episodes - first))
+        used[rows.support] = used[rows.query] = True
+    return used.nonzero().squeeze(1)
 
-    def __init__(
-        self, method: Method, sampler: EpisodeSampler, n_episodes: int, precision: Precision, features: Tensor | None
-    ) -> None:
-        self.method, self.sampler, self.n_episodes = method, sampler, n_episodes
-        self.features, self.position = features, None
-        one = sampler.batch(0, 1)
-        images = one.support.shape[1] + one.query.shape[1]
-        width = torch.Size(sampler.imageset.image_shape).numel()
-        if method.from_features and features is None:
-            self.features, self.position = self._embedded(precision)
-        if self.features is not None:
-            width = self.features[0].numel()
-        self.batch_episodes = max(1, min(1000, BATCH_NUMBERS // (images * width)))
 
-    def _embedded(self, precision: Precision) -> tuple[Tensor, Tensor]:
-        """Features of the rows that occur in any episode, and where each row of the set is among them."""
-        used = torch.zeros(len(self.sampler.imageset), dtype=torch.bool)
-        for first in range(0, self.n_episodes, 1000):
-            episode = self.sampler.batch(first, min(1000, self.n_episodes - first))
-            used[episode.support] = used[episode.query] = True
-        rows = used.nonzero().squeeze(1)
-        return embed(self.method, self.sampler.imageset, rows, precision), used.cumsum(0) - 1
-
-    def __iter__(self) -> Iterator[tuple[int, Episode]]:
-        starts = range(0, self.n_episodes, self.batch_episodes)
-        for first in starts[processes.rank() :: processes.world_size()]:
-            episode = self.sampler.batch(first, min(self.batch_episodes, self.n_episodes - first))
-            yield first, self._filled(episode).to(device_of(self.method))
-
-    def _filled(self, episode: Episode) -> Episode:
-        if self.features is None:
-            return self.sampler.images(episode)
-        return (episode if self.position is None else episode.with_values(self.position)).with_values(self.features)
+def _draw_batches(
+    sampler: EpisodeSampler, data: ImageSet | FeatureSet, n_episodes: int
+) -> Iterator[tuple[int, Episode]]:
+    """This process's batches of episodes of `data`, each with the index of its first episode."""
+    one = sampler.batch(0, 1).fill(data)
+    count = max(1, min(MOST_EPISODES, BATCH_NUMBERS // (one.support.numel() + one.query.numel())))
+    for first in range(0, n_episodes, count)[processes.rank() :: processes.world_size()]:
+        yield first, sampler.batch(first, min(count, n_episodes - first)).fill(data)
 
 
 def _measure(
-    method: Method, episode: Episode, first: int, seed: int, precision: Precision, watch: Watch | None
+    method: Method, first: int, episode: Episode, seed: int, precision: Precision, watch: Watch | None
 ) -> list[EpisodeRecord]:
     started = time.perf_counter()
-    if method.from_features:  # in float32, as in `forward`
-        logits = method.head(episode.support, episode.support_labels, episode.query, episode.n_way)
-    else:
-        with autocast(precision, device_of(method)):
-            logits = method.classify(episode).float()
+    with autocast(precision, device_of(method)):
+        logits = method.classify(episode).float()
     if logits.isnan().any():
         raise TrainingError(f"{type(method).__name__}: logits are NaN in the episodes from {first} on")
     columns = [

@@ -45,7 +45,7 @@ def describe_network(network: nn.Module) -> str:
     Raises `CannotDescribe` for a value of an unknown kind, and for code that lies in no file.
     """
     try:
-        return _hash(json.dumps(_Description(network).modules()).encode())
+        return _hash(json.dumps(_Description(network).describe_modules()).encode())
     except RecursionError as error:
         raise CannotDescribe(f"{type(network).__name__} holds values that are nested too deeply") from error
 
@@ -60,54 +60,56 @@ class _Description:
         self.open: set[int] = set()  # objects that are being described: they may refer to each other in a circle
         self.files: dict[str, list[str]] = {}  # by a file: hashes of its text and of the user's files that it imports
 
-    def modules(self) -> list[Any]:
+    def describe_modules(self) -> list[Any]:
         """Each module with its class, attributes, hooks and further buffers."""
         named = self.network.named_modules()
-        return [[name, self._module(name or type(module).__name__, module)] for name, module in named]
+        return [[name, self._describe_module(name or type(module).__name__, module)] for name, module in named]
 
-    def _module(self, name: str, module: nn.Module) -> list[Any]:
-        about: list[Any] = [self.value(type(module))]
+    def _describe_module(self, name: str, module: nn.Module) -> list[Any]:
+        about: list[Any] = [self.describe_value(type(module))]
         for key, value in sorted(vars(module).items()):
             self.place = f"{name}.{key}"
             if key in HOOKS:
-                about.append([key, [self.value(hook) for hook in value.values()]])  # their numbers differ each time
+                about.append(
+                    [key, [self.describe_value(hook) for hook in value.values()]]
+                )  # their numbers differ each time
             elif key not in KNOWN:
-                about.append([key, self.value(value)])
+                about.append([key, self.describe_value(value)])
         for key in sorted(module._non_persistent_buffers_set):
-            about.append([key, self.value(module._buffers.get(key))])
+            about.append([key, self.describe_value(module._buffers.get(key))])
         return about
 
-    def value(self, value: Any) -> Any:
-        """`value` in words and numbers; raises `CannotDescribe`."""
+    def describe_value(self, value: Any) -> Any:
+        """`describe_value` in words and numbers; raises `CannotDescribe`."""
         if isinstance(value, PLAIN):
             return [type(value).__qualname__, repr(value)]
         if id(value) in self.open:
             return ["again"]
         self.open.add(id(value))
         try:
-            return [type(value).__qualname__, self._composed(value)]
+            return [type(value).__qualname__, self._describe_composed(value)]
         finally:
             self.open.remove(id(value))
 
-    def _composed(self, value: Any) -> Any:
+    def _describe_composed(self, value: Any) -> Any:
         """A value that holds others."""
         if isinstance(value, Tensor):
-            return self._tensor(value)
+            return self._describe_tensor(value)
         if isinstance(value, np.ndarray) and value.dtype != object:
             return [value.dtype.str, list(value.shape), _hash(value.tobytes())]
         if isinstance(value, Mapping):
-            pairs = ([self.value(key), self.value(item)] for key, item in value.items())
+            pairs = ([self.describe_value(key), self.describe_value(item)] for key, item in value.items())
             return sorted(pairs, key=json.dumps)
         if isinstance(value, set | frozenset):
-            return sorted(map(self.value, value), key=json.dumps)
+            return sorted(map(self.describe_value, value), key=json.dumps)
         if isinstance(value, list | tuple):
-            return list(map(self.value, value))
+            return list(map(self.describe_value, value))
         if isinstance(value, nn.Module):
-            return self._other_module(value)
+            return self._describe_other_module(value)
         if isinstance(value, type):
-            return self._class(value)
+            return self._describe_class(value)
         if callable(value) or isinstance(value, staticmethod | classmethod | property | functools.cached_property):
-            called = self._callable(value)
+            called = self._describe_callable(value)
             if called is not None:
                 return called
         fields = getattr(value, "__dict__", None)
@@ -116,65 +118,67 @@ class _Description:
         if fields is None:
             kind = type(value).__qualname__
             raise CannotDescribe(f"{self.place} holds a value of type {kind}, which cannot be told from another one")
-        return [self._class(type(value)), self.value(dict(fields))]
+        return [self._describe_class(type(value)), self.describe_value(dict(fields))]
 
-    def _tensor(self, tensor: Tensor) -> list[Any]:
+    def _describe_tensor(self, tensor: Tensor) -> list[Any]:
         try:
             data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         except (RuntimeError, NotImplementedError) as error:  # sparse or quantised
             raise CannotDescribe(f"{self.place} holds a tensor that cannot be read ({error})") from error
         return [str(tensor.dtype), list(tensor.shape), _hash(data)]
 
-    def _other_module(self, module: nn.Module) -> Any:
+    def _describe_other_module(self, module: nn.Module) -> Any:
         """A module that an attribute refers to: one of the network by its name, another one with its weights."""
         if id(module) in self.names:
             return self.names[id(module)]
-        return [self.value(dict(module.state_dict())), _Description(module).modules()]
+        return [self.describe_value(dict(module.state_dict())), _Description(module).describe_modules()]
 
-    def _class(self, kind: type) -> list[Any]:
+    def _describe_class(self, kind: type) -> list[Any]:
         """A class by its name; parents that are of no library with what they define."""
         about = []
         for part in kind.__mro__:
             if not _of_library(part.__module__):
                 kept = {name: value for name, value in vars(part).items() if not _of_every_class(name, value)}
-                about.append([part.__qualname__, self.value(kept)])
+                about.append([part.__qualname__, self.describe_value(kept)])
         return [kind.__module__ if not about else "", kind.__qualname__, about]
 
-    def _callable(self, value: Any) -> Any:
+    def _describe_callable(self, value: Any) -> Any:
         """A function, or what wraps one; None for an object that can be called."""
         if isinstance(value, functools.partial):
-            return [self.value(part) for part in (value.func, value.args, value.keywords)]
+            return [self.describe_value(part) for part in (value.func, value.args, value.keywords)]
         if isinstance(value, types.MethodType):
-            return [self.value(value.__self__), self.value(value.__func__)]
+            return [self.describe_value(value.__self__), self.describe_value(value.__func__)]
         if isinstance(value, staticmethod | classmethod):
-            return self.value(value.__func__)
+            return self.describe_value(value.__func__)
         if isinstance(value, property):
-            return self.value(value.fget)
+            return self.describe_value(value.fget)
         if isinstance(value, functools.cached_property):
-            return self.value(value.func)
+            return self.describe_value(value.func)
         if isinstance(value, types.FunctionType):
-            return self._function(value)
+            return self._describe_function(value)
         if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
             owner = getattr(value, "__self__", None)
             known = owner is None or isinstance(owner, type | types.ModuleType)
-            return [value.__qualname__, None if known else self.value(owner)]
+            return [value.__qualname__, None if known else self.describe_value(owner)]
         return None
 
-    def _function(self, function: types.FunctionType) -> list[Any]:
+    def _describe_function(self, function: types.FunctionType) -> list[Any]:
         """A function by its name; one that is of no library with its code and all that it is given."""
-        wrapped = self.value(getattr(function, "__wrapped__", None))
+        wrapped = self.describe_value(getattr(function, "__wrapped__", None))
         if _of_library(function.__globals__.get("__name__")):
             return [function.__globals__["__name__"], function.__qualname__, wrapped]
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        closed = {name: _content(cell) for name, cell in cells if name != "__class__"}
-        given = [self.value(part) for part in (function.__defaults__, function.__kwdefaults__, closed)]
-        return [self._code(function.__code__), given, wrapped, self._texts(function)]
+        closed = {name: _read_cell(cell) for name, cell in cells if name != "__class__"}
+        given = [self.describe_value(part) for part in (function.__defaults__, function.__kwdefaults__, closed)]
+        return [self._describe_code(function.__code__), given, wrapped, self._hash_texts(function)]
 
-    def _code(self, code: types.CodeType) -> list[Any]:
-        constants = [self._code(c) if isinstance(c, types.CodeType) else self.value(c) for c in code.co_consts]
+    def _describe_code(self, code: types.CodeType) -> list[Any]:
+        constants = [
+            self._describe_code(c) if isinstance(c, types.CodeType) else self.describe_value(c) for c in code.co_consts
+        ]
         return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
 
-    def _texts(self, function: types.FunctionType) -> list[str]:
+    def _hash_texts(self, function: types.FunctionType) -> list[str]:
         """Hashes of the file that a function stands in and of the user's own files that this one imports from."""
         file = function.__globals__.get("__file__")
         if file is None or not Path(file).is_file():
@@ -185,18 +189,18 @@ class _Description:
                 module = waiting.pop()
                 if module["__file__"] not in texts:
                     texts[module["__file__"]] = _hash(Path(module["__file__"]).read_bytes())
-                    waiting += _users_modules(module)
+                    waiting += _find_users_modules(module)
             self.files[file] = sorted(set(texts.values()))
         return self.files[file]
 
 
-def _users_modules(module: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _find_users_modules(module: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The contents of the user's own modules of which a module (its contents) holds something."""
-    found = map(_home, list(module.values()))
+    found = map(_find_home, list(module.values()))
     return [contents for contents in found if contents is not None and _is_users_own(contents)]
 
 
-def _home(value: Any) -> dict[str, Any] | None:
+def _find_home(value: Any) -> dict[str, Any] | None:
     """The contents of the module that a function or class comes from, or of the module itself."""
     if inspect.ismodule(value):
         return vars(value)
@@ -229,7 +233,7 @@ def _of_every_class(name: str, value: Any) -> bool:
     return name in OF_EVERY_CLASS or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
 
 
-def _content(cell: types.CellType) -> Any:
+def _read_cell(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # nothing was put into it

@@ -3,21 +3,22 @@
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot.datasets import ImageSet
 from fewshot.errors import CheckpointError
-from fewshot.evaluation.embed import device_of, embed
 from fewshot.evaluation.feature_key import CannotDescribe, describe_network
 from fewshot.images.store import cache_dir
 from fewshot.methods import Method
 from fewshot.runtime import processes
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
+from fewshot.runtime.devices import device_of
 from fewshot.runtime.precision import Precision, resolve
-from fewshot.runtime.provenance import versions, weights_hash
+from fewshot.runtime.provenance import collect_versions, hash_weights
 
 FORMAT = "fewshot-features-1"
 ROOT = Path(__file__).parents[1]  # the package
@@ -29,8 +30,8 @@ DECIDING = (
 )  # fmt: skip
 
 
-def stored_embedding(method: Method, imageset: ImageSet, precision: Precision = "float32") -> Tensor:
-    """As `embed` of the whole image set, from `FEWSHOT_CACHE/features/` where it was stored before.
+def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, make: Callable[[], Tensor]) -> Tensor:
+    """Features of the whole image set from `FEWSHOT_CACHE/features/`, or else what `make()` returns, which is stored.
 
     The key is a hash of pixels, labels and groups; of the weights that take part, and of everything else in the network
     that decides features (`describe_network`); of precision, kind of device and library versions; and of the source
@@ -38,18 +39,18 @@ def stored_embedding(method: Method, imageset: ImageSet, precision: Precision = 
     read. Features of a network that cannot be described are not stored.
     """
     if processes.world_size() > 1:  # all take part in an embedding, and might not find the same files
-        return embed(method, imageset, precision=precision)
+        return make()
     try:
-        path = cache_dir() / "features" / f"{_key(method, imageset, precision)}.safetensors"
+        path = cache_dir() / "features" / f"{_make_key(network, imageset, precision)}.safetensors"
     except CannotDescribe as reason:
         logger.warning("features are not stored: %s", reason)
-        return embed(method, imageset, precision=precision)
+        return make()
     if path.exists():
         try:
-            return load_checkpoint(path, FORMAT)["features"].to(device_of(method))
+            return load_checkpoint(path, FORMAT)["features"].to(device_of(network))
         except CheckpointError as error:
             logger.warning("%s: features are made anew", error)
-    features = embed(method, imageset, precision=precision)
+    features = make()
     try:
         save_checkpoint(path, {"features": features}, FORMAT)
     except CheckpointError as error:
@@ -57,24 +58,25 @@ def stored_embedding(method: Method, imageset: ImageSet, precision: Precision = 
     return features
 
 
-def _key(method: Method, imageset: ImageSet, precision: Precision) -> str:
-    own_encoding = type(method).encode is not Method.encode or "encode" in vars(method)
-    network = method if own_encoding or method.backbone is None else method.backbone
-    device = device_of(method)
+def _make_key(network: nn.Module, imageset: ImageSet, precision: Precision) -> str:
+    device = device_of(network)
+    if isinstance(network, Method) and network.backbone is not None:
+        own_encoding = type(network).encode is not Method.encode or "encode" in vars(network)
+        network = network if own_encoding else network.backbone
     parts = [
         imageset.fingerprint,
-        weights_hash(network),
+        hash_weights(network),
         describe_network(network),
         resolve(precision, device),
         device.type,
-        sorted(versions().items()),
-        _sources(),
+        sorted(collect_versions().items()),
+        _hash_sources(),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
 
 @cache
-def _sources() -> str:
+def _hash_sources() -> str:
     """Hash of the source files that decide features; raises `FileNotFoundError` where one of them does not exist."""
     digest = hashlib.blake2b(digest_size=8)
     for place in (ROOT / name for name in DECIDING):

@@ -3,13 +3,14 @@
 import json
 from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.statistics import Estimate, mean_interval
 
 
@@ -28,7 +29,7 @@ class EpisodeRecord(NamedTuple):
 class Measured(ABC):
     """Accuracies of episodes; `header`: what was measured, on what, by what (data, weights, commit, command)."""
 
-    header: dict[str, Any]
+    header: RecordHeader
     accuracy: np.ndarray  # fraction of right queries of each episode, (n_episodes,)
 
     @property
@@ -49,20 +50,20 @@ class Measured(ABC):
     @property
     def mark(self) -> str:
         """What a table says beside its name: ` (11 of 20 classes seen in training)`; else empty."""
-        mark = self.header.get("seen_mark")  # not in records of early versions
+        mark = self.header.seen_mark  # None in records of early versions
         return f" ({mark})" if mark else ""
 
     @property
     def cell(self) -> str:
         """What was asked of each episode: `5-way 1-shot`."""
-        return cell_name(self.header["spec"])
+        return name_cell(self.header.spec)
 
 
 @dataclass(frozen=True)
 class Scores(Measured):
     """The accuracies alone, (n_episodes,)."""
 
-    header: dict[str, Any]
+    header: RecordHeader
     accuracy: np.ndarray
 
 
@@ -70,7 +71,7 @@ class Scores(Measured):
 class Records(Measured):
     """A record of each episode: everything that a table needs."""
 
-    header: dict[str, Any]
+    header: RecordHeader
     episodes: list[EpisodeRecord]
 
     @property
@@ -83,9 +84,13 @@ class Records(Measured):
         """Mean negative log-likelihood in nats."""
         return float(np.mean([e.loss for e in self.episodes]))
 
+    def add_facts(self, **facts: Any) -> Self:
+        """The same records with more in their header: what a run knows of them beside the evaluation."""
+        return replace(self, header=replace(self.header, **facts))
+
     def write(self, path: str | Path) -> None:
         """JSON lines: the header, then one line per episode."""
-        lines = [self.header, *(e._asdict() for e in self.episodes)]
+        lines = [self.header.as_dict(), *(e._asdict() for e in self.episodes)]
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -94,15 +99,15 @@ class Records(Measured):
         """The records that `write` wrote."""
         try:
             header, *rows = map(json.loads, Path(path).read_text().splitlines())
-            records = cls(header, [EpisodeRecord(**row) for row in rows])
+            records = cls(RecordHeader(**header), [EpisodeRecord(**row) for row in rows])
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} does not hold records of an evaluation ({error})") from error
-        if len(rows) != header.get("n_episodes"):
-            raise DataError(f"{path} holds {len(rows)} of {header.get('n_episodes')} episodes: it is cut short")
+        if len(rows) != records.header.n_episodes:
+            raise DataError(f"{path} holds {len(rows)} of {records.header.n_episodes} episodes: it is cut short")
         return records
 
 
-def cell_name(spec: Mapping[str, Any]) -> str:
+def name_cell(spec: Mapping[str, Any]) -> str:
     """`5-way 1-shot`, of an `EpisodeSpec` as a dictionary."""
     return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
 

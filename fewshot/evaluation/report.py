@@ -9,25 +9,25 @@ from fewshot.evaluation.statistics import Estimate
 from fewshot.runtime.files import write_whole
 
 
-def percent(estimate: Estimate, digits: int = 2) -> str:
+def format_percent(estimate: Estimate, digits: int = 2) -> str:
     """`98.46 ± 0.14`."""
     return f"{100 * estimate.mean:.{digits}f} ± {100 * estimate.half_width_95:.{digits}f}"
 
 
-def signed_percent(estimate: Estimate) -> str:
+def format_signed_percent(estimate: Estimate) -> str:
     """A difference: `+0.46 ± 0.14` or `−0.46 ± 0.14`."""
     mean = round(100 * estimate.mean, 2) + 0.0  # no minus before 0.00
     return f"{mean:+.2f} ± {100 * estimate.half_width_95:.2f}".replace("-", "−")
 
 
-def table(rows: Mapping[str, Sequence[Records]]) -> str:
+def format_table(rows: Mapping[str, Sequence[Records]]) -> str:
     """A table of accuracies in percent: a row per method, a column per cell.
 
     Rows whose weights were trained on test classes or images say so, see `Measured.mark`.
     """
     cells = [records.cell for records in next(iter(rows.values()))]
     named = {f"{name}{records[0].mark}": records for name, records in rows.items()}
-    lines = [["", *cells], *([name, *(percent(r.estimate) for r in records)] for name, records in named.items())]
+    lines = [["", *cells], *([name, *(format_percent(r.estimate) for r in records)] for name, records in named.items())]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
@@ -36,39 +36,39 @@ def table(rows: Mapping[str, Sequence[Records]]) -> str:
     return "\n".join([text[0], "─" * len(text[0]), *text[1:]])
 
 
-def title(rows: Mapping[str, Sequence[Records]], test_set: str, method: str) -> str:
+def format_title(rows: Mapping[str, Sequence[Records]], test_set: str, method: str) -> str:
     """The line above a test table; `test_set`: its name in `test_also`, or ""."""
     seen = any(records[0].mark for records in rows.values())
     classes = "Test classes, some of them seen in training" if seen else "Test classes, never seen in training"
     return f"{classes}{f' ({test_set})' if test_set else ''}: {method}"
 
 
-def facts(records: Records) -> str:
+def format_facts(records: Records) -> str:
     """One line on what was measured: test set, episodes, seed, fingerprint, commit."""
     head = records.header
-    chosen = head.get("selected_on", "unknown")
+    chosen = head.value("selected_on")
     return (
-        f"{head['dataset']}/{head['split']}, {head['n_episodes']} episodes, {_protocol(records)}, "
-        f"seed {head['seed']}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
-        f"data {head['data_fingerprint']}, commit {head['commit']}, {head['precision']}"
+        f"{head.dataset}/{head.split}, {head.n_episodes} episodes, {_describe_protocol(records)}, "
+        f"seed {head.seed}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
+        f"data {head.data_fingerprint}, commit {head.commit}, {head.precision}"
     )
 
 
-def facts_of(rows: Mapping[str, Sequence[Records]]) -> str:
-    """`facts` of the first row, and a line for each other one that is of another protocol."""
+def format_all_facts(rows: Mapping[str, Sequence[Records]]) -> str:
+    """`format_facts` of the first row, and a line for each other one that is of another protocol."""
     first, *_ = rows.values()
-    protocols = {name: [_protocol(records) for records in cells] for name, cells in rows.items()}
+    protocols = {name: [_describe_protocol(records) for records in cells] for name, cells in rows.items()}
     others = [
         f"{name}: {'; '.join(dict.fromkeys(protocol))}"
         for name, protocol in protocols.items()
-        if set(protocol) != {_protocol(first[0])}
+        if set(protocol) != {_describe_protocol(first[0])}
     ]
-    return "\n".join([facts(first[0]), *others])
+    return "\n".join([format_facts(first[0]), *others])
 
 
-def _protocol(records: Records) -> str:
-    kind = "transductive" if records.header["transductive"] else "inductive"
-    return f"{records.header['spec']['n_query']} queries a class, {kind}"
+def _describe_protocol(records: Records) -> str:
+    kind = "transductive" if records.header.transductive else "inductive"
+    return f"{records.header.spec['n_query']} queries a class, {kind}"
 
 
 def write_section(path: str | Path, name: str, heading: str, text: str) -> None:

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -13,24 +13,33 @@ import torch
 from torch import nn
 
 from fewshot.backbones import create_backbone
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, differing_options, variants_changed
+from fewshot.config import (
+    AnyConfig,
+    ExperimentConfig,
+    PretrainExperimentConfig,
+    as_dict,
+    differing_options,
+    from_saved,
+    variants_changed,
+)
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
-from fewshot.evaluation.feature_store import stored_embedding
-from fewshot.evaluation.records import Records, cell_name
+from fewshot.evaluation.feature_set import FeatureSet
+from fewshot.evaluation.records import Records, name_cell
+from fewshot.evaluation.rows import RowKind
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.provenance import commit, weights_hash
+from fewshot.runtime.plugins import list_loaded_plugins, load_plugins
+from fewshot.runtime.provenance import find_commit, hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
 from fewshot.training.tracking.hyperparameters import hyperparameters
 
-AnyConfig = ExperimentConfig | PretrainExperimentConfig
 NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # in a run's name already, or no matter
 MEASURING = ("val_", "test_", "log_", "checkpoint_", "profile_")
 LONGEST_DIFFERENCES = 120  # characters of a run's name
@@ -51,7 +60,7 @@ def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
 
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
     """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
-    with seeding.forked(config.seed, "initial weights"):
+    with seeding.fork(config.seed, "initial weights"):
         method = create_method(config.method, _backbone(config, image_shape, backbone), **config.method_options)
     if config.freeze_backbone:
         method.backbone.requires_grad_(False)
@@ -60,7 +69,7 @@ def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbon
 
 def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, ...], n_classes: int) -> Classifier:
     """The configured classifier of `n_classes` base classes with its initial weights."""
-    with seeding.forked(config.seed, "initial weights"):
+    with seeding.fork(config.seed, "initial weights"):
         backbone = _backbone(config, image_shape)
         return Classifier(backbone, n_classes, config.classifier, config.classifier_scale, config.label_smoothing)
 
@@ -95,13 +104,11 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
 
 
 def config_from(folder: RunFolder) -> AnyConfig:
-    """The configuration that a run folder holds, of the kind that it was made with."""
-    values = folder.read_config()
-    kind = PretrainExperimentConfig if "batch_size" in values else ExperimentConfig
-    unknown = sorted(values.keys() - {field.name for field in fields(kind)})
-    if unknown:
-        raise ConfigError(f"{folder.config} has options that this version of fewshot does not know: {unknown}")
-    return kind(**values)
+    """The configuration that a run folder holds, of the kind that it was made with; its plugins are loaded."""
+    config = from_saved(folder.read_config(), folder.config)
+    load_plugins(config.plugins)
+    folder.check_plugins()
+    return config
 
 
 def choose_device() -> torch.device:
@@ -117,7 +124,7 @@ def new_run_dir(config: AnyConfig) -> str:
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     backbone = config.backbone.replace("/", "-")
     what = [config.dataset, config.trained_name, backbone, *name_differences(config)]
-    return processes.from_first(f"runs/{'-'.join(what)}-seed{config.seed}-{now}")
+    return processes.broadcast_first(f"runs/{'-'.join(what)}-seed{config.seed}-{now}")
 
 
 def name_differences(config: AnyConfig) -> list[str]:
@@ -159,7 +166,7 @@ def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for imageset in sets.values():
-        for row in ("trained", *variants(config)):
+        for row in (RowKind.TRAINED, *variants(config)):
             for cell in cells_of(config, row):
                 EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
     return sets
@@ -181,19 +188,20 @@ def measure(
     as it is measured. A file that holds them already, of these weights and options, by the same commit, is read
     instead, so that measuring goes on where it was cut off.
     """
-    features, seconds, all_records = None, 0.0, []
+    data: ImageSet | FeatureSet = imageset
+    seconds, all_records = 0.0, []
     for cell, file in zip_longest(cells, files):
-        records = processes.from_first(_held(file, method, imageset, cell, config) if file else None)
+        records = processes.broadcast_first(_held(file, method, imageset, cell, config) if file else None)
         if records is None:
-            if method.from_features and features is None:
+            if method.uses_features and data is imageset:
                 started = time.perf_counter()
                 untrained = config.max_steps == 0  # others may ask for the features of these weights too
-                features = (stored_embedding if untrained else embed)(method, imageset, precision=config.precision)
+                data = embed(method, imageset, None, config.precision, store=untrained)
                 seconds = time.perf_counter() - started
-            about = {"precision": config.precision, "features": features}
-            records = evaluate(method, imageset, cell, config.test_episodes, config.test_seed, **about)
-            records.header.update(embedding_seconds=round(seconds, 3), selected_on=selected_on, config=as_dict(config))
-            records.header.update(overlap.header if overlap else {})
+            precision, seed = config.precision, config.test_seed
+            records = evaluate(method, data, cell, config.test_episodes, seed, precision=precision)
+            facts = {"selected_on": selected_on, "config": as_dict(config), **(overlap.header if overlap else {})}
+            records = records.add_facts(embedding_seconds=round(seconds, 3), **facts)
             if file and processes.is_first():
                 records.write(file)
         all_records.append(records)
@@ -202,7 +210,7 @@ def measure(
 
 def record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
     """Where the records of a row (a method) of the test table lie; `test_set`: its name in `test_also`, or ""."""
-    return [RunFolder(config.run_dir).records(test_set, row, cell_name(vars(cell))) for cell in cells]
+    return [RunFolder(config.run_dir).records(test_set, row, name_cell(vars(cell))) for cell in cells]
 
 
 def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:
@@ -211,14 +219,14 @@ def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, con
         records = Records.read(file)
     except (FileNotFoundError, DataError):  # or they were cut off
         return None
-    changed = differing_options(records.header["config"], config)
-    unknown_code = commit().endswith("+")
+    changed = differing_options(records.header.config or {}, config)
+    unknown_code = find_commit().endswith("+") or (records.header.plugins or {}) != list_loaded_plugins()
     if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {
         "spec": vars(cell),
-        "weights": weights_hash(method),
+        "weights": hash_weights(method),
         "data_fingerprint": imageset.fingerprint,
-        "commit": commit(),
+        "commit": find_commit(),
     }
-    return records if all(records.header[key] == value for key, value in wanted.items()) else None
+    return records if all(getattr(records.header, key) == value for key, value in wanted.items()) else None

@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from fewshot.backbones import Viewed
-from fewshot.config import ExperimentConfig
+from fewshot.config import AnyConfig, ExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, FewShotError, LeakageError
 from fewshot.evaluation.embed import embed
-from fewshot.experiments.build import AnyConfig, build_method, choose_device, config_from, load_split, test_sets
-from fewshot.methods import METHODS, Method
+from fewshot.evaluation.rows import UNTRAINED_ROWS, RowKind
+from fewshot.experiments.build import build_method, choose_device, config_from, load_split, test_sets
+from fewshot.methods import Method, find_method
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
 from fewshot.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
-STARTING_ROWS = ("untrained", "frozen", "raw pixels")  # of test tables: weights that no run has trained
 PREFIX = "backbone."  # of the backbone's weights in a method's state dict
 
 
@@ -38,18 +38,18 @@ def starting_method(
     method = build_method(config, train_set.image_shape, backbone)
     if config.pretrained_run and pretrained:
         load_pretrained(method, config)
-    elif config.freeze_backbone and pretrained and starting_row(config) == "untrained":
+    elif config.freeze_backbone and pretrained and starting_row(config) == RowKind.UNTRAINED:
         logger.warning(
             "freeze_backbone keeps initial weights that nothing has trained; give published ones by backbone_options "
             "(pretrained or weights), or a pretrained_run"
         )
-    if method.wants_base_features:
+    if method.needs_base_features:
         if config.max_steps and not method.frozen:
             raise ConfigError(
                 f"{config.method} with {config.method_options} keeps features of the base classes, which training the "
                 "backbone makes stale: set max_steps: 0, and give the backbone by pretrained_run"
             )
-        features = embed(method.to(choose_device()), train_set, precision=config.precision)
+        features = embed(method.to(choose_device()), train_set, precision=config.precision).values
         method.learn_base_classes(features, torch.from_numpy(train_set.labels).to(features.device))
     return method
 
@@ -57,15 +57,14 @@ def starting_method(
 def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
     """`method` after training and, by their names in the test table, what it is compared with (`test_floor`).
 
-    each of `test_variants`: the same weights with other options; "pretrained": before episodic training,
-    where there was some; "untrained": initial weights, called "frozen" where they are published ones;
-    "raw pixels": without a network, for methods that have nothing to learn but one. Where nothing was
-    trained at all, `method` itself is "untrained" or "frozen".
+    each of `test_variants`: the same weights with other options; `RowKind.PRETRAINED` where there was episodic
+    training after another run's; `RowKind.UNTRAINED` or `RowKind.FROZEN`; `RowKind.RAW_PIXELS` for methods that have
+    nothing to learn but a network. Where nothing was trained at all, `method` itself is untrained or frozen.
     """
     start = starting_row(config)
-    rows = {"trained" if config.max_steps or config.pretrained_run else start: method}
+    rows: dict[str, Method] = {RowKind.TRAINED if config.max_steps or config.pretrained_run else start: method}
     for name, options in config.test_variants.items():
-        if name in (*rows, "pretrained", start, "raw pixels"):
+        if name in (*rows, RowKind.PRETRAINED, start, RowKind.RAW_PIXELS):
             raise ConfigError(f"test_variants: {name!r} is a row of every test table already; choose another name")
         options = {option: value for option, value in options.items() if option != "n_query"}
         varied = replace(config, method_options={**config.method_options, **options})
@@ -74,34 +73,28 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
     if not config.test_floor:
         return rows
     if config.max_steps and config.pretrained_run:
-        rows["pretrained"] = starting_method(config, train_set)
+        rows[RowKind.PRETRAINED] = starting_method(config, train_set)
     if start not in rows:
         rows[start] = starting_method(config, train_set, pretrained=False)
-    if not _learns_by_itself(method):
+    if not method.must_be_trained:
         with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
-            rows["raw pixels"] = starting_method(config, train_set, "pixels", pretrained=False)
+            rows[RowKind.RAW_PIXELS] = starting_method(config, train_set, "pixels", pretrained=False)
     return rows
 
 
-def starting_row(config: AnyConfig) -> str:
-    """What a method with the backbone's initial weights is called in tables: these may be published ones."""
-    options = config.backbone_options
-    return "frozen" if options.get("pretrained") or options.get("weights") else "untrained"
+def starting_row(config: AnyConfig) -> RowKind:
+    """The row of a method with the backbone's initial weights, which may be published ones."""
+    return RowKind.FROZEN if _from_published(config) else RowKind.UNTRAINED
 
 
-def _learns_by_itself(method: Method) -> bool:
-    """Whether the method has weights to learn beside its backbone's and a few scalars: without them it is nothing."""
-    return any(p.ndim and not name.startswith(PREFIX) for name, p in method.named_parameters())
-
-
-def selected_on(run_dir: str | Path, row: str = "trained") -> str:
+def selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
     """What chose the weights of a run, for the header of its records: "val", or "nothing" and why."""
     folder = RunFolder(run_dir)
     config = config_from(folder)
     pretrained_run = getattr(config, "pretrained_run", None)
-    if row in STARTING_ROWS:
+    if row in UNTRAINED_ROWS:
         return "nothing"
-    if config.max_steps and row != "pretrained":
+    if config.max_steps and row != RowKind.PRETRAINED:
         return "val" if folder.best.exists() else "nothing: last step"
     if not pretrained_run:
         return "nothing"
@@ -167,7 +160,9 @@ def training_sets(run_dir: str | Path) -> list[TrainingSet]:
 
 
 def _may_want_base_features(config: AnyConfig) -> bool:
-    return isinstance(config, ExperimentConfig) and getattr(METHODS[config.method], "wants_base_features", False)
+    if not isinstance(config, ExperimentConfig):
+        return False
+    return find_method(config.method).learn_base_classes is not Method.learn_base_classes
 
 
 def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bool) -> Overlap:
@@ -179,7 +174,7 @@ def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bo
 
 
 def check_row_unseen(
-    method: Method, config: AnyConfig, train_set: ImageSet, test_set: ImageSet, row: str = "trained"
+    method: Method, config: AnyConfig, train_set: ImageSet, test_set: ImageSet, row: str = RowKind.TRAINED
 ) -> Overlap:
     """What of `test_set` the weights of `method`, a row of the test table of the run `config`, are trained on.
 
@@ -188,9 +183,9 @@ def check_row_unseen(
 
     def trained_on() -> list[TrainingSet]:
         start = getattr(config, "pretrained_run", None)
-        sets = training_sets(start) if start and row not in STARTING_ROWS else []
-        learnt = config.max_steps and row not in (*STARTING_ROWS, "pretrained")
-        return sets + ([TrainingSet.of(train_set)] if learnt or method.wants_base_features else [])
+        sets = training_sets(start) if start and row not in UNTRAINED_ROWS else []
+        learnt = config.max_steps and row not in (*UNTRAINED_ROWS, RowKind.PRETRAINED)
+        return sets + ([TrainingSet.of(train_set)] if learnt or method.needs_base_features else [])
 
     return _checked(trained_on, test_set, config.allow_seen_classes, "this run")
 
@@ -201,10 +196,10 @@ def _checked(sets: Callable[[], list[TrainingSet]], held_out: ImageSet, allowed:
     except LeakageError as error:
         overlap = Overlap(held_out.n_classes, len(held_out.images), unknown=str(error))
     if overlap.is_leak and not allowed:
-        found = overlap.sentence(held_out)
+        found = overlap.describe(held_out)
         raise LeakageError(f"{found if overlap.unknown else f'{who} was {found}'}; {ADVICE}")
     if overlap.is_leak or overlap.n_seen_images:
-        _warn_once(overlap.sentence(held_out) if overlap.unknown else f"{who} was {overlap.sentence(held_out)}")
+        _warn_once(overlap.describe(held_out) if overlap.unknown else f"{who} was {overlap.describe(held_out)}")
     return overlap
 
 
@@ -221,9 +216,8 @@ def _from_published(config: AnyConfig) -> bool:
 def _pretrained_config(config: ExperimentConfig) -> AnyConfig:
     folder = RunFolder(config.pretrained_run)
     if not folder.config.is_file():
-        recipe = folder.path.name if folder.path.name.startswith("pretrain") else "pretrain"
         default_place = folder.path.parts[:1] == ("runs",) and len(folder.path.parts) == 3
-        group = folder.path.parent.name if default_place else config.dataset
+        group, recipe = folder.path.parts[1:] if default_place else (config.dataset, "pretrain")
         raise ConfigError(
             f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
             f"--config scripts/recipes/{group}/{recipe}.yaml --run_dir {folder.path}"

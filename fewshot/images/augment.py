@@ -1,14 +1,14 @@
 """Augmentation of image batches: uint8 in, uint8 out, on whatever device the images lie."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
-from fewshot.registry import unknown_name
+from fewshot.registry import options_of
 from fewshot.runtime.transfer import send
 
 CPU_NUMBERS = 1 << 18  # pixel values changed at once on a CPU: more leave its cache (84 px: 2 to 3 times as long)
@@ -19,22 +19,24 @@ class Augmentation:
     """Random changes of each image, drawn uniformly within these limits; the defaults change nothing.
 
     All geometry is one affine map, sampled bilinearly once; pixels beyond the border repeat it.
+
+    Args:
+        rotation_degrees: turn by up to this angle, either way.
+        shear_degrees: slant by up to this angle, either way.
+        scale: enlarge or shrink each axis by a factor of up to 1 + this.
+        shift: move along each axis by up to this fraction of the side.
+        min_crop_area: random resized crop: keep at least this fraction of the area (1 keeps all).
+        flip: mirror left and right, every other image.
+        colour: brightness, contrast and saturation each by a factor of 1 ± this.
     """
 
     rotation_degrees: float = 0.0
-    """turn by up to this angle, either way"""
     shear_degrees: float = 0.0
-    """slant by up to this angle, either way"""
     scale: float = 0.0
-    """enlarge or shrink each axis by a factor of up to 1 + this"""
     shift: float = 0.0
-    """move along each axis by up to this fraction of the side"""
     min_crop_area: float = 1.0
-    """random resized crop: keep at least this fraction of the area (1 keeps all)"""
     flip: bool = False
-    """mirror left and right, every other image"""
     colour: float = 0.0
-    """brightness, contrast and saturation each by a factor of 1 ± this"""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_crop_area <= 1:
@@ -112,9 +114,6 @@ class Augmentation:
 
 
 def make_augmentation(limits: dict[str, float | bool]) -> Augmentation:
-    """The augmentation with these limits; an unknown one raises."""
-    known = [field.name for field in fields(Augmentation)]
-    for name in limits:
-        if name not in known:
-            raise unknown_name("augmentation", name, known)
+    """The augmentation with these limits; raises for an unknown one and for one of the wrong type."""
+    options_of(Augmentation, "augmentation").check(limits)
     return Augmentation(**limits)

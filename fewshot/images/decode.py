@@ -1,26 +1,46 @@
 """An image file becomes uint8 pixels: the one owner of formats, colour modes, orientation and resizing."""
 
-import io
 import zipfile
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from fewshot.errors import DataError
+from fewshot.images.formats import open_image
+from fewshot.images.metadata import without_metadata
 from fewshot.registry import unknown_name
+from fewshot.runtime.files import read_regular
 
 Resize = Literal["crop", "pad", "stretch"]
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode for that many channels
-# Formats that are pictures by themselves. Pillow knows more, some of which start another program (EPS).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-SUFFIXES = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif",
-}  # fmt: skip
 DRAFT_GAP = 2  # a JPEG is decoded at least this many times larger than needed; as Pillow's `thumbnail`
+DECODER_VERSION = 2  # raise when the same file comes to other pixels
+EXIF_ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+MIRRORED_X, MIRRORED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # once upright
+
+
+class Upright(NamedTuple):
+    """A decoded image, upright: `width_px`, `height_px` as stored, `box` (left, top, right, bottom) where it lies.
+
+    A JPEG may come smaller, its last row and column then being partly beyond the picture.
+    """
+
+    image: Image.Image
+    width_px: int
+    height_px: int
+    box: tuple[float, float, float, float]
 
 
 def decode_image(source: Path | bytes, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
@@ -31,17 +51,38 @@ def decode_image(source: Path | bytes, name: str, channels: int, size_px: int, r
     orientation is applied, transparency is laid on white, 16-bit grey is scaled from 0..65535 to 0..255.
     Raises `DataError` with `name` and the reason in plain words for anything that is no whole image.
     """
+    return decode_sized(source, name, channels, size_px, resize)[0]
+
+
+def decode_sized(
+    source: Path | bytes, name: str, channels: int, size_px: int, resize: Resize
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """What `decode_image` gives, and (width_px, height_px) of the image as it is stored, upright."""
     check_pixel_options(channels, size_px, resize)
+    data = source if isinstance(source, bytes) else read_regular(source, name)
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
-    except OSError as error:
-        raise DataError(f"{name}: the file cannot be read ({error.strerror})") from error
-    return square_pixels(_load(data, name, size_px, resize), name, channels, size_px, resize)
+        upright = _load(open_image(data, name), name, size_px, resize)
+    except DataError as error:
+        bare = without_metadata(data)
+        if bare == data:
+            raise
+        try:  # what is written beside the pixels never decides about them
+            upright = _load(open_image(bare, name), name, size_px, resize)
+        except DataError:
+            raise error from None
+    return _square(upright, name, channels, size_px, resize), (upright.width_px, upright.height_px)
 
 
 def square_pixels(image: Image.Image, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
-    """A decoded image as `decode_image` gives it: uint8 (channels, size_px, size_px)."""
-    pixels = np.asarray(_resized(_in_mode(image, name, MODES[channels]), size_px, resize))
+    """A Pillow image as `decode_image` gives it: uint8 (channels, size_px, size_px)."""
+    if 0 in image.size:
+        raise DataError(f"{name}: the image has no pixel: it is {image.width} x {image.height} px")
+    return _square(_upright(image, name, image.size, image.size), name, channels, size_px, resize)
+
+
+def _square(upright: Upright, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
+    in_mode = upright._replace(image=_in_mode(upright.image, name, MODES[channels]))
+    pixels = np.asarray(_resized(in_mode, size_px, resize))
     return np.array(pixels.reshape(size_px, size_px, channels).transpose(2, 0, 1), order="C")
 
 
@@ -69,33 +110,45 @@ def _opened(path: Path, _n_bytes: int, _changed_ns: int) -> zipfile.ZipFile:
         raise DataError(f"{path} is no readable zip archive ({error}); delete it and fetch it again") from error
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)  # older Pillows know no AVIF
+def _load(image: Image.Image, name: str, size_px: int, resize: Resize) -> Upright:
+    """The first frame decoded, upright; a JPEG may come smaller, where that loses nothing."""
+    width_px, height_px = image.size
+    target = _target(width_px, height_px, size_px, resize)
+    drafted = image.draft(None, (DRAFT_GAP * target[0], DRAFT_GAP * target[1]))
+    n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    if image.info.get("progressive"):  # its coefficients stay in memory at full size, 2 bytes each
+        n_pixels = max(n_pixels, width_px * height_px // 2)
+    if limit is not None and n_pixels > limit:
+        raise DataError(
+            f"{name}: the image has {width_px * height_px:,} pixels; decoding more than {limit:,} pixels takes "
+            "too much memory: make it smaller, or a JPEG (not progressive), which is decoded at a fraction of its size"
+        )
+    extent = drafted[1][2:] if drafted else image.size
+    return _upright(image, name, (width_px, height_px), extent)
 
 
-def _load(data: bytes, name: str, size_px: int, resize: Resize) -> Image.Image:
-    """The decoded first frame, upright; a JPEG may come smaller, where that loses nothing."""
-    if not data:
-        raise DataError(f"{name}: the file is empty (0 bytes)")
-    limit = Image.MAX_IMAGE_PIXELS
+def _upright(image: Image.Image, name: str, stored: tuple[int, int], extent: tuple[float, float]) -> Upright:
+    """An image that was stored with a size of `stored` and fills `extent` once decoded, turned as its EXIF says."""
+    before = image.size
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-        if limit is not None and image.width * image.height > limit:
-            raise Image.DecompressionBombError
-        width_px, height_px = _target(image, size_px, resize)
-        image.draft(None, (DRAFT_GAP * width_px, DRAFT_GAP * height_px))
         image.load()
-        return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError as error:
-        message = f"this is no image, or it breaks off within its first bytes; it begins with {data[:12]!r}"
-        raise DataError(f"{name}: {message}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        message = f"the image has more than {limit:,} pixels, Pillow's guard against decompression bombs"
-        raise DataError(f"{name}: {message}; make it smaller or raise PIL.Image.MAX_IMAGE_PIXELS") from error
     except Exception as error:  # Pillow's parsers raise many kinds on damaged files
         raise DataError(f"{name}: the image is damaged or cut short ({error})") from error
+    orientation = _orientation(image)  # after loading: Pillow turns a TIFF by itself, and then says so
+    if orientation in TURNS:
+        image = image.transpose(TURNS[orientation])
+    if image.size != before:
+        stored, extent = stored[::-1], extent[::-1]
+    left = image.width - extent[0] if orientation in MIRRORED_X else 0
+    top = image.height - extent[1] if orientation in MIRRORED_Y else 0
+    return Upright(image, *stored, (left, top, left + extent[0], top + extent[1]))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # rubbish in place of EXIF
+        return 1
 
 
 def _in_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
@@ -103,6 +156,8 @@ def _in_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
         raise DataError(f"{name}: pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _from_16_bits(image, name)
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their transparency
+        image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
@@ -124,19 +179,23 @@ def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(grey.astype(np.uint8))
 
 
-def _target(image: Image.Image, size_px: int, resize: Resize) -> tuple[int, int]:
-    """(width_px, height_px) that the whole image is scaled to."""
+def _target(width_px: int, height_px: int, size_px: int, resize: Resize) -> tuple[int, int]:
+    """(width_px, height_px) that a whole image of this size is scaled to."""
     if resize == "stretch":
         return size_px, size_px
-    side = min(image.size) if resize == "crop" else max(image.size)
-    width_px, height_px = (max(1, round(length * size_px / side)) for length in image.size)
-    return width_px, height_px
+    side = min(width_px, height_px) if resize == "crop" else max(width_px, height_px)
+    return max(1, round(width_px * size_px / side)), max(1, round(height_px * size_px / side))
 
 
-def _resized(image: Image.Image, size_px: int, resize: Resize) -> Image.Image:
+def _resized(upright: Upright, size_px: int, resize: Resize) -> Image.Image:
+    image, box = upright.image, upright.box
     if resize == "crop":
-        return ImageOps.fit(image, (size_px, size_px), Image.Resampling.LANCZOS)
-    scaled = image.resize(_target(image, size_px, resize), Image.Resampling.LANCZOS)
+        left, top, right, bottom = box
+        side = min(right - left, bottom - top)
+        left, top = left + (right - left - side) / 2, top + (bottom - top - side) / 2
+        return image.resize((size_px, size_px), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+    target = _target(upright.width_px, upright.height_px, size_px, resize)
+    scaled = image.resize(target, Image.Resampling.LANCZOS, box=box)
     canvas = Image.new(image.mode, (size_px, size_px), "white")
     canvas.paste(scaled, ((size_px - scaled.width) // 2, (size_px - scaled.height) // 2))
     return canvas

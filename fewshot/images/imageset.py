@@ -14,6 +14,7 @@ from fewshot.registry import unknown_name
 from fewshot.runtime.transfer import send
 
 QUARTER_TURNS = 4
+CHANNELS = (1, 3, 4)  # as pictures have
 
 
 class ImageSet:
@@ -213,6 +214,11 @@ def _as_uint8_tensor(images: np.ndarray | Tensor) -> Tensor:
         raise DataError(f"images must be uint8 in 0..255, got {dtype}")
     if images.ndim != 4:
         raise DataError(f"images must be (n, channels, height_px, width_px), got {tuple(images.shape)}")
+    if images.shape[3] in CHANNELS and images.shape[1] not in CHANNELS:
+        raise DataError(
+            f"images are (n, channels, height_px, width_px); {tuple(images.shape)} looks like (n, height_px, width_px, "
+            "channels): give images.transpose(0, 3, 1, 2), of a tensor images.permute(0, 3, 1, 2)"
+        )
     if isinstance(images, Tensor):
         return images
     return torch.from_numpy(images if images.flags.writeable else images.copy())

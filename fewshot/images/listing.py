@@ -1,5 +1,6 @@
 """Lists of image files, in folders or archives, and the `ImageSet` that such a list becomes."""
 
+import logging
 import os
 import re
 import unicodedata
@@ -11,12 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.images.decode import SUFFIXES, Resize, check_pixel_options, decode_image, open_zip
+from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image, open_zip
+from fewshot.images.formats import count_unread, is_image, unread_kind
 from fewshot.images.imageset import ImageSet
 from fewshot.images.store import file_stamp, packed
 
 # Folders that archivers and file servers leave beside the images; names that begin with "." are ignored too.
 JUNK = {"__macosx", "@eadir"}
+SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+logger = logging.getLogger(__name__)
 WORDNET = re.compile(r"n\d{8}")  # as ImageNet names its classes
 
 
@@ -53,7 +57,7 @@ def image_set(
     stamp = cache(_stamp)
     store = packed(
         re.sub(r"\W+", "_", name)[:40] or "images",
-        [resize, [[*stamp(file.path), file.member] for file in files]],
+        [DECODER_VERSION, resize, [[*stamp(file.path), file.member] for file in files]],
         files,
         lambda file: _decode_file(file, channels, size_px, resize),
         (channels, size_px, size_px),
@@ -98,12 +102,13 @@ def class_files(place: Path) -> list[ImageFile]:
     content = {folder: visible(folder) for folder in folders}
     nested = [f"{folder.name}/{entry.name}" for folder in folders for entry in content[folder] if entry.is_dir()]
     if nested:
-        hint = "move the images up; folders of splits are named train, val and test"
-        raise DataError(f"{place}: folders inside class folders: {few(nested)}; {hint}")
-    images = {folder: [path for path in content[folder] if is_image(path.name)] for folder in folders}
+        raise DataError(f"{place}: folders inside class folders: {few(nested)}; {_why_nested(place, folders)}")
+    images = {folder: each_once(path for path in content[folder] if is_image(path.name)) for folder in folders}
     empty = [_why_empty(folder, content[folder]) for folder in folders if not images[folder]]
     if empty:
         raise DataError(f"{place}: no image in {few(empty)}; fill or remove the folder")
+    if unread := count_unread(path.name for paths in content.values() for path in paths):
+        logger.warning("%s: left out: %s", place, unread)
     return [ImageFile(nfc(folder.name), path) for folder in folders for path in images[folder]]
 
 
@@ -122,14 +127,43 @@ def natural(name: str) -> tuple[list[int | str], str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
-def is_image(file_name: str) -> bool:
-    """Whether the suffix is one of an image format."""
-    return Path(file_name).suffix.lower() in SUFFIXES
-
-
 def is_junk(name: str) -> bool:
     """Whether a file or folder is hidden or left by an archiver or file server."""
     return name.startswith(".") or name.casefold() in JUNK
+
+
+def image_files(place: Path) -> tuple[list[Path], list[Path]]:
+    """The images of a folder and of all folders in it, in natural order, each file and each folder once.
+
+    Beside them what is there of photographs in formats that are not read here.
+    """
+    found: list[Path] = []
+    waiting, entered = [place], set()
+    while waiting:
+        folder = waiting.pop(0)
+        if folder.resolve() in entered:  # a link back
+            continue
+        entered.add(folder.resolve())
+        for entry in visible(folder):
+            (waiting if entry.is_dir() else found).append(entry)
+    found = sorted(found, key=lambda path: natural(str(path)))
+    unread = [path for path in found if unread_kind(path.name)]
+    return each_once(path for path in found if is_image(path.name)), unread
+
+
+def each_once(paths: Iterable[Path]) -> list[Path]:
+    """`paths` without links to others of them."""
+    paths = list(paths)
+    links = [path for path in paths if path.is_symlink()]
+    if not links:
+        return paths
+    files = {path.resolve() for path in paths if not path.is_symlink()}
+    first: dict[Path, Path] = {}
+    for link in links:
+        if link.resolve() not in files:
+            first.setdefault(link.resolve(), link)
+    kept = set(first.values())
+    return [path for path in paths if not path.is_symlink() or path in kept]
 
 
 def visible(place: Path) -> list[Path]:
@@ -173,7 +207,19 @@ def few(names: Sequence[object]) -> str:
 
 def _why_empty(folder: Path, content: list[Path]) -> str:
     others = sorted({path.suffix or "no suffix" for path in content})
-    return folder.name + (f" (only files of other kinds: {', '.join(others)})" if others else "")
+    unread = count_unread(path.name for path in content)
+    why = unread or f"only files of other kinds: {', '.join(others)}"
+    return folder.name + (f" ({why})" if others else "")
+
+
+def _why_nested(place: Path, folders: list[Path]) -> str:
+    """What to do about folders inside the folders of `place`."""
+    splits = [folder for folder in folders if nfc(folder.name).casefold() in SPLIT_WORDS]
+    if not splits:
+        return "move the images up, so that each folder holds the images of one class"
+    if {folder.name for folder in folders} <= {"train", "val", "test"}:
+        return f"these are splits, each with folders of classes: name one of them, such as {splits[0]}"
+    return f"{few([folder.name for folder in splits])} look like splits: name one of them, such as {splits[0]}"
 
 
 def _stamp(path: Path) -> list[Any]:

@@ -15,20 +15,23 @@ from fewshot.methods import relation as relation
 from fewshot.methods import simpleshot as simpleshot
 from fewshot.methods.base import (
     METHODS,
-    EpisodeContext,
     Method,
-    accuracy,
     create_method,
+    find_method,
     list_methods,
-    negative_log_likelihood,
 )
+from fewshot.methods.context import EpisodeContext
+from fewshot.methods.features import FeatureHead
+from fewshot.methods.scores import accuracy, negative_log_likelihood
 
 __all__ = [
     "METHODS",
     "EpisodeContext",
+    "FeatureHead",
     "Method",
     "accuracy",
     "create_method",
+    "find_method",
     "list_methods",
     "negative_log_likelihood",
 ]

@@ -9,13 +9,22 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 
 
 @METHODS.register("aligned")
 class Aligned(Method):
     """Logistic regression on global features, and support images laid over the query at the best turn.
+
+    Args:
+        backbone: makes the features of images; None where features are given.
+        layout: how the last numbers of a feature are arranged: turns, rings, channels (default: the backbone's,
+            `Viewed` with `rings`).
+        weight: of the score of laid-over images in the logits.
+        sharpness: factor of similarities before they are averaged in the exponent.
+        shrinkage: share of the cells' covariance that is replaced by its mean variance.
+        c: C of the logistic regression on global features.
 
     The last numbers of a feature are local: `layout` (turns, rings, channels), a feature vector for each direction
     and distance from the middle (None: the backbone's, `Viewed` with `rings`). Less the mean of the support's images
@@ -32,10 +41,12 @@ class Aligned(Method):
     Image-to-Class Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which disregards where they lie. Here
     they keep their places. Whitening takes the weight from directions that all images share, as in Jégou and Chum,
     Negative evidences and co-occurences in image retrieval, ECCV 2012. `weight`, `sharpness` and `shrinkage` were
-    chosen from a grid on episodes of world coins' validation countries (scripts/recipes/coins/aligned_frozen.yaml).
+    chosen from a grid on episodes of world coins' validation countries (scripts/recipes/coins/frozen.yaml).
     The regression is fitted to detached features.
     """
 
+    label, family = "aligned", "two-stage"
+    published, colour = True, "#2F4B7C"
     evidence_in_logits = True
 
     def __init__(
@@ -62,13 +73,13 @@ class Aligned(Method):
         self.shrinkage = shrinkage
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        n_global = self._n_global(support)
+        n_global = self._count_global(support)
         support = support.masked_fill(support_labels[..., None] < 0, 0.0)
         weight, bias = fit_softmax_regression(support[..., :n_global].detach(), support_labels, n_way, self.c)
         member = F.one_hot(support_labels + 1, n_way + 1)[..., 1:].to(support.dtype)  # zeros for padding
         number = member.sum(1)[:, None]  # (B, 1, n_way)
         regression = torch.baddbmm(bias[:, None], query[..., :n_global], weight.mT)
-        regression = without_absent(regression, number[:, 0] > 0).log_softmax(-1)
+        regression = mask_absent(regression, number[:, 0] > 0).log_softmax(-1)
         similarity = self._similarity(support, query, member.sum(-1))
         scores = self.sharpness * similarity  # (B, n_query, n_support)
         highest = scores.detach().amax(-1, keepdim=True)
@@ -81,19 +92,19 @@ class Aligned(Method):
 
     def _similarity(self, support: Tensor, query: Tensor, counted: Tensor) -> Tensor:
         """(B, n_query, n_support) of features (B, n, D); `counted` (B, n_support): 0 for padding."""
-        n_global = self._n_global(support)
+        n_global = self._count_global(support)
         cells = [F.normalize(x[..., n_global:].unflatten(-1, self.layout), dim=-1) for x in (support, query)]
-        whitened = _whitened(cells, counted, self.shrinkage)
-        return _at_best_turn(*(F.normalize(x, dim=-1) for x in reversed(whitened)))
+        whitened = _whiten(cells, counted, self.shrinkage)
+        return _match_best_turn(*(F.normalize(x, dim=-1) for x in reversed(whitened)))
 
-    def _n_global(self, features: Tensor) -> int:
+    def _count_global(self, features: Tensor) -> int:
         n_global = features.shape[-1] - math.prod(self.layout)
         if n_global < 1:
             raise ConfigError(f"aligned: {features.shape[-1]} features hold no layout {self.layout} and global ones")
         return n_global
 
 
-def _whitened(cells: list[Tensor], counted: Tensor, shrinkage: float) -> list[Tensor]:
+def _whiten(cells: list[Tensor], counted: Tensor, shrinkage: float) -> list[Tensor]:
     """Both of `cells`, support's and queries' (B, n, turns, rings, channels), less the support's mean, and turned so
     that its covariance, shrunk, becomes the identity (but for a rotation). `counted` (B, n_support): 0 for padding.
     """
@@ -106,15 +117,15 @@ def _whitened(cells: list[Tensor], counted: Tensor, shrinkage: float) -> list[Te
     variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(torch.finfo(flat.dtype).eps)[:, None, None]
     identity = torch.eye(n_channels, dtype=flat.dtype, device=flat.device)
     factor = torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * variance * identity)
-    return [_solved(factor, x - mean) for x in cells]
+    return [_solve(factor, x - mean) for x in cells]
 
 
-def _solved(factor: Tensor, cells: Tensor) -> Tensor:
+def _solve(factor: Tensor, cells: Tensor) -> Tensor:
     """The inverse of the triangular `factor` (B, c, c) on the channels of `cells` (B, …, c)."""
     return torch.linalg.solve_triangular(factor, cells.flatten(1, -2).mT, upper=False).mT.view_as(cells)
 
 
-def _at_best_turn(query: Tensor, support: Tensor) -> Tensor:
+def _match_best_turn(query: Tensor, support: Tensor) -> Tensor:
     """Mean over cells of products of cells (B, n, turns, rings, channels), where it is greatest of all turns.
 
     (B, n_query, n_support). By the correlation theorem: a product of spectra for all turns at once.

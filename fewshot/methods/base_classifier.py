@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import Method
-from fewshot.methods.distances import cosine, prototypes, without_absent
+from fewshot.methods.distances import cosine, mask_absent, prototypes
 from fewshot.sampling.batches import Batch
 
 TEMPERATURE = 10.0  # of the few-shot head; Chen et al. 2021, section 3.2. It moves the loss, not the accuracy
@@ -44,9 +44,22 @@ class Classifier(Method):
     Meta-Learning for Few-Shot Learning, ICCV 2021, https://arxiv.org/abs/2003.04390, section 3.1; the mean
     is of raw features, as in the authors' code.
 
+    Args:
+        backbone: images (n, C, H, W) -> features (n, D).
+        n_classes: number of base classes.
+        classifier: "linear" or "cosine".
+        scale: of cosine logits; None: 2 for up to 200 classes, else 10.
+        label_smoothing: of the cross-entropy, in [0, 1).
+
+    Raises:
+        ConfigError: for a `classifier` or `scale` that does not exist.
+
     Differs from the papers: the linear head's bias starts at 0, as in the code of the first; in the
     code of the second it is random. The cosine heads of the first divide by |x| + 1e-5.
     """
+
+    label, family = "classifier, stage 1", "stage one"
+    colour = "#9A9A9A"
 
     def __init__(
         self,
@@ -78,4 +91,4 @@ class Classifier(Method):
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
-        return without_absent(TEMPERATURE * cosine(query, means), present)
+        return mask_absent(TEMPERATURE * cosine(query, means), present)

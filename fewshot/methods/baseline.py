@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.solvers.sgd_draws import draw
 from fewshot.methods.solvers.sgd_head import fit_cosine, fit_linear
 from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
@@ -17,7 +17,7 @@ Solver = Literal["faithful", "logistic"]
 NORM_FLOOR = 1e-5  # added to a feature's length; CloserLookFewShot, backbone.py
 
 
-def _checked(method: str, solver: str, c: float) -> None:
+def _check(method: str, solver: str, c: float) -> None:
     if solver not in ("faithful", "logistic"):
         raise ConfigError(f"{method}: solver is faithful or logistic, got {solver!r}")
     if not c > 0:
@@ -27,25 +27,34 @@ def _checked(method: str, solver: str, c: float) -> None:
 def _logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
     """Logits (B, n_query, n_way) of a linear head, −inf for classes that `labels` lacks."""
     present = (labels[..., None] == torch.arange(weight.shape[1], device=labels.device)).any(1)
-    return without_absent(torch.baddbmm(bias[:, None], query, weight.mT), present)
+    return mask_absent(torch.baddbmm(bias[:, None], query, weight.mT), present)
 
 
 @METHODS.register("baseline")
 class Baseline(Method):
     """A linear classifier is fitted to the features of each episode's support set.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        solver: "faithful" repeats the authors' SGD from a new linear layer; "logistic" finds the minimum of
+            L2-regularised cross-entropy (`softmax_regression`).
+        c: weight of the data against the penalty with the logistic solver, scikit-learn's C.
+        normalize: bring features to unit length first.
+        seed: decides what is drawn for an episode; the same episode draws the same.
+
     Chen, Liu, Kira, Wang, Huang, A Closer Look at Few-shot Classification, ICLR 2019,
-    https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. `solver="faithful"` repeats their SGD
-    from a new nn.Linear (`sgd_head`). Each episode draws a head and orders of its own, decided by `seed` and by how
-    its class means rank: the same episode draws the same, see `sgd_draws.draw`.
-    `solver="logistic"` finds the minimum of L2-regularised cross-entropy with scikit-learn's C = `c`
-    (`softmax_regression`). `normalize` brings features to unit length first.
+    https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. With `solver="faithful"` (`sgd_head`) each
+    episode draws a head and orders of its own, decided by `seed` and by how its class means rank: the same episode
+    draws the same, see `sgd_draws.draw`.
 
     The head is fitted to detached features: a loss reaches the backbone through the queries' features only.
     The authors train the backbone as a plain classifier of the base classes (stage 1), and so should you.
 
     Differs from the authors' code: classes that an episode lacks take no part; `logistic` and `normalize` are ours.
     """
+
+    label, family = "Baseline", "two-stage"
+    published, colour = True, "#7A5C1E"
 
     def __init__(
         self,
@@ -56,7 +65,7 @@ class Baseline(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
-        _checked("baseline", solver, c)
+        _check("baseline", solver, c)
         self.solver, self.c, self.normalize, self.seed = solver, c, normalize, seed
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
@@ -75,6 +84,14 @@ class Baseline(Method):
 class BaselinePlusPlus(Method):
     """As Baseline, with cosine similarities: logits are `scale` · |w_c| · cos(w_c, x), without a bias.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        solver: "faithful" repeats the authors' SGD, which learns the norms too; "logistic" fits softmax regression to
+            the unit-length features times scale.
+        scale: factor of the logits; the authors' is 2 for up to 200 classes.
+        c: weight of the data against the penalty with the logistic solver, scikit-learn's C.
+        seed: decides what is drawn for an episode; the same episode draws the same.
+
     Chen et al. 2019, as above, section 3.2. In the authors' code, and with `solver="faithful"` here, each class's
     norm |w_c| is learnt too, apart from its direction (torch's WeightNorm), so that the logits are not cosines alone.
     Their scale is 2 for up to 200 classes. `solver="logistic"` fits softmax regression (with a bias) with C = `c`
@@ -82,6 +99,9 @@ class BaselinePlusPlus(Method):
 
     Differs from the paper: the learnt norms, as in the authors' code. From that code: as Baseline.
     """
+
+    label, family = "Baseline++", "two-stage"
+    published, colour = True, "#CC8F00"
 
     def __init__(
         self,
@@ -92,7 +112,7 @@ class BaselinePlusPlus(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
-        _checked("baseline++", solver, c)
+        _check("baseline++", solver, c)
         if not scale > 0:
             raise ConfigError(f"baseline++: scale is positive, got {scale}")
         self.solver, self.scale, self.c, self.seed = solver, scale, c, seed

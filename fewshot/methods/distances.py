@@ -33,6 +33,6 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).transpose(1, 2)
 
 
-def without_absent(logits: Tensor, present: Tensor) -> Tensor:
+def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
     """`logits` (B, n, n_way) with −inf for classes that an episode does not have (`present` (B, n_way))."""
     return logits.masked_fill(~present[:, None, :], -torch.inf)

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import ConfigError
-from fewshot.methods.base import METHODS, EpisodeContext, drop_full_mask, get_query_mask, negative_log_likelihood
-from fewshot.methods.distances import without_absent
+from fewshot.methods.base import METHODS
+from fewshot.methods.context import EpisodeContext, drop_full_mask, get_query_mask
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.inner_loop.call_with_weights import call_with_weights
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, Weights, WithGradients, descend, inner_loss
 from fewshot.methods.inner_loop.episode_statistics import NORMS, norms_in_eval, refuse_other_statistics
@@ -18,11 +18,10 @@ from fewshot.methods.inner_loop.second_derivatives import name_missing_derivativ
 from fewshot.methods.inner_loop.task_layers import linear
 from fewshot.methods.inner_loop.task_networks import runs_tasks_together
 from fewshot.methods.inner_loop.taskwise import TaskWise
+from fewshot.methods.scores import negative_log_likelihood
 from fewshot.sampling.episodes import PADDING, Episode
 
-# On a CPU core with AMX, bfloat16, Conv-4, milliseconds a training task with 1, 2, 4, 8, 16 tasks at once: 10 images of
-# 28 px 33, 27, 23, 22, 24; 80 images of 28 px 82, 76, 75, 84, 90; 200 of them 390, 412, 471, 574; 45 of 84 px 765, 937,
-# 1,100. EfficientNet-Lite0 at test, 90 images of 112 px, with 1, 2, 4: 1.4, 3.3, 4.2 s.
+# By measurements on a CPU: docs/speed.md, "MAML, second order".
 PIXELS_AT_ONCE, TASKS_AT_ONCE = 1 << 18, 16
 
 
@@ -30,36 +29,40 @@ PIXELS_AT_ONCE, TASKS_AT_ONCE = 1 << 18, 16
 class MAML(InnerLoopMethod):
     """A network and a linear classifier, adapted to each support set by a few steps of gradient descent.
 
+    Args:
+        backbone: the network that is adapted.
+        n_way: the largest number of classes of an episode; the classifier has so many outputs.
+        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
+        inner_steps: gradient steps on the support set.
+        test_inner_steps: gradient steps at validation and test (default: inner_steps).
+        inner_lr: learning rate of these steps.
+        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
+            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
+        learn_inner_lr: learn a rate for every adapted weight (Meta-SGD, Li et al. 2017, https://arxiv.org/abs/1707.09835).
+        adapt_norm: the inner steps change batch normalisation's own weights too, unlike the authors' code.
+        transductive: normalise queries by the queries' statistics, as in the paper, instead of by the support's.
+        tasks_at_once: tasks that are adapted together, and whose gradient is taken before the next ones' (default: all
+            on a GPU, on a CPU the fewer the larger their images are).
+
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
-    https://arxiv.org/abs/1703.03400, algorithm 2. `order=2` differentiates through the inner gradients,
-    `order=1` takes them as constants and never builds their graph. `inner_reduction`: the inner loss is
-    summed over the support images and divided by the shots K ("sum/K", the authors' code; K is the mean
-    number of shots where they differ) or averaged ("mean": n_way times smaller). `learn_inner_lr`: a
-    learning rate of its own for every weight, meta-learned (Meta-SGD, Li et al. 2017,
-    https://arxiv.org/abs/1707.09835).
+    https://arxiv.org/abs/1703.03400, algorithm 2.
 
-    Batch normalisation uses the statistics of each episode always; running ones are neither used nor
-    changed. `transductive=True`: queries are normalised by the queries' statistics, as in the paper; the
-    default normalises them by the support's, so that no query depends on another. The classifier's initial
-    weights are learned per class: logits depend on the order of the classes, and an episode has at most
-    `n_way` of them.
-
-    Tasks are adapted `tasks_at_once` together, with weights of their own (`TaskWise`); None: all on a GPU, on a
-    CPU the fewer the larger their images are. Training takes the gradient of each such group before it goes to the
-    next, so memory does not grow with the meta-batch. A network with weights outside of convolutions, linear
-    layers and batch normalisation, or with layers that change their weights before use, is adapted one task at a time.
-    Raises `ConfigError` for a layer with running statistics that are not batch normalisation's, and, with its name, for
+    Batch normalisation uses the statistics of each episode always; running ones are neither used nor changed. The
+    classifier's initial weights are learned per class: logits depend on the order of the classes. Tasks have
+    weights of their own (`TaskWise`); networks where these cannot be given are adapted one task at a time. Raises
+    `ConfigError` for a layer with running statistics that are not batch normalisation's, and, with its name, for
     one that cannot run so or, with `order=2`, has no second derivative. Under autocast convolutions compute in
-    bfloat16, the classifier in float32. Weights that take no gradient are not adapted: on a frozen backbone this is
-    `ANIL` with `support_statistics`.
+    bfloat16, the classifier in float32. On a frozen backbone, which is not adapted, this is `ANIL` with
+    `support_statistics`.
 
-    Differs from the paper: `transductive` is off by default, and the classifier starts as PyTorch's linear
-    layers do (the authors draw from N(0, 1) on Omniglot). Batch normalisation's own weights are not
-    adapted, as in the authors' code, unless `adapt_norm`; what it adds to the variance is the backbone's, PyTorch's
-    1e-5, where theirs (tf.contrib.layers) is 1e-3: the Conv-4 backbones' `norm_eps`.
+    Differs from the paper: `transductive` is off by default, and the classifier starts as PyTorch's linear layers do
+    (the authors draw from N(0, 1) on Omniglot). What batch normalisation adds to the variance is the backbone's,
+    PyTorch's 1e-5, where theirs (tf.contrib.layers) is 1e-3: the Conv-4 backbones' `norm_eps`.
     """
 
-    from_features = False
+    label = "MAML"
+    published, colour = True, "#C2409A"
+    needs_network = True
 
     def __init__(
         self,
@@ -75,19 +78,14 @@ class MAML(InnerLoopMethod):
         transductive: bool = False,
         tasks_at_once: int | None = None,
     ) -> None:
-        super().__init__(backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_reduction)
-        if backbone is None:
-            raise ConfigError("maml adapts a network: it needs a backbone, not features")
-        self.transductive, self.tasks_at_once = transductive, tasks_at_once
+        super().__init__(backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_reduction, transductive)
+        self.tasks_at_once = tasks_at_once
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
-        self.adapted = _adapted_names(self, adapt_norm)
+        self.adapted = _find_adapted_names(self, adapt_norm)
         refuse_other_statistics(backbone, "maml")
         self.together = runs_tasks_together(backbone)
         rates = [torch.full_like(self.get_parameter(name), inner_lr) for name in self.adapted] if learn_inner_lr else []
         self.inner_lr, self.inner_rates = inner_lr, nn.ParameterList(rates)
-
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        raise ConfigError("maml adapts its backbone to every episode: it classifies images, not features")
 
     def forward(
         self,
@@ -111,13 +109,12 @@ class MAML(InnerLoopMethod):
         if not (torch.is_grad_enabled() and parameters):
             return super().loss_and_logits(episode)
         size = self._group_size(episode.support, episode.query)
-        fields = (episode.support, episode.support_labels, episode.query, episode.query_labels)
+        fields = (episode.support, episode.support_labels, episode.query, episode.query_labels, episode.query_mask)
+        ragged = self.transductive and not episode.unpadded
         gradients, losses, all_logits = [torch.zeros_like(p) for p in parameters], [], []
-        for support, labels, query, query_labels in zip(*(field.split(size) for field in fields), strict=True):
-            ragged = self.transductive and not episode.unpadded
-            mask = drop_full_mask(query_labels != PADDING) if ragged else None
+        for support, labels, query, query_labels, mask in zip(*(field.split(size) for field in fields), strict=True):
             tasks = _Tasks(self, labels, episode.n_way, episode.unpadded)
-            logits = self._group_logits(tasks, support, query, mask)
+            logits = self._group_logits(tasks, support, query, drop_full_mask(mask) if ragged else None)
             loss = negative_log_likelihood(logits, query_labels).sum() / len(episode)
             with self._naming_missing_derivative(support):
                 of_group = torch.autograd.grad(loss, parameters, materialize_grads=True)
@@ -127,21 +124,21 @@ class MAML(InnerLoopMethod):
             all_logits.append(logits.detach())
         return WithGradients.apply(torch.stack(losses).sum(), gradients, *parameters), torch.cat(all_logits)
 
-    def adapted_weights(self, support: Tensor, support_labels: Tensor, n_way: int, steps: int) -> Weights:
+    def adapt_weights(self, support: Tensor, support_labels: Tensor, n_way: int, steps: int) -> Weights:
         """Every adapted weight of each of T tasks, (T, ...), after `steps` steps on support (T, n, C, H, W)."""
         tasks = _Tasks(self, support_labels, n_way)
         with tasks.running():
-            return tasks.adapt(self._prepared(support), steps)
+            return tasks.adapt(self._prepare_images(support), steps)
 
     def _group_logits(
         self, tasks: "_Tasks", support: Tensor, query: Tensor, query_mask: Tensor | None = None
     ) -> Tensor:
         """Logits (T, n_query, n_way) of T tasks that are adapted together; `query_mask` (T, n_query): see `_Tasks`."""
-        support, query = self._prepared(support), self._prepared(query)
+        support, query = self._prepare_images(support), self._prepare_images(query)
         with tasks.running():
             weights = tasks.adapt(support, self.steps)
             logits = tasks.query_logits(weights, support, query, query_mask)
-        return without_absent(logits, tasks.present)[..., : tasks.n_way]
+        return mask_absent(logits, tasks.present)[..., : tasks.n_way]
 
     def _group_size(self, support: Tensor, query: Tensor) -> int:
         """How many tasks of such images (B, n, C, H, W) are adapted together."""
@@ -155,9 +152,9 @@ class MAML(InnerLoopMethod):
         return min(TASKS_AT_ONCE, max(1, PIXELS_AT_ONCE // pixels))
 
     def _naming_missing_derivative(self, support: Tensor) -> AbstractContextManager[None]:
-        return name_missing_derivative(self.backbone, lambda: self._prepared(support[:1])[0], "maml")
+        return name_missing_derivative(self.backbone, lambda: self._prepare_images(support[:1])[0], "maml")
 
-    def _prepared(self, images: Tensor) -> Tensor:
+    def _prepare_images(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:
             return images
         return self.backbone.prepare(images.flatten(0, 1)).unflatten(0, images.shape[:2])
@@ -172,7 +169,7 @@ class _Tasks:
     def __init__(self, method: MAML, labels: Tensor, n_way: int, unpadded: bool = False) -> None:
         device = labels.device.type
         self.method, self.labels, self.n_way, self.learning = method, labels, n_way, torch.is_grad_enabled()
-        self.present = method.present_classes(labels, n_way)  # (T, method.n_way)
+        self.present = method.find_present_classes(labels, n_way)  # (T, method.n_way)
         self.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         self.counted = None if unpadded else drop_full_mask(labels != PADDING)  # (T, n_support); None: all
         self.twice = self.learning and method.order == 2
@@ -241,11 +238,11 @@ class _Tasks:
         engine = TaskWise(n_tasks, n_images, counted, self.dtype if together else None, self.twice)
         half = torch.autocast(self.labels.device.type, self.dtype, enabled=self.dtype is not None and not together)
         failing = name_failing_layer(backbone, RAISED_BY_LAYERS, "be adapted by maml")
-        with failing, engine, half, engine.pooling_first(backbone):
+        with failing, engine, half, engine.pool_first(backbone):
             yield
 
 
-def _adapted_names(method: nn.Module, adapt_norm: bool) -> list[str]:
+def _find_adapted_names(method: nn.Module, adapt_norm: bool) -> list[str]:
     """Names of the parameters that the inner loop changes."""
     norms = {id(p) for module in method.modules() if isinstance(module, NORMS) for p in module.parameters()}
     return [name for name, p in method.named_parameters() if adapt_norm or id(p) not in norms]

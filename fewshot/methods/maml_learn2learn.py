@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS, EpisodeContext, get_query_mask
-from fewshot.methods.distances import without_absent
+from fewshot.errors import FewShotError
+from fewshot.methods.base import METHODS
+from fewshot.methods.context import EpisodeContext, get_query_mask
+from fewshot.methods.distances import mask_absent
 from fewshot.methods.inner_loop.descent import InnerLoopMethod, Reduction, inner_loss
 from fewshot.methods.inner_loop.episode_statistics import refuse_other_statistics
 from fewshot.methods.inner_loop.second_derivatives import TwiceDifferentiable, use_differentiable_attention
@@ -23,6 +24,16 @@ NAME = "maml-learn2learn"
 @METHODS.register(NAME)
 class Learn2LearnMAML(InnerLoopMethod):
     """`learn2learn.algorithms.MAML` around the backbone and a linear classifier, one episode after the other.
+
+    Args:
+        backbone: the network that is adapted.
+        n_way: the largest number of classes of an episode; the classifier has so many outputs.
+        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
+        inner_steps: gradient steps on the support set.
+        test_inner_steps: gradient steps at validation and test (default: inner_steps).
+        inner_lr: learning rate of these steps.
+        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
+            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
     https://arxiv.org/abs/1703.03400; Arnold, Mahajan, Datta, Bunner, Zarkias, learn2learn: A Library for
@@ -39,8 +50,9 @@ class Learn2LearnMAML(InnerLoopMethod):
     Omniglot).
     """
 
-    transductive = True
-    from_features = False
+    label = "MAML by learn2learn"
+    needs_network = True
+    requires = "learn2learn"
 
     def __init__(
         self,
@@ -52,17 +64,11 @@ class Learn2LearnMAML(InnerLoopMethod):
         inner_lr: float = 0.4,  # with sum/K, on Omniglot: the paper, appendix A.1
         inner_reduction: Reduction = "sum/K",
     ) -> None:
-        super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_reduction)
-        if backbone is None:
-            raise ConfigError(f"{NAME} adapts a network: it needs a backbone, not features")
+        super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_reduction, True)
         refuse_other_statistics(backbone, NAME)
-        _wrapper()  # learn2learn is missed here, not after the data are loaded
+        _load_wrapper()  # learn2learn is missed here, not after the data are loaded
         self.inner_lr = inner_lr
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
-
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        """Raises `ConfigError`: every weight is adapted, so features are never those of another episode."""
-        raise ConfigError(f"{NAME} adapts its backbone to every episode: it classifies images, not features")
 
     def forward(
         self,
@@ -74,7 +80,7 @@ class Learn2LearnMAML(InnerLoopMethod):
         context: EpisodeContext | None = None,
     ) -> Tensor:
         """Logits (B, n_query, n_way) of images (B, n, C, H, W); they carry a graph where gradients are on."""
-        present = self.present_classes(support_labels, n_way)  # (B, self.n_way)
+        present = self.find_present_classes(support_labels, n_way)  # (B, self.n_way)
         learning = torch.is_grad_enabled()
         mask = get_query_mask(context)
         masks = [None] * len(query) if mask is None else mask
@@ -82,10 +88,10 @@ class Learn2LearnMAML(InnerLoopMethod):
         twice = learning and self.order == 2
         attention = use_differentiable_attention() if twice else nullcontext()
         with torch.enable_grad(), attention, TwiceDifferentiable() if twice else nullcontext():  # at test too
-            logits = [self._episode(*episode, learning) for episode in episodes]
+            logits = [self._adapt_and_answer(*episode, learning) for episode in episodes]
         return torch.cat(logits)[..., :n_way]
 
-    def adapted(self, support: Tensor, support_labels: Tensor, present: Tensor, learning: bool = True) -> nn.Module:
+    def adapt(self, support: Tensor, support_labels: Tensor, present: Tensor, learning: bool = True) -> nn.Module:
         """learn2learn's copy of the network after the inner steps on one episode's support (n_support, C, H, W).
 
         `present` (self.n_way,): the classes it has. Without `learning` no graph leads back to the method.
@@ -93,14 +99,14 @@ class Learn2LearnMAML(InnerLoopMethod):
         images, labels = support[support_labels != PADDING], support_labels[support_labels != PADDING]
         network = nn.Sequential(self.backbone, self.classifier)
         first_order = not learning or self.order == 1
-        learner = _wrapper()(network, self.inner_lr, first_order, allow_nograd=True).clone()
+        learner = _load_wrapper()(network, self.inner_lr, first_order, allow_nograd=True).clone()
         _use_batch_statistics(learner)
         for _ in range(self.steps):
-            logits = self._at_weights_precision(learner(images))[None]  # (1, n_support, self.n_way)
+            logits = self._cast_to_weights(learner(images))[None]  # (1, n_support, self.n_way)
             learner.adapt(inner_loss(logits, labels[None], present[None], self.inner_reduction))
         return learner
 
-    def _episode(
+    def _adapt_and_answer(
         self,
         support: Tensor,
         labels: Tensor,
@@ -110,14 +116,14 @@ class Learn2LearnMAML(InnerLoopMethod):
         learning: bool,
     ) -> Tensor:
         """Logits (1, n_query, self.n_way) of one episode; `mask` (n_query,) or None, `present` (self.n_way,)."""
-        learner = self.adapted(support, labels, present, learning)
-        logits = self._at_weights_precision(learner(query if mask is None else query[mask]))
+        learner = self.adapt(support, labels, present, learning)
+        logits = self._cast_to_weights(learner(query if mask is None else query[mask]))
         if mask is not None:  # padding has logits of 0
             logits = logits.new_zeros(len(query), logits.shape[1]).index_put((mask,), logits)
-        logits = without_absent(logits[None], present[None])
+        logits = mask_absent(logits[None], present[None])
         return logits if learning else logits.detach()
 
-    def _at_weights_precision(self, logits: Tensor) -> Tensor:
+    def _cast_to_weights(self, logits: Tensor) -> Tensor:
         """`logits`, which autocast may have made bfloat16, in the weights' own precision."""
         return logits.to(self.classifier.weight.dtype)
 
@@ -135,7 +141,7 @@ def _use_batch_statistics(learner: nn.Module) -> None:
 
 
 @cache
-def _wrapper() -> type[nn.Module]:
+def _load_wrapper() -> type[nn.Module]:
     """`learn2learn.algorithms.MAML`; it and gym, which it imports, may warn of their age."""
     try:
         with warnings.catch_warnings():

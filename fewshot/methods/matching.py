@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import cosine, squared_euclidean, without_absent
+from fewshot.methods.distances import cosine, mask_absent, squared_euclidean
 from fewshot.sampling.episodes import PADDING
 
 
@@ -16,19 +16,27 @@ from fewshot.sampling.episodes import PADDING
 class MatchingNetwork(Method):
     """A query attends to all support images; a class has the attention that its images get together.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        similarity: of the attention: the cosine times a learnable scale, or the negated squared Euclidean distance.
+        initial_scale: what the cosine's scale starts from.
+        full_context: features are first embedded in the context of the support set (`FullContext`), whose order
+            then matters.
+        processing_steps: steps of this embedding for each query.
+        feature_dim: dimensions of the features, for full_context (default: the backbone's own).
+
     Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, Matching Networks for One Shot Learning,
     NeurIPS 2016, https://arxiv.org/abs/1606.04080. Attention is a softmax, over the episode's support
     images, of the cosine times a learnable `scale`, or of the negated squared Euclidean distance.
     The logits are the logarithms of the class probabilities, so cross-entropy is the paper's loss.
 
-    `full_context`: features are first embedded in the context of the support set (`FullContext`,
-    `processing_steps` steps for each query); they have `feature_dim` dimensions, the backbone's own
-    where there is one. The order of the support images then matters.
-
     Differs from the paper: its cosine has no scale, which leaves attention between e^-1 and e and was
     found to train badly (README of https://github.com/oscarknagg/few-shot: 75.6% against 93.8% at
     20-way 1-shot Omniglot); its fine-tuning on the support set is left out.
     """
+
+    label, family = "Matching", "episodic"
+    published, colour = True, "#3FA9DB"
 
     def __init__(
         self,
@@ -46,7 +54,12 @@ class MatchingNetwork(Method):
         self.scale = nn.Parameter(torch.tensor(float(initial_scale))) if similarity == "cosine" else None
         self.full_context = full_context
         if full_context:
-            self.context = FullContext(_feature_dim(backbone, feature_dim), processing_steps)
+            self.context = FullContext(_find_feature_dim(backbone, feature_dim), processing_steps)
+
+    @property
+    def order_matters(self) -> bool:
+        """Whether recurrent networks read the support."""
+        return self.full_context
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         if self.full_context:
@@ -56,7 +69,7 @@ class MatchingNetwork(Method):
         else:
             similarities = self.scale * cosine(query, support)
         sums, present = class_logsumexp(similarities, support_labels, n_way)
-        return without_absent(sums, present).log_softmax(-1)
+        return mask_absent(sums, present).log_softmax(-1)
 
 
 class FullContext(nn.Module):
@@ -80,18 +93,18 @@ class FullContext(nn.Module):
 
     def forward(self, support: Tensor, real: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         """Support g (B, n_support, D) and queries f (B, n_query, D) of features; `real` (B, n_support): not padding."""
-        support = self._support(support, real)
-        return support, self._query(query, support, real)
+        support = self._embed_support(support, real)
+        return support, self._embed_query(query, support, real)
 
-    def _support(self, features: Tensor, real: Tensor) -> Tensor:
+    def _embed_support(self, features: Tensor, real: Tensor) -> Tensor:
         place = torch.arange(real.shape[1], device=real.device).expand_as(real)
         embedded = features
         for lstm, key in ((self.forwards, place), (self.backwards, -place)):
             order = key.masked_fill(~real, real.shape[1]).argsort(1)  # padding comes last: it changes nothing before it
-            embedded = embedded + _rows(lstm(_rows(features, order))[0], order.argsort(1))
+            embedded = embedded + _gather_rows(lstm(_gather_rows(features, order))[0], order.argsort(1))
         return embedded
 
-    def _query(self, features: Tensor, support: Tensor, real: Tensor) -> Tensor:
+    def _embed_query(self, features: Tensor, support: Tensor, real: Tensor) -> Tensor:
         hidden, cell = features, torch.zeros_like(features)  # (B, n_query, D)
         shape = features.shape
         for _ in range(self.processing_steps):
@@ -120,12 +133,12 @@ def class_logsumexp(values: Tensor, labels: Tensor, n_way: int) -> tuple[Tensor,
     return sums.log() + largest, present
 
 
-def _rows(features: Tensor, order: Tensor) -> Tensor:
+def _gather_rows(features: Tensor, order: Tensor) -> Tensor:
     """Rows `order` (B, n) of `features` (B, n, D)."""
     return features.gather(1, order[..., None].expand_as(features))
 
 
-def _feature_dim(backbone: nn.Module | None, feature_dim: int | None) -> int:
+def _find_feature_dim(backbone: nn.Module | None, feature_dim: int | None) -> int:
     given = getattr(backbone, "feature_dim", None)
     if given is None and feature_dim is None:
         raise ConfigError("matching: full_context without a backbone needs feature_dim, the length of a feature")

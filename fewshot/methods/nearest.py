@@ -15,9 +15,13 @@ from fewshot.methods.distances import cosine, squared_euclidean
 class NearestNeighbours(Method):
     """A query belongs to the class of its nearest support image, or to the majority of its `k` nearest.
 
+    Args:
+        backbone: makes the features of images; None where features are given.
+        k: support images that vote.
+        metric: "euclidean" (logits and ties use its square) or "cosine" (1 − cosine similarity).
+
     Fix, Hodges, Discriminatory Analysis: Nonparametric Discrimination, 1951 (reprinted
     https://doi.org/10.2307/1403797).
-    `metric`: "euclidean" (logits and ties use its square) or "cosine" (1 − cosine similarity).
     With k = 1 a class's logit is the negated distance to its nearest support image. With k > 1 it is
     the class's number of votes, less that distance as a fraction, below a half, of the query's
     greatest: equal votes go to the class with the nearer image.
@@ -25,6 +29,9 @@ class NearestNeighbours(Method):
     Differs from the textbook: support images exactly as far as the k-th vote too, so that the answer does
     not depend on the order of the support; an episode with fewer than k images lets all of them vote.
     """
+
+    label, family = "Nearest", "two-stage"
+    published, colour = True, "#7F7F7F"
 
     def __init__(
         self, backbone: nn.Module | None, k: int = 1, metric: Literal["euclidean", "cosine"] = "euclidean"
@@ -42,15 +49,15 @@ class NearestNeighbours(Method):
         euclidean = self.metric == "euclidean"
         distances = squared_euclidean(query, support) if euclidean else (1 - cosine(query, support)).clamp_min(0)
         distances = distances.masked_fill(padding[:, None], torch.inf)  # (B, n_query, n_support)
-        nearest = nearest_of_class(distances, support_labels, n_way)  # (B, n_query, n_way)
+        nearest = find_nearest_of_class(distances, support_labels, n_way)  # (B, n_query, n_way)
         if self.k == 1:
             return -nearest
         greatest = nearest.detach().masked_fill(nearest.isinf(), 0.0).amax(-1, keepdim=True)
         greatest = greatest.clamp_min(torch.finfo(nearest.dtype).tiny)
         fraction = nearest / (2.1 * greatest)  # in [0, 1/2), inf for a class without images
-        return self._votes(distances, support_labels, n_way) - fraction
+        return self._count_votes(distances, support_labels, n_way) - fraction
 
-    def _votes(self, distances: Tensor, labels: Tensor, n_way: int) -> Tensor:
+    def _count_votes(self, distances: Tensor, labels: Tensor, n_way: int) -> Tensor:
         """How many of each query's nearest images each class has, (B, n_query, n_way)."""
         k = min(self.k, distances.shape[2])
         furthest = distances.topk(k, largest=False).values.amax(-1, keepdim=True)  # (B, n_query, 1)
@@ -58,7 +65,7 @@ class NearestNeighbours(Method):
         return (distances <= furthest).to(distances.dtype) @ member
 
 
-def nearest_of_class(distances: Tensor, labels: Tensor, n_way: int) -> Tensor:
+def find_nearest_of_class(distances: Tensor, labels: Tensor, n_way: int) -> Tensor:
     """The least of `distances` (B, n_query, n_support) to each class's images, (B, n_query, n_way).
 
     `labels` (B, n_support), −1 for padding. inf for a class without images.

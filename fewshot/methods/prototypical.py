@@ -4,12 +4,16 @@ from torch import Tensor, nn
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import prototypes, squared_euclidean, without_absent
+from fewshot.methods.distances import mask_absent, prototypes, squared_euclidean
 
 
 @METHODS.register("protonet")
 class PrototypicalNetwork(Method):
     """Each class is the mean of its support features; a query belongs to the nearest mean.
+
+    Args:
+        backbone: makes the features of images; None where features are given.
+        temperature: divides the distances, in training and at test.
 
     Snell, Swersky, Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017,
     https://arxiv.org/abs/1703.05175, equations 1 and 2. Logits are negated squared Euclidean
@@ -25,6 +29,9 @@ class PrototypicalNetwork(Method):
     Differs from the paper: none known at temperature 1, the default.
     """
 
+    label, family = "ProtoNet", "episodic"
+    published, colour = True, "#0072B2"
+
     def __init__(self, backbone: nn.Module | None, temperature: float = 1.0) -> None:
         super().__init__(backbone)
         if not temperature > 0:
@@ -33,4 +40,4 @@ class PrototypicalNetwork(Method):
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
-        return without_absent(-squared_euclidean(query, means) / self.temperature, present)
+        return mask_absent(-squared_euclidean(query, means) / self.temperature, present)

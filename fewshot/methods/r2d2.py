@@ -6,12 +6,19 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import without_absent
+from fewshot.methods.distances import mask_absent
 
 
 @METHODS.register("r2d2")
 class RidgeRegression(Method):
     """Linear regression of one-hot labels on features, fitted in closed form, with gradients through the fit.
+
+    Args:
+        backbone: makes the features of images; None where features are given.
+        init_lambda: what the penalty λ starts from; the authors' is 50.
+        init_scale: what the scale of the logits starts from; the authors' is 10 on Omniglot and CIFAR-FS, 1e-4 on
+            mini-ImageNet.
+        learn_lambda: learn λ (as its logarithm, so it stays positive).
 
     Bertinetto, Henriques, Torr, Vedaldi, Meta-learning with differentiable closed-form solvers, ICLR 2019,
     https://arxiv.org/abs/1805.08136; code https://github.com/bertinetto/r2d2, fewshots/models/r2d2.py.
@@ -20,13 +27,14 @@ class RidgeRegression(Method):
     λ times their number. Logits are scale · regression + bias. That bias is one number for all classes:
     the softmax, and so training, does not see it.
 
-    `init_lambda` 50 is the authors', as is `init_scale` 10 on Omniglot and CIFAR-FS (1e-4 on mini-ImageNet).
-
     Differs from the authors' code: λ is learned (as its logarithm, so it stays positive) where their
     scripts keep 50 (`learn_lambda=False`); the number of support images is each episode's own, so shots may
     be unequal; a linear system is solved where they invert a matrix. MetaOptNet's R2-D2 instead has no bias,
     penalty 50 whatever the number of images, and a scale only.
     """
+
+    label, family = "R2D2", "episodic"
+    published, colour = True, "#D55E00"
 
     def __init__(
         self,
@@ -53,7 +61,7 @@ class RidgeRegression(Method):
         n_images = (support_labels >= 0).sum(1).clamp_min(1)  # (B,)
         weights = ridge(inputs, targets, self.log_lambda.exp() * n_images)  # (B, D + 1, n_way)
         regression = F.pad(query, (0, 1), value=1.0) @ weights  # (B, n_query, n_way)
-        return without_absent(self.scale * regression + self.bias, targets.sum(1) > 0)
+        return mask_absent(self.scale * regression + self.bias, targets.sum(1) > 0)
 
 
 def ridge(inputs: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:

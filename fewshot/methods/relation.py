@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.methods.base import METHODS, EpisodeContext, Method, get_query_mask
-from fewshot.methods.distances import without_absent
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.context import EpisodeContext, get_query_mask
+from fewshot.methods.distances import mask_absent
+from fewshot.methods.features import widen
 from fewshot.methods.inner_loop.episode_statistics import episode_statistics, refuse_other_statistics
 from fewshot.methods.modules.relation_module import RelationModule
 from fewshot.sampling.episodes import PADDING, Episode
@@ -18,12 +20,19 @@ from fewshot.sampling.episodes import PADDING, Episode
 class RelationNetwork(Method):
     """A small network scores how well each query's feature map goes with each class's.
 
-    Sung, Yang, Zhang, Xiang, Torr, Hospedales, Learning to Compare: Relation Network for Few-Shot
-    Learning, CVPR 2018, https://arxiv.org/abs/1711.06025, and the authors' code,
-    https://github.com/floodsung/LearningToCompare_FSL. A class's map is the sum (or mean:
-    `shot_pooling`) of its support maps; logits are the relation scores before the sigmoid. `loss`:
-    "mse" of the sigmoid scores against 1 for a query's own class and 0 for the others, or
-    "cross_entropy" of the logits. The authors' backbone is "conv4-relation".
+    Args:
+        backbone: makes the features of images; None where features are given.
+        loss: "mse" of the sigmoid scores against 1 for a query's own class and 0 for the others, or "cross_entropy" of
+            the logits.
+        shot_pooling: a class's map is the sum, or the mean, of its support maps.
+        transductive: batch normalisation by the statistics of each episode, the published protocol.
+        n_filters: of the relation module's convolutions.
+        n_hidden: of its hidden linear layer.
+
+    Sung, Yang, Zhang, Xiang, Torr, Hospedales, Learning to Compare: Relation Network for Few-Shot Learning, CVPR
+    2018, https://arxiv.org/abs/1711.06025, and the authors' code,
+    https://github.com/floodsung/LearningToCompare_FSL. Logits are the relation scores before the sigmoid. The
+    authors' backbone is "conv4-relation".
 
     `transductive=True` is the published protocol: batch normalisation by the statistics of each
     episode, in training and at test, of support, queries and pairs apart; an episode's queries then
@@ -33,6 +42,10 @@ class RelationNetwork(Method):
     Differs from the authors' code: see `RelationModule`; only the relation module is initialised as
     theirs, the backbone by itself.
     """
+
+    label, family = "Relation", "episodic"
+    published, colour = True, "#00906A"
+    needs_network = True
 
     def __init__(
         self,
@@ -48,18 +61,25 @@ class RelationNetwork(Method):
             raise ConfigError(f"relation: loss is mse or cross_entropy, got {loss!r}")
         if shot_pooling not in ("sum", "mean"):
             raise ConfigError(f"relation: shot_pooling is sum or mean, got {shot_pooling!r}")
-        self.loss_name, self.shot_pooling = loss, shot_pooling
-        self.transductive, self.from_features = transductive, not transductive
-        channels, side_px = _map_shape(backbone)
+        self.loss_name, self.shot_pooling, self._transductive = loss, shot_pooling, transductive
+        channels, side_px = _find_map_shape(backbone)
         if transductive:
             refuse_other_statistics(backbone, "relation")
         self.relation = RelationModule(channels, side_px, n_filters, n_hidden)
 
+    @property
+    def transductive(self) -> bool:
+        return self._transductive
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether an image has the same maps in every episode."""
+        return not self._transductive
+
     def encode(self, images: Tensor) -> Tensor:
         """Feature maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
         maps = self.backbone.feature_maps(images.flatten(0, -4))  # (n, c, h, w)
-        maps = maps.float() if maps.dtype.itemsize < 4 else maps
-        return maps.unflatten(0, images.shape[:-3])
+        return widen(maps).unflatten(0, images.shape[:-3])
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         """Logits (B, n_query, n_way) from maps: support (B, n_support, c, h, w), query (B, n_query, c, h, w)."""
@@ -76,7 +96,7 @@ class RelationNetwork(Method):
         classes = (member.transpose(1, 2) @ support.flatten(2)).unflatten(2, support.shape[2:])  # (B, n_way, c, h, w)
         present = counts > 0
         counted = (present, mask) if self.transductive else None
-        return without_absent(self.relation(classes, query, counted), present)
+        return mask_absent(self.relation(classes, query, counted), present)
 
     def forward(
         self,
@@ -120,7 +140,7 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _map_shape(backbone: nn.Module | None) -> tuple[int, int]:
+def _find_map_shape(backbone: nn.Module | None) -> tuple[int, int]:
     """Channels and side of the backbone's feature maps, from a pass with one blank image."""
     if not hasattr(backbone, "feature_maps"):
         raise ConfigError("relation compares feature maps: it needs a backbone that has them, such as conv4-relation")

@@ -8,25 +8,31 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError, DataError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import prototypes, squared_euclidean, without_absent
+from fewshot.methods.distances import mask_absent, prototypes, squared_euclidean
 
 
 @METHODS.register("simpleshot")
 class SimpleShot(Method):
     """The nearest mean of transformed support features, for a backbone trained as a plain classifier.
 
-    Wang, Chao, Weinberger, van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for
-    Few-Shot Learning, 2019, https://arxiv.org/abs/1911.04623; code https://github.com/mileyan/simple_shot,
-    src/train.py. `transform`: "UN" leaves features as they are; "L2N" divides each by its length; "CL2N"
-    first subtracts the mean feature of the base classes' images. Then supports are averaged, and the
-    mean is not normalised again. Logits are negated squared Euclidean distances.
+    Args:
+        backbone: makes the features of images; None where features are given.
+        transform: of features: "UN" leaves them as they are; "L2N" divides each by its length; "CL2N" first subtracts
+            the mean feature of the base classes' images.
+
+    Wang, Chao, Weinberger, van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot
+    Learning, 2019, https://arxiv.org/abs/1911.04623; code https://github.com/mileyan/simple_shot, src/train.py.
+    Transformed supports are averaged, and the mean is not normalised again. Logits are negated squared Euclidean
+    distances.
 
     CL2N has to learn that mean before it can answer: `learn_base_classes`. It is saved with the weights.
 
     Differs from the paper: none known; the authors take distances, unsquared, for predictions only.
     """
 
-    wants_base_features = True
+    label, family = "SimpleShot", "two-stage"
+    published, colour = True, "#6E9B00"
+
     base_mean: Tensor  # (feature_dim,); without entries until learnt where no backbone tells feature_dim
     base_mean_learnt: Tensor  # () bool
 
@@ -35,10 +41,14 @@ class SimpleShot(Method):
         if transform not in ("UN", "L2N", "CL2N"):
             raise ConfigError(f"simpleshot: transform is UN, L2N or CL2N, got {transform!r}")
         self.transform = transform
-        self.wants_base_features = transform == "CL2N"
-        if self.wants_base_features:
+        if self.needs_base_features:
             self.register_buffer("base_mean", torch.zeros(getattr(backbone, "feature_dim", 0)))
             self.register_buffer("base_mean_learnt", torch.tensor(False))
+
+    @property
+    def needs_base_features(self) -> bool:
+        """Whether features are centred on the base classes' mean."""
+        return self.transform == "CL2N"
 
     @torch.no_grad()
     def learn_base_classes(self, features: Tensor, labels: Tensor) -> None:
@@ -47,7 +57,7 @@ class SimpleShot(Method):
         `labels` (n,) are not needed. Nothing is learnt with UN and L2N. Raises `DataError` for no features,
         or of another D than the backbone's.
         """
-        if not self.wants_base_features:
+        if not self.needs_base_features:
             return
         feature_dim = getattr(self.backbone, "feature_dim", features.shape[-1])
         if features.ndim != 2 or len(features) == 0 or features.shape[1] != feature_dim:
@@ -57,10 +67,10 @@ class SimpleShot(Method):
         self.base_mean_learnt.fill_(True)
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        means, present = prototypes(self._transformed(support), support_labels, n_way)
-        return without_absent(-squared_euclidean(self._transformed(query), means), present)
+        means, present = prototypes(self._transform(support), support_labels, n_way)
+        return mask_absent(-squared_euclidean(self._transform(query), means), present)
 
-    def _transformed(self, features: Tensor) -> Tensor:
+    def _transform(self, features: Tensor) -> Tensor:
         if self.transform == "UN":
             return features
         if self.transform == "CL2N":
@@ -75,6 +85,6 @@ class SimpleShot(Method):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Without a backbone the saved mean says how many entries it has."""
         saved = state_dict.get(f"{prefix}base_mean")
-        if saved is not None and self.wants_base_features and self.base_mean.numel() == 0:
+        if saved is not None and self.needs_base_features and self.base_mean.numel() == 0:
             self.base_mean = self.base_mean.new_empty(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)

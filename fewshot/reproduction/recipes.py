@@ -1,163 +1,62 @@
-"""Recipes as runs: which there are, what they measure, whether they have run, and what is kept of them."""
+"""Recipes as runs: which there are, in which order, and which of them measure what."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot import cli
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict
-from fewshot.errors import ConfigError, DataError
-from fewshot.evaluation.records import Records, cell_name
-from fewshot.experiments.build import AnyConfig, test_cells, variants
-from fewshot.experiments.starting import starting_row
+from fewshot.config import PRETRAIN
+from fewshot.config.recipes import Entry, read_recipe
+from fewshot.config.saved import CLASSES
+from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
-from fewshot.reproduction.results import Result
-from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, row_name, short
-from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.reproduction.runs import Run
+from fewshot.reproduction.tables.accuracies import REFERENCE, short
 from fewshot.training.run_folder import RunFolder
 
 SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test_episodes", "test_seed")
-STAGE_ONE = "pretrain"  # how the names of its recipes start
-RUNS = "runs/reproduce"  # where runs lie by default, and what a result says of where they lie
-
-
-@dataclass(frozen=True)
-class Run:
-    """A recipe with a seed, and the folder of its run. `stage_one`: the run that this one starts from, if any."""
-
-    name: str
-    folder: RunFolder
-    arguments: tuple[str, ...]
-    config: AnyConfig
-    stage_one: "Run | None" = None
-
-    @property
-    def title(self) -> str:
-        """What it is called while it runs."""
-        return f"{self.name}, seed {self.config.seed}"
-
-    @property
-    def is_pretrain(self) -> bool:
-        """Whether it is stage 1, a run of scripts/pretrain.py."""
-        return isinstance(self.config, PretrainExperimentConfig)
-
-    @property
-    def script(self) -> str:
-        """The script that runs it."""
-        return "pretrain.py" if self.is_pretrain else "train_episodic.py"
-
-    @property
-    def command(self) -> str:
-        """The command that makes it, from the folder that holds scripts/."""
-        option, recipe, *others = map(self._hide_place, self.arguments)
-        return f"python scripts/{self.script} {option} {Path(*Path(recipe).parts[-4:])} {' '.join(others)}"
-
-    @property
-    def own_row(self) -> str:
-        """What its records are called, beside those that the script compares it with."""
-        trained = self.config.max_steps or self.stage_one
-        return "classifier-baseline" if self.is_pretrain else "trained" if trained else starting_row(self.config)
-
-    @property
-    def variants(self) -> list[str]:
-        """Further rows of the same weights."""
-        return list(variants(self.config))
-
-    @property
-    def cells(self) -> list[str]:
-        """What its records measure, `5-way 1-shot`."""
-        return [cell_name(vars(spec)) for spec in test_cells(self.config)]
-
-    def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
-        """Where the script stores a row's records of a cell."""
-        return self.folder.records(test_set, row, cell)
-
-    def records(self, row: str, test_set: str = "") -> list[Records]:
-        """A row's records of each cell; `DataError` where they are cut short, `OSError` where there are none."""
-        return [Records.read(self.records_file(row, cell, test_set)) for cell in self.cells]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run has ended: the records of its own row and of the untrained network are there, whole.
-
-        So are those of its variants, measured with the options that these have now.
-        """
-        rows = {self.own_row, *self.variants}
-        if self.config.test_floor and not self.is_pretrain:
-            rows.add(starting_row(self.config))
-        try:
-            return all(
-                record.header["config"].get("test_variants", {}).get(row) == variants(self.config).get(row)
-                for test_set in ("", *self.config.test_also)
-                for row in rows
-                for record in self.records(row, test_set)
-            )
-        except (DataError, FileNotFoundError):
-            return False
-
-    def check(self) -> None:
-        """Raise `ConfigError` where the folder holds a run of another configuration, or one whose stage 1 is gone."""
-        if not self.folder.config.exists():
-            return
-        advice = f"delete {self.folder.path}, or choose another --out"
-        self.folder.refuse_other(self.config, f"the recipe {self.name} was changed after it ran; {advice}")
-        start = self.stage_one and self.stage_one.folder
-        if start and not start.config.exists():
-            raise ConfigError(f"{self.name} has run, but {start.path} that it started from is gone: {advice}")
-
-    @property
-    def stages(self) -> list[tuple[str, float]]:
-        """What each stage was trained on, and its minutes of training and validation; stage 1 first."""
-        step, _, _, seconds = load_checkpoint(self.folder.last)["progress"]
-        unit, option = ("images", "batch_size") if self.is_pretrain else ("episodes", "episodes_per_step")
-        own = f"{step * getattr(self.config, option):,} {unit}" if step else ""
-        return [*(self.stage_one.stages if self.stage_one else []), (own, seconds / 60)]
-
-    def result(self) -> Result:
-        """What is kept of it: every row that it measured."""
-        records = {}
-        for test_set in ("", *self.config.test_also):
-            for row in dict.fromkeys((self.own_row, *self.variants, "pretrained", "frozen", *FLOOR_ROWS)):
-                if self.records_file(row, self.cells[0], test_set).exists():
-                    records[": ".join(filter(None, [test_set, row]))] = self._without_config(row, test_set)
-        last = load_checkpoint(self.folder.last)
-        history = [[step, round(seconds, 1), round(mean, 5), round(half, 5)]
-                   for step, seconds, mean, half in last.get("history", [])]  # fmt: skip
-        config = {k: self._hide_place(v) if isinstance(v, str) else v for k, v in as_dict(self.config).items()}
-        facts = {"config": config, "stages": self.stages, "history": history}
-        return Result(self.name, self.config.seed, facts, records)
-
-    def _hide_place(self, text: str) -> str:
-        """`text` with the folder of all runs called as it is by default: where this machine has it, no result says."""
-        out = self.folder.path.parents[1]
-        return text.replace(f"{out}/", f"{RUNS}/") if out.is_absolute() else text
-
-    def _without_config(self, row: str, test_set: str) -> list[Records]:
-        """Records whose headers leave out the configuration, which a result holds once, and name the run's command."""
-        records = self.records(row, test_set)
-        for record in records:
-            del record.header["config"]
-            record.header["command"] = self.command
-        return records
 
 
 def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequence[str] = ()) -> list[Run]:
     """The runs of the recipes in the folder `recipes`, in order of running: seed after seed, stage 1 first.
 
-    `names`: of recipes, or of rows of the tables (`maml` is maml.yaml and maml_20way.yaml); those that they
+    `names`: of runs, or of rows of the tables (`maml` is maml.yaml and maml_20way.yaml); those that they
     start from come with them. Default: all. Raises `ConfigError` for a recipe that is not valid, and where
     recipes measure different episodes.
     """
-    known = {path.stem: path for path in sorted(recipes.glob("*.yaml"))}
-    if not known:
-        raise ConfigError(f"there is no recipe (*.yaml) in {recipes}")
+    known = read_entries(recipes)
+    rows = {planned.entry.row for planned in known.values()}
     for name in names:
-        if name not in known:
+        if name not in known.keys() | rows:
             raise unknown_name(f"recipe of {recipes}", name, known)
-    wanted = [name for name in known if not names or name in names or row_name(name) in names]
-    runs = [run for seed in seeds for run in _runs_of_seed(recipes.name, known, wanted, out, seed)]
+    wanted = [name for name, planned in known.items() if not names or {name, planned.entry.row} & set(names)]
+    runs = [run for seed in seeds for run in _runs_of_seed(recipes, known, wanted, out, seed)]
     _refuse_different_episodes(runs)
     return runs
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a recipe, the file `path`, asks for: its training, or one of its rows."""
+
+    path: Path
+    entry: Entry
+    is_row: bool
+
+
+def read_entries(recipes: Path) -> dict[str, Planned]:
+    """Everything that the recipes in a folder ask for, by name; `ConfigError` where two ask for the same name."""
+    known: dict[str, Planned] = {}
+    paths = sorted(recipes.glob("*.yaml"))
+    if not paths:
+        raise ConfigError(f"there is no recipe (*.yaml) in {recipes}")
+    for path in paths:
+        recipe = read_recipe(path)
+        for entry in recipe.entries:
+            planned = known.setdefault(entry.name, Planned(path, entry, is_row=entry is not recipe.training))
+            if planned.entry is not entry:
+                raise ConfigError(f"{planned.path} and {path} both have a run called {entry.name}: rename one")
+    return known
 
 
 def measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
@@ -174,34 +73,35 @@ def measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
     return [run for run in runs if run in wanted or run.folder.path in needed]
 
 
-def _runs_of_seed(group: str, known: dict[str, Path], wanted: Sequence[str], out: Path, seed: int) -> list[Run]:
+def _runs_of_seed(recipes: Path, known: dict[str, Planned], wanted: Sequence[str], out: Path, seed: int) -> list[Run]:
     runs: dict[str, Run] = {}
 
     def add(name: str, *needed_by: str) -> Run:
         if name in needed_by:
             raise ConfigError(f"pretrained_run goes in a circle: {' -> '.join((*needed_by, name))}")
         if name not in known:
-            raise unknown_name(f"recipe of {known[needed_by[-1]].parent}", name, known)
+            raise unknown_name(f"recipe of {recipes}", name, known)
         if name not in runs:
-            run = _read(known[name], out / group / f"{name}-seed{seed}", seed)
+            run = _parse(known[name], out / recipes.name / f"{name}-seed{seed}", seed)
             pretrained = getattr(run.config, "pretrained_run", None)
             runs[name] = _starting_from(run, add(Path(pretrained).name, *needed_by, name)) if pretrained else run
         return runs[name]
 
-    for name in sorted(wanted, key=lambda name: (not name.startswith(STAGE_ONE), name)):
+    for name in sorted(wanted, key=lambda name: (known[name].entry.kind != PRETRAIN, name)):
         add(name)
     return list(runs.values())
 
 
-def _read(recipe: Path, folder: Path, seed: int) -> Run:
-    arguments = ["--config", str(recipe), "--run_dir", str(folder), "--seed", str(seed)]
-    if row_name(recipe.stem) != REFERENCE:
+def _parse(planned: Planned, folder: Path, seed: int) -> Run:
+    entry, row = planned.entry, ["--row", planned.entry.name] if planned.is_row else []
+    arguments = ["--config", str(planned.path), *row, "--run_dir", str(folder), "--seed", str(seed)]
+    if entry.row != REFERENCE:
         arguments += ["--test_floor", "false"]  # the tables show the reference's floor only
-    kind = PretrainExperimentConfig if recipe.stem.startswith(STAGE_ONE) else ExperimentConfig
     try:
-        return Run(recipe.stem, RunFolder(folder), tuple(arguments), cli.parse(kind, "", arguments))
+        config = cli.parse(CLASSES[entry.kind], "", arguments)
+        return Run(entry.name, entry.row, RunFolder(folder), tuple(arguments), config)
     except SystemExit:  # the reason stands on stderr
-        raise ConfigError(f"{recipe} is no valid recipe") from None
+        raise ConfigError(f"{planned.path} is no valid recipe") from None
 
 
 def _starting_from(run: Run, stage_one: Run) -> Run:

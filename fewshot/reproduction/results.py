@@ -11,8 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import Measured, Scores
-from fewshot.runtime.files import json_by_line, write_whole
+from fewshot.runtime.files import format_json_by_line, write_whole
 
 VERSION = 1  # of the files
 COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # right queries of an episode, by bytes
@@ -23,8 +24,7 @@ class Result:
     """One training, a recipe with a seed, and what it reached.
 
     `facts`: configuration, `stages` (what each was trained on, and its minutes), `history` (step, seconds, mean
-    and half-width of each validation). `records`: for each row, by its name, the cells that were measured;
-    the rows of a further test set are called `<test set>: <row>`.
+    and half-width of each validation). `records`: for each row, by its `row_key`, the cells that were measured.
     """
 
     recipe: str
@@ -39,7 +39,7 @@ class Result:
         """
         path = Path(path)
         rows = [(row, measured) for row, cells in self.records.items() for measured in cells]
-        common = _common([measured.header for _, measured in rows])
+        common = _common([measured.header.as_dict() for _, measured in rows])
         content = {
             "version": VERSION,
             "recipe": self.recipe,
@@ -49,13 +49,13 @@ class Result:
             "records": [
                 {
                     "row": row,
-                    "header": {key: value for key, value in measured.header.items() if key not in common},
+                    "header": {key: value for key, value in measured.header.as_dict().items() if key not in common},
                     **_packed(measured, path),
                 }
                 for row, measured in rows
             ],
         }
-        write_whole(path, json_by_line(content, "records"))
+        write_whole(path, format_json_by_line(content, "records"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -66,13 +66,18 @@ class Result:
                 raise DataError(f"{path} was written by another version of fewshot")
             common, rows = content.pop("common"), {}
             for record in content.pop("records"):
-                header = common | record["header"]
+                header = RecordHeader(**common | record["header"])
                 rows.setdefault(record["row"], []).append(Scores(header, _unpacked(record, header)))
             return cls(content.pop("recipe"), content.pop("seed"), content, rows)
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             raise DataError(f"{path} does not hold the result of a run ({error!r})") from error
+
+
+def row_key(test_set: str, row: str) -> str:
+    """What the records of a row are called in a result; `test_set`: of `test_also`, or ""."""
+    return f"{test_set}: {row}" if test_set else row
 
 
 def curve(history: Sequence[Sequence[float]]) -> str:
@@ -105,7 +110,7 @@ def read_results(folder: str | Path) -> list[Result]:
 
 
 def _packed(measured: Measured, path: Path) -> dict[str, Any]:
-    spec = measured.header["spec"]
+    spec = measured.header.spec
     n_queries = _n_queries(spec)
     if n_queries is None or n_queries >= 1 << 16:
         raise DataError(f"{path}: only episodes of one number of queries, below 65,536, can be kept, got {spec}")
@@ -124,9 +129,9 @@ def _packed(measured: Measured, path: Path) -> dict[str, Any]:
     }
 
 
-def _unpacked(record: dict[str, Any], header: dict[str, Any]) -> np.ndarray:
+def _unpacked(record: dict[str, Any], header: RecordHeader) -> np.ndarray:
     right = np.frombuffer(zlib.decompress(base64.b64decode(record["right"])), COUNTS[record["bytes"]])
-    n_queries, n_episodes = _n_queries(header["spec"]), header["n_episodes"]
+    n_queries, n_episodes = _n_queries(header.spec), header.n_episodes
     if record["n_queries"] != n_queries or len(right) != n_episodes or right.max() > n_queries:
         raise ValueError(f"{record['row']}: the counts are not those of {n_episodes} episodes of {n_queries} queries")
     return right / n_queries

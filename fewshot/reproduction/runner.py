@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from fewshot.config import differing_options, variants_changed
-from fewshot.evaluation.report import percent, write_section
-from fewshot.reproduction.recipes import Run, find_runs
+from fewshot.evaluation.report import format_percent, write_section
+from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result, read_results
+from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
-from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE
+from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
 from fewshot.reproduction.tables.summary import COLUMNS, summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
@@ -44,7 +45,7 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
             print(f"{run.title}: FAILED, {problem}", flush=True)
         elif run.complete:
             run.result().write(result_file(results, run))
-            line = "  ".join(f"{r.cell} {percent(r.estimate)}" for r in run.records(run.own_row))
+            line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
             print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
         else:
             left.append(f"{run.title} (begun)")
@@ -61,7 +62,9 @@ def result_file(results: Path, run: Run) -> Path:
 def _execute(run: Run, scripts: Path, deadline: float) -> str:
     """What went wrong, with the last lines of the log; empty where nothing did, or the deadline (monotonic) came."""
     resume = ["--resume"] if run.folder.config.exists() else []
-    command = [sys.executable, str(scripts / run.script), *run.arguments, *resume]
+    script = scripts / run.script
+    program = [str(script)] if script.exists() else ["-m", "fewshot", run.subcommand]  # recipes outside the repository
+    command = [sys.executable, *program, *run.arguments, *resume]
     run.folder.path.mkdir(parents=True, exist_ok=True)
     path = run.folder.path / "log.txt"
     print(f"{run.title}: running, output in {path}", flush=True)
@@ -73,7 +76,7 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             late = time.monotonic() >= deadline
-            if late or interruption.requested():
+            if late or interruption.was_requested():
                 child.terminate()  # it saves its state; a Ctrl-C of the terminal has told it already
                 child.wait()
                 if late:
@@ -85,17 +88,17 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
     return "\n    ".join([f"exit status {child.returncode}; the end of {path}:", *lines])
 
 
-def planned_rows(runs: Iterable[Run]) -> dict[str, dict[str, list[str]]]:
-    """For each recipe, the rows of the tables and the cells that its runs measure; of the reference also the floor."""
-    planned = {}
+def planned_rows(runs: Iterable[Run]) -> dict[str, Plan]:
+    """What the runs of each name measure for the tables; of the reference also the floor."""
+    planned: dict[str, Plan] = {}
     for run in runs:
         rows = [run.own_row, *run.variants, *(FLOOR_ROWS if run.name == REFERENCE and run.config.test_floor else ())]
-        planned.setdefault(run.name, dict.fromkeys(rows, run.cells))
+        planned.setdefault(run.name, Plan(run.row, dict.fromkeys(rows, run.cells)))
     return planned
 
 
-def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
-    """The results in `folder` that stem from the recipes as they are now; says which do not.
+def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> list[Result]:
+    """The results in `folder` that stem from the recipes as they are now; says which do not, unless `quiet`.
 
     `runs`: one of each recipe, of any seed.
     """
@@ -107,7 +110,8 @@ def stored_results(folder: Path, runs: Sequence[Run]) -> list[Result]:
         what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if _matters(key, held, now)]
         if config is None or what:
             why = f"the recipe has changed since ({', '.join(what)})" if config else "there is no such recipe"
-            print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
+            if not quiet:
+                print(f"left out of the tables: {result.recipe}, seed {result.seed}: {why}", flush=True)
         else:
             current.append(result)
     return current
@@ -130,8 +134,10 @@ def section(recipes: Path, stored: Path, published_file: Path) -> str:
     )
     rows, numbers = accuracies.rows_of(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
-    command = f"python scripts/reproduce.py {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command)]
+    inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
+    program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
+    command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
+    parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command, planned)]
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
         of_set = accuracies.rows_of(results, also, test_set)

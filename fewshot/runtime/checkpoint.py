@@ -7,7 +7,6 @@ written under a temporary name, flushed and renamed: the old one survives until 
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fewshot.errors import CheckpointError
+from fewshot.errors import CheckpointError, OutputError
+from fewshot.runtime.files import replacing
 
 FORMAT = "fewshot-checkpoint-1"
 TENSOR = "__tensor__"
@@ -27,21 +27,14 @@ def save_checkpoint(path: str | Path, state: dict[str, Any], file_format: str = 
     """Write `state`: nested dicts and lists of tensors, numbers, strings and None."""
     path = Path(path)
     tensors: dict[str, Tensor] = {}
-    header = {"format": file_format, "state": json.dumps(_packed(state, "state", tensors))}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    header = {"format": file_format, "state": json.dumps(_pack(state, "state", tensors))}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             file.write(save(tensors, header))
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        kept = "; the checkpoint before it is still there" if path.exists() else ""
-        raise CheckpointError(f"could not write the checkpoint {path}: {error}{kept}") from error
-    finally:
-        with suppress(OSError):  # where the folder is a file, say
-            temporary.unlink()
+    except OutputError as error:
+        raise CheckpointError(f"could not write the checkpoint: {error}") from error
 
 
 def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, Any]:
@@ -53,16 +46,20 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             if (found := header.get("format")) != file_format:
-                raise CheckpointError(f"{path} is no {file_format}{_what(found, file_format)}")
+                raise CheckpointError(f"{path} is no {file_format}{_explain_format(found, file_format)}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is no readable checkpoint: truncated, or made by something else ({error})"
         ) from error
-    return _unpacked(json.loads(header["state"]), tensors)
+    try:
+        return _unpack(json.loads(header["state"]), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{path} says that it is a {file_format}, but its contents are not those of one"
+        raise CheckpointError(f"{message} ({type(error).__name__}: {error})") from error
 
 
-def _what(found: str | None, expected: str) -> str:
+def _explain_format(found: str | None, expected: str) -> str:
     """What a file is that is not as expected."""
     kind, _, number = (found or "").rpartition("-")
     if kind != expected.rpartition("-")[0]:
@@ -71,30 +68,30 @@ def _what(found: str | None, expected: str) -> str:
     return f" but {found}, written by {'a newer version: upgrade fewshot' if newer else 'an older version'}"
 
 
-def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` with each tensor replaced by a reference; the tensors go to `tensors`."""
     if isinstance(value, Tensor):
         channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {TENSOR: name, "channels_last": channels_last and not value.is_contiguous()}
     if isinstance(value, dict):
-        pairs = [[key, _packed(item, f"{name}.{key}", tensors)] for key, item in value.items()]
+        pairs = [[key, _pack(item, f"{name}.{key}", tensors)] for key, item in value.items()]
         return dict(pairs) if all(isinstance(key, str) for key in value) else {PAIRS: pairs}
     if isinstance(value, list | tuple):
-        return [_packed(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
+        return [_pack(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise CheckpointError(f"a checkpoint cannot hold {name}: {type(value).__name__}")
 
 
-def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, list):
-        return [_unpacked(item, tensors) for item in value]
+        return [_unpack(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     if TENSOR in value:  # the memory format decides how sums are rounded, so it is part of the state
         tensor = tensors[value[TENSOR]]
         return tensor.to(memory_format=torch.channels_last) if value["channels_last"] else tensor
     if PAIRS in value:
-        return {key: _unpacked(item, tensors) for key, item in value[PAIRS]}
-    return {key: _unpacked(item, tensors) for key, item in value.items()}
+        return {key: _unpack(item, tensors) for key, item in value[PAIRS]}
+    return {key: _unpack(item, tensors) for key, item in value.items()}

@@ -1,31 +1,126 @@
-"""Text files that are whole or not there at all, and JSON that version control can show line by line."""
+"""Regular files read whole, text files that are whole or not there at all, JSON that version control shows by line."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fewshot.errors import DataError, OutputError
+
+LARGEST_BYTES = 1 << 30  # of an image file; a link to an endless or sparse file must not fill the memory
+KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def read_regular(path: Path, name: str) -> bytes:
+    """The bytes of a regular file; raises `DataError` for a pipe or device, which might never end, and for a giant."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe would wait for its writer
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                what = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+                raise DataError(f"{name}: the file cannot be read: it is {what}, no regular file")
+            if status.st_size > LARGEST_BYTES:
+                raise DataError(f"{name}: the file has {status.st_size:,} bytes, too many for an image")
+            return file.read(LARGEST_BYTES)
+    except OSError as error:
+        raise DataError(f"{name}: the file cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name!r}: the file cannot be read ({error})") from error  # a name with a zero byte
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which then takes its place: an interrupted write leaves what was there before.
+
+    Folders are made where they lack, links are followed, the mode of a file that is replaced stays. Raises
+    `OutputError` where `path` is no regular file, or cannot be written.
+    """
+    target = _target(Path(path))
+    start = f".{hashlib.blake2b(target.name.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}"
+    temporary = target.with_name(f"{start}.{os.getpid()}")  # short: a long name would be too long with a number
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for abandoned in target.parent.glob(f"{start}.*"):
+            if not _is_running(abandoned.suffix[1:]):
+                abandoned.unlink(missing_ok=True)
+        yield temporary
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        kept = "; what was there before is still there" if target.is_file() else ""
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}){kept}") from error
+    finally:
+        with suppress(OSError):  # where the folder is a file, say
+            temporary.unlink()
+
+
+def check_writable(*paths: str | Path | None, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise `OutputError` now for a file that could not be written later, or is one of `inputs`; None is no file."""
+    taken = {Path(path).resolve() for path in inputs}
+    for path in paths:
+        if path is None:
+            continue
+        target = _target(Path(path))
+        if target in taken:
+            raise OutputError(f"{path} cannot be written: another file of this command has that place")
+        taken.add(target)
+        try:
+            target.exists()  # a name that is too long, or a folder that is a file
+            folder = next(folder for folder in target.parents if folder.exists())
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror})") from error
+        if not folder.is_dir():
+            raise OutputError(f"{path} cannot be written: {folder} is no folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{path} cannot be written: nothing may be written into the folder {folder}")
+
 
 def write_whole(path: str | Path, text: str) -> None:
-    """Write a file under a temporary name and rename it: an interrupted write leaves what was there before.
-
-    Folders are made where they lack; the mode of a file that is replaced stays; line ends are as in `text`.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write a file of text as a whole, see `replacing`; line ends are as in `text`."""
+    with replacing(path) as temporary:
         temporary.write_bytes(text.encode())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def json_by_line(content: Mapping[str, Any], listed: str) -> str:
+def _target(path: Path) -> Path:
+    """The file that writing to `path` writes: links are followed."""
+    try:
+        target = path.resolve()
+        status = os.stat(path)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise OutputError(f"{path} cannot be written: it is a link to {target}, which does not exist") from None
+        return target
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long or with a zero byte, links in a circle
+        raise OutputError(f"{str(path)[:200]!r} cannot be written ({getattr(error, 'strerror', error)})") from error
+    if not stat.S_ISREG(status.st_mode):
+        what = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OutputError(f"{path} cannot be written: it is {what}, no regular file")
+    return target
+
+
+def _is_running(number: str) -> bool:
+    """Whether a process of this number runs here."""
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def format_json_by_line(content: Mapping[str, Any], listed: str) -> str:
     """JSON with a line for each key, and one for each item of the list under the key `listed`."""
     lines = []
     for key, value in content.items():

@@ -13,7 +13,7 @@ _lock = threading.Lock()
 _holders: dict[int, int] = {}  # by the id of a weight: how many blocks of `channels_last` hold it
 
 
-def running_layout(module: nn.Module, precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+def choose_layout(module: nn.Module, precision: Precision, device: torch.device) -> AbstractContextManager[None]:
     """Channels-last where batch statistics are as accurate as `precision` is, so not in float32 on a CPU.
 
     There torch's channels-last batch norm sums in float32 one by one: off by 2e-3 where the contiguous
@@ -33,7 +33,7 @@ def channels_last(module: nn.Module) -> Iterator[None]:
     channels-last already are left alone.
     """
     with _lock:
-        held = [weight for weight in _maps(module) if id(weight) in _holders or not _is_channels_last(weight)]
+        held = [weight for weight in _find_maps(module) if id(weight) in _holders or not _is_channels_last(weight)]
         for weight in held:
             if id(weight) not in _holders:
                 _lay_out(weight, torch.channels_last)
@@ -51,11 +51,11 @@ def channels_last(module: nn.Module) -> Iterator[None]:
 
 def keep_channels_last(module: nn.Module) -> None:
     """Lay out the weights of `module` channels-last for good: `channels_last` then never touches them."""
-    for weight in _maps(module):
+    for weight in _find_maps(module):
         _lay_out(weight, torch.channels_last)
 
 
-def _maps(module: nn.Module) -> list[Tensor]:
+def _find_maps(module: nn.Module) -> list[Tensor]:
     return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.dim() == 4]
 
 

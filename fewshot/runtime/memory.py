@@ -5,17 +5,17 @@ import os
 import re
 from pathlib import Path
 
-import torch
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 STATUS = Path("/proc/self/status")  # since ru_maxrss of a child begins at its parent's
 
 
-def peak_mib_so_far() -> float | None:
+def measure_peak_mib() -> float | None:
     """Peak MiB: of the tensors on a GPU where there is one, else of this process, imports included.
 
     None where the system does not count it.
     """
+    import torch  # here: the command line imports this module before it knows whether anything is computed
+
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None

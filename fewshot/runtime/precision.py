@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 import torch
 
 from fewshot.errors import ConfigError
+from fewshot.runtime.choices import Precision
 
 Resolved = Literal["float32", "tf32", "bfloat16", "float16"]
-Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 HALF: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of CPUs that multiply bfloat16, as /proc/cpuinfo spells them
 TF32_CAPABILITY = (8, 0)  # Ampere, the first Nvidia GPUs with TF32
@@ -66,7 +66,7 @@ def switch_tf32(precision: Precision, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    settings = _tf32_settings()
+    settings = _list_tf32_settings()
     before = [getattr(owner, name) for owner, name, _, _ in settings]
     for owner, name, on, off in settings:
         setattr(owner, name, on if resolved == "tf32" else off)
@@ -77,7 +77,7 @@ def switch_tf32(precision: Precision, device: torch.device) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def _tf32_settings() -> list[tuple[Any, str, Any, Any]]:
+def _list_tf32_settings() -> list[tuple[Any, str, Any, Any]]:
     """Each of torch's settings as (owner, name, value with TF32, value without)."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn

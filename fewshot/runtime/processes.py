@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 def rank() -> int:
     """Number of this process, 0 where there is one."""
-    return dist.get_rank() if _running() else 0
+    return dist.get_rank() if _is_running() else 0
 
 
 def world_size() -> int:
     """Number of processes."""
-    return dist.get_world_size() if _running() else 1
+    return dist.get_world_size() if _is_running() else 1
 
 
 def is_first() -> bool:
@@ -22,7 +22,7 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def gathered(mine: T) -> list[T]:
+def gather(mine: T) -> list[T]:
     """What every process gave, in order of rank, on every process."""
     if world_size() == 1:
         return [mine]
@@ -31,7 +31,7 @@ def gathered(mine: T) -> list[T]:
     return everyone
 
 
-def from_first(mine: T) -> T:
+def broadcast_first(mine: T) -> T:
     """What the first process gave, on every process."""
     if world_size() == 1:
         return mine
@@ -42,7 +42,7 @@ def from_first(mine: T) -> T:
 
 def any_true(flag: bool) -> bool:
     """Whether the flag is set in any process."""
-    return any(gathered(flag))
+    return any(gather(flag))
 
 
 def barrier() -> None:
@@ -51,11 +51,11 @@ def barrier() -> None:
         dist.barrier()
 
 
-def interleaved(parts: list[list[T]]) -> list[T]:
+def interleave(parts: list[list[T]]) -> list[T]:
     """Undo a deal of items to processes in turn: item i came from process i % n, as its i // n-th."""
     longest = max(map(len, parts))
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
 
 
-def _running() -> bool:
+def _is_running() -> bool:
     return dist.is_available() and dist.is_initialized()

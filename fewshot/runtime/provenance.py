@@ -14,28 +14,44 @@ from typing import Any
 import torch
 from torch import nn
 
+import fewshot
+from fewshot.runtime.plugins import list_loaded_plugins
 
-def provenance() -> dict[str, Any]:
-    """Commit, command line, library versions and hardware, for the header of a record."""
-    return {"commit": commit(), "command": command(), "versions": versions(), "hardware": hardware()}
+# What decides a number besides the options that a record holds; recipes are options, and results are no code.
+CODE = (":/fewshot", ":/scripts", ":/setup.cfg", ":(top,exclude)scripts/recipes")
+
+
+def collect_provenance() -> dict[str, Any]:
+    """Commit, command line, library versions, hardware, and where there are any plugins: for the header of a record."""
+    plugins = {"plugins": list_loaded_plugins()} if list_loaded_plugins() else {}
+    return {
+        "commit": find_commit(),
+        "command": command(),
+        "versions": collect_versions(),
+        "hardware": describe_hardware(),
+        **plugins,
+    }
 
 
 def command() -> str:
-    """The command line, with paths below the current folder relative to it."""
-    return " ".join(sys.argv).replace(f"{Path.cwd()}{os.sep}", "")
+    """The command line, with paths below the current folder relative to it; of the installed command by its name."""
+    program = Path(sys.argv[0])
+    if program.name == "fewshot" or program.parts[-2:] == ("fewshot", "__main__.py"):
+        program = Path("fewshot")
+    return " ".join([str(program), *sys.argv[1:]]).replace(f"{Path.cwd()}{os.sep}", "")
 
 
 @cache
-def versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that can move a number."""
-    others = {name: version(name) for name in ("fewshot", "numpy", "pillow")}
+    others = {"fewshot": fewshot.__version__, **{name: version(name) for name in ("numpy", "pillow")}}
     for name in ("timm", "torchvision"):
         with suppress(PackageNotFoundError):  # not everyone needs them
             others[name] = version(name)
     return {"python": platform.python_version(), "torch": torch.__version__, **others}
 
 
-def hardware() -> str:
+def describe_hardware() -> str:
     """The GPU if there is one, else the CPU's model, and how many of the CPU's cores torch uses."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
@@ -45,27 +61,29 @@ def hardware() -> str:
 
 
 @cache
-def commit() -> str:
-    """The git commit of this code, with + where files differ from it; without git the package's version.
+def find_commit() -> str:
+    """The git commit of this code, with + where the code differs from it; without git the package's version.
 
     `FEWSHOT_COMMIT` names the commit of a copy of the code that travels without its repository.
     """
     here = Path(__file__).parents[1]  # the package
 
-    def git(*arguments: str) -> str:
+    def run_git(*arguments: str) -> str:
         return subprocess.run(
             ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+        if Path(run_git("rev-parse", "--show-toplevel")) != here.parent:
             raise FileNotFoundError("installed inside somebody else's repository")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return run_git("rev-parse", "--short=12", "HEAD") + (
+            "+" if run_git("status", "--porcelain", "-uno", "--", *CODE) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("FEWSHOT_COMMIT") or f"fewshot {version('fewshot')}"
+        return os.environ.get("FEWSHOT_COMMIT") or f"fewshot {fewshot.__version__}"
 
 
-def weights_hash(module: nn.Module) -> str:
+def hash_weights(module: nn.Module) -> str:
     """Hash of every parameter and buffer in the state dict."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in module.state_dict().items():

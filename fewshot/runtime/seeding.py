@@ -1,6 +1,6 @@
 """Randomness is an argument: generators made from `(seed, *names)`.
 
-The global torch generator is touched in one place only, `forked`, because `nn.init` and dropout
+The global torch generator is touched in one place only, `fork`, because `nn.init` and dropout
 read nothing else; it is put back as it was afterwards.
 """
 
@@ -29,7 +29,7 @@ def numpy_generator(seed: int, *names: object) -> np.random.Generator:
 
 
 @contextmanager
-def forked(seed: int, *names: object) -> Iterator[None]:
+def fork(seed: int, *names: object) -> Iterator[None]:
     """Within the block the global torch generators are seeded by `(seed, *names)`."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
@@ -38,5 +38,5 @@ def forked(seed: int, *names: object) -> Iterator[None]:
 
 
 def reseed(seed: int, *names: object) -> None:
-    """Within a `forked` block: start the global torch generators anew from `(seed, *names)`."""
+    """Within a `fork` block: start the global torch generators anew from `(seed, *names)`."""
     torch.random.manual_seed(derive(seed, *names))

@@ -28,7 +28,7 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def requested(self) -> bool:
+    def was_requested(self) -> bool:
         """Whether any process was asked to stop."""
         return processes.any_true(bool(self.signal))
 

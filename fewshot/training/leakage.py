@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.images.listing import few
 from fewshot.methods import Method
@@ -82,7 +82,7 @@ class Overlap:
             "seen_mark": self.mark,
         }
 
-    def sentence(self, held_out: object) -> str:
+    def describe(self, held_out: object) -> str:
         """What was trained on, of a set that is called `held_out`."""
         if self.unknown:
             return f"nobody can tell whether classes of {held_out} were trained on: {self.unknown}"
@@ -126,7 +126,7 @@ def _as_numbers(digests: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(digests).view(np.uint64).ravel()
 
 
-def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, config: FitConfig) -> None:
+def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, config: TrainingOptions) -> None:
     """Keep in a run's folder what its weights are trained on: now, before it was resumed, and where it starts from.
 
     Nothing is written where a run that it starts from is older than this file: evaluation then loads the sets.
@@ -135,7 +135,7 @@ def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, 
     earlier = read_training_sets(RunFolder(start)) if start else []
     if earlier is None:
         return
-    learns = config.max_steps or method.wants_base_features
+    learns = config.max_steps or method.needs_base_features
     own = [TrainingSet.of(train_set)] if learns else []
     sets = {s.fingerprint: s for s in (*(read_training_sets(folder) or ()), *earlier, *own)}
     states = [vars(s) | {"digests": torch.from_numpy(s.digests.copy())} for s in sets.values()]

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.evaluation.embed import device_of
 from fewshot.methods import Method
 from fewshot.runtime.precision import resolve
@@ -23,7 +23,7 @@ class Learner:
     that small ones are not lost; a step whose gradients overflow changes no weight and halves the scale.
     """
 
-    def __init__(self, method: Method, config: FitConfig) -> None:
+    def __init__(self, method: Method, config: TrainingOptions) -> None:
         self.method, self.max_gradient_norm = method, config.max_gradient_norm or math.inf
         self.average = make_average(method, config)
         self.optimizer = make_optimizer(method, config) if config.max_steps else None

@@ -8,11 +8,11 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.errors import ConfigError
 
 
-def make_optimizer(module: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, config: TrainingOptions) -> torch.optim.Optimizer:
     """The configured optimizer over the parameters that take a gradient."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
@@ -24,12 +24,12 @@ def make_optimizer(module: nn.Module, config: FitConfig) -> torch.optim.Optimize
     return kind(parameters, config.lr, weight_decay=config.weight_decay)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: FitConfig) -> LambdaLR:
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingOptions) -> LambdaLR:
     """Learning rate as a function of the step, stepped once per optimizer step."""
     return LambdaLR(optimizer, learning_rate_factor(config))
 
 
-def learning_rate_factor(config: FitConfig) -> Callable[[int], float]:
+def learning_rate_factor(config: TrainingOptions) -> Callable[[int], float]:
     """Step -> factor of `config.lr`."""
     milestone_steps = [round(fraction * config.max_steps) for fraction in config.lr_milestones]
 
@@ -46,7 +46,7 @@ def learning_rate_factor(config: FitConfig) -> Callable[[int], float]:
     return factor
 
 
-def make_average(method: nn.Module, config: FitConfig) -> AveragedModel | None:
+def make_average(method: nn.Module, config: TrainingOptions) -> AveragedModel | None:
     """An exponential moving average of weights and batch-norm statistics, where one is asked for."""
     if not config.average_decay:
         return None

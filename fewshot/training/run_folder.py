@@ -1,18 +1,25 @@
 """The folder of a run: configuration, checkpoints, records and TensorBoard events."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fewshot.config import FitConfig, as_dict, differing_options
+from fewshot.config import TrainingOptions, as_dict, differing_options
 from fewshot.errors import ConfigError
 from fewshot.runtime import processes
+from fewshot.runtime.files import write_whole
+from fewshot.runtime.plugins import list_loaded_plugins
+
+logger = logging.getLogger(__name__)
 
 # options that may differ when a run goes on
-NOT_COMPARED = {"resume", "run_dir", "data_root", "test_floor", "test_variants", "allow_seen_classes", "profile_step"}
+NOT_COMPARED = {
+    "resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes", "profile_step",
+}  # fmt: skip
 
 
 class RunFolder:
@@ -24,6 +31,7 @@ class RunFolder:
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
         self.tensorboard = self.path / "tensorboard"
+        self.plugins = self.path / "plugins.json"  # digests of the user's own files that it was begun with
         self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
 
     def records(self, *names: str) -> Path:
@@ -36,7 +44,14 @@ class RunFolder:
             raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
         return json.loads(self.config.read_text())
 
-    def refuse_other(self, config: FitConfig, advice: str) -> None:
+    def check_plugins(self) -> None:
+        """Warn of plugins that have changed since the run began: what they compute now may be something else."""
+        begun = json.loads(self.plugins.read_text()) if self.plugins.exists() else {}
+        for name, digest in list_loaded_plugins().items():
+            if begun.get(name, digest) != digest:
+                logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
+
+    def refuse_other(self, config: TrainingOptions, advice: str) -> None:
         """Raise `ConfigError` where the folder holds a run of another configuration."""
         differing = [
             f"{key}: {there!r} there, {now!r} now"
@@ -46,31 +61,33 @@ class RunFolder:
         if differing:
             raise ConfigError(f"{self.path} holds a run with another configuration ({'; '.join(differing)}): {advice}")
 
-    def claim(self, config: FitConfig, resume: bool) -> None:
+    def claim(self, config: TrainingOptions, resume: bool) -> None:
         """Make the folder for a new run of `config`, or check that a run of `config` can go on in it."""
         if not self.config.exists():
             if resume:
                 raise ConfigError(f"nothing to resume: {self.path} holds no run")
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(json.dumps(as_dict(config), indent=2) + "\n")
+            if list_loaded_plugins():
+                write_whole(self.plugins, json.dumps(list_loaded_plugins(), indent=2) + "\n")
+            write_whole(self.config, json.dumps(as_dict(config), indent=2) + "\n")
             return
         self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
+        self.check_plugins()
         if not resume:
             raise ConfigError(f"{self.path} already holds this run; go on with --resume, or choose another --run_dir")
 
 
 @contextmanager
-def run_folder(path: str | None, config: FitConfig, resume: bool) -> Iterator[RunFolder]:
+def run_folder(path: str | None, config: TrainingOptions, resume: bool) -> Iterator[RunFolder]:
     """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
     with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
-        folder = RunFolder(processes.from_first(path or temporary))
+        folder = RunFolder(processes.broadcast_first(path or temporary))
         problem = None
         if processes.is_first():
             try:
                 folder.claim(config, resume)
             except (ConfigError, OSError) as error:
                 problem = error
-        problem = processes.from_first(problem)
+        problem = processes.broadcast_first(problem)
         if problem:
             raise problem
         yield folder

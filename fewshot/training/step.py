@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.errors import TrainingError
 from fewshot.methods import Method
 from fewshot.runtime.precision import autocast
@@ -25,13 +25,12 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # without it cuBLAS refuses to be 
 class _Loss(nn.Module):
     """The loss as a forward pass, which is what data parallelism wraps."""
 
-    def __init__(self, method: Method, given_features: bool) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.method, self.given_features = method, given_features
+        self.method = method
 
     def forward(self, batch: Any) -> tuple[Tensor, Tensor]:  # an Episode, or a Batch where a classifier is trained
-        with self.method.given_features() if self.given_features else contextlib.nullcontext():
-            return self.method.training_step(batch)
+        return self.method.training_step(batch)
 
 
 class TrainingStep:
@@ -41,9 +40,9 @@ class TrainingStep:
     (mode "reduce-overhead"), compiled anew for each shape of an episode.
     """
 
-    def __init__(self, learner: Learner, config: FitConfig, accelerator: "Accelerator", given_features: bool) -> None:
+    def __init__(self, learner: Learner, config: TrainingOptions, accelerator: "Accelerator") -> None:
         self.learner, self.config, self.accelerator = learner, config, accelerator
-        self.loss: nn.Module = _Loss(learner.method, given_features)
+        self.loss: nn.Module = _Loss(learner.method)
         if config.max_steps:
             self.loss = accelerator.prepare_model(self.loss)
         if config.compile:
@@ -76,7 +75,7 @@ class TrainingStep:
 
 
 @contextlib.contextmanager
-def explain_lack_of_memory(config: FitConfig) -> Iterator[None]:
+def explain_lack_of_memory(config: TrainingOptions) -> Iterator[None]:
     """Within the block a GPU without enough memory raises a `TrainingError` that names what to lower."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""`fit`: the one training loop, in steps."""
+"""`train`: the one training loop, in steps."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot.backbones.surgery.sync_batchnorm import synchronise_batchnorm
-from fewshot.config import FitConfig, as_dict
+from fewshot.config import TrainingOptions, as_dict
 from fewshot.datasets import ImageSet
 from fewshot.errors import TrainingError
 from fewshot.evaluation.embed import embed_frozen
@@ -21,9 +21,9 @@ from fewshot.evaluation.records import Records
 from fewshot.methods import Method
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
-from fewshot.runtime.layout import running_layout
+from fewshot.runtime.layout import choose_layout
 from fewshot.runtime.precision import resolve, switch_tf32
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 from fewshot.runtime.signals import Interruption
 from fewshot.sampling.streams import Stream, draws_plain_episodes, make_stream
 from fewshot.training.leakage import write_training_sets
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FitResult:
+class TrainingResult:
     """How training ended; the method then holds the weights of `best_step`.
 
     `validation`: the records that chose them; None without a validation set, where they are the last
@@ -51,12 +51,12 @@ class FitResult:
     seconds: float
 
 
-def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: FitConfig) -> FitResult:
+def train(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: TrainingOptions) -> TrainingResult:
     """Train `method` in place on `train_set`, keeping the best weights on `val_set`.
 
     A `TrainConfig` trains on episodes, a `PretrainConfig` on plain batches of labelled images; with
     `max_steps=0` nothing is trained, and the method is validated and kept as it is.
-    A backbone of which no weight takes a gradient stays as it is; without augmentation it looks at each image once.
+    A frozen backbone is not updated; if training images are not augmented, its features are computed once.
     Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
     With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
     Raises `LeakageError` for a test split, and where validation classes or images are among those of training (with
@@ -67,20 +67,20 @@ def fit(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: F
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     method.to(accelerator.device)
-    features = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else None
-    stream = make_stream(train_set, config, accelerator.device, features) if config.max_steps else None
+    data = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else train_set
+    stream = make_stream(data, config, accelerator.device) if config.max_steps else None
     validation = None if val_set is None else Validation(val_set, config)
     folder_of_run = run_folder(config.run_dir, config, config.resume)
-    layout = running_layout(method, config.precision, accelerator.device)
+    layout = choose_layout(method, config.precision, accelerator.device)
     arithmetic = switch_tf32(config.precision, accelerator.device), deterministic_algorithms(config.deterministic)
-    with folder_of_run as folder, seeding.forked(config.seed), layout, arithmetic[0], arithmetic[1]:
+    with folder_of_run as folder, seeding.fork(config.seed), layout, arithmetic[0], arithmetic[1]:
         if config.run_dir and processes.is_first():
             write_training_sets(folder, method, train_set, config)
         return _Training(method, train_set, stream, validation, config, accelerator, folder).run()
 
 
 class _Training:
-    """The state of one call of `fit`."""
+    """The state of one call of `train`."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class _Training:
         train_set: ImageSet,
         stream: Stream | None,
         validation: Validation | None,
-        config: FitConfig,
+        config: TrainingOptions,
         accelerator: "Accelerator",
         folder: RunFolder,
     ) -> None:
@@ -97,16 +97,16 @@ class _Training:
         if processes.world_size() > 1:
             synchronise_batchnorm(method)
         self.learner = Learner(method, config)
-        self.step = TrainingStep(self.learner, config, accelerator, getattr(stream, "features", None) is not None)
+        self.step = TrainingStep(self.learner, config, accelerator)
         self.first_bad_step = torch.tensor(math.inf, device=self.device)
         self.since_point: list[tuple[Tensor, Tensor]] = []  # loss and accuracy of each step since the last point
         if config.resume and folder.last.exists():
             self.learner.restore(load_checkpoint(folder.last))
 
-    def run(self) -> FitResult:
+    def run(self) -> TrainingResult:
         tracker = Tracker(self.folder, self.config, self.learner.step)
         with contextlib.closing(tracker):
-            tracker.options(self._facts())
+            tracker.options(self._collect_facts())
             self._train(tracker)
             return self._finish(tracker)
 
@@ -119,7 +119,7 @@ class _Training:
         with bar, Interruption() as interruption:
             if config.max_steps == 0:
                 self._keep_as_it_is(tracker, bar)
-            elif self._stopped_before_validation():
+            elif self._was_stopped_before_validation():
                 self._validate(tracker, bar)
                 self._save(self.folder.last)
             while learner.step < config.max_steps and not self._stops_early():
@@ -128,18 +128,18 @@ class _Training:
                 learner.step += 1
                 learner.seconds = time.perf_counter() - started
                 bar.update()
-                if self._due(config.log_every_steps) or learner.step == 1:
+                if self._is_due(config.log_every_steps) or learner.step == 1:
                     self._log(tracker, bar, gradient_norm)
                 alone = processes.world_size() == 1  # asking the others costs a message: not at every step
-                stopped = (alone or self._due(config.log_every_steps)) and interruption.requested()
-                if self._due(config.val_every_steps) and self.validation and not stopped:
+                stopped = (alone or self._is_due(config.log_every_steps)) and interruption.was_requested()
+                if self._is_due(config.val_every_steps) and self.validation and not stopped:
                     self._validate(tracker, bar)
-                if self._due(config.checkpoint_every_steps) or stopped:
+                if self._is_due(config.checkpoint_every_steps) or stopped:
                     self._save(self.folder.last)
                 if stopped:
                     interruption.leave(f"stopped at step {learner.step}; the run goes on from there with --resume")
 
-    def _facts(self) -> dict[str, object]:
+    def _collect_facts(self) -> dict[str, object]:
         sets = {"train": self.train_set}
         sets |= {"val": self.validation.val_set} if self.validation else {}
         return {
@@ -148,10 +148,10 @@ class _Training:
             "device": str(self.device),
             "precision": resolve(self.config.precision, self.device),
             "processes": processes.world_size(),
-            **provenance(),
+            **collect_provenance(),
         }
 
-    def _due(self, every_steps: int) -> bool:
+    def _is_due(self, every_steps: int) -> bool:
         return self.learner.step % every_steps == 0 or self.learner.step == self.config.max_steps
 
     def _stops_early(self) -> bool:
@@ -161,17 +161,17 @@ class _Training:
         good_enough = config.stop_at_accuracy > 0 and learner.best_accuracy >= config.stop_at_accuracy
         return self.validation is not None and (out_of_patience or good_enough)
 
-    def _stopped_before_validation(self) -> bool:
+    def _was_stopped_before_validation(self) -> bool:
         """Whether this run goes on from a step that was to be validated, but for the signal that stopped it."""
         learner = self.learner
-        due = self.validation is not None and learner.step > 0 and self._due(self.config.val_every_steps)
+        due = self.validation is not None and learner.step > 0 and self._is_due(self.config.val_every_steps)
         return due and (not learner.history or learner.history[-1][0] != learner.step)
 
     def _optimise(self) -> Tensor:
         """One optimizer step; the gradient's norm. Loss and accuracy of this process's share wait for the curves."""
         step, seed = self.learner.step, self.config.seed
         seeding.reseed(seed, "step", step, processes.rank())  # dropout
-        loss, train_accuracy, norm = self.step.take(self.stream.passes(step))
+        loss, train_accuracy, norm = self.step.take(self.stream.iterate_passes(step))
         bad = ~loss.isfinite() & self.first_bad_step.isinf()
         self.first_bad_step = torch.where(bad, float(step + 1), self.first_bad_step)
         self.since_point.append((loss, train_accuracy))
@@ -182,7 +182,7 @@ class _Training:
         learner, stream = self.learner, self.stream
         loss, train_accuracy = (torch.stack(values).mean() for values in zip(*self.since_point, strict=True))
         self.since_point.clear()
-        everyone = processes.gathered((float(loss), float(train_accuracy)))
+        everyone = processes.gather((float(loss), float(train_accuracy)))
         loss_mean, accuracy_mean = (sum(values) / len(everyone) for values in zip(*everyone, strict=True))
         best = f"{100 * learner.best_accuracy:.2f}%" if learner.best_step else "–"
         bar.set_postfix(loss=f"{loss_mean:.3f}", train=f"{100 * accuracy_mean:.1f}%", best_val=best, refresh=False)
@@ -196,7 +196,7 @@ class _Training:
         tracker.scalars(learner.step, **values)
 
     def _check_finite(self) -> None:
-        bad = min(processes.gathered(float(self.first_bad_step)))
+        bad = min(processes.gather(float(self.first_bad_step)))
         if math.isfinite(bad):
             kept = f"; the checkpoint {self.folder.last} is from before it" if self.folder.last.exists() else ""
             raise TrainingError(
@@ -235,15 +235,15 @@ class _Training:
             save_checkpoint(path, self.learner.state() | about)
         processes.barrier()
 
-    def _finish(self, tracker: Tracker) -> FitResult:
+    def _finish(self, tracker: Tracker) -> TrainingResult:
         """Give the method its best weights and measure them once more on validation."""
         self._check_finite()
         learner, validation = self.learner, self.validation
         if validation is None:
             learner.method.load_state_dict(learner.measured.state_dict())
             tracker.result(learner.step, None, learner.seconds)
-            return FitResult(learner.step, learner.step, None, learner.seconds)
+            return TrainingResult(learner.step, learner.step, None, learner.seconds)
         learner.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
         records = validation.report(learner.method, tracker, learner.best_step)
         tracker.result(learner.best_step, records.mean, learner.seconds)
-        return FitResult(learner.step, learner.best_step, records, learner.seconds)
+        return TrainingResult(learner.step, learner.best_step, records, learner.seconds)

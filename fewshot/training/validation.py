@@ -5,11 +5,12 @@ import logging
 import torch
 from torch import Tensor
 
-from fewshot.config import FitConfig
+from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import LeakageError
 from fewshot.evaluation.embed import embed_frozen
 from fewshot.evaluation.evaluate import Watch, evaluate
+from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records
 from fewshot.images.listing import few
 from fewshot.methods import Method
@@ -26,20 +27,19 @@ logger = logging.getLogger(__name__)
 class Validation:
     """The validation episodes of a run, the same each time."""
 
-    def __init__(self, val_set: ImageSet, config: FitConfig) -> None:
+    def __init__(self, val_set: ImageSet, config: TrainingOptions) -> None:
         self.val_set, self.config = val_set, config
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")
         self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
-        self.features: Tensor | None = None  # of a frozen backbone: the same each time
+        self.data: ImageSet | FeatureSet = val_set  # or its features: a frozen backbone's are the same each time
 
     def records(self, method: Method, watch: Watch | None = None) -> Records:
         """How good `method` is on them; `watch`: see `evaluate`."""
         config, precision = self.config, self.config.precision
-        if self.features is None:
-            self.features = embed_frozen(method, self.val_set, precision)
-        about = {"precision": precision, "features": self.features, "watch": watch}
-        return evaluate(method, self.val_set, self.spec, config.val_episodes, self.seed, **about)
+        if self.data is self.val_set:
+            self.data = embed_frozen(method, self.val_set, precision)
+        return evaluate(method, self.data, self.spec, config.val_episodes, self.seed, precision=precision, watch=watch)
 
     def report(self, method: Method, tracker: Tracker, step: int) -> Records:
         """`records`, with all that TensorBoard shows of the answers where this run is tracked."""
@@ -54,7 +54,7 @@ class Validation:
     @torch.no_grad()
     def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
         """The first of them with their images, and the logits of `method`."""
-        episode = self.sampler.images(self.sampler.batch(0, GALLERY_EPISODES), device)
+        episode = self.sampler.batch(0, GALLERY_EPISODES).fill(self.val_set).to(device)
         with autocast(self.config.precision, device):
             logits = method.eval().classify(episode)
         return episode, logits
@@ -74,7 +74,7 @@ def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_class
     if overlap.classes:
         found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {few(overlap.classes)}"
     else:
-        found = f"this run is {overlap.sentence(val_set)}"
+        found = f"this run is {overlap.describe(val_set)}"
     if overlap.is_leak and not allow_seen_classes:
         raise LeakageError(f"{found}; {ADVICE}")
     if overlap.is_leak or overlap.n_seen_images:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fewshot.backbones import Backbone, create_backbone, list_backbones
 from fewshot.backbones.resnet import drop_block
-from fewshot.backbones.surgery.depthwise import plain_depthwise, train_depthwise_in_float32
+from fewshot.backbones.surgery.depthwise import restore_depthwise, train_depthwise_in_float32
 from fewshot.errors import CheckpointError, ConfigError, FewShotError, UnknownNameError
 
 PX = 32
@@ -143,7 +143,7 @@ def test_depthwise_convolutions_train_in_float32_under_autocast(kind: type[nn.Co
         assert torch.equal(of_weight, expected[1])
         assert torch.equal(of_maps, expected[2].bfloat16())
         assert torch.equal(layer(maps.float()), plain(maps.float()))  # nor does anything change without autocast
-    plain_depthwise(network)
+    restore_depthwise(network)
     assert all(type(layer) is kind for layer in network)
 
 

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from fewshot.datasets import cifar_fs, load_dataset, pickles
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError, UnknownNameError
 
 PARTS = ("train", "val", "test")
-CLASSES = [c for names in published_split("cifar_fs").values() for c in names]
+CLASSES = [c for names in load_published_split("cifar_fs").values() for c in names]
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_order_is_class_by_class_training_part_first_each_part_by_digest(tmp_pat
     images = invented_images()
     write_mosaics(tmp_path / "cifar_fs" / "cifar100_webp.zip", images, 2, 3)
     test = load_dataset("cifar_fs", "test", tmp_path)
-    assert test.class_names == tuple(published_split("cifar_fs")["test"])
+    assert test.class_names == tuple(load_published_split("cifar_fs")["test"])
     assert test.labels.tolist() == np.repeat(np.arange(20), 6).tolist()
     for label, c in enumerate(test.class_names):
         rows = test.images[label * 6 : label * 6 + 6].numpy()
@@ -254,7 +254,7 @@ def test_nothing_there_a_foreign_file_and_an_unknown_split(tmp_path):
 
 @pytest.mark.parametrize(("name", "sizes"), [("cifar_fs", (64, 16, 20)), ("fc100", (60, 20, 20))])
 def test_published_splits_cover_the_100_classes_once(name, sizes):
-    splits = published_split(name)
+    splits = load_published_split(name)
     assert tuple(len(splits[s]) for s in PARTS) == sizes
     assert sorted(c for s in PARTS for c in splits[s]) == sorted(CLASSES)
 
@@ -273,7 +273,7 @@ def test_real_splits_are_disjoint_with_600_images_a_class(data_root, name, sizes
 @pytest.mark.needs_data
 def test_real_fc100_splits_share_no_superclass(data_root):
     coarse = json.loads((data_root / "cifar_fs" / "splits.json").read_text())["fine_to_coarse"]
-    parts = [{coarse[c] for c in published_split("fc100")[split]} for split in PARTS]
+    parts = [{coarse[c] for c in load_published_split("fc100")[split]} for split in PARTS]
     assert [len(p) for p in parts] == [12, 4, 4]
     assert len(set.union(*parts)) == 20
 

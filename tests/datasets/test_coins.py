@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from fewshot.datasets.coins import DENOMINATIONS, euro_coins, world_coins
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError, FewShotError
 from fewshot.images.imageset import check_disjoint
 
-SPLITS = published_split("world_coins")
+SPLITS = load_published_split("world_coins")
 CLASSES = sorted(class_name for names in SPLITS.values() for class_name in names)
 # The 32 countries of the data set's page.
 COUNTRIES = [

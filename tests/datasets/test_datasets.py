@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewshot import ImageSet, list_datasets, load_dataset
 from fewshot.datasets import DATASETS, check_disjoint
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError, UnknownNameError
 
 HERE = ["cifar_fs", "fc100", "omniglot", "world_coins"]  # below FEWSHOT_DATA, with three splits
@@ -54,12 +54,12 @@ def test_unknown_data_set_names_the_nearest():
 
 
 def test_root_defaults_to_the_environment_then_to_data_raw(monkeypatch, tmp_path):
-    from fewshot.datasets import data_root
+    from fewshot.datasets import find_data_root
 
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))
-    assert data_root() == tmp_path
+    assert find_data_root() == tmp_path
     monkeypatch.delenv("FEWSHOT_DATA")
-    assert str(data_root()) == "data/raw"
+    assert str(find_data_root()) == "data/raw"
 
 
 @pytest.mark.needs_data
@@ -205,4 +205,11 @@ def test_overlapping_splits_name_the_classes():
     ],
 )
 def test_published_splits_have_the_published_sizes(name, counts):
-    assert tuple(map(len, published_split(name).values())) == counts
+    assert tuple(map(len, load_published_split(name).values())) == counts
+
+
+@pytest.mark.parametrize("place", ["omniglot", "omniglot/python", "omniglot-py", "."])
+def test_omniglot_unpacked_is_named_with_what_to_do(tmp_path, place):
+    (tmp_path / place / "images_background" / "Greek" / "character01").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"archive .*images_background\.zip is missing, and its folder .*: pack it"):
+        load_dataset("omniglot", "train", tmp_path)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from fewshot.datasets import glyphs as module
-from fewshot.datasets.glyph_scripts import SCRIPTS, _first_of_each_shape, cropped, font_codes
-from fewshot.datasets.glyphs import FONTS, REGULAR, draw, glyphs, writer
+from fewshot.datasets.glyph_scripts import SCRIPTS, _keep_first_of_each_shape, crop_character, read_font_codes
+from fewshot.datasets.glyphs import FONTS, REGULAR, draw, glyphs, make_writer
 from fewshot.datasets.loading import load_dataset
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.images.imageset import ImageSet, check_disjoint
@@ -81,7 +81,7 @@ def test_only_letters_and_digits_of_their_own(everything: ImageSet) -> None:
     characters = [chr(code_of(name)) for name in everything.class_names]
     assert {unicodedata.category(c) for c in characters} <= {"Lu", "Ll", "Lo", "Nd"}
     assert [c for c in characters if unicodedata.normalize("NFKD", c) != c] == []
-    assert {ord(c) for c in characters} <= font_codes(module._font_folder() / REGULAR)
+    assert {ord(c) for c in characters} <= read_font_codes(module._find_font_folder() / REGULAR)
 
 
 def test_pixels_are_ink_on_an_empty_ground_away_from_the_border(everything: ImageSet) -> None:
@@ -101,10 +101,10 @@ def test_no_two_drawings_of_a_class_are_equal(everything: ImageSet) -> None:
 
 def test_no_look_alikes_across_splits(splits: dict[str, ImageSet]) -> None:
     """Mean drawings of look-alikes correlate by more than 0.955, those of classes never do."""
-    fonts = module._font_folder()
+    fonts = module._find_font_folder()
 
     def mean_drawing(code: int) -> np.ndarray:
-        return np.mean([draw(code, w, writer(w), fonts, 28) for w in range(N_WRITERS)], axis=0).ravel()
+        return np.mean([draw(code, w, make_writer(w), fonts, 28) for w in range(N_WRITERS)], axis=0).ravel()
 
     for latin, twin in ("AΑ", "OΟ", "TΤ", "BΒ", "sѕ"):
         assert latin != twin
@@ -152,7 +152,7 @@ def test_reopening_draws_nothing_and_is_fast(everything: ImageSet, monkeypatch: 
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(module, "draw", refuse)
-    monkeypatch.setattr(module, "distinct", refuse)
+    monkeypatch.setattr(module, "find_distinct", refuse)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -169,15 +169,15 @@ def test_importing_leaves_matplotlib_and_font_tools_alone() -> None:
 
 
 def test_larger_drawings_show_the_same(everything: ImageSet) -> None:
-    small = draw(ord("R"), 3, writer(3), module._font_folder(), 28)
-    large = draw(ord("R"), 3, writer(3), module._font_folder(), 84)
+    small = draw(ord("R"), 3, make_writer(3), module._find_font_folder(), 28)
+    large = draw(ord("R"), 3, make_writer(3), module._find_font_folder(), 84)
     assert large.shape == (84, 84)
     averaged = large.reshape(28, 3, 28, 3).mean(axis=(1, 3))
     assert np.corrcoef(small.ravel(), averaged.ravel())[0, 1] > 0.95
 
 
 def test_a_blank_character_is_no_class() -> None:
-    assert cropped(ord(" "), module._font_folder() / REGULAR) is None
+    assert crop_character(ord(" "), module._find_font_folder() / REGULAR) is None
 
 
 def test_the_first_of_each_shape_stays() -> None:
@@ -185,7 +185,7 @@ def test_the_first_of_each_shape_stays() -> None:
     near_a = np.array([0.99, np.sqrt(1 - 0.99**2)])
     views = np.array([[a, a], [b, b], [near_a, near_a], [b, a], [a, a]])
     aspects = np.log([1.0, 1.0, 1.5, 1.0, 3.0])  # the last is as the first, but three times as wide
-    assert _first_of_each_shape([10, 11, 12, 13, 14], views, aspects) == [10, 11, 14]
+    assert _keep_first_of_each_shape([10, 11, 12, 13, 14], views, aspects) == [10, 11, 14]
 
 
 def test_bad_arguments_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +195,6 @@ def test_bad_arguments_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         glyphs(UNUSED, "train", n_writers=0)
     with pytest.raises(DataError, match="image_px must be 14 to 112, got 500"):
         glyphs(UNUSED, "train", image_px=500)
-    monkeypatch.setattr(module, "_font_folder", lambda: tmp_path)
+    monkeypatch.setattr(module, "_find_font_folder", lambda: tmp_path)
     with pytest.raises(DataError, match=rf"the font {tmp_path}.*{min(f for f, _ in FONTS)} is missing"):
         glyphs(UNUSED, "train")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fewshot.datasets import cub, load_dataset, mini_imagenet, tiered_imagenet
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.images.imageset import check_disjoint
 
@@ -34,7 +34,7 @@ def level(wnid: str, copy: int) -> int:
 
 
 def write_folders(folder: Path, name: str, copies: int = 2) -> Path:
-    for split, wnids in published_split(name).items():
+    for split, wnids in load_published_split(name).items():
         for wnid in wnids:
             (folder / name / split / wnid).mkdir(parents=True)
             for copy in range(copies):
@@ -47,7 +47,7 @@ def write_tables(root: Path, copies: int = 2) -> Path:
     """Ravi's layout; the rows of a table are in reverse order."""
     folder = root / "mini_imagenet"
     (folder / "images").mkdir(parents=True)
-    for split, wnids in published_split("mini_imagenet").items():
+    for split, wnids in load_published_split("mini_imagenet").items():
         rows = []
         for wnid in wnids:
             for copy in range(copies):
@@ -59,7 +59,7 @@ def write_tables(root: Path, copies: int = 2) -> Path:
 
 @pytest.mark.parametrize(("name", "sizes"), [("mini_imagenet", (64, 16, 20)), ("tiered_imagenet", (351, 97, 160))])
 def test_published_class_lists_have_the_published_sizes_and_are_disjoint(name, sizes):
-    splits = published_split(name)
+    splits = load_published_split(name)
     assert tuple(len(set(splits[split])) for split in PARTS) == sizes
     check_disjoint(**splits)
     ids = [wnid for split in PARTS for wnid in splits[split]]
@@ -70,7 +70,7 @@ def test_mini_imagenet_holds_the_same_100_classes_as_timm_lists():
     timm = importlib.util.find_spec("timm")  # found, not imported: that takes seconds
     file = Path(timm.origin).parent / "data" / "_info" / "mini_imagenet_synsets.txt"
     listed = file.read_text().split()
-    assert sorted(w for names in published_split("mini_imagenet").values() for w in names) == sorted(listed)
+    assert sorted(w for names in load_published_split("mini_imagenet").values() for w in names) == sorted(listed)
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("mini_imagenet", (64, 16, 20)), ("tiered_imagenet", (351, 97, 160))])
@@ -78,7 +78,7 @@ def test_class_folders_become_classes_in_published_order(tmp_path, name, sizes):
     write_folders(tmp_path, name)
     for split, n_classes in zip(PARTS, sizes, strict=True):
         images = load_dataset(name, split, tmp_path, **PX)
-        assert images.class_names == tuple(published_split(name)[split])
+        assert images.class_names == tuple(load_published_split(name)[split])
         assert images.n_classes == n_classes
         assert images.split == split
         assert images.groups is None

@@ -15,10 +15,10 @@ from fewshot.datasets import load_dataset, mini_imagenet
 from fewshot.datasets.download import get_data
 from fewshot.datasets.mini_imagenet_layouts import EXPECTED
 from fewshot.datasets.sources import NEEDS
-from fewshot.datasets.splits import published_split
+from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 
-CLASSES = [wnid for split in PARTS for wnid in published_split("mini_imagenet")[split]]
+CLASSES = [wnid for split in PARTS for wnid in load_published_split("mini_imagenet")[split]]
 
 
 def all_classes_at_once(root):
@@ -85,10 +85,10 @@ def test_every_layout_gives_the_published_splits(tmp_path, caplog, title, write)
     with caplog.at_level(logging.INFO):
         for split in PARTS:
             expected, found = (load_dataset("mini_imagenet", split, tmp_path / place, **PX) for place in "ab")
-            assert found.class_names == tuple(published_split("mini_imagenet")[split])
+            assert found.class_names == tuple(load_published_split("mini_imagenet")[split])
             assert found.fingerprint == expected.fingerprint
             assert found.origins == expected.origins
-    n = 2 * len(published_split("mini_imagenet")["val"])
+    n = 2 * len(load_published_split("mini_imagenet")["val"])
     assert f"mini_imagenet/val: {title} in {tmp_path / 'b' / 'mini_imagenet'}, {n} images" in caplog.text
 
 

@@ -12,10 +12,11 @@ from fewshot.estimator.confidence import (
     expected_calibration_error,
     fit_temperature,
     folds,
-    held_out_logits,
-    threshold_for,
 )
+from fewshot.estimator.fitting import held_out_logits
 from fewshot.estimator.open_set import measure_confidence
+from fewshot.estimator.rejection import threshold_for
+from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.runtime import seeding
 
 
@@ -105,18 +106,17 @@ def test_one_image_a_class_gives_nothing_held_out():
         fit_temperature(logits, torch.zeros(0, dtype=torch.int64))
 
 
-def blobs(spread: float) -> tuple[torch.Tensor, ImageSet]:
-    """Twelve classes of 30 points in 16 dimensions, standing `spread` apart, and a set of as many blank images."""
+def blobs(spread: float) -> FeatureSet:
+    """Twelve classes of 30 points in 16 dimensions, standing `spread` apart; their images are blank."""
     draw = seeding.numpy_generator(0, "blobs")
     labels = np.repeat(np.arange(12), 30)
     features = spread * draw.normal(size=(12, 16))[labels] + draw.normal(size=(360, 16))
     images = np.zeros((360, 1, 1, 1), np.uint8)
-    return torch.from_numpy(features).float(), ImageSet(images, labels, [str(c) for c in range(12)])
+    return FeatureSet(ImageSet(images, labels, [str(c) for c in range(12)]), torch.from_numpy(features).float())
 
 
 def test_confidence_on_classes_that_stand_far_apart():
-    features, imageset = blobs(10.0)
-    found = measure_confidence(features, imageset, n_episodes=20, method="nearest")
+    found = measure_confidence(blobs(10.0), n_episodes=20, method="nearest")
     assert found.accuracy.mean == 1
     assert found.auroc.mean > 0.99
     assert found.false_accept.mean <= 0.2
@@ -124,9 +124,8 @@ def test_confidence_on_classes_that_stand_far_apart():
 
 
 def test_a_temperature_from_the_support_mends_overconfidence():
-    features, imageset = blobs(0.5)
-    found = measure_confidence(features, imageset, n_shot=6, n_episodes=40, method="protonet")
-    answers = evaluate(create_method("protonet", None), imageset, EpisodeSpec(10, 6, 10), 40, features=features)
+    found = measure_confidence(blobs(0.5), n_shot=6, n_episodes=40, method="protonet")
+    answers = evaluate(create_method("protonet", None), blobs(0.5), EpisodeSpec(10, 6, 10), 40)
     assert found.accuracy.mean > answers.mean  # five of the same classes are fewer to confuse than ten
     assert found.ece_before.mean > 0.1
     assert found.ece_after.mean < found.ece_before.mean / 2
@@ -134,7 +133,7 @@ def test_a_temperature_from_the_support_mends_overconfidence():
 
 
 def test_classes_without_structure_cannot_be_told_from_unknown_ones():
-    found = measure_confidence(*blobs(0.0), n_episodes=40)
+    found = measure_confidence(blobs(0.0), n_episodes=40)
     assert abs(found.accuracy.mean - 0.2) <= 2 * found.accuracy.half_width_95
     assert abs(found.auroc.mean - 0.5) <= 2 * found.auroc.half_width_95
     assert abs(found.false_accept.mean - 0.1) < 0.1

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fewshot import FewShotClassifier
 from fewshot.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from fewshot.estimator import storage
-from fewshot.estimator.encoder import Inputs
+from fewshot.estimator.encoder import Encoder
 from fewshot.runtime import seeding
 from fewshot.runtime.checkpoint import save_checkpoint
 
@@ -98,8 +98,8 @@ def test_a_class_comes_and_goes_without_a_second_look_at_the_others(monkeypatch)
     whole = small().fit(images + more, labels + ["grün"] * 3)
     classifier = small().fit(images, labels)
     seen = []
-    content = Inputs.content
-    monkeypatch.setattr(Inputs, "content", lambda self, pixels: seen.append(len(pixels)) or content(self, pixels))
+    content = Encoder.content
+    monkeypatch.setattr(Encoder, "content", lambda self, pixels: seen.append(len(pixels)) or content(self, pixels))
     classifier.add_class("grün", more)
     assert seen == [3]
     assert classifier.classes_.tolist() == ["blau", "gelb", "grün", "rot"]
@@ -195,8 +195,14 @@ def test_bad_requests_are_a_sentence(tmp_path):
         small().predict(images)
     with pytest.raises(UnknownNameError, match="protonet"):
         small(method="protnet").fit(images, labels)
-    with pytest.raises(ConfigError, match="relation classifies by what it learnt"):
-        small(method="relation").fit(images, labels)
+    asked = {
+        "anil": {},
+        "relation": {"backbone": "conv4-relation"},
+        "matching": {"method_options": {"full_context": True}},
+    }
+    for method, others in asked.items():
+        with pytest.raises(ConfigError, match=f"{method} classifies by what it learnt"):
+            small(method=method, **others).fit(images, labels)
     with pytest.raises(ConfigError, match="mean of the base classes"):
         small(method="simpleshot").fit(images, labels)
     with pytest.raises(ConfigError, match="false_accept_rate"):
@@ -220,7 +226,7 @@ def test_clone_and_parameters():
     asked = small(rotation_invariant=4, find_circle=True, views={"colour": 0.3})
     assert clone(asked).get_params() == asked.get_params()
     images, labels = coloured()
-    assert asked.fit(images, labels).inputs_.method.backbone.turns == 4
+    assert asked.fit(images, labels).encoder_.method.backbone.turns == 4
     assert asked.inputs_.size_px == 20  # the circle fills 16 of them
     assert json.loads(json.dumps(asked.get_params())) == asked.get_params()
     assert storage.FORMAT.endswith("-1")

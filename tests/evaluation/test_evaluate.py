@@ -11,7 +11,7 @@ from scipy import stats
 from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, Method, Records, create_method, evaluate
 from fewshot.errors import DataError, TrainingError
 from fewshot.evaluation.embed import embed
-from fewshot.evaluation.evaluate import _Source
+from fewshot.evaluation.evaluate import _draw_batches
 from fewshot.evaluation.statistics import mean_interval, paired_difference
 
 
@@ -37,7 +37,7 @@ class Flattening(Method):
 
 
 class FromImages(Flattening):
-    from_features = False
+    uses_features = False
 
 
 @pytest.mark.parametrize("kind", [Flattening, FromImages])
@@ -72,19 +72,19 @@ def test_fewer_episodes_are_the_first_ones(small_protonet, toy_sets):
     assert np.array_equal(many.accuracy[:25], few.accuracy)
 
 
-def test_batches_and_given_features_change_nothing(small_protonet, toy_sets, monkeypatch):
+def test_batches_and_features_of_the_set_change_nothing(small_protonet, toy_sets, monkeypatch):
     method, test, spec = small_protonet(), toy_sets[2], EpisodeSpec((3, 5), (1, 2), (2, 5))
     whole = evaluate(method, test, spec, 40).accuracy
-    assert np.array_equal(whole, evaluate(method, test, spec, 40, features=embed(method, test)).accuracy)
+    assert np.array_equal(whole, evaluate(method, embed(method, test), spec, 40).accuracy)
     monkeypatch.setattr(sys.modules["fewshot.evaluation.evaluate"], "BATCH_NUMBERS", 1)
-    assert _Source(method, EpisodeSampler(test, spec), 40, "float32", None).batch_episodes == 1
+    assert all(len(episode) == 1 for _, episode in _draw_batches(EpisodeSampler(test, spec), test, 4))
     assert np.array_equal(whole, evaluate(method, test, spec, 40).accuracy)
 
 
 def test_features_path_equals_images_path(small_protonet, toy_sets):
     method, test, spec = small_protonet().eval(), toy_sets[2], EpisodeSpec(4, 2, 3)
     sampler = EpisodeSampler(test, spec, 0)
-    episode = sampler.images(sampler.batch(0, 30))
+    episode = sampler.batch(0, 30).fill(sampler.data)
     with torch.no_grad():
         logits = method(episode.support, episode.support_labels, episode.query, episode.n_way)
     direct = (logits.argmax(-1) == episode.query_labels).float().mean(1)

@@ -13,17 +13,17 @@ from conftest import striped
 from test_floors import imported
 from torch import nn
 
-from fewshot import create_backbone, create_method
+from fewshot import ImageSet, create_backbone, create_method
 from fewshot.backbones import Backbone
+from fewshot.errors import ConfigError
 from fewshot.evaluation import feature_store
 from fewshot.evaluation.embed import embed
-from fewshot.evaluation.feature_store import stored_embedding
 from fewshot.runtime import seeding
-from fewshot.runtime.provenance import versions, weights_hash
+from fewshot.runtime.provenance import collect_versions, hash_weights
 
 
 def backbone(seed: int = 0, **options: object) -> torch.nn.Module:
-    with seeding.forked(seed, "store"):
+    with seeding.fork(seed, "store"):
         return create_backbone("conv4", 1, 16, n_filters=8, **options)
 
 
@@ -33,21 +33,31 @@ def calls(monkeypatch, tmp_path) -> list[str]:
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path))
     made: list[str] = []
 
-    def counted(method, imageset, **options):
-        made.append(type(method).__name__)
-        return embed(method, imageset, **options)
+    def counted(network, *arguments):
+        made.append(type(network).__name__)
+        return encode(network, *arguments)
 
-    monkeypatch.setattr(feature_store, "embed", counted)
+    encode = sys.modules["fewshot.evaluation.embed"]._encode
+    monkeypatch.setattr("fewshot.evaluation.embed._encode", counted)
     return made
+
+
+def stored_features(network: nn.Module, imageset: ImageSet, precision: str = "float32") -> torch.Tensor:
+    return embed(network, imageset, None, precision, store=True).values
 
 
 def test_another_method_on_the_same_backbone_finds_them(calls):
     images = striped(4, split="test")
-    first = stored_embedding(create_method("protonet", backbone()), images)
-    again = stored_embedding(create_method("nearest", backbone()), images)
+    first = stored_features(create_method("protonet", backbone()), images)
+    again = stored_features(create_method("nearest", backbone()), images)
+    bare = stored_features(backbone(), images)
     assert calls == ["PrototypicalNetwork"]
     assert torch.equal(first, again)
-    assert torch.equal(first, embed(create_method("protonet", backbone()), images))
+    assert torch.equal(first, bare)
+    assert torch.equal(first, embed(create_method("protonet", backbone()), images).values)
+    assert torch.equal(first, embed(backbone(), images).values)
+    with pytest.raises(ConfigError, match="embed some of its rows with store=False"):
+        embed(backbone(), images, torch.arange(3), store=True)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +66,7 @@ def test_another_method_on_the_same_backbone_finds_them(calls):
 )
 def test_what_decides_them_decides_the_key(calls, monkeypatch, change):
     images, network, precision = striped(4, split="test"), backbone(), "float32"
-    stored_embedding(create_method("protonet", backbone()), images)
+    stored_features(create_method("protonet", backbone()), images)
     if change == "weights":
         network = backbone(1)
     elif change == "pixels":
@@ -68,8 +78,8 @@ def test_what_decides_them_decides_the_key(calls, monkeypatch, change):
     elif change == "pooling":
         network = backbone(pooling="mean")
     else:
-        monkeypatch.setattr(feature_store, "_sources", lambda: "changed")
-    stored_embedding(create_method("protonet", network), images, precision)
+        monkeypatch.setattr(feature_store, "_hash_sources", lambda: "changed")
+    stored_features(create_method("protonet", network), images, precision)
     assert len(calls) == 2
 
 
@@ -77,24 +87,24 @@ def test_methods_that_encode_by_themselves_keep_to_themselves(calls):
     images = striped(4, split="test")
     relation = create_backbone("conv4-relation", 1, 28, n_filters=8)
     for name in ("protonet", "relation"):
-        stored_embedding(create_method(name, relation), images)
+        stored_features(create_method(name, relation), images)
     assert calls == ["PrototypicalNetwork", "RelationNetwork"]
 
 
 def test_a_broken_file_is_made_anew(calls, tmp_path):
     images, method = striped(4, split="test"), create_method("protonet", backbone())
-    first = stored_embedding(method, images)
+    first = stored_features(method, images)
     (file,) = (tmp_path / "features").iterdir()
     file.write_bytes(file.read_bytes()[:50])
-    assert torch.equal(stored_embedding(method, images), first)
-    assert torch.equal(stored_embedding(method, images), first)
+    assert torch.equal(stored_features(method, images), first)
+    assert torch.equal(stored_features(method, images), first)
     assert len(calls) == 2
 
 
 def test_a_store_that_cannot_be_written_is_done_without(calls, tmp_path, caplog):
     (tmp_path / "features").write_text("a file where the folder should be")
     images, method = striped(4, split="test"), create_method("protonet", backbone())
-    assert torch.equal(stored_embedding(method, images), embed(method, images))
+    assert torch.equal(stored_features(method, images), embed(method, images).values)
     assert "features are not kept" in caplog.text
 
 
@@ -131,17 +141,17 @@ def users_network(folder: Path, forward: str = PLAIN_FORWARD, tool: str = "retur
         spec = importlib.util.spec_from_file_location(name, path)
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    with seeding.forked(0, "user"):
+    with seeding.fork(0, "user"):
         return Backbone(module.Net(power), 1, 16, "mean")
 
 
 def stored(network: nn.Module) -> None:
-    stored_embedding(create_method("protonet", network), striped(4, split="test"))
+    stored_features(create_method("protonet", network), striped(4, split="test"))
 
 
 def reembeds(calls: list[str], first: nn.Module, second: nn.Module) -> bool:
     """Whether the features of the second network are made anew, though its weights are those of the first."""
-    assert weights_hash(first) == weights_hash(second)
+    assert hash_weights(first) == hash_weights(second)
     stored(first)
     calls.clear()
     stored(second)
@@ -232,25 +242,27 @@ def test_what_cannot_be_described_is_not_stored(calls, tmp_path, caplog, value, 
 @pytest.mark.parametrize("library", ["timm", "torchvision", "torch"])
 def test_library_versions(calls, monkeypatch, library):
     images, method = striped(4, split="test"), create_method("protonet", backbone())
-    assert library in versions()
-    stored_embedding(method, images)
-    monkeypatch.setattr(feature_store, "versions", lambda: versions() | {library: "0.0.1"})
-    stored_embedding(method, images)
+    assert library in collect_versions()
+    stored_features(method, images)
+    monkeypatch.setattr(feature_store, "collect_versions", lambda: collect_versions() | {library: "0.0.1"})
+    stored_features(method, images)
     assert len(calls) == 2
 
 
 def test_a_deciding_file_that_does_not_exist_is_an_error(monkeypatch):
     monkeypatch.setattr(feature_store, "DECIDING", (*feature_store.DECIDING, "moved.py"))
     with pytest.raises(FileNotFoundError, match=r"DECIDING names .*moved\.py, which does not exist"):
-        feature_store._sources.__wrapped__()
+        feature_store._hash_sources.__wrapped__()
 
 
 def test_no_deciding_file_is_forgotten():
     """What backbones, methods and `embed` import decides features, or is known not to."""
     harmless = {
         "errors.py", "registry.py", "runtime/processes.py", "runtime/seeding.py",  # messages, names, initial weights
+        "runtime/choices.py", "runtime/devices.py",  # words; which device: the key
+        "evaluation/feature_key.py", "evaluation/feature_set.py", "evaluation/feature_store.py",
         "runtime/transfer.py", "datasets", "images/imageset.py", "sampling",  # copies; which pixels: the fingerprint
-        "images/augment.py", "config",  # how training goes
+        "images/augment.py", "config",  # how training goes; names of choices
     }  # fmt: skip
     root, reached, waiting = feature_store.ROOT, set(), list(feature_store.DECIDING)
 

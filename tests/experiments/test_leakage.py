@@ -14,13 +14,13 @@ from test_cifar import invented_images, write_mosaics
 from test_scripts import run
 from test_tables import ONE, lines_of, result, scores
 
-from fewshot import FewShotClassifier, ImageSet, TrainConfig, create_backbone, create_method, fit
+from fewshot import FewShotClassifier, ImageSet, TrainConfig, create_backbone, create_method, train
 from fewshot.config import CompareConfig, ExperimentConfig, PretrainExperimentConfig
 from fewshot.datasets import cifar_fs, load_dataset
-from fewshot.datasets.coins import EURO_NUMBERS, _origin
+from fewshot.datasets.coins import EURO_NUMBERS, _name_origin
 from fewshot.errors import DataError, LeakageError
 from fewshot.evaluation.records import Records
-from fewshot.evaluation.report import table, title
+from fewshot.evaluation.report import format_table, format_title
 from fewshot.experiments import build
 from fewshot.experiments.build import load_split
 from fewshot.experiments.starting import check_row_unseen, check_unseen, starting_method, training_sets
@@ -43,18 +43,18 @@ def numbered(first: int, n: int, names: list[str], name: str = "numbered", split
     return ImageSet(images, labels, names, name=name, split=split)
 
 
-def overlap(train: ImageSet, held_out: ImageSet) -> Overlap:
-    return find_overlap([TrainingSet.of(train)], held_out)
+def overlap(train_set: ImageSet, held_out: ImageSet) -> Overlap:
+    return find_overlap([TrainingSet.of(train_set)], held_out)
 
 
 # ---------------------------------------------------------------- which classes are the same
 
 
 def test_a_class_is_known_by_its_origin_not_by_its_name():
-    train = ImageSet(np.zeros((3, 1, 4, 4), np.uint8), [0, 1, 2], "abc", name="here", origins=["x/a", "x/b", "y/a"])
+    train_set = ImageSet(np.zeros((3, 1, 4, 4), np.uint8), [0, 1, 2], "abc", name="here", origins=["x/a", "x/b", "y/a"])
     held_out = ImageSet(np.ones((2, 1, 4, 4), np.uint8), [0, 1], "ab", name="there", origins=["x/b", "z/b"])
-    assert overlap(train, held_out).classes == ("a",)
-    assert overlap(train, held_out).mark == "1 of 2 classes seen in training"
+    assert overlap(train_set, held_out).classes == ("a",)
+    assert overlap(train_set, held_out).mark == "1 of 2 classes seen in training"
     with pytest.raises(DataError, match="2 origins for 3 classes"):
         ImageSet(np.zeros((3, 1, 4, 4), np.uint8), [0, 1, 2], "abc", origins=["x", "y"])
 
@@ -66,9 +66,9 @@ def test_without_origins_the_name_of_the_set_counts():
 
 def test_selected_and_turned_classes_keep_their_origin():
     whole = numbered(0, 8, ["a", "b", "c", "d"])
-    train, held_out = whole.select(["c", "a"]), whole.select(["b", "c"]).rotations_as_classes()
-    assert train.origins == ("numbered/c", "numbered/a")
-    found = overlap(train, held_out)
+    train_set, held_out = whole.select(["c", "a"]), whole.select(["b", "c"]).rotations_as_classes()
+    assert train_set.origins == ("numbered/c", "numbered/a")
+    found = overlap(train_set, held_out)
     assert found.classes == ("c/rot000", "c/rot090", "c/rot180", "c/rot270")
     assert (found.n_classes, found.n_seen_images, found.n_images) == (8, 2, 4)
 
@@ -84,32 +84,32 @@ def cifar_root(monkeypatch, tmp_path) -> Path:
 
 
 def test_fc100_tests_classes_that_cifar_fs_trains(cifar_root):
-    train, test = load_dataset("cifar_fs", "train", cifar_root), load_dataset("fc100", "test", cifar_root)
-    found = overlap(train, test)
+    train_set, test_set = load_dataset("cifar_fs", "train", cifar_root), load_dataset("fc100", "test", cifar_root)
+    found = overlap(train_set, test_set)
     assert found.mark == "11 of 20 classes seen in training"
     assert found.header == {"seen_classes": 11, "seen_images": 66, "seen_mark": found.mark}
     config = ExperimentConfig(dataset="cifar_fs", test_dataset="fc100", data_root=str(cifar_root), test_n_query=1)
     config.test_n_shot = [1]
     method = create_method("protonet", create_backbone("conv4", 3, 32, n_filters=8))
     with pytest.raises(LeakageError, match=r"this run was trained on 11 classes of ImageSet\(fc100/test: 20 classes"):
-        check_row_unseen(method, config, train, build.test_sets(config)[""])
+        check_row_unseen(method, config, train_set, build.test_sets(config)[""])
     own = replace(config, test_dataset=None)
-    assert check_row_unseen(method, own, train, build.test_sets(own)[""]).mark == ""
+    assert check_row_unseen(method, own, train_set, build.test_sets(own)[""]).mark == ""
 
 
 @pytest.mark.needs_data
 def test_omniglots_two_splits_share_characters(data_root):
-    train, lake = (
+    train_set, lake = (
         load_dataset("omniglot", split, data_root, protocol=protocol)
         for split, protocol in (("train", "vinyals"), ("test", "lake"))
     )
-    found = overlap(train, lake)
+    found = overlap(train_set, lake)
     assert found.n_classes == 4 * 659
     assert len(found.classes) % 4 == 0
     assert 0 < len(found.classes) == 4 * found.n_seen_images // 20
-    assert not overlap(train, load_dataset("omniglot", "test", data_root)).is_leak
+    assert not overlap(train_set, load_dataset("omniglot", "test", data_root)).is_leak
     plain = load_dataset("omniglot", "test", data_root, protocol="lake", rotations=False, inverted=False)
-    other_pixels = overlap(train, plain)
+    other_pixels = overlap(train_set, plain)
     assert (len(other_pixels.classes), other_pixels.n_seen_images) == (len(found.classes) // 4, 0)
 
 
@@ -117,17 +117,17 @@ def test_omniglots_two_splits_share_characters(data_root):
 @pytest.mark.parametrize("name", ["cifar_fs", "fc100", "world_coins", "omniglot", "glyphs"])
 def test_published_splits_are_not_refused(data_root, name):
     """CIFAR-100 itself holds a few images twice, under two names."""
-    train, val, test = (load_dataset(name, split, data_root) for split in ("train", "val", "test"))
-    found = [overlap(train, held_out) for held_out in (val, test)]
+    train_set, val_set, test_set = (load_dataset(name, split, data_root) for split in ("train", "val", "test"))
+    found = [overlap(train_set, held_out) for held_out in (val_set, test_set)]
     assert not any(o.is_leak for o in found)
     assert [o.n_seen_images for o in found] == {"cifar_fs": [8, 6], "fc100": [2, 1]}.get(name, [0, 0])
 
 
 def test_spains_euro_coins_are_euro_coins():
-    assert [_origin(f"{number:03d}_coin_spain") for number in (EURO_NUMBERS[0], EURO_NUMBERS[-1])] == [
+    assert [_name_origin(f"{number:03d}_coin_spain") for number in (EURO_NUMBERS[0], EURO_NUMBERS[-1])] == [
         "euro_coins/1c", "euro_coins/2e",
     ]  # fmt: skip
-    assert _origin("061_1_Krona_sweden") == "world_coins/061_1_Krona_sweden"
+    assert _name_origin("061_1_Krona_sweden") == "world_coins/061_1_Krona_sweden"
 
 
 def pictures(root: Path, classes: list[str], n_each: int = 8, first: int = 0) -> Path:
@@ -155,7 +155,7 @@ def test_the_same_image_under_another_name_is_found():
     assert (found.classes, found.n_seen_images, found.n_images) == ((), 2, 6)
     assert found.image_classes == ("c",)
     assert found.mark == "2 of 6 images seen in training"
-    assert "trained on 2 of the 6 images of it: of c, under other class names" in found.sentence("it")
+    assert "trained on 2 of the 6 images of it: of c, under other class names" in found.describe("it")
 
 
 def test_images_of_other_sizes_are_not_compared_and_that_is_said():
@@ -166,10 +166,10 @@ def test_images_of_other_sizes_are_not_compared_and_that_is_said():
 
 
 def test_a_few_copies_among_thousands_are_counted_and_tolerated():
-    train, n = numbered(0, 3000, ["a", "b"]), 2000
+    train_set, n = numbered(0, 3000, ["a", "b"]), 2000
     assert n * TOLERATED_SHARE == 2
     for shared, leak in ((2, False), (3, True)):
-        found = overlap(train, numbered(3000 - shared, n, ["c", "d"]))
+        found = overlap(train_set, numbered(3000 - shared, n, ["c", "d"]))
         assert (found.n_seen_images, found.is_leak, bool(found.mark)) == (shared, leak, leak)
 
 
@@ -189,20 +189,20 @@ def test_as_many_images_as_mini_imagenet_has_are_compared_in_less_than_a_second(
 
 
 def test_fit_refuses_training_images_in_validation(small_protonet, caplog):
-    train = striped(6, split="train")
-    val = striped(6, split="val")  # the same seed: the same pixels under other class names
+    train_set = striped(6, split="train")
+    val_set = striped(6, split="val")  # the same seed: the same pixels under other class names
     with pytest.raises(LeakageError, match=r"of the 48 images of ImageSet\(striped/val.*under other class names"):
-        fit(small_protonet(), train, val, QUICK)
-    assert fit(small_protonet(), train, val, replace(QUICK, allow_seen_classes=True)).steps == 2
+        train(small_protonet(), train_set, val_set, QUICK)
+    assert train(small_protonet(), train_set, val_set, replace(QUICK, allow_seen_classes=True)).steps == 2
     assert "trained on 48 of the 48 images" in caplog.text
 
 
 def test_fit_refuses_training_classes_in_validation_whatever_the_sets_are_called(small_protonet):
-    train, val = striped(6, split="train"), striped(6, split="val", seed=1)
-    val.name, val.origins = "another", (train.origins[2], *val.origins[1:])
+    train_set, val_set = striped(6, split="train"), striped(6, split="val", seed=1)
+    val_set.name, val_set.origins = "another", (train_set.origins[2], *val_set.origins[1:])
     with pytest.raises(LeakageError, match="'train' and 'val' overlap in 1 classes: val-1-0; take others, or go on"):
-        fit(small_protonet(), train, val, QUICK)
-    assert fit(small_protonet(), train, val, replace(QUICK, allow_seen_classes=True)).steps == 2
+        train(small_protonet(), train_set, val_set, QUICK)
+    assert train(small_protonet(), train_set, val_set, replace(QUICK, allow_seen_classes=True)).steps == 2
 
 
 # ---------------------------------------------------------------- runs
@@ -231,7 +231,7 @@ def config_of(pets: Path, run_dir: Path, kind: type = ExperimentConfig, **change
 
 def trained(config: ExperimentConfig) -> ExperimentConfig:
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    fit(starting_method(config, train_set), train_set, val_set, config)
+    train(starting_method(config, train_set), train_set, val_set, config)
     return config
 
 
@@ -391,7 +391,7 @@ def test_scripts_refuse_before_training_and_mark_what_they_are_told_to_measure(p
     names = [line.split("  ")[0] for line in marked.splitlines() if "±" in line][:3]
     assert names == ["trained (2 of 3 classes seen in training)", "untrained", "raw pixels"]
     header = Records.read(tmp_path / "run" / "records" / "other-trained-2-way-1-shot.jsonl").header
-    assert (header["seen_classes"], header["seen_images"]) == (2, 16)
+    assert (header.seen_classes, header.seen_images) == (2, 16)
 
     episodes = ["--run_dir", tmp_path / "run", "--data_root", pets, "--n_way", 2, "--n_query", 3, "--n_episodes", 5]
     other = ["--dataset_options.split_file", "other.json"]
@@ -401,7 +401,7 @@ def test_scripts_refuse_before_training_and_mark_what_they_are_told_to_measure(p
     allowed = run("evaluate.py", *episodes, *other, "--allow_seen_classes", "--json", tmp_path / "records.jsonl")
     assert allowed.returncode == 0, allowed.stderr
     assert "2-way 1-shot, 3 queries a class (2 of 3 classes seen in training): " in allowed.stdout
-    assert Records.read(tmp_path / "records.jsonl").header["seen_classes"] == 2
+    assert Records.read(tmp_path / "records.jsonl").header.seen_classes == 2
     own = run("evaluate.py", *episodes)
     assert own.returncode == 0, own.stderr
     assert "seen in training" not in own.stdout
@@ -422,11 +422,15 @@ def test_a_comparison_refuses_or_marks_each_run(finished, pets, tmp_path):
 def test_every_table_marks_the_row(tmp_path):
     mark = {"seen_mark": "11 of 20 classes seen in training"}
     marked, plain = [scores([0.9, 0.8], **mark)], [scores([0.7, 0.6], seen_mark="")]
-    assert "trained (11 of 20 classes seen in training)" in table({"trained": marked, "untrained": plain})
-    assert title({"a": plain, "b": marked}, "", "protonet").startswith("Test classes, some of them seen in training")
-    assert title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
+    assert "trained (11 of 20 classes seen in training)" in format_table({"trained": marked, "untrained": plain})
+    assert format_title({"a": plain, "b": marked}, "", "protonet").startswith(
+        "Test classes, some of them seen in training"
+    )
+    assert format_title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
     results = [result("protonet", trained=plain), result("maml", trained=marked)]
-    rows = accuracies.rows_of(results, {name: {"trained": [ONE]} for name in ("protonet", "maml")})
+    rows = accuracies.rows_of(
+        results, {name: accuracies.Plan(name, {"trained": [ONE]}) for name in ("protonet", "maml")}
+    )
     name = "maml (11 of 20 classes seen in training)"
     assert set(lines_of(accuracies.accuracies(rows, [ONE]))) == {"protonet", name}
     assert set(lines_of(accuracies.differences(rows, [ONE], "protonet"))) == {name}
@@ -434,4 +438,4 @@ def test_every_table_marks_the_row(tmp_path):
     numbers = {"maml": {"paper": {"source": "a paper", "5w1s": 80}}}
     assert set(lines_of(published.against(rows, [ONE], numbers))) == {name}
     early = [scores([0.9, 0.8])]  # records of early versions say nothing
-    assert table({"trained": early}).splitlines()[2].startswith("trained  ")
+    assert format_table({"trained": early}).splitlines()[2].startswith("trained  ")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, fit
+from fewshot import EpisodeSpec, ImageSet, create_backbone, create_method, evaluate, train
 from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentConfig, TrainConfig
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
 from fewshot.evaluation.records import Records
@@ -42,7 +42,7 @@ QUICK = PretrainConfig(
 
 
 def classifier(n_classes: int = 12, seed: int = 0, **options: object) -> Classifier:
-    with seeding.forked(seed, "test"):
+    with seeding.fork(seed, "test"):
         return Classifier(create_backbone("conv4", 1, 16, n_filters=8), n_classes, **options)
 
 
@@ -66,26 +66,26 @@ def numbered(n_images: int = 10) -> ImageSet:
 
 def test_every_epoch_shows_each_image_once():
     sampler = BatchSampler(numbered(), seed=3)
-    dealt = [sampler.batch(first, 4).images.tolist() for first in range(0, 40, 4)]  # blocks cross the epochs' ends
+    dealt = [sampler.batch(first, 4).rows.tolist() for first in range(0, 40, 4)]  # blocks cross the epochs' ends
     flat = [row for rows in dealt for row in rows]
     epochs = [flat[i : i + 10] for i in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     again = BatchSampler(numbered(), seed=3)
-    assert again.batch(25, 13).images.tolist() == flat[25:38]  # whatever was dealt before
-    assert BatchSampler(numbered(), seed=4).batch(0, 10).images.tolist() != flat[:10]
+    assert again.batch(25, 13).rows.tolist() == flat[25:38]  # whatever was dealt before
+    assert BatchSampler(numbered(), seed=4).batch(0, 10).rows.tolist() != flat[:10]
 
 
 def test_a_batch_larger_than_the_set_repeats_it():
     batch = BatchSampler(numbered(), seed=0).batch(5, 25)
-    assert sorted(batch.images[5:15].tolist()) == list(range(10))
-    assert torch.equal(batch.labels, batch.images // 2)
+    assert sorted(batch.rows[5:15].tolist()) == list(range(10))
+    assert torch.equal(batch.labels, batch.rows // 2)
 
 
 def test_images_come_with_their_labels():
     stream = make_stream(numbered(), replace(QUICK, batch_size=6), CPU)
     assert isinstance(stream, BatchStream)
-    (batch,) = stream.passes(1)
+    (batch,) = stream.iterate_passes(1)
     assert batch.images.shape == (6, 1, 4, 4)
     assert batch.images.dtype == torch.uint8
     assert torch.equal(batch.images[:, 0, 0, 0] // 40, batch.labels.to(torch.uint8))
@@ -97,14 +97,14 @@ def test_a_step_takes_the_same_images_however_it_is_split(toy_sets):
         steps = [
             [
                 Batch(b.images, b.labels)
-                for b in make_stream(toy_sets[0], replace(config, accumulate_steps=n), CPU).passes(5)
+                for b in make_stream(toy_sets[0], replace(config, accumulate_steps=n), CPU).iterate_passes(5)
             ]
             for n in (1, 4)
         ]
         assert [len(step) for step in steps] == [1, 4]
         assert torch.equal(*(torch.cat([b.images for b in step]) for step in steps))
         assert torch.equal(*(torch.cat([b.labels for b in step]) for step in steps))
-    plain, changed = (next(make_stream(toy_sets[0], c, CPU).passes(5)).images for c in (QUICK, config))
+    plain, changed = (next(make_stream(toy_sets[0], c, CPU).iterate_passes(5)).images for c in (QUICK, config))
     assert (plain != changed).flatten(1).any(1).all()
 
 
@@ -141,7 +141,7 @@ def test_cosine_head_is_weight_normalisation():
     """Logits and gradients of torch's own weight norm on normalised features, norms moved from where they start."""
     generator = seeding.generator(0)
     features = torch.randn(9, 6, generator=generator, dtype=torch.float64)
-    with seeding.forked(0):
+    with seeding.fork(0):
         ours, theirs = CosineClassifier(6, 5).double(), weight_norm(nn.Linear(6, 5, bias=False).double(), dim=0)
     norm, direction = theirs.parametrizations.weight.original0, theirs.parametrizations.weight.original1
     with torch.no_grad():
@@ -159,9 +159,9 @@ def test_cosine_head_is_weight_normalisation():
 
 
 def test_cosine_head_starts_as_a_plain_linear_layer_and_scales_by_the_number_of_classes():
-    with seeding.forked(0):
+    with seeding.fork(0):
         head = CosineClassifier(4, 3)
-    with seeding.forked(0):
+    with seeding.fork(0):
         weight = nn.Linear(4, 3, bias=False).weight
     torch.testing.assert_close(head(torch.eye(4)), 2 * weight.T)
     assert [CosineClassifier(4, n).scale for n in (200, 201)] == [2, 10]
@@ -194,7 +194,7 @@ def test_few_shot_head_is_the_cosine_to_mean_features(kind):
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_a_gradient_reaches_every_parameter(kind, toy_sets):
     method = classifier(classifier=kind)
-    (batch,) = make_stream(toy_sets[0], QUICK, CPU).passes(0)
+    (batch,) = make_stream(toy_sets[0], QUICK, CPU).iterate_passes(0)
     loss, accuracy = method.training_step(batch)
     loss.backward()
     assert all(p.grad is not None and p.grad.any() for p in method.parameters())
@@ -203,7 +203,7 @@ def test_a_gradient_reaches_every_parameter(kind, toy_sets):
 
 @torch.no_grad()
 def test_training_step_agrees_under_autocast(toy_sets):
-    (batch,) = make_stream(toy_sets[0], QUICK, CPU).passes(0)
+    (batch,) = make_stream(toy_sets[0], QUICK, CPU).iterate_passes(0)
     method = classifier()
     exact = method.training_step(batch)[0]
     with torch.autocast("cpu", torch.bfloat16):
@@ -212,21 +212,23 @@ def test_training_step_agrees_under_autocast(toy_sets):
     torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.02)
 
 
-# ---------------------------------------------------------------- fit
+# ---------------------------------------------------------------- train
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_classification_raises_few_shot_accuracy_on_unseen_classes(kind, toy_sets):
-    train, val, test = toy_sets
+    train_set, val_set, test_set = toy_sets
     method = classifier(classifier=kind)
-    before = evaluate(method, test, EpisodeSpec(5, 1, 5), 300)
-    result = fit(method, train, val, replace(QUICK, max_steps=80, val_every_steps=20, lr=3e-3))
-    after = evaluate(method, test, EpisodeSpec(5, 1, 5), 300)
+    before = evaluate(method, test_set, EpisodeSpec(5, 1, 5), 300)
+    result = train(method, train_set, val_set, replace(QUICK, max_steps=80, val_every_steps=20, lr=3e-3))
+    after = evaluate(method, test_set, EpisodeSpec(5, 1, 5), 300)
     assert after.mean > before.mean + 2 * (after.half_width_95 + before.half_width_95)
     assert result.best_step in (20, 40, 60, 80)
     features = method.eval()
     with torch.no_grad():
-        base = features.training_step(next(make_stream(train, replace(QUICK, batch_size=96), CPU).passes(0)))[1]
+        base = features.training_step(
+            next(make_stream(train_set, replace(QUICK, batch_size=96), CPU).iterate_passes(0))
+        )[1]
     assert base > 0.5  # of 12 base classes
 
 
@@ -238,7 +240,7 @@ def test_passes_equal_one_pass(toy_sets):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.train = lambda mode=True: None  # stays in evaluation mode
                 layer.training = False
-        fit(method, toy_sets[0], None, replace(QUICK, max_steps=3, accumulate_steps=passes, optimizer="sgd"))
+        train(method, toy_sets[0], None, replace(QUICK, max_steps=3, accumulate_steps=passes, optimizer="sgd"))
         weights.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
 
@@ -257,16 +259,16 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from conftest import striped
-from fewshot import create_backbone, fit
+from fewshot import create_backbone, train
 from fewshot.runtime import seeding
 from fewshot.config import PretrainConfig
 from fewshot.methods.base_classifier import Classifier
-with seeding.forked(0, "test"):
+with seeding.fork(0, "test"):
     method = Classifier(create_backbone("conv4", 1, 16, n_filters=8), 12, {head!r})
 config = PretrainConfig(run_dir={run_dir!r}, resume={resume}, max_steps=30, batch_size=20, val_n_query=3,
     val_episodes=30, val_every_steps=7, checkpoint_every_steps=3, augmentation={{"rotation_degrees": 20.0}},
     precision="float32", optimizer="sgd", lr=2e-3, average_decay={average})
-fit(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
+train(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
 """
 
 
@@ -318,7 +320,7 @@ def test_two_processes_train_the_same_weights(tmp_path):
 class Nearest(Method):
     """A method without a parameter, which keeps the mean feature of the base classes."""
 
-    wants_base_features = True
+    needs_base_features = True
 
     def __init__(self, backbone: nn.Module | None) -> None:
         super().__init__(backbone)
@@ -341,20 +343,20 @@ def test_without_steps_a_method_without_parameters_is_kept_as_it_is(toy_sets, tm
     method = Nearest(create_backbone("pixels", 1, 16))
     config = TrainConfig(max_steps=0, run_dir=str(tmp_path), val_n_query=3, val_episodes=30, precision="float32")
     assert not list(method.parameters())
-    result = fit(method, *toy_sets[:2], config)
+    result = train(method, *toy_sets[:2], config)
     assert (result.steps, result.best_step) == (0, 0)
     for file in ("best.safetensors", "last.safetensors"):
         held = load_checkpoint(tmp_path / file)
         assert held["progress"][:3] == [0, 0, pytest.approx(result.validation.mean)]
         assert held["method"].keys() == method.state_dict().keys()
-    again = fit(method, *toy_sets[:2], replace(config, resume=True))
+    again = train(method, *toy_sets[:2], replace(config, resume=True))
     assert again.validation.mean == result.validation.mean
-    assert fit(method, toy_sets[0], None, replace(config, run_dir=None)).validation is None
+    assert train(method, toy_sets[0], None, replace(config, run_dir=None)).validation is None
 
 
 def test_without_steps_weights_stay(toy_sets):
     method, fresh = classifier(), classifier()
-    fit(method, *toy_sets[:2], replace(QUICK, max_steps=0))
+    train(method, *toy_sets[:2], replace(QUICK, max_steps=0))
     assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in method.state_dict().items())
 
 
@@ -452,7 +454,7 @@ def test_a_method_that_keeps_base_features_gets_them_in_every_row(glyphs, neares
 
 def test_a_method_that_needs_its_backbone_has_no_row_of_raw_pixels(glyphs, monkeypatch):
     class Choosy(Nearest):
-        wants_base_features = False
+        needs_base_features = False
 
         def __init__(self, backbone):
             super().__init__(backbone)
@@ -624,8 +626,8 @@ def test_a_variant_may_have_other_queries(glyphs):
 def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
     """A cell that is on disk is read, unless weights, options, episodes or code are others."""
     measured, code = [], ["abc"]
-    monkeypatch.setattr(provenance, "commit", lambda: code[0])
-    monkeypatch.setattr(build, "commit", lambda: code[0])
+    monkeypatch.setattr(provenance, "find_commit", lambda: code[0])
+    monkeypatch.setattr(build, "find_commit", lambda: code[0])
 
     def counting(method, imageset, cell, *others, **more):
         measured.append(cell.n_shot)
@@ -666,7 +668,7 @@ def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
 
 
 def record_spec(record: Records) -> EpisodeSpec:
-    return EpisodeSpec(**record.header["spec"])
+    return EpisodeSpec(**record.header.spec)
 
 
 def test_without_the_floor_only_the_method_is_measured(glyphs):

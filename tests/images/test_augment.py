@@ -18,8 +18,8 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("limits", [ALL, {"rotation_degrees": 20.0}, {"colour": 0.3}, {"flip": True}])
 def test_a_batch_of_episodes_is_augmented_as_one_by_one(toy_sets, limits):
     config = TrainConfig(train_n_way=4, train_n_shot=2, train_n_query=3, episodes_per_step=6, augmentation=limits)
-    together = next(make_stream(toy_sets[0], config, CPU).passes(2))
-    plain = next(make_stream(toy_sets[0], replace(config, augmentation={}), CPU).passes(2))
+    together = next(make_stream(toy_sets[0], config, CPU).iterate_passes(2))
+    plain = next(make_stream(toy_sets[0], replace(config, augmentation={}), CPU).iterate_passes(2))
     for b in range(6):
         images = torch.cat([plain.support[b], plain.query[b]])  # an episode's images draw together
         alone = make_augmentation(limits)(images, seeding.generator(config.seed, "augmentation", 2 * 6 + b))
@@ -30,8 +30,8 @@ def test_a_batch_of_episodes_is_augmented_as_one_by_one(toy_sets, limits):
 
 def test_the_share_of_a_plain_batch_is_augmented_as_in_the_whole(toy_sets):
     config = PretrainConfig(batch_size=24, augmentation=ALL)
-    whole = next(make_stream(toy_sets[0], config, CPU).passes(3)).images
-    shares = make_stream(toy_sets[0], replace(config, accumulate_steps=3), CPU).passes(3)
+    whole = next(make_stream(toy_sets[0], config, CPU).iterate_passes(3)).images
+    shares = make_stream(toy_sets[0], replace(config, accumulate_steps=3), CPU).iterate_passes(3)
     assert torch.equal(torch.cat([share.images for share in shares]), whole)
 
 

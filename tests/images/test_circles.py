@@ -75,7 +75,7 @@ def test_image_sets_are_cut_out_once(monkeypatch, tmp_path):
 
 
 def features(**views) -> torch.nn.Module:
-    with seeding.forked(0, "viewed"):
+    with seeding.fork(0, "viewed"):
         return create_backbone("conv4", 3, 32, n_filters=8, views=views).eval()
 
 

@@ -58,7 +58,7 @@ def test_a_turned_query_is_the_same_query(turn):
 
 
 def test_local_features_of_a_turned_image_are_shifted():
-    with seeding.forked(0, "aligned"):
+    with seeding.fork(0, "aligned"):
         views = {"turns": 4, "rings": "blocks.2"}
         backbone = create_backbone("conv4", 3, 32, n_filters=8, views=views).eval()
     assert backbone.layout == (4, 2, 8)  # 32 px halved three times: 4 x 4 cells, two from the rim to the middle
@@ -77,7 +77,7 @@ def test_local_features_of_a_turned_image_are_shifted():
 def test_only_some_of_the_turns_go_to_the_end():
     """Of 16 turns the mean is of every second; the local features are of all."""
     views = {"turns": 16, "rings": "blocks.2"}
-    with seeding.forked(0, "aligned"):
+    with seeding.fork(0, "aligned"):
         backbone = create_backbone("conv4", 3, 32, n_filters=8, views=views).eval()
     whole = Viewed(backbone.source, turns=8).eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=seeding.generator(0))
@@ -151,8 +151,8 @@ def test_the_estimator_knows_what_aligned_needs():
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=seeding.generator(0))
     asked = {"pretrained": False, "size_px": 64, "rotation_invariant": True, "method": "aligned", "calibrate": False}
     classifier = FewShotClassifier("efficientnet-lite0", **asked).fit(images, list("aabb"))
-    assert classifier.inputs_.plan.views == {"turns": 24, "rings": "blocks.3"}
+    assert classifier.encoder_.plan.options.views == {"turns": 24, "rings": "blocks.3"}
     other = FewShotClassifier("efficientnet-lite0", **asked, views={"turns": 4, "rings": "blocks.2"})
-    assert other.fit(images, list("aabb")).inputs_.method.layout == (4, 4, 40)
+    assert other.fit(images, list("aabb")).encoder_.method.layout == (4, 4, 40)
     with pytest.raises(ConfigError, match="a backbone with views="):
         FewShotClassifier("conv4", **asked).fit(images, list("aabb"))

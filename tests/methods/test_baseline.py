@@ -196,7 +196,7 @@ def test_wide_spread_is_solved(cls, solver):
 
 @variants
 def test_loss_reaches_the_backbone_through_the_queries(cls, solver):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = cls(create_backbone("conv4", 1, 16, n_filters=8), solver=solver)
     images = torch.rand(2, 10, 1, 16, 16, generator=seeding.generator(0))
     labels = torch.arange(2).repeat(5)[None, :10].expand(2, -1)

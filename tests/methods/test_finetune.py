@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fewshot import create_backbone, create_method
 from fewshot.errors import CheckpointError, ConfigError, DataError, FewShotError, TrainingError, UnknownNameError
 from fewshot.images.augment import Augmentation
-from fewshot.methods.finetune.support import held_out, in_own_order
+from fewshot.methods.finetune.support import hold_out, order_support
 from fewshot.runtime import seeding
 
 WAY, SHOT, SIDE = 3, 4, 16
@@ -30,7 +30,7 @@ class Flat(nn.Module):
 
 
 def network(dtype=torch.float32):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_backbone("conv4", 1, SIDE, n_filters=4).to(dtype)
 
 
@@ -225,8 +225,8 @@ def test_the_step_is_the_best_on_held_out_images_and_all_are_trained_on():
     images, labels = points(30)
     options = {"optimizer": "sgd", "schedule": "constant", "head_lr": 5.0, "weight_decay": 0.0}
     fitted = finetune(Flat(), early_stopping=0.3, patience_steps=12, steps=12, **options).fit_support(images, labels, 3)
-    own = in_own_order(images, labels, WAY, None, 0)
-    out = held_out(own, 0.3)
+    own = order_support(images, labels, WAY, None, 0)
+    out = hold_out(own, 0.3)
     assert fitted.n_held_out == int(out.sum()) == 9
     losses = []
     for steps in range(13):
@@ -259,8 +259,8 @@ def test_patience_ends_the_search():
 def test_what_is_held_out(counts, groups, expected):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     images = torch.randn(len(labels), 3, 1, 1, generator=seeding.generator(0, "test"))
-    own = in_own_order(images, labels, len(counts), groups and list(groups), 0)
-    out = held_out(own, 0.25)
+    own = order_support(images, labels, len(counts), groups and list(groups), 0)
+    out = hold_out(own, 0.25)
     assert own.labels[out].bincount(minlength=len(counts)).tolist() == expected
     assert not set(own.groups[out].tolist()) & set(own.groups[~out].tolist())
 
@@ -280,9 +280,9 @@ def test_a_state_of_other_options_is_refused():
     images, labels = support()
     state = finetune(mode="batchnorm", steps=1).fit_support(images, labels, WAY).state
     with pytest.raises(CheckpointError, match="not of mode 'bias' with 3 classes"):
-        finetune(mode="bias").restored(state, WAY)
+        finetune(mode="bias").restore(state, WAY)
     with pytest.raises(CheckpointError, match="with 4 classes"):
-        finetune(mode="batchnorm").restored(state, 4)
+        finetune(mode="batchnorm").restore(state, 4)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from torch import nn
 from fewshot import create_backbone, create_method
 from fewshot.errors import ConfigError
 from fewshot.methods.finetune import MODES
-from fewshot.methods.finetune.adapters import channel_dim
-from fewshot.methods.finetune.blocks import depths, find_blocks
-from fewshot.methods.finetune.lora import lora_layers
+from fewshot.methods.finetune.adapters import find_channel_dim
+from fewshot.methods.finetune.blocks import compute_depths, find_blocks
+from fewshot.methods.finetune.lora import find_lora_layers
 from fewshot.runtime import seeding
 
 WAY, SIDE = 3, 16
@@ -32,13 +32,13 @@ NUMBERS = {  # of conv4 with FILTERS filters, by hand
 
 
 def conv4():
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_backbone("conv4", 1, SIDE, n_filters=FILTERS)
 
 
 def vit(**options):
     options |= {"embed_dim": 8, "depth": 2, "num_heads": 2}
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_backbone("timm/vit_tiny_patch16_224", 3, 32, **options)
 
 
@@ -78,7 +78,7 @@ def test_a_mode_changes_what_it_says_and_nothing_else(mode):
     for name, buffer in backbone.named_buffers():
         after = buffers[name] if name in buffers else buffers[name.replace(".0.", ".0.base_layer.")]
         assert torch.equal(after, buffer), name
-    assert method.n_trainable(WAY) == {"network": NUMBERS[mode], "head": WAY * FILTERS + (mode != "cosine") * WAY}
+    assert method.count_trainable(WAY) == {"network": NUMBERS[mode], "head": WAY * FILTERS + (mode != "cosine") * WAY}
     added = [weight for name, weight in here.items() if weight.requires_grad and not name.startswith("head.")]
     assert sum(weight.numel() for weight in added) == NUMBERS[mode]
 
@@ -91,7 +91,7 @@ def test_a_state_brings_the_classifier_back(mode):
     queries, _ = images_of(backbone, seed=1)
     start = create_method("finetune", backbone, mode=mode, **SMALL | {"steps": 0}).eval()
     assert not torch.allclose(start.fit_support(*images_of(backbone), WAY).logits(queries), fitted.logits(queries))
-    assert torch.equal(method.restored(fitted.state, WAY).logits(queries), fitted.logits(queries))
+    assert torch.equal(method.restore(fitted.state, WAY).logits(queries), fitted.logits(queries))
 
 
 @pytest.mark.parametrize("mode", ["full", "lora", "adapter", "partial"])
@@ -130,14 +130,14 @@ def test_lora_leaves_alone_what_it_cannot_change():
     body = nn.ModuleDict(
         {"plain": nn.Conv2d(4, 4, 1), "depthwise": nn.Conv2d(4, 4, 3, groups=4), "mix": nn.MultiheadAttention(4, 1)}
     )
-    assert lora_layers(body) == ["plain"]
+    assert find_lora_layers(body) == ["plain"]
 
 
 def test_lora_without_peft_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     method = create_method("finetune", conv4(), mode="lora")
     with pytest.raises(ConfigError, match=r"needs peft: pip install 'fewshot\[finetune\]'"):
-        method.n_trainable(WAY)
+        method.count_trainable(WAY)
 
 
 def test_adapters_on_tokens_and_where_channels_are():
@@ -148,15 +148,20 @@ def test_adapters_on_tokens_and_where_channels_are():
         untouched = backbone.eval()(queries)
         # adapters start at nothing, but other instructions sum the same products in another order: a few roundings
         torch.testing.assert_close(fitted.network.features(queries), untouched, rtol=1e-5, atol=1e-5)
-    assert method.n_trainable(WAY)["network"] == 2 * ((8 * 2 + 2) + (2 * 8 + 8))
-    assert [channel_dim(shape) for shape in ((1, 8, 4, 4), (1, 4, 4, 8), (1, 5, 8), (1, 4, 4, 4))] == [1, -1, -1, 1]
+    assert method.count_trainable(WAY)["network"] == 2 * ((8 * 2 + 2) + (2 * 8 + 8))
+    assert [find_channel_dim(shape) for shape in ((1, 8, 4, 4), (1, 4, 4, 8), (1, 5, 8), (1, 4, 4, 4))] == [
+        1,
+        -1,
+        -1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(("deep", "pool"), [(True, "token"), (False, "token"), (True, "avg")])
 def test_prompts_are_tokens_beside_the_image_s(deep, pool):
     backbone = vit(global_pool=pool)
     method, fitted = adapted(backbone, "prompt", deep_prompts=deep)
-    assert method.n_trainable(WAY)["network"] == (2 if deep else 1) * 2 * 8
+    assert method.count_trainable(WAY)["network"] == (2 if deep else 1) * 2 * 8
     queries, _ = images_of(backbone, seed=1)
     prompts, body = fitted.network.extras.tokens, backbone.body.model.eval()
     x = body._pos_embed(body.patch_embed(backbone.prepare(queries)))  # the class token, then 2 x 2 patches
@@ -207,7 +212,7 @@ def test_a_frame_needs_a_body_to_stand_before():
     backbone = nn.ModuleDict({"layers": nn.Linear(3, 3)})
     backbone.feature_dim = 3
     with pytest.raises(ConfigError, match="a backbone with a body, this is ModuleDict"):
-        create_method("finetune", backbone, mode="prompt").n_trainable(WAY)
+        create_method("finetune", backbone, mode="prompt").count_trainable(WAY)
 
 
 def test_the_last_blocks_and_what_follows():
@@ -216,7 +221,7 @@ def test_the_last_blocks_and_what_follows():
     assert {name.split(".")[0] for name in names} == {"blocks", "norm", "head"}
     assert {name.split(".")[1] for name in names if name.startswith("blocks")} == {"1"}
     with pytest.raises(ConfigError, match="n_blocks is 3, but this backbone has 2 blocks"):
-        create_method("finetune", vit(), mode="partial", n_blocks=3).n_trainable(WAY)
+        create_method("finetune", vit(), mode="partial", n_blocks=3).count_trainable(WAY)
 
 
 def two_layers():
@@ -262,7 +267,7 @@ def test_blocks_are_found(backbone, expected):
 
 def test_depths_of_weights():
     backbone = Staged(blocks=nn.Sequential(Block(), Block()), norm=nn.BatchNorm2d(1))
-    assert [*dict.fromkeys(depths(backbone, find_blocks(backbone)).values())] == [0, 1, 2, 3]
+    assert [*dict.fromkeys(compute_depths(backbone, find_blocks(backbone)).values())] == [0, 1, 2, 3]
 
 
 def test_blocks_that_cannot_be_told_name_what_there_is():
@@ -275,7 +280,7 @@ def test_a_mode_with_nothing_to_adapt_says_so():
     backbone.feature_dim = 3
     for mode in ("batchnorm", "bias"):
         with pytest.raises(ConfigError, match=f"mode '{mode}' has nothing to adapt"):
-            create_method("finetune", backbone, mode=mode).n_trainable(WAY)
+            create_method("finetune", backbone, mode=mode).count_trainable(WAY)
 
 
 def test_the_menu_is_complete():

@@ -17,7 +17,7 @@ TASKS, WAY, SHOT, QUERIES = 3, 4, 2, 8
 
 
 def maml(name="maml", **options):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method(name, create_backbone("conv4", 1, 16, n_filters=4), n_way=WAY, **options)
     return method.double().train()
 
@@ -59,7 +59,7 @@ def test_maml_equals_the_oracles(oracle, order, steps, reduction):
     options = dict(order=order, steps=steps, lr=0.1, reduction=reduction)
     adapted, logits, loss, gradients = oracle_of(method, oracle, **options)
     batch = episodes()
-    ours = method.adapted_weights(batch.support, batch.support_labels, WAY, steps)
+    ours = method.adapt_weights(batch.support, batch.support_labels, WAY, steps)
     assert ours.keys() == adapted[0].keys()
     for name, weight in ours.items():
         torch.testing.assert_close(weight, torch.stack([row[name] for row in adapted]), rtol=1e-8, atol=1e-8)
@@ -103,7 +103,7 @@ def test_first_order_keeps_no_second_order_graph():
     def saved_numbers(order):
         method, batch, sizes = maml(order=order, inner_steps=5, transductive=True), episodes(), []
         hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t)
-        weights = method.adapted_weights(batch.support, batch.support_labels, WAY, 5)
+        weights = method.adapt_weights(batch.support, batch.support_labels, WAY, 5)
         seen, stack = set(), [w.grad_fn for w in weights.values()]
         while stack:
             node = stack.pop()
@@ -180,9 +180,9 @@ def test_anil_by_support_statistics_is_maml_with_a_frozen_backbone():
 
 def test_anil_embeds_an_image_once_where_its_features_are_the_same_in_every_episode():
     batch, method = episodes(), maml("anil", inner_steps=2).eval()
-    assert method.from_features
-    assert not maml("anil", support_statistics=True).from_features
-    assert not maml("anil", transductive=True).from_features
+    assert method.uses_features
+    assert not maml("anil", support_statistics=True).uses_features
+    assert not maml("anil", transductive=True).uses_features
     with torch.no_grad():
         logits = method(batch.support, batch.support_labels, batch.query, WAY)
         features = [method.encode(images) for images in (batch.support, batch.query)]
@@ -255,7 +255,7 @@ def test_a_network_of_other_layers_is_adapted_one_task_at_a_time():
         def forward(self, images):
             return (self.linear(images.flatten(1)) * self.scale).relu()
 
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method("maml", Scaled(), n_way=WAY, inner_steps=2, transductive=True).double()
     assert not method.together
     batch = episodes()
@@ -273,7 +273,7 @@ def test_frozen_weights_are_not_adapted(learn_inner_lr):
     method, batch = maml(inner_steps=2, learn_inner_lr=learn_inner_lr), episodes()
     first = method.backbone.body.blocks[0][0].weight.requires_grad_(False)
     method.classifier.weight.requires_grad_(False)
-    adapted = method.adapted_weights(batch.support, batch.support_labels, WAY, 2)
+    adapted = method.adapt_weights(batch.support, batch.support_labels, WAY, 2)
     assert "backbone.body.blocks.0.0.weight" not in adapted
     assert "backbone.body.blocks.1.0.weight" in adapted
     method.loss(batch).backward()

@@ -34,14 +34,14 @@ TOGETHER = {name for name in NETWORKS if name.split("/")[1].split("_")[0] not in
 
 
 def maml(backbone: nn.Module, **options: object):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method("maml", backbone, n_way=WAY, inner_lr=LR, tasks_at_once=TASKS, **options)
     return method.double().train()
 
 
 def network(name: str, px: int, **options: object) -> nn.Module:
     pytest.importorskip("timm")
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_backbone(name, 3, px, **options)
 
 
@@ -101,8 +101,8 @@ def test_queries_are_normalised_by_the_support_alone(name, learning):
     """With the support as queries its statistics are the queries' too: both forms agree, whatever else is asked."""
     px, _, options = NETWORKS[name]
     inductive, batch = maml(network(name, px, **options), order=1), episodes(px)
-    transductive = copy.deepcopy(inductive)
-    transductive.transductive = True
+    transductive = maml(copy.deepcopy(inductive.backbone), order=1, transductive=True)
+    transductive.load_state_dict(inductive.state_dict())
     labels = batch.support_labels.clone()
     labels[0, 0] = -1  # padding in one task
     with torch.set_grad_enabled(learning):
@@ -185,7 +185,7 @@ class Small(nn.Module):
 
 @pytest.mark.parametrize("frozen", ["bias", "weight"])
 def test_a_layer_may_be_frozen_in_part(frozen):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         body = Small(nn.Conv2d(4, 4, 3, groups=4), nn.Tanh(), nn.Conv2d(4, 4, 3, padding="same"))
     method, batch = maml(body, adapt_norm=True, transductive=True), episodes(8)
     for key, p in method.backbone.named_parameters():
@@ -217,7 +217,7 @@ def test_a_sequence_may_be_cut_in_two_between_normalisation_and_pooling():
                 maps.append(layer(maps[-1]))
             return torch.cat([maps[2].amax((2, 3)), maps[2].mean((2, 3))], 1) + 0 * whole.sum()
 
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method, batch = maml(Listened(), adapt_norm=True, transductive=True), episodes(8)
     logits, gradients = plain(method, batch, 2)
     loss, ours = method.loss_and_logits(batch)

@@ -23,7 +23,7 @@ VARIANTS = [
 def made(dtype: torch.dtype = torch.float64, **options: object) -> MatchingNetwork:
     if options.get("full_context"):
         options.setdefault("feature_dim", DIM)
-    with seeding.forked(0, "matching"):
+    with seeding.fork(0, "matching"):
         return create_method("matching", None, **options).to(dtype)
 
 
@@ -117,10 +117,10 @@ def test_by_hand_with_unequal_shots():
 
 
 def test_loss_is_the_negative_logarithm_of_the_attention(toy_sets):
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method("matching", create_backbone("conv4", 1, 16, n_filters=8)).eval()
     sampler = EpisodeSampler(toy_sets[0], EpisodeSpec(3, (1, 4), 2))
-    episode = sampler.images(sampler.batch(0, 2))
+    episode = sampler.batch(0, 2).fill(sampler.data)
     loss, logits = method.loss_and_logits(episode)
     probabilities = logits.detach().exp()
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, 6))

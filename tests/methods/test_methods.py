@@ -3,28 +3,102 @@
 import copy
 import inspect
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from method_cases import QUERY, SHOT, VARIANTS, WAY, OnVectors, features, names, on_images
+from method_cases import (
+    BACKBONES,
+    OPTIONS,
+    QUERY,
+    SHOT,
+    VARIANTS,
+    WAY,
+    OnVectors,
+    features,
+    names,
+    on_images,
+    skip_without_package,
+    variants_that,
+)
 from sklearn.neighbors import NearestCentroid
 
-from fewshot import EpisodeContext, EpisodeSampler, EpisodeSpec, create_backbone, create_method, evaluate, list_methods
-from fewshot.errors import UnknownNameError
-from fewshot.methods import METHODS, accuracy, negative_log_likelihood
+from fewshot import (
+    EpisodeContext,
+    EpisodeSampler,
+    EpisodeSpec,
+    Method,
+    create_backbone,
+    create_method,
+    evaluate,
+    list_methods,
+)
+from fewshot.errors import ConfigError, UnknownNameError
+from fewshot.methods import METHODS, accuracy, find_method, negative_log_likelihood
+from fewshot.methods.base import Family
 from fewshot.methods.distances import cosine, prototypes, squared_euclidean
 from fewshot.runtime import seeding
 
-TRANSDUCTIVE = [v for v in VARIANTS if v[1].get("transductive") or METHODS[v[0]].transductive is True]
-LEARNED_CLASSES = ("maml", "anil", "maml-learn2learn")  # a first classifier is learned for each label
-ORDERED = ("full_context",)  # a recurrent network reads the support in its order
-UNTRAINED = ("relation", "full_context")  # a comparison that must be learned first
+TRANSDUCTIVE = variants_that("transductive")
 
 
 @pytest.fixture(params=VARIANTS, ids=names)
 def method(request):
     return OnVectors(*request.param)
+
+
+def test_what_is_declared_of_every_method():
+    kinds = [find_method(name) for name in list_methods()]
+    assert OPTIONS.keys() | BACKBONES.keys() <= set(list_methods())
+    assert len({kind.label for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        assert kind.family in get_args(Family), kind
+        assert (kind.colour != "") is kind.published, kind
+
+
+@pytest.mark.parametrize("fact", ["transductive", "uses_features", "order_matters", "must_be_trained"])
+def test_what_options_decide_cannot_be_set(method, fact):
+    with pytest.raises(AttributeError):
+        setattr(method.method, fact, True)
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_a_network_is_needed_where_declared(name):
+    options = OPTIONS.get(name, {})
+    skip_without_package(name)
+    if not find_method(name).needs_network:
+        assert create_method(name, None, **options).backbone is None
+        return
+    with pytest.raises(ConfigError, match=f"{find_method(name).label} needs a backbone"):
+        create_method(name, None, **options)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=names)
+@torch.no_grad()
+def test_logits_come_from_features_where_declared(toy_sets, variant):
+    """By the head on what `encode` makes of each image alone; others refuse features."""
+    method, episode = on_images(variant, toy_sets[0])
+    expected = method.eval().classify(episode)
+    if not method.uses_features:
+        with pytest.raises(ConfigError, match="classifies images, and was given features"):
+            method.classify(replace(episode, of_features=True))
+        return
+    support, query = (
+        torch.cat([method.encode(image) for image in images.flatten(0, 1).split(1)]).unflatten(0, images.shape[:2])
+        for images in (episode.support, episode.query)
+    )
+    logits = method.classify(replace(episode, support=support, query=query, of_features=True))
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_method_has_a_head_or_a_forward():
+    class Neither(Method):
+        pass
+
+    with pytest.raises(TypeError, match="Neither has neither a head on features nor a forward"):
+        Neither(None)
+    assert not any(hasattr(find_method(name), "head") for name in ("maml", "maml-learn2learn", "finetune"))
 
 
 @torch.no_grad()
@@ -40,7 +114,7 @@ def test_order_of_support_matters_only_where_declared(method):
     support, labels, query, _ = features()
     order = torch.randperm(WAY * SHOT, generator=seeding.generator(1))
     logits, shuffled = method(support, labels, query, WAY), method(support[:, order], labels[:, order], query, WAY)
-    assert torch.allclose(shuffled, logits, rtol=1e-4, atol=1e-4) is not method.has(*ORDERED)
+    assert torch.allclose(shuffled, logits, rtol=1e-4, atol=1e-4) is not method.method.order_matters
 
 
 @torch.no_grad()
@@ -48,7 +122,7 @@ def test_relabelling_classes_relabels_logits_except_where_declared(method):
     support, labels, query, _ = features()
     renamed = torch.tensor([2, 0, 3, 1])
     logits, relabelled = method(support, labels, query, WAY), method(support, renamed[labels], query, WAY)
-    assert torch.allclose(relabelled[..., renamed], logits, rtol=1e-4, atol=1e-4) is not method.has(*LEARNED_CLASSES)
+    assert torch.allclose(relabelled[..., renamed], logits, rtol=1e-4, atol=1e-4) is not method.method.learned_classes
 
 
 @torch.no_grad()
@@ -57,7 +131,7 @@ def test_other_queries_do_not_matter_unless_transductive(method):
     logits = method(support, labels, query, WAY)
     pairs = torch.cat([method(support, labels, pair, WAY) for pair in query.split(2, 1)], 1)
     same = torch.allclose(pairs, logits, rtol=1e-4, atol=1e-5)
-    assert same is not method.transductive
+    assert same is not method.method.transductive
 
 
 @torch.no_grad()
@@ -79,8 +153,10 @@ def test_padding_takes_no_part(method):
 
 
 def test_every_transductive_form_is_held_to_the_contract():
-    by_option = {name for name in list_methods() if "transductive" in inspect.signature(METHODS[name]).parameters}
-    assert by_option <= {name for name, _ in TRANSDUCTIVE}
+    """Where an option of that name makes a method transductive, there is a variant with it."""
+    by_option = {name for name in list_methods() if "transductive" in inspect.signature(find_method(name)).parameters}
+    assert by_option == {name for name, options in VARIANTS if options.get("transductive")}
+    assert by_option <= {variant[0] for variant in TRANSDUCTIVE if isinstance(variant, tuple) and len(variant) == 2}
 
 
 @pytest.mark.parametrize("learning", [False, True])
@@ -114,14 +190,12 @@ def without_padding(episode, b):
 @pytest.mark.parametrize("variant", TRANSDUCTIVE, ids=names)
 def test_padding_changes_no_loss_and_no_record(toy_sets, variant):
     name, options = variant[0], variant[1] | ({"test_inner_steps": 1} if "test_inner_steps" in variant[1] else {})
-    if name == "maml-learn2learn":
-        pytest.importorskip("learn2learn", reason="learn2learn is not installed: make learn2learn")
-    with seeding.forked(0, "test"):
-        backbone = create_backbone("conv4-relation" if name == "relation" else "conv4", 1, 16, n_filters=4)
+    with seeding.fork(0, "test"):
+        backbone = create_backbone(BACKBONES.get(name, "conv4"), 1, 16, n_filters=4)
         method = create_method(name, backbone, **options).double()
     spec = EpisodeSpec((2, WAY), (1, 3), (1, 4))
     sampler = EpisodeSampler(toy_sets[0], spec)
-    episode = sampler.images(sampler.batch(0, 4))
+    episode = sampler.batch(0, 4).fill(sampler.data)
     prepared = {
         key: backbone.prepare(getattr(episode, key).flatten(0, 1)).double().unflatten(0, (4, -1))
         for key in ("support", "query")
@@ -158,7 +232,7 @@ def test_absent_class_is_never_predicted(method):
 @torch.no_grad()
 def test_separable_data_are_solved_and_noise_is_chance(method):
     support, labels, query, query_labels = features(n_episodes=50, spread=10.0)
-    if not method.has(*UNTRAINED):
+    if method.method.learned_classes or not method.method.must_be_trained:  # the former adapt to each episode
         solved = accuracy(method(support, labels, query, WAY), query_labels)
         short = method.name == "baseline++" and not method.options  # declared: the authors' few steps on cosines
         assert solved.mean() > 0.98 if short else solved.min() == 1

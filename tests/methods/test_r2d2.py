@@ -104,13 +104,13 @@ def test_float32_agrees_with_float64():
 
 
 def test_training_learns_lambda_scale_and_the_backbone(toy_sets):
-    with seeding.forked(0, "r2d2"):
+    with seeding.fork(0, "r2d2"):
         method = RidgeRegression(create_backbone("conv4", 1, 16, n_filters=8))
     sampler = EpisodeSampler(toy_sets[0], EpisodeSpec(4, 2, 4))
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     losses, accuracies = [], []
     for step in range(30):
-        episode = sampler.images(sampler.batch(step, 4))
+        episode = sampler.batch(step, 4).fill(sampler.data)
         loss, logits = method.loss_and_logits(episode)
         optimizer.zero_grad()
         loss.backward()

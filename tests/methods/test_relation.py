@@ -13,7 +13,7 @@ from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method,
 from fewshot.backbones.base import Backbone
 from fewshot.errors import ConfigError
 from fewshot.methods import accuracy
-from fewshot.methods.modules.relation_module import RelationModule, pair_moments, pooled_sums
+from fewshot.methods.modules.relation_module import RelationModule, pair_moments, pool_sums
 from fewshot.methods.relation import RelationNetwork, squared_error
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import Episode
@@ -23,7 +23,7 @@ WAY, N_FILTERS = 3, 6
 
 def module_of(side_px: int, channels: int = 4) -> RelationModule:
     """A relation module in float64 whose batch normalisation and biases are nothing special."""
-    with seeding.forked(side_px, "relation"):
+    with seeding.fork(side_px, "relation"):
         module = RelationModule(channels, side_px, n_filters=N_FILTERS, n_hidden=5).double()
         for block in module.blocks:
             nn.init.normal_(block.norm.weight)
@@ -56,13 +56,13 @@ def authors_scores(module: RelationModule, pairs: torch.Tensor, batch_statistics
 
 def small(**options: object) -> RelationNetwork:
     """On 16 px images: 2 x 2 maps of 8 channels."""
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         return create_method("relation", create_backbone("conv4-relation", 1, 16, n_filters=8), **options)
 
 
 def spread(method: RelationNetwork) -> RelationNetwork:
     """With larger last layers: as initialised by the authors all scores are nearly the same."""
-    with seeding.forked(1, "test"):
+    with seeding.fork(1, "test"):
         for layer in (method.relation.linear[0], method.relation.linear[2]):
             nn.init.normal_(layer.weight)
     return method
@@ -70,7 +70,7 @@ def spread(method: RelationNetwork) -> RelationNetwork:
 
 def episodes(imageset, n_shot=2, n_query=3, n_episodes: int = 2, first: int = 0) -> Episode:
     sampler = EpisodeSampler(imageset, EpisodeSpec(WAY, n_shot, n_query))
-    return sampler.images(sampler.batch(first, n_episodes))
+    return sampler.batch(first, n_episodes).fill(sampler.data)
 
 
 def arguments(episode: Episode) -> tuple:
@@ -107,7 +107,7 @@ def test_training_uses_the_statistics_of_all_pairs():
     ("backbone", "input_px", "n_inputs"), [("conv4-relation", 28, 64), ("conv4-relation", 84, 576)]
 )
 def test_sizes_and_initial_values_are_the_authors(backbone, input_px, n_inputs):
-    with seeding.forked(0, "relation"):
+    with seeding.fork(0, "relation"):
         relation = create_method("relation", create_backbone(backbone, 1, input_px)).relation
     shapes = [tuple(p.shape) for name, p in relation.named_parameters() if "norm" not in name]
     assert shapes == [(64, 128, 3, 3), (64, 64, 3, 3), (8, n_inputs), (8,), (1, 8), (1,)]
@@ -157,7 +157,7 @@ def test_loss_is_of_all_pairs(toy_sets, loss, transductive):
 def test_absent_class_leaves_loss_and_gradients_finite(toy_sets, loss):
     method = small(loss=loss)
     sampler = EpisodeSampler(toy_sets[0], EpisodeSpec((2, 4), (1, 3), 2))
-    episode = sampler.images(sampler.batch(0, 6))
+    episode = sampler.batch(0, 6).fill(sampler.data)
     assert (episode.classes == -1).any(), "no episode of this batch lacks a class"
     value, logits = method.loss_and_logits(episode)
     assert torch.equal(logits == -torch.inf, (episode.classes == -1)[:, None].expand_as(logits))
@@ -183,7 +183,7 @@ def test_moments_are_those_of_all_counted_pairs():
 def test_pooled_sums_are_the_sums_pooled(side_px, pooled):
     first, second = maps(2, 3, side_px), maps(2, 4, side_px, seed=1)
     sums = torch.stack([second[b, j] + first[b, i] for b in range(2) for j in range(4) for i in range(3)])
-    assert torch.equal(pooled_sums(first, second, pooled), F.max_pool2d(sums, 2) if pooled else sums)
+    assert torch.equal(pool_sums(first, second, pooled), F.max_pool2d(sums, 2) if pooled else sums)
 
 
 @pytest.mark.parametrize(("training", "transductive"), [(False, False), (True, False), (True, True)])
@@ -235,10 +235,10 @@ def test_evaluation_embeds_once_and_agrees_with_forward(toy_sets):
     method, spec = spread(small()).eval(), EpisodeSpec(WAY, 2, 3)
     records = evaluate(method, toy_sets[0], spec, 4)
     sampler = EpisodeSampler(toy_sets[0], spec)
-    episode = sampler.images(sampler.batch(0, 4))
+    episode = sampler.batch(0, 4).fill(sampler.data)
     expected = accuracy(method(*arguments(episode)), episode.query_labels)
     assert records.accuracy.tolist() == pytest.approx(expected.tolist())
-    assert method.from_features
+    assert method.uses_features
     assert method.encode(episode.support).shape == (4, 6, 8, 2, 2)
 
 
@@ -250,7 +250,7 @@ def test_transductive_is_the_authors_protocol(toy_sets, training):
     before = copy.deepcopy(method.state_dict())
     logits = method(*arguments(episode))
     assert method.transductive
-    assert not method.from_features
+    assert not method.uses_features
     authors = copy.deepcopy(method).train()
     for b in range(2):
         support = authors.backbone.feature_maps(episode.support[b])
@@ -267,11 +267,11 @@ def test_transductive_is_evaluated_from_images(toy_sets):
     method, spec = spread(small(transductive=True)), EpisodeSpec(WAY, 2, 3)
     records = evaluate(method, toy_sets[0], spec, 4)
     sampler = EpisodeSampler(toy_sets[0], spec)
-    episode = sampler.images(sampler.batch(0, 4))
+    episode = sampler.batch(0, 4).fill(sampler.data)
     with torch.no_grad():
         expected = accuracy(method.eval()(*arguments(episode)), episode.query_labels)
     assert records.accuracy.tolist() == pytest.approx(expected.tolist())
-    assert records.header["transductive"]
+    assert records.header.transductive
 
 
 @pytest.mark.parametrize("transductive", [False, True])
@@ -292,7 +292,7 @@ def test_learns_stripes(transductive):
     sampler = EpisodeSampler(train, EpisodeSpec(WAY, 2, 5))
     for step in range(100):
         optimizer.zero_grad()
-        method.loss(sampler.images(sampler.batch(4 * step, 4))).backward()
+        method.loss(sampler.batch(4 * step, 4).fill(sampler.data)).backward()
         optimizer.step()
     records = evaluate(method, train, EpisodeSpec(WAY, 2, 5), 50, seed=1)
     assert records.mean > 0.95
@@ -301,7 +301,7 @@ def test_learns_stripes(transductive):
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
-        (None, "needs a backbone that has them, such as conv4-relation"),
+        (None, "Relation needs a backbone: it does not work from features alone"),
         (Backbone(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), 1, 8), "pools by itself to 5 features"),
         (create_backbone("conv4", 1, 28), "1 x 1: take conv4-relation"),
         (Backbone(nn.Conv2d(1, 2, (1, 3)), 1, 8, pooling="flatten"), "are 8 x 6"),

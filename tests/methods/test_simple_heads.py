@@ -113,12 +113,11 @@ def test_simpleshot_says_what_to_call():
         SimpleShot(None, transform="cl2n")
 
 
-def test_simpleshot_wants_base_features_for_cl2n_only():
-    assert SimpleShot.wants_base_features
-    assert SimpleShot(None).wants_base_features
+def test_simpleshot_needs_base_features_for_cl2n_only():
+    assert SimpleShot(None).needs_base_features
     for transform in ("UN", "L2N"):
         method = SimpleShot(None, transform=transform)
-        assert not method.wants_base_features
+        assert not method.needs_base_features
         method.learn_base_classes(normal(5, DIM), torch.zeros(5, dtype=torch.int64))
         assert not method.state_dict()
 

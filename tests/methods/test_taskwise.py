@@ -36,7 +36,7 @@ def assert_same_up_to_rounding(ours: list[torch.Tensor], oracle: list[torch.Tens
 
 def randomised(module: nn.Module) -> nn.Module:
     """float64, with batch-norm scales of both signs: pooling must follow them."""
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         for parameter in module.parameters():
             if parameter.ndim == 1:
                 nn.init.normal_(parameter)
@@ -44,7 +44,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 
 def network(name: str) -> nn.Module:
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         if name == "plain layers":  # biases, groups, strides, pooling that overlaps, leaky ReLU, no scale in a norm
             body = nn.Sequential(
                 nn.Conv2d(2, 4, 3, bias=True), nn.BatchNorm2d(4, affine=False), nn.LeakyReLU(0.1), nn.MaxPool2d(3, 2),
@@ -59,7 +59,7 @@ def network(name: str) -> nn.Module:
 
 def forward(body, images, weights=None, n_tasks=TASKS, counted=None, dtype=None) -> torch.Tensor:
     """The output of `body` for the images (n_tasks * n, ...) of tasks with `weights` of their own."""
-    with TaskWise(n_tasks, len(images) // n_tasks, counted, dtype) as engine, engine.pooling_first(body.eval()):
+    with TaskWise(n_tasks, len(images) // n_tasks, counted, dtype) as engine, engine.pool_first(body.eval()):
         return functional_call(body, weights or {}, (images,))
 
 

@@ -213,9 +213,9 @@ def test_csv(tmp_path):
     write_csv(tmp_path / "p.csv", predictions, NAMES)
     rows = list(csv.reader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8"))))
     assert rows == [
-        ["file", "prediction", "probability", "rejected", *NAMES],
-        ['a, "b".png', NAMES[1], "0.500000", "yes", "0.250000", "0.500000", "0.250000"],
-        ["ä\\udcff.png", "emu", "0.750000", "no", "0.125000", "0.125000", "0.750000"],
+        ["file", "prediction", "nearest_class", "probability", "rejected", *NAMES],
+        ['a, "b".png', "none of these", NAMES[1], "0.500000", "yes", "0.250000", "0.500000", "0.250000"],
+        ["ä\\udcff.png", "emu", "emu", "0.750000", "no", "0.125000", "0.125000", "0.750000"],
     ]
 
 

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot import TrainConfig, fit
+from fewshot import TrainConfig, train
 from fewshot.errors import ConfigError
 from fewshot.reproduction import benchmarks
 from fewshot.reproduction.benchmarks import arithmetic, end_to_end, reuse
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.memory import peak_mib_so_far
+from fewshot.runtime.memory import measure_peak_mib
 
 QUICK = TrainConfig(
     max_steps=40, train_n_way=5, train_n_shot=1, train_n_query=3, val_n_way=3, val_n_query=3, val_episodes=30,
@@ -25,24 +25,26 @@ QUICK = TrainConfig(
 
 
 def test_training_stops_at_the_first_validation_that_is_good_enough(toy_sets, small_protonet, tmp_path):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     whole = dataclasses.replace(QUICK, run_dir=str(tmp_path / "whole"))
-    fit(small_protonet(), train, val, whole)
+    train(small_protonet(), train_set, val_set, whole)
     history = load_checkpoint(tmp_path / "whole" / "last.safetensors")["history"]
     assert len(history) == 8
     goal = max(mean for _, _, mean, _ in history[:5])  # reached at or before step 25
     expected = next(step for step, _, mean, _ in history if mean >= goal)
     early = dataclasses.replace(QUICK, run_dir=str(tmp_path / "early"), stop_at_accuracy=goal)
-    result = fit(small_protonet(), train, val, early)
+    result = train(small_protonet(), train_set, val_set, early)
     assert (result.steps, result.best_step) == (expected, expected)
     assert result.validation.mean == pytest.approx(goal)
-    resumed = fit(small_protonet(), train, val, dataclasses.replace(early, resume=True))
+    resumed = train(small_protonet(), train_set, val_set, dataclasses.replace(early, resume=True))
     assert resumed.steps == expected  # it has ended
 
 
 def test_a_goal_that_is_not_reached_ends_nothing(toy_sets, small_protonet):
-    train, val, _ = toy_sets
-    result = fit(small_protonet(), train, val, dataclasses.replace(QUICK, lr=1e-9, max_steps=15, stop_at_accuracy=1.0))
+    train_set, val_set, _ = toy_sets
+    result = train(
+        small_protonet(), train_set, val_set, dataclasses.replace(QUICK, lr=1e-9, max_steps=15, stop_at_accuracy=1.0)
+    )
     assert result.steps == 15
 
 
@@ -55,8 +57,8 @@ def test_a_goal_is_a_fraction(goal):
 @pytest.fixture
 def recipe(tmp_path, toy_sets, monkeypatch):
     """A recipe of the toy set."""
-    train, val, _ = toy_sets
-    monkeypatch.setattr(end_to_end, "load_split", lambda config, split: {"train": train, "val": val}[split])
+    train_set, val_set, _ = toy_sets
+    monkeypatch.setattr(end_to_end, "load_split", lambda config, split: {"train": train_set, "val": val_set}[split])
     path = tmp_path / "protonet.yaml"
     path.write_text(
         "backbone_options: {n_filters: 8}\ntrain_n_way: 5\ntrain_n_query: 3\nval_n_query: 3\nprecision: float32\n"
@@ -67,8 +69,8 @@ def recipe(tmp_path, toy_sets, monkeypatch):
 
 def test_the_time_to_an_accuracy(recipe, monkeypatch):
     seen = []
-    real = end_to_end.fit
-    monkeypatch.setattr(end_to_end, "fit", lambda *a: seen.append(a[-1]) or real(*a))
+    real = end_to_end.train
+    monkeypatch.setattr(end_to_end, "train", lambda *a: seen.append(a[-1]) or real(*a))
     changes = {"val_episodes": 40, "val_every_steps": 2, "checkpoint_every_steps": 2}
     numbers = end_to_end.time_to_accuracy(recipe, 0.22, **changes)
     curve, (config,) = numbers["curve"], seen
@@ -107,11 +109,11 @@ def test_the_covered_share_is_that_of_the_seconds_counted_one_by_one(ranges, beg
 def test_peak_memory_counts_what_is_held_now():
     import numpy as np
 
-    before = peak_mib_so_far()
+    before = measure_peak_mib()
     held = np.ones(64 << 17)  # 64 MiB
     assert held.size
-    assert peak_mib_so_far() >= before
-    assert peak_mib_so_far() > 64
+    assert measure_peak_mib() >= before
+    assert measure_peak_mib() > 64
 
 
 def test_both_ways_of_memory_are_measured(monkeypatch):

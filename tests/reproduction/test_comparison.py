@@ -200,8 +200,11 @@ def test_one_episode_of_a_class_has_no_interval(tmp_path):
 
 def test_other_episodes_are_refused():
     a, b = (measure_classes(Nearest(), pixels(), SPEC, 20, seed) for seed in (0, 1))
-    with pytest.raises(DataError, match="episodes of different classes"):
+    with pytest.raises(DataError, match=r"A and B were measured on different episodes: \{'seed': \(0, 1\)\}"):
         compare(a, b, NAMES)
+    unsaid = replace(b, records=b.records.add_facts(seed=0))  # as if the header did not know
+    with pytest.raises(DataError, match="episodes of different classes"):
+        compare(a, unsaid, NAMES)
 
 
 def with_groups(groups: np.ndarray) -> ImageSet:
@@ -233,8 +236,10 @@ def test_other_pixels_are_allowed_and_other_groups_only_where_they_do_not_matter
 
 
 def test_transductive_methods_are_said_to_be():
-    looking = Nearest(blind_to=(2,))
-    looking.transductive = True
+    class Looking(Nearest):
+        transductive = True
+
+    looking = Looking(blind_to=(2,))
     assert "Note: B is transductive" in summary(both(Nearest(), looking))
     assert "Note: A is transductive" in summary(both(looking, Nearest()))
     assert "Note: both are transductive" in summary(both(looking, looking))
@@ -350,8 +355,8 @@ def options(runs: dict[str, Path], a: str = "proto", b: str = "larger") -> Compa
 def test_runs_at_other_image_sizes_meet_on_the_same_episodes(runs):
     found = compare_runs(options(runs))
     assert np.array_equal(found.a.classes, found.b.classes)
-    assert found.a.records.header["weights"] != found.b.records.header["weights"]
-    assert found.a.records.header["selected_on"] == "nothing"
+    assert found.a.records.header.weights != found.b.records.header.weights
+    assert found.a.records.header.selected_on == "nothing"
     assert "the images are the same, prepared otherwise" in summary(found)
     assert "'size_px': 20" in summary(found)
     swapped = compare_runs(options(runs, "larger", "proto"))
@@ -360,7 +365,7 @@ def test_runs_at_other_image_sizes_meet_on_the_same_episodes(runs):
 
 def test_a_fixed_way_is_said_and_fits_where_it_fits(runs):
     found = compare_runs(options(runs, "anil", "proto"))
-    assert found.a.records.header["method"] == "ANIL"
+    assert found.a.records.header.method == "ANIL"
     with pytest.raises(EpisodeError, match="4 classes does not fit anil's classifier"):
         compare_runs(replace(options(runs, "anil", "proto"), n_way=4))
 
@@ -389,13 +394,13 @@ def test_the_script_prints_and_writes(runs):
 
 
 def test_options_are_explained_and_runs_are_given_by_place(capsys):
-    config = cli.parse(CompareConfig, "", ["one", "two", "--n_way", "[2, 4]"], positional=True)
+    config = cli.parse(CompareConfig, "", ["one", "two", "--n_way", "[2, 4]"], positional=["run_a", "run_b"])
     assert (config.run_a, config.run_b, config.n_way, config.n_shot) == ("one", "two", (2, 4), 1)
     with pytest.raises(SystemExit):
-        cli.parse(CompareConfig, "", ["one"], positional=True)
+        cli.parse(CompareConfig, "", ["one"], positional=["run_a", "run_b"])
     assert "run_b" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.parse(CompareConfig, "", ["--help"], positional=True)
+        cli.parse(CompareConfig, "", ["--help"], positional=["run_a", "run_b"])
     text = capsys.readouterr().out
     assert "RUN_A RUN_B [--config FILE]" in text
     assert all(name in text for name in CompareConfig.__dataclass_fields__)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import made_up_header
 from PIL import Image
 from sklearn.isotonic import IsotonicRegression
 
@@ -18,6 +19,10 @@ from fewshot import EpisodeSpec, create_backbone, create_method, evaluate, list_
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.evaluation.records import EpisodeRecord, Records, Scores
 from fewshot.experiments.build import build_method, load_split
+from fewshot.methods import find_method
+from fewshot.methods.base_classifier import Classifier
+from fewshot.methods.prototypical import PrototypicalNetwork
+from fewshot.methods.r2d2 import RidgeRegression
 from fewshot.reproduction.figures import (
     Curves,
     Line,
@@ -33,10 +38,11 @@ from fewshot.reproduction.figures import (
     seeds_of,
 )
 from fewshot.reproduction.figures.lines import curve_lines, minute_panels, with_history
-from fewshot.reproduction.recipes import Run, find_runs
+from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.checkpoint import save_checkpoint
-from fewshot.runtime.provenance import weights_hash
+from fewshot.runtime.provenance import hash_weights
 
 # ---------------------------------------------------------------- places, ticks and scale
 
@@ -66,7 +72,7 @@ def test_the_scale_is_that_of_the_odds():
 
 
 def test_all_right_is_drawn_half_an_answer_from_one():
-    line = Line("", "protonet", [1, 2], [1.0, 0.5], [0.0, 0.1], [0.005, 0.005])
+    line = Line("", PrototypicalNetwork, [1, 2], [1.0, 0.5], [0.0, 0.1], [0.005, 0.005])
     assert line.shown() == pytest.approx([math.log(0.995 / 0.005), 0])
     assert line.shown(-1)[1] == pytest.approx(math.log(0.4 / 0.6))
     assert line.shown(1)[1] == pytest.approx(math.log(0.6 / 0.4))
@@ -88,10 +94,10 @@ def test_ticks_of_a_usual_figure():
 
 
 def test_every_method_has_a_colour_of_its_own():
-    assert set(list_methods()) - set(drawing.METHODS) <= {"maml-learn2learn"}  # a check of maml, not a method
-    looks = list(drawing.METHODS.values())
-    for column in (0, 2):
-        assert len({look[column] for look in looks}) == len(looks)
+    drawn = [Classifier, *filter(lambda kind: kind.published, map(find_method, list_methods()))]
+    assert len({kind.label for kind in drawn}) == len({kind.colour for kind in drawn}) == len(drawn) > 12
+    assert all(re.fullmatch("#[0-9A-F]{6}", kind.colour) for kind in drawn)
+    assert {kind.family for kind in drawn} == {"stage one", *drawing.MARKS}
 
 
 # ---------------------------------------------------------------- what is measured
@@ -153,8 +159,7 @@ def finish(run: Run, seed: int) -> None:
         "method": method.state_dict(), "image_shape": [1, 16, 16], "progress": [9, 9, 0.5, 30.0],
         "history": [[4, 12.0, 0.7, 0.02], [9, 30.0, 0.8, 0.02]],
     })  # fmt: skip
-    header = {"spec": SPEC, "n_episodes": 2, "weights": weights_hash(method), "config": {}, "hardware": "an abacus",
-              "selected_on": "val"}  # fmt: skip
+    header = made_up_header(2, spec=SPEC, weights=hash_weights(method), config={}, hardware="an abacus")
     for row in ("trained", "untrained"):
         records = [EpisodeRecord(i, 0.5, 0.1, 2, 2, 0, 0.0) for i in range(2)]
         Records(header, records).write(run.records_file(row, "2-way 1-shot"))
@@ -170,7 +175,7 @@ def test_points_are_measured_once_on_test_episodes(project, monkeypatch, capsys)
         records = evaluate(method, load_split(run.config, "test"), EpisodeSpec(*point.cell, 5), 30)
         assert (point.mean, point.half_width_95) == pytest.approx(records.estimate, abs=1e-6)
     header = curves.header
-    assert (header["weights"], header["n_episodes"], header["n_query"]) == (weights_hash(method), 30, 5)
+    assert (header["weights"], header["n_episodes"], header["n_query"]) == (hash_weights(method), 30, 5)
     assert (header["split"], header["selected_on"]) == ("test", "val")
     printed = capsys.readouterr().out
     assert re.search(r"protonet, seed 3: 5 points in \d+ s\n  without 5-way 4-shot: .*\b8\b", printed)
@@ -188,7 +193,7 @@ def test_points_are_measured_once_on_test_episodes(project, monkeypatch, capsys)
 
 def test_a_method_that_runs_its_network_in_every_episode_has_fewer_of_them(project, monkeypatch):
     _, run, results = project
-    monkeypatch.setattr("fewshot.methods.prototypical.PrototypicalNetwork.from_features", False)
+    monkeypatch.setattr(PrototypicalNetwork, "uses_features", False)
     measure_curves([run], results, 30, 20)
     (curves,) = read_curves(results)
     assert curves.header["n_episodes"] == 20
@@ -277,8 +282,9 @@ def test_curves_of_other_weights_than_the_result_are_left_out(project, capsys):
 
 
 def test_recipes_called_like_their_method_are_drawn(tmp_path):
-    for name, text in {"protonet": "max_steps: 8\n", "protonet_long": "max_steps: 9\n", "maml_20way": "method: maml\n",
-                       "pretrain": "max_steps: 9\n"}.items():  # fmt: skip
+    for name, text in {"protonet": "max_steps: 8\n", "protonet_long": "max_steps: 9\n",
+                       "maml_20way": "row: maml\nmethod: maml\n",
+                       "pretrain": "kind: pretrain\nmax_steps: 9\n"}.items():  # fmt: skip
         (tmp_path / f"{name}.yaml").write_text(text)
     runs = find_runs(tmp_path, tmp_path / "out")
     assert [run.name for run in chosen(runs)] == ["maml_20way", "protonet"]
@@ -291,19 +297,20 @@ def result(recipe: str, history: list, stages: list, **config: object) -> Result
     """A stored result; its weights are called like the recipe."""
     facts = {"history": history, "stages": stages}
     usual = {"method": recipe, "val_n_way": 5, "val_n_shot": 1, "val_n_query": 10, "val_episodes": 20}
-    header = {"spec": SPEC, "weights": recipe, "hardware": "an abacus"}
+    header = made_up_header(spec=SPEC, weights=recipe, hardware="an abacus")
     return Result(recipe, 0, {**facts, "config": usual | config}, {"trained": [Scores(header, np.array([0.5]))]})
 
 
 def test_minutes_begin_after_stage_one_and_panels_hold_one_task(capsys):
     meta = result("meta-baseline", [[50, 30.0, 0.8, 0.1], [100, 60.0, 0.9, 0.1]], [["", 1.5], ["", 1.0]],
                   pretrained_run="out/pretrain-seed0")  # fmt: skip
-    stage = result("pretrain", [[7, 90.0, 0.7, 0.1]], [["", 1.5]], classifier="cosine")
+    stage = result("pretrain", [[7, 90.0, 0.7, 0.1]], [["", 1.5]], kind="pretrain", classifier="cosine")
     proto = result("protonet", [[10, 6.0, 0.95, 0.1]], [["", 0.1]], val_n_way=20)
     fewer = result("anil_10way", [[10, 12.0, 0.6, 0.2]], [["", 0.2]], method="anil", val_episodes=10)
     untold = result("maml", [], [["", 0.1]])
     shown = [meta, fewer, proto, untold]
-    five, twenty = minute_panels(shown, {r.recipe: r for r in [*shown, stage]})
+    rows = {r.recipe: r.recipe.removesuffix("_10way") for r in [*shown, stage]}
+    five, twenty = minute_panels(shown, {r.recipe: r for r in [*shown, stage]}, rows)
     assert [line.name for line in five.lines] == ["stage 1, cosine", "Meta-Baseline", "ANIL, 10-way"]
     assert five.lines[1].x == [2.0, 2.5]
     assert five.lines[1].mean == (0.8, 0.9)
@@ -334,14 +341,16 @@ def test_recipes_of_one_way_each_share_a_line():
     results = {c.recipe: result(c.recipe, [], []) for c in [*maml, anil]}
     results["maml_20way"] = result("maml_20way", [], [], method="maml")
     results["protonet_long"] = result("protonet_long", [], [], method="protonet")
-    ways = {line.name: line for line in curve_lines({c.recipe: c for c in [*maml, anil, long]}, results, "ways")}
+    drawn = {c.recipe: c for c in [*maml, anil, long]}
+    rows = {name: name for name in drawn} | {"maml_20way": "maml"}
+    ways = {line.name: line for line in curve_lines(drawn, results, rows, "ways")}
     assert set(ways) == {"MAML", "ANIL", "protonet_long"}
     assert (ways["MAML"].x, ways["MAML"].mean) == ((5, 20), (0.9, 0.8))
     assert ways["MAML"].resolution == (0.5 / (100 * 5 * 5), 0.5 / (100 * 20 * 5))
     assert (ways["MAML"].joined, ways["MAML"].beside, ways["MAML"].dashed) == (False, False, False)
     assert (ways["ANIL"].joined, ways["ANIL"].beside) == (True, True)
     assert (ways["protonet_long"].x, ways["protonet_long"].dashed) == ((2, 5, 20), True)
-    shots = {line.name: line for line in curve_lines({c.recipe: c for c in maml}, results, "shots")}
+    shots = {line.name: line for line in curve_lines({c.recipe: c for c in maml}, results, rows, "shots")}
     assert (shots["MAML"].x, shots["MAML"].joined) == ((1, 15), True)
 
 
@@ -351,7 +360,7 @@ def test_what_is_drawn_stands_where_the_numbers_are(tmp_path, monkeypatch):
 
     real = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self) or real(self, *a, **k))
-    line = Line("R2D2", "r2d2", [1, 15], [0.8, 0.9], [0.1, 0.05], [1e-3] * 2)
+    line = Line("R2D2", RidgeRegression, [1, 15], [0.8, 0.9], [0.1, 0.05], [1e-3] * 2)
     draw([Panel("", [line])], "shots", (1, 15), "title", "facts", tmp_path / "a.svg")
     (axes,) = figures[0].axes
     assert (tmp_path / "a.png").exists()

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import made_up_header
 
 from fewshot import Records, list_methods
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.evaluation.records import EpisodeRecord
-from fewshot.methods import METHODS
+from fewshot.methods import METHODS, find_method
 from fewshot.reproduction import guard
 from fewshot.reproduction.guard import Floor, GuardConfig, Trial, trials
 from fewshot.reproduction.guard.bounds import Floors
@@ -90,7 +91,8 @@ def test_a_damaged_file_is_named(tmp_path, text):
 def test_every_recipe_and_every_method_has_its_floors(tmp_path):
     config, floors = guard.read_config(CONFIG), guard.read_floors(FLOORS)
     runs = guard.short_runs(RECIPES, tmp_path, config, [CHECK_SEED])
-    assert set(list_methods()) <= {run.config.method for run in runs if not run.is_pretrain}
+    published = {name for name in list_methods() if find_method(name).published}
+    assert published <= {run.config.method for run in runs if not run.is_pretrain}
     assert {run.name for run in runs} == set(config.recipes) == set(floors)
     for run in runs:
         own = floors[run.name]
@@ -148,6 +150,8 @@ def test_a_method_without_a_recipe_is_refused(recipes, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"no recipe of .*toy is for the method newcomer: add one"):
         guard.short_runs(recipes, tmp_path, BOTH, [7])
     assert len(guard.short_runs(recipes, tmp_path, BOTH, [7], ["quick"])) == 1  # asked for by name
+    monkeypatch.setitem(METHODS._factories, "newcomer", type("Own", (METHODS["protonet"],), {"published": False}))
+    assert len(guard.short_runs(recipes, tmp_path, BOTH, [7])) == 2
 
 
 @pytest.mark.usefixtures("only_protonet")
@@ -173,10 +177,9 @@ def made_up(run: object, one_shot: float, five_shot: float, **header: object) ->
     """A trial of two cells, each of two episodes that lie 0.02 apart: standard error 0.01."""
     records = []
     for shot, accuracy in ((1, one_shot), (5, five_shot)):
-        facts = {"spec": {"n_way": 5, "n_shot": shot}, "n_episodes": 300, "precision": "float32", "dataset": "toy",
-                 "split": "val", "data_fingerprint": "abc"}  # fmt: skip
+        facts = {"spec": {"n_way": 5, "n_shot": shot}, "dataset": "toy", "split": "val"}
         episodes = [EpisodeRecord(i, accuracy + d, 0.1, 5, 5, 0, 0.0) for i, d in enumerate((-0.01, 0.01))]
-        records.append(Records(facts | header, episodes))
+        records.append(Records(made_up_header(300, **facts, **header), episodes))
     return Trial(run.name, run.config.seed, records, 2.5)
 
 
@@ -228,7 +231,9 @@ def test_without_the_right_floors_nothing_is_tried(recipes, tmp_path, trying, fl
 
 @pytest.mark.usefixtures("only_protonet")
 def test_a_missing_library_is_said(recipes, tmp_path, trying, capsys, monkeypatch):
-    monkeypatch.setattr(trials, "LIBRARIES", {"quick": "no_such_library"})
+    kind = type("Elsewhere", (METHODS["protonet"],), {"requires": "no_such_library", "published": False})
+    monkeypatch.setitem(METHODS._factories, "elsewhere", kind)
+    (recipes / "quick.yaml").write_text("method: elsewhere\nmax_steps: 5\n")
     guard.write_floors(tmp_path / "f.json", {"protonet": entry(0.8, max_steps=3)})
     tried = trying({"protonet": (0.9, 0.9)})
     assert guard.compare(guard.short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH) == []

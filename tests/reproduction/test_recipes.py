@@ -5,24 +5,27 @@ import json
 import re
 from dataclasses import replace
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from method_cases import skip_without_package
 
 from fewshot import Episode, EpisodeSampler, EpisodeSpec, ImageSet, cli, list_methods
 from fewshot.config import ExperimentConfig, PretrainExperimentConfig
+from fewshot.config import recipes as recipe_files
 from fewshot.datasets.loading import DATASETS
 from fewshot.experiments import build
 from fewshot.experiments.build import AnyConfig, build_classifier, build_method
 from fewshot.images.augment import make_augmentation
-from fewshot.methods import Method
+from fewshot.methods import Method, find_method
+from fewshot.reproduction.recipes import read_entries
 from fewshot.sampling.batches import Batch
 from fewshot.training.optimization import make_optimizer
 
-RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "scripts" / "recipes"
 # Image shape, images of a class, classes of each split: of the data sets' own documentation.
 # Omniglot: the Vinyals split, 1,028/172/423 characters, times four rotations.
 DATA = {
@@ -40,21 +43,27 @@ DATASET_OF = {
     "euro_coins": "world_coins",  # where it trains; it tests elsewhere
     "euro_finetune": "world_coins",
 }
-ALL = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.glob("*/*.yaml"))
-STAGE_1 = [name for name in ALL if Path(name).stem.startswith("pretrain")]
+# Each training and row that the recipes ask for, such as `cifar_fs/baseline++`.
+PLANNED = {f"{group}/{name}": p for group in DATASET_OF for name, p in read_entries(RECIPES / group).items()}
+ALL = sorted(PLANNED)
+STAGE_1 = [name for name in ALL if PLANNED[name].entry.kind == "pretrain"]
 EPISODIC = [name for name in ALL if name not in STAGE_1]
+TRAININGS = [name for name in ALL if not PLANNED[name].is_row]
+FILES = sorted(RECIPES.glob("*/*.yaml"))
 N_FILTERS = 8  # instead of 64
 
 
 @cache
 def parsed(name: str, *arguments: str) -> AnyConfig:
     kind = PretrainExperimentConfig if name in STAGE_1 else ExperimentConfig
-    return cli.parse(kind, "", ["--config", str(RECIPES / name), *arguments])
+    planned = PLANNED[name]
+    row = ["--row", planned.entry.name] if planned.is_row else []
+    return cli.parse(kind, "", ["--config", str(planned.path), *row, *arguments])
 
 
 def head(name: str) -> str:
-    """The comment that a recipe begins with, on one line."""
-    lines = [line for line in (RECIPES / name).read_text().splitlines() if line.startswith("#")]
+    """The comment that the file of a training or row begins with, on one line."""
+    lines = [line for line in PLANNED[name].path.read_text().splitlines() if line.startswith("#")]
     return " ".join(" ".join(lines).replace("#", " ").split())
 
 
@@ -87,8 +96,7 @@ def split(config: AnyConfig, part: str, **changes: object) -> ImageSet:
 
 
 def small_method(config: ExperimentConfig) -> Method:
-    if config.method == "maml-learn2learn" and find_spec("learn2learn") is None:
-        pytest.skip("learn2learn is not installed: make learn2learn")
+    skip_without_package(config.method)
     return build_method(with_small_backbone(config), DATA[config.dataset][0])
 
 
@@ -111,7 +119,7 @@ def small_episode(config: ExperimentConfig, n_episodes: int = 2) -> Episode:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.arange(len(images)) // (shot + n_query)
     sampler = EpisodeSampler(ImageSet(images, labels, range(3 * way)), EpisodeSpec(way, int(shot), n_query))
-    return sampler.images(sampler.batch(0, n_episodes))
+    return sampler.batch(0, n_episodes).fill(sampler.data)
 
 
 def random_batch(shape: tuple[int, ...], n_classes: int, n_images: int = 16) -> Batch:
@@ -134,17 +142,17 @@ def assert_a_step_is_finite(method: Method, batch: Episode | Batch, config: AnyC
 
 
 def test_there_are_recipes_for_known_data_sets_only():
-    assert {Path(name).parts[0] for name in ALL} == set(DATASET_OF)
+    assert {path.name for path in RECIPES.iterdir()} == set(DATASET_OF)
     assert set(DATASET_OF.values()) == DATA.keys()
 
 
 @pytest.mark.parametrize("group", sorted(DATASET_OF.keys() - {"euro_coins", "euro_finetune"}))
 def test_every_method_has_a_recipe(group):
     configs = [parsed(name) for name in EPISODIC if name.startswith(f"{group}/")]
-    without = {"maml-learn2learn"} if group == "coins" else set()
-    without |= set() if group == "glyphs" else {"finetune"}  # its table is euro_finetune
+    without = set() if group == "glyphs" else {"finetune"}  # its table is euro_finetune
     without |= {"aligned"} if group in ("omniglot", "cifar_fs") else set()  # for what lies any way up
-    assert {config.method for config in configs} == set(list_methods()) - without
+    published = {name for name in list_methods() if find_method(name).published}
+    assert {config.method for config in configs if find_method(config.method).published} == published - without
     stage_1 = {parsed(name).classifier for name in STAGE_1 if name.startswith(f"{group}/")}
     assert stage_1 == {"linear", "cosine"}
 
@@ -152,12 +160,14 @@ def test_every_method_has_a_recipe(group):
 @pytest.mark.parametrize("name", ALL)
 def test_it_belongs_where_it_lies(name):
     config = parsed(name)
-    group, stem = Path(name).parts[0], Path(name).stem
+    group, own = name.split("/")
     assert config.dataset == DATASET_OF[group]
     if name in EPISODIC:
-        assert stem == config.method or stem.startswith(f"{config.method}_")
-    script = "pretrain.py" if name in STAGE_1 else "train_episodic.py"
-    assert f"# Command:  python scripts/{script} --config scripts/recipes/{name}" in (RECIPES / name).read_text()
+        assert own == config.method or own.startswith(f"{config.method}_")
+    if name in TRAININGS:
+        script = "pretrain.py" if name in STAGE_1 else "train_episodic.py"
+        command = f"# Command:  python scripts/{script} --config scripts/recipes/{name}.yaml"
+        assert command in PLANNED[name].path.read_text()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -188,7 +198,7 @@ def test_a_learned_classifier_has_enough_classes(name):
 def test_a_step_of_the_method_is_finite(name):
     config = parsed(name)
     method, episode = small_method(config), small_episode(config)
-    if method.wants_base_features:
+    if method.needs_base_features:
         batch = random_batch(DATA[config.dataset][0], n_classes=5)
         method.learn_base_classes(method.eval().encode(batch.images).detach(), batch.labels)
     if config.max_steps:
@@ -217,8 +227,9 @@ def test_a_first_stage_is_a_recipe_that_fits(name):
     if config.pretrained_run is None:
         assert config.max_steps > 0 or config.backbone_options.get("pretrained"), "nothing is trained, in no stage"
         return
-    first = f"{Path(name).parts[0]}/{Path(config.pretrained_run).name}.yaml"
+    first = f"{name.split('/')[0]}/{Path(config.pretrained_run).name}"
     assert first in STAGE_1
+    assert PLANNED[first].path.stem == PLANNED[first].entry.name
     stage_1 = parsed(first)
     assert stage_1.run_dir == config.pretrained_run
     assert stage_1.backbone == config.backbone
@@ -226,12 +237,13 @@ def test_a_first_stage_is_a_recipe_that_fits(name):
     assert without(stage_1.dataset_options, "cut_circles") == config.dataset_options
     if not name.startswith("euro_coins/") and "_lite0" not in name:  # these have one stage 1 for all
         assert stage_1.classifier == ("cosine" if config.method == "baseline++" else "linear")
-    assert f"{Path(first).name}" in head(name)
+    if name in TRAININGS:
+        assert PLANNED[first].path.name in head(name)
 
 
-@pytest.mark.parametrize("name", [name for name in EPISODIC if "--method_options." in head(name)])
+@pytest.mark.parametrize("name", [name for name in EPISODIC if name in TRAININGS and "--method_options." in head(name)])
 def test_options_that_a_head_names_are_accepted(name):
-    named = re.findall(r"(--[a-z_.]+) (\[[^]]*\]|[\w.-]*\w)", head(name).split(f"{name} ", 1)[1])
+    named = re.findall(r"(--[a-z_.]+) (\[[^]]*\]|[\w.-]*\w)", head(name).split(f"{name}.yaml ", 1)[1])
     config, changed = parsed(name), parsed(name, *(word for pair in named for word in pair))
     asked = {option.split(".")[1]: json.loads(value) for option, value in named if "--method_options." in option}
     assert changed.method_options == config.method_options | asked  # those of the recipe stay
@@ -239,3 +251,33 @@ def test_options_that_a_head_names_are_accepted(name):
     if asked.get("transductive"):
         assert method.transductive
         assert not small_method(config).transductive
+
+
+def resolved(path: Path, said: dict, monkeypatch: pytest.MonkeyPatch) -> list[AnyConfig]:
+    """What the entries of a recipe are, where the file `path` says `said`."""
+    real = recipe_files._read
+    monkeypatch.setattr(recipe_files, "_read", lambda other: said if other == path else real(other))
+    classes = {"pretrain": PretrainExperimentConfig, "episodic": ExperimentConfig}
+    recipe = recipe_files.read_recipe(path)
+    monkeypatch.undo()
+    return [classes[entry.kind](**entry.options) for entry in recipe.entries]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
+def test_a_recipe_shows_only_what_makes_it_itself(path, monkeypatch):
+    """Each option of a training's or a frozen backbone's file changes what it runs; the method may be the default."""
+    said = recipe_files._read(path)
+    whole = resolved(path, said, monkeypatch)
+    if said.get("kind") != "base":
+        for option in said.keys() - {*recipe_files.OWN, "method", "run_dir"}:
+            assert resolved(path, without(said, option), monkeypatch) != whole, option
+    assert len(FILES) <= 70
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
+def test_its_head_says_what_to_expect(path):
+    text = path.read_text()
+    if recipe_files.read_recipe(path).kind != "base":
+        for fact in ("# Command:  ", "# Time:     ", "# Expected: ", "# Source:   "):
+            assert fact in text, fact
+        assert path.relative_to(ROOT).as_posix() in text.splitlines()[0]

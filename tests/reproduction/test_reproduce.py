@@ -11,28 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import made_up_header
 from PIL import Image
 
 from fewshot import Records
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.evaluation import report
 from fewshot.evaluation.records import EpisodeRecord
-from fewshot.reproduction.recipes import Run, find_runs, measuring
+from fewshot.reproduction.heads import fill_expected
+from fewshot.reproduction.recipes import find_runs, measuring
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runner import run_all, section
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
 
 def made_up(accuracies: list[float], n_shot: int = 1, **changes: object) -> Records:
-    header = {
-        "spec": {"n_way": 5, "n_shot": n_shot, "n_query": 15}, "n_episodes": len(accuracies), "seed": 0,
-        "transductive": False, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc", "commit": "def",
-        "precision": "float32", "selected_on": "val", "versions": {"torch": "2.0", "python": "3.12"},
-        "hardware": "a CPU, 8 CPU cores",
-    }  # fmt: skip
-    return Records(header | changes, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
+    header = made_up_header(len(accuracies), spec={"n_way": 5, "n_shot": n_shot, "n_query": 15}, **changes)
+    return Records(header, [EpisodeRecord(i, a, 0.1, 5, 5, 0, 0.0) for i, a in enumerate(accuracies)])
 
 
 # ---------------------------------------------------------------- the file
@@ -115,7 +113,7 @@ def project(tmp_path):
         (scripts / name).write_text(FAKE)
     (recipes / "baseline.yaml").write_text("method: protonet\nmax_steps: 0\npretrained_run: runs/toy/pretrain\n")
     (recipes / "protonet.yaml").write_text("max_steps: 9\nepisodes_per_step: 4\n")
-    (recipes / "pretrain.yaml").write_text("max_steps: 30\nbatch_size: 64\nrun_dir: elsewhere\n")
+    (recipes / "pretrain.yaml").write_text("kind: pretrain\nmax_steps: 30\nbatch_size: 64\nrun_dir: elsewhere\n")
     found = find_runs(recipes, tmp_path / "out", [2])
     for run, *facts in zip(found, (0.8, 0.4, 0.6), (30, 0, 9), (114.0, 0.0, 24.0), strict=True):
         prepare(run, scripts / "prepared", *facts)
@@ -153,10 +151,42 @@ def test_runs_in_order_once_and_makes_the_rows(project, capsys):
         "trained": 0.6, "untrained": 0.2, "raw pixels": 0.2,
     }  # fmt: skip
     header = results["protonet"].records["trained"][0].header
-    assert header["command"].startswith("python scripts/train_episodic.py --config ")
-    assert header["command"].endswith(" --run_dir runs/reproduce/toy/protonet-seed2 --seed 2")
+    assert header.command.startswith("python scripts/train_episodic.py --config ")
+    assert header.command.endswith(" --run_dir runs/reproduce/toy/protonet-seed2 --seed 2")
     assert results["baseline"].facts["config"]["pretrained_run"] == "runs/reproduce/toy/pretrain-seed2"
     assert all(str(scripts.parent) not in path.read_text() for path in kept)  # nothing says where this machine has them
+
+
+def test_rows_run_after_their_training_and_are_found_as_runs_of_their_own_recipes_were(project):
+    """A row's run lies where the run of a recipe of that name lay, of the same configuration: it is not repeated."""
+    scripts, recipes, found = project
+    run_all(found, scripts, scripts / "kept")
+    done = calls(scripts)
+    (recipes / "baseline.yaml").unlink()
+    with (recipes / "pretrain.yaml").open("a") as file:
+        file.write("rows:\n  baseline: {method: protonet}\n  nearest: {}\n")
+    with pytest.raises(UnknownNameError, match=r"recipe .*toy 'elsewhere'"):
+        find_runs(recipes, scripts.parent / "out", [2])
+    text = (recipes / "pretrain.yaml").read_text()
+    (recipes / "pretrain.yaml").write_text(text.replace("run_dir: elsewhere", "run_dir: runs/toy/pretrain"))
+    again = find_runs(recipes, scripts.parent / "out", [2])
+    assert [run.name for run in again] == ["pretrain", "baseline", "nearest", "protonet"]
+    assert [run.complete for run in again] == [True, True, False, True]
+    nearest = again[2]
+    prepare(nearest, scripts / "prepared", 0.8, 0, 0.0)
+    assert run_all(again, scripts, scripts / "kept") == []
+    assert calls(scripts) == [*done, "train_episodic nearest-seed2 new pretrain-seed2 2"]
+    assert nearest.arguments[:4] == ("--config", str(recipes / "pretrain.yaml"), "--row", "nearest")
+    kept = Result.read(scripts / "kept" / "nearest-seed2.json")
+    assert kept.facts["stages"] == [["1,920 images", 1.9], ["", 0.0]]
+    assert "pretrain.yaml --row nearest --run_dir runs/reproduce" in kept.records["trained"][0].header.command
+
+
+def test_two_runs_of_one_name_are_refused(project):
+    _, recipes, _ = project
+    (recipes / "frozen.yaml").write_text("kind: frozen\nrows: {baseline: {}}\n")
+    with pytest.raises(ConfigError, match=r"baseline.yaml and .*frozen.yaml both have a run called baseline: rename"):
+        find_runs(recipes, Path("out"))
 
 
 def test_an_interrupted_run_is_resumed(project):
@@ -223,7 +253,7 @@ def test_named_recipes_bring_those_they_start_from(project):
 def test_cells_choose_runs_and_what_they_start_from(project):
     _, recipes, _ = project
     (recipes / "baseline.yaml").write_text("max_steps: 0\npretrained_run: runs/toy/pretrain\ntest_n_way: [20]\n")
-    (recipes / "protonet_20way.yaml").write_text("test_n_way: [20]\n")
+    (recipes / "protonet_20way.yaml").write_text("row: protonet\ntest_n_way: [20]\n")
     runs = find_runs(recipes, Path("out"), [0, 1])
 
     def chosen(*cells: str) -> list[tuple[str, int]]:
@@ -238,7 +268,7 @@ def test_cells_choose_runs_and_what_they_start_from(project):
 
 def test_a_row_name_chooses_its_recipes_of_all_ways(project):
     _, recipes, _ = project
-    (recipes / "protonet_20way.yaml").write_text("test_n_way: [20]\n")
+    (recipes / "protonet_20way.yaml").write_text("row: protonet\ntest_n_way: [20]\n")
     named = find_runs(recipes, Path("out"), names=["protonet"])
     assert [run.name for run in named] == ["protonet", "protonet_20way"]
     assert [run.name for run in find_runs(recipes, Path("out"), names=["protonet_20way"])] == ["protonet_20way"]
@@ -283,7 +313,9 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
         tiny + "max_steps: 2\ntrain_n_way: 2\ntrain_n_query: 2\npretrained_run: runs/toy/pretrain\n"
     )
     stage_one = tmp_path / "out" / "toy" / "pretrain-seed0"
-    (recipes / "pretrain.yaml").write_text(tiny + "max_steps: 100000\nbatch_size: 4\ncheckpoint_every_steps: 5\n")
+    (recipes / "pretrain.yaml").write_text(
+        tiny + "kind: pretrain\nrow: classifier-baseline\nmax_steps: 100000\nbatch_size: 4\ncheckpoint_every_steps: 5\n"
+    )
 
     ended = threading.Event()
 
@@ -377,3 +409,26 @@ def test_columns_stand_in_the_order_of_ways_and_shots(tmp_path):
     text = section(recipes, tmp_path, tmp_path / "none.yaml")
     assert re.search(r"^\| method +\| 8w1s +\| 8w4s +\| 8w10s ", text)
     assert "raw pixels" not in text
+
+
+def test_what_is_expected_is_filled_in_from_results(project, capsys):
+    scripts, recipes, found = project
+    head = "# Command:  python x\n# Expected: by hand\n#           in two lines\n# Source:   a paper\n"
+    text = "kind: pretrain\nrow: stage 1\nrun_dir: runs/toy/pretrain\nmax_steps: 30\nbatch_size: 64\n"
+    text += "rows:\n  nearest: {}\n"
+    (recipes / "pretrain.yaml").write_text(head + text)
+    (recipes / "baseline.yaml").unlink()
+    (recipes / "protonet.yaml").write_text("# Expected: \n" + (recipes / "protonet.yaml").read_text())
+    run_all([found[0], found[2]], scripts, scripts / "kept")
+    assert fill_expected(recipes, scripts / "kept") == [recipes / "pretrain.yaml", recipes / "protonet.yaml"]
+    filled = "# Expected: 5w1s, 5w5s; seed 2\n#           stage 1: 80.00 ± 0.00 / 80.00 ± 0.00\n"
+    filled = f"# Command:  python x\n{filled}#           nearest: not measured yet\n# Source:   a paper\n{text}"
+    assert (recipes / "pretrain.yaml").read_text() == filled
+    alone = "# Expected: 60.00 ± 0.00 / 60.00 ± 0.00 (5w1s, 5w5s; seed 2)\n"
+    assert (recipes / "protonet.yaml").read_text() == f"{alone}max_steps: 9\nepisodes_per_step: 4\n"
+    assert fill_expected(recipes, scripts / "kept") == []  # nothing is new
+    (recipes / "protonet.yaml").write_text("# Expected: old\nmax_steps: 10\n")
+    capsys.readouterr()
+    fill_expected(recipes, scripts / "kept")  # the result is of another recipe
+    assert (recipes / "protonet.yaml").read_text() == "# Expected: not measured yet\nmax_steps: 10\n"
+    assert capsys.readouterr().out == ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import made_up_header
 
 from fewshot import cli
 from fewshot.errors import DataError
@@ -21,8 +22,8 @@ NOTHING = {dataset: {} for dataset in COLUMNS}
 
 def row(name: str, n_way: int = 5, n_shot: int = 1, **header: object) -> Row:
     """One seed, accuracies 0.4 and 0.6: mean 50%, half-width t(1 degree, 97.5%) = 12.7062 times 0.1, 127.1%."""
-    spec = {"spec": {"n_way": n_way, "n_shot": n_shot, "n_query": 15}}
-    return Row(name, {f"{n_way}-way {n_shot}-shot": [Scores(spec | header, np.array([0.4, 0.6]))]})
+    made_up = made_up_header(2, spec={"n_way": n_way, "n_shot": n_shot, "n_query": 15}, **header)
+    return Row(name, {f"{n_way}-way {n_shot}-shot": [Scores(made_up, np.array([0.4, 0.6]))]})
 
 
 def lines_of(table: str) -> dict[str, list[str]]:

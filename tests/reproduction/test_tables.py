@@ -4,23 +4,21 @@ import re
 
 import numpy as np
 import pytest
+from made_up import made_up_header
 
 from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
+from fewshot.evaluation.rows import RowKind
 from fewshot.reproduction.results import Result, curve
 from fewshot.reproduction.tables import accuracies, trainings
+from fewshot.reproduction.tables.accuracies import Plan
 
 ONE, FIVE, TWENTY = "5-way 1-shot", "5-way 5-shot", "20-way 1-shot"
 
 
 def scores(accuracies: list[float], n_shot: int = 1, n_way: int = 5, **changes: object) -> Scores:
-    header = {
-        "spec": {"n_way": n_way, "n_shot": n_shot, "n_query": 15}, "n_episodes": len(accuracies), "seed": 0,
-        "transductive": False, "dataset": "omniglot", "split": "test", "data_fingerprint": "abc", "commit": "def",
-        "precision": "float32", "selected_on": "val", "versions": {"torch": "2.0", "python": "3.12"},
-        "hardware": "a CPU, 8 CPU cores",
-    }  # fmt: skip
-    return Scores(header | changes, np.array(accuracies))
+    about = {"spec": {"n_way": n_way, "n_shot": n_shot, "n_query": 15}, **changes}
+    return Scores(made_up_header(**{"n_episodes": len(accuracies), **about}), np.array(accuracies))
 
 
 def result(recipe: str, seed: int = 0, facts: dict | None = None, **rows: list[Scores]) -> Result:
@@ -46,7 +44,7 @@ def head_of(table: str) -> list[str]:
 # deviation (n - 1) 0.2 / sqrt(3), standard error 0.1 / sqrt(3) = 0.0577350, t(3 degrees, 97.5%) = 3.1824463:
 # half-width 0.1837386. Each seed alone: mean 0.85, standard deviation sqrt(0.09 / 3), half-width 0.2756079.
 SEED_0, SEED_1 = [0.6, 0.9, 0.9, 1.0], [0.9, 0.6, 1.0, 0.9]
-PLAN = {"protonet": {"trained": [ONE, FIVE]}}
+PLAN = {"protonet": Plan("protonet", {"trained": [ONE, FIVE]})}
 
 
 # ---------------------------------------------------------------- a cell
@@ -54,7 +52,7 @@ PLAN = {"protonet": {"trained": [ONE, FIVE]}}
 
 def test_the_interval_is_of_the_mean_over_seeds_in_each_episode():
     results = [result("protonet", seed, trained=[scores(a)]) for seed, a in enumerate((SEED_0, SEED_1))]
-    (row,) = accuracies.rows_of(results, {"protonet": {"trained": [ONE]}})
+    (row,) = accuracies.rows_of(results, {"protonet": Plan("protonet", {"trained": [ONE]})})
     np.testing.assert_allclose(row.accuracy(ONE), [0.75, 0.75, 0.95, 0.95])
     assert row.estimate(ONE) == pytest.approx((0.85, 0.1837386), abs=1e-7)
     half_widths = [scores(a).half_width_95 for a in (SEED_0, SEED_1)]
@@ -79,8 +77,8 @@ def test_the_spread_is_of_the_seeds_means():
 # ---------------------------------------------------------------- rows
 
 MAML = {
-    "maml": {"trained": [ONE, FIVE], "transductive": [ONE, FIVE]},
-    "maml_20way": {"trained": [TWENTY], "transductive": [TWENTY]},
+    "maml": Plan("maml", {"trained": [ONE, FIVE], "transductive": [ONE, FIVE]}),
+    "maml_20way": Plan("maml", {"trained": [TWENTY], "transductive": [TWENTY]}),
 }
 
 
@@ -107,25 +105,22 @@ def test_recipes_of_other_ways_stand_in_one_row_each_variant_in_its_own():
 
 
 def test_what_is_planned_and_did_not_run_says_so_and_what_no_recipe_measures_is_a_dash():
-    plan = {**MAML, "protonet": {"trained": [ONE]}}
+    plan = {**MAML, "protonet": Plan("protonet", {"trained": [ONE]})}
     lines = lines_of(accuracies.accuracies(accuracies.rows_of(maml_results()[:1], plan), [ONE, FIVE, TWENTY]))
     assert lines["maml"] == ["50.00 ± 0.00", "75.00 ± 0.00", "not run", "1 / 1 / 0", "no", "val"]
     assert lines["protonet"] == ["not run", "–", "–", "–", "–", "–"]
 
 
 def test_names_of_rows():
-    names = {
-        "pretrain": "classifier-baseline", "pretrain_cosine": "classifier-baseline", "baseline++": "trained",
-        "coins_10way": "trained", "protonet_long": "trained", "frozen_net": "frozen", "protonet": "untrained",
-    }  # fmt: skip
-    plan = {recipe: {row: [ONE]} for recipe, row in names.items()}
-    plan["protonet"]["raw pixels"] = [ONE]
+    plan = {
+        "pretrain_cosine": Plan("classifier-baseline_cosine", {RowKind.CLASSIFIER: [ONE]}),
+        "coins_10way": Plan("coins", {RowKind.TRAINED: [ONE]}),
+        "frozen_net": Plan("frozen_net", {RowKind.FROZEN: [ONE]}),
+        "protonet": Plan("protonet", {RowKind.UNTRAINED: [ONE], RowKind.RAW_PIXELS: [ONE], "two steps": [ONE]}),
+    }
     assert [row.name for row in accuracies.rows_of([], plan)] == [
-        "classifier-baseline", "classifier-baseline_cosine", "baseline++", "coins", "protonet_long", "frozen_net",
-        "untrained protonet", "raw pixels",
+        "classifier-baseline_cosine", "coins", "frozen_net", "untrained protonet", "raw pixels", "protonet, two steps",
     ]  # fmt: skip
-    assert accuracies.row_name("maml_20way") == "maml"
-    assert accuracies.row_name("20way_maml") == "20way_maml"
 
 
 def test_a_further_test_set_has_rows_of_its_own():
@@ -149,15 +144,14 @@ def test_seeds_measured_on_different_episodes_are_refused(key, value):
 
 
 def test_two_recipes_that_measure_the_same_cell_of_a_row_are_refused():
-    plan = {"maml": {"trained": [ONE]}, "maml_20way": {"trained": [ONE, TWENTY]}}
+    plan = {name: Plan("maml", {"trained": cells}) for name, cells in (("maml", [ONE]), ("maml_20way", [ONE, TWENTY]))}
     with pytest.raises(DataError, match="maml, 5-way 1-shot: maml_20way and a recipe before it both measure"):
         accuracies.rows_of([], plan)
 
 
 def test_best_first_in_the_first_cell_then_what_has_a_later_one_then_what_did_not_run():
-    plan = {name: {"trained": [ONE, FIVE]} for name in ("absent", "worse", "best")} | {
-        "later": {"trained": [FIVE]}, "better_later": {"trained": [FIVE]},
-    }  # fmt: skip
+    plan = {name: Plan(name, {"trained": [ONE, FIVE]}) for name in ("absent", "worse", "best")}
+    plan |= {name: Plan(name, {"trained": [FIVE]}) for name in ("later", "better_later")}
     results = [
         result("worse", trained=[scores([0.5]), scores([0.99], 5)]),
         result("best", trained=[scores([0.6]), scores([0.7], 5)]),
@@ -182,7 +176,7 @@ BETTER = [
 
 def differences(*results: Result, reference: str = "protonet") -> str:
     recipes = dict.fromkeys([*(r.recipe for r in results), "absent"])
-    rows = accuracies.rows_of(results, {recipe: {"trained": [ONE, FIVE]} for recipe in recipes})
+    rows = accuracies.rows_of(results, {name: Plan(name, {"trained": [ONE, FIVE]}) for name in recipes})
     return accuracies.differences(rows, [ONE, FIVE], reference)
 
 
@@ -198,7 +192,7 @@ def test_differences_are_paired_by_episode_on_the_mean_over_seeds():
         {"data_fingerprint": "xyz"},
         {"seed": 1},
         {"split": "val"},
-        {"spec": scores([1.0]).header["spec"] | {"n_query": 5}},
+        {"spec": scores([1.0]).header.spec | {"n_query": 5}},
     ],
 )
 def test_other_episodes_are_not_subtracted(change):
@@ -290,7 +284,7 @@ def test_cells_whose_training_ended_too_early():
     flat = {"history": [[step, 1.0, 0.5, 0.01] for step in (10, 20, 30, 40)]}
     results = [result("maml", 0, flat), result("maml", 1, flat), result("maml_20way", 0, flat),
                result("maml_20way", 1, rising), result("protonet", 0, rising), result("other", 0, rising)]  # fmt: skip
-    plan = {**MAML, "protonet": {"trained": [ONE], "untrained": [ONE], "raw pixels": [ONE]}}
+    plan = {**MAML, "protonet": Plan("protonet", {row: [ONE] for row in ("trained", "untrained", "raw pixels")})}
     assert {row.name: row.still_rising for row in accuracies.rows_of(results, plan)} == {
         "maml": {TWENTY}, "maml, transductive": {TWENTY}, "protonet": {ONE}, "untrained protonet": set(),
         "raw pixels": set(),
@@ -320,14 +314,14 @@ def test_what_differs_is_a_column_and_what_is_shared_a_fact():
     assert {name: line[-2:] for name, line in lines_of(table).items()} == {
         "protonet": ["def", "a CPU, 8 CPU cores"], "maml": ["123", "a GPU"], "absent": ["–", "–"],
     }  # fmt: skip
-    text = trainings.facts(results, "python x.py")
+    text = trainings.facts(results, "python x.py", MAML)
     assert "Shared by all: precision float32, data abc, torch 2.0, Python 3.12." in text
     for not_shared in ("commit", "GPU", "cores"):
         assert not_shared not in text
 
 
 def test_facts():
-    text = trainings.facts([result("protonet", 7, trained=[scores([0.5] * 1234)])], "python x.py")
+    text = trainings.facts([result("protonet", 7, trained=[scores([0.5] * 1234)])], "python x.py", PLAN)
     for fact in (
         "omniglot, test classes, 1,234 episodes a cell", "15 queries a class", "episodes of seed 0", "Accuracy in %",
         "mean over training seeds ± 95% interval over episodes (standard deviation over training seeds)",
@@ -337,9 +331,9 @@ def test_facts():
     few = {"spec": {"n_way": 5, "n_shot": 1, "n_query": 2}}
     config = {"config": {"test_variants": {"few": {"n_query": 2}, "other": {"steps": 3}}}}
     rows = {"trained": [scores([0.5])], "other": [scores([0.5])], "few": [scores([0.5], **few)]}
-    text = trainings.facts([result("maml_20way", 0, config, **rows)], "python x.py")
+    text = trainings.facts([result("maml_20way", 0, config, **rows)], "python x.py", MAML)
     assert "1 episodes a cell, 15 (maml, few: 2) queries a class, episodes" in text
-    assert trainings.facts([], "python x.py") == "Nothing was run yet. Command: `python x.py`"
+    assert trainings.facts([], "python x.py", {}) == "Nothing was run yet. Command: `python x.py`"
 
 
 # ---------------------------------------------------------------- Markdown
@@ -357,7 +351,7 @@ def test_columns_are_aligned_and_bars_escaped():
 def test_a_bar_in_the_name_of_a_variant_stays_in_its_cell():
     stored = result("maml", trained=[scores([0.5])])
     stored.records["a|b"] = [scores([0.5])]
-    table = accuracies.accuracies(accuracies.rows_of([stored], {"maml": {"a|b": [ONE]}}), [ONE])
+    table = accuracies.accuracies(accuracies.rows_of([stored], {"maml": Plan("maml", {"a|b": [ONE]})}), [ONE])
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()} == {6}
     assert r"| maml, a\|b |" in table
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fewshot import TrainConfig, fit
+from fewshot import TrainConfig, train
 from fewshot.errors import ConfigError, UnknownNameError
 from fewshot.registry import Registry
 from fewshot.runtime import seeding
@@ -44,7 +44,7 @@ def test_seeds_depend_on_every_name():
 
 def test_forked_seeds_within_and_restores_after():
     before = torch.random.get_rng_state()
-    with seeding.forked(1, "weights"):
+    with seeding.fork(1, "weights"):
         first = torch.rand(3)
         seeding.reseed(1, "weights")
         assert torch.equal(first, torch.rand(3))
@@ -148,11 +148,11 @@ def test_rounding_of_float32_products_on_a_gpu(precision):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_training_and_evaluation_name_the_arithmetic_they_used(toy_sets, small_protonet, precision):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     method, seen = small_protonet().to(GPU), set()
     method.backbone.register_full_backward_hook(lambda *_: seen.add(tuple(tf32_settings())))
     config = TrainConfig(max_steps=2, n_way=3, val_n_way=3, val_n_query=3, n_query=3, precision=precision)
-    records = fit(method, train, val, config).validation
-    assert records.header["precision"] == precision
+    records = train(method, train_set, val_set, config).validation
+    assert records.header.precision == precision
     assert all((value in (True, "tf32")) == (precision == "tf32") for settings in seen for value in settings)
     assert seen

@@ -21,16 +21,16 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from conftest import striped
-from fewshot import EpisodeSpec, TrainConfig, create_backbone, create_method, evaluate, fit
+from fewshot import EpisodeSpec, TrainConfig, create_backbone, create_method, evaluate, train
 from fewshot.runtime import processes
 from fewshot.runtime import seeding
-with seeding.forked(0, "test"):
+with seeding.fork(0, "test"):
     method = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
 config = TrainConfig(run_dir={run_dir!r}, max_steps={steps}, train_n_way=4, train_n_query=3, episodes_per_step=4,
     accumulate_steps={passes}, val_n_query=3, val_episodes=30, val_every_steps=10, precision="float32",
     augmentation={{"rotation_degrees": 20.0}}, lr=2e-4, optimizer="sgd")
-fit(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
-with seeding.forked(1, "test"):
+train(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
+with seeding.fork(1, "test"):
     fresh = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
 records = evaluate(fresh, striped(40, split="test", seed=2), EpisodeSpec(5, 1, 5), 2500)
 print("process", processes.rank(), "of", processes.world_size(), "has", len(records.episodes))
@@ -62,7 +62,7 @@ def test_two_processes_train_the_same_weights(runs, split):
     one, two = (load_checkpoint(runs / f"{name}{split}" / "last.safetensors") for name in ("one", "two"))
     for name, tensor in one["method"].items():
         torch.testing.assert_close(two["method"][name], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         initial = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8)).state_dict()
     moved = (one["method"]["backbone.body.blocks.0.0.weight"] - initial["backbone.body.blocks.0.0.weight"]).abs().max()
     assert moved > 1e-3  # a hundred times the tolerance
@@ -73,7 +73,7 @@ def test_evaluation_is_sharded_and_gives_identical_records(runs):
     assert "process 0 of 2 has 2500" in log
     assert "process 1 of 2 has 2500" in log
     one, two = (Records.read(runs / name / "records.jsonl") for name in ("one", "two"))
-    assert one.header["weights"] == two.header["weights"]
+    assert one.header.weights == two.header.weights
     for a, b in zip(one.episodes, two.episodes, strict=True):
         assert a._replace(seconds=0) == b._replace(seconds=0)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewshot import FewShotClassifier, create_backbone, create_method, evaluate
 from fewshot.backbones import Viewed
-from fewshot.estimator.encoder import Fitted
+from fewshot.estimator.fitting import Fitted
 from fewshot.evaluation.embed import embed
 from fewshot.runtime import seeding
 from fewshot.runtime.evaluation_mode import evaluating
@@ -65,7 +65,7 @@ def convolution(module: nn.Module) -> nn.Module:
 def test_answering_moves_no_weight(precision):
     """The cause of wrong answers: weights that change their layout while a convolution of another thread reads them."""
     fitted, (images, _) = classifier(precision=precision), pictures()
-    encoder = fitted.inputs_.encoder
+    encoder = fitted.encoder_.network
     before, seen = layouts(encoder), []
     convolution(encoder).register_forward_pre_hook(lambda *_: seen.append(layouts(encoder)))
     alone = fitted.predict_proba(images)
@@ -93,16 +93,16 @@ def test_eight_threads_answer_as_one_does():
 def test_saved_weights_are_contiguous(tmp_path):
     fitted, (images, _) = classifier(), pictures()
     fitted.save(tmp_path / "a.fewshot")
-    assert all(weight.is_contiguous() for weight in fitted.inputs_.method.parameters())
+    assert all(weight.is_contiguous() for weight in fitted.encoder_.method.parameters())
     loaded = FewShotClassifier.load(tmp_path / "a.fewshot")
     np.testing.assert_array_equal(loaded.predict_proba(images), fitted.predict_proba(images))
-    assert all(weight.is_contiguous() for weight in loaded.inputs_.method.parameters())
+    assert all(weight.is_contiguous() for weight in loaded.encoder_.method.parameters())
 
 
 def test_a_network_without_normalisation_is_copied_too():
     """Nothing to fold: what runs channels-last must still be another network than the one that is saved."""
     fitted = classifier(backbone="pixels", size_px=16)
-    assert fitted.inputs_.encoder.backbone is not fitted.inputs_.method.backbone
+    assert fitted.encoder_.network.backbone is not fitted.encoder_.method.backbone
 
 
 @pytest.mark.parametrize("shared", ["method", "backbone"])

@@ -35,10 +35,10 @@ def test_support_and_query_are_distinct_images_of_their_classes(case):
     imageset = numbered(counts)
     spec = EpisodeSpec((2, way), (1, shot), (1, query)) if ragged else EpisodeSpec(way, shot, query)
     episode = EpisodeSampler(imageset, spec, seed).batch(seed % 1000, 5)
-    assert torch.equal(episode.query_mask, episode.query_labels >= 0)
-    assert episode.unpadded is (not ragged or (way, shot, query) == (2, 1, 1))
-    assert not episode.unpadded or (episode.query_mask.all() and (episode.support_labels >= 0).all())
-    assert episode.to("cpu").unpadded is episode.unpadded
+    filled = episode.fill(imageset).to("cpu")
+    assert torch.equal(filled.query_mask, episode.query_labels >= 0)
+    assert filled.unpadded is episode.unpadded is (not ragged or (way, shot, query) == (2, 1, 1))
+    assert not episode.unpadded or (filled.query_mask.all() and (episode.support_labels >= 0).all())
     for b in range(5):
         rows = torch.cat([episode.support[b], episode.query[b]])
         labels = torch.cat([episode.support_labels[b], episode.query_labels[b]])
@@ -137,7 +137,7 @@ def test_images_of_an_episode_are_its_rows():
     imageset = numbered([10] * 5)
     sampler = EpisodeSampler(imageset, EpisodeSpec(3, 1, 2))
     episode = sampler.batch(4, 6)
-    images = sampler.images(episode, "cpu")
+    images = episode.fill(imageset)
     assert images.support.shape == (6, 3, 1, 1, 1)
     assert torch.equal(images.query[..., 0, 0, 0].long(), episode.query % 256)
     assert torch.equal(images.query_labels, episode.query_labels)
@@ -147,7 +147,7 @@ def test_images_of_an_episode_are_its_rows():
     ("spec", "words"),
     [
         (dict(n_way=7), ["6 classes", "7-way"]),
-        (dict(n_way=3, n_shot=5, n_query=6), ["needs 11", "c0 (8)", "c2 (10)", "min_images=11"]),
+        (dict(n_way=3, n_shot=5, n_query=6), ["needs 11", "c0 (8)", "c2 (10)", "with_min_images(11)"]),
         (dict(n_way=3, disjoint_groups=True), ["no groups"]),
     ],
 )

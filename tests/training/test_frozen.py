@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewshot import TrainConfig, create_backbone, create_method, evaluate, fit
+from fewshot import TrainConfig, create_backbone, create_method, evaluate, train
 from fewshot.config import ExperimentConfig
 from fewshot.errors import ConfigError
 from fewshot.evaluation import embed
@@ -14,6 +14,7 @@ from fewshot.experiments.starting import starting_method
 from fewshot.methods import Method
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
+from fewshot.sampling.streams import make_stream
 
 QUICK = TrainConfig(
     max_steps=12, train_n_way=4, train_n_shot=2, train_n_query=3, val_n_query=3, val_episodes=30, val_every_steps=4,
@@ -22,7 +23,7 @@ QUICK = TrainConfig(
 
 
 def frozen(name: str, **options: object) -> Method:
-    with seeding.forked(0, "test"):
+    with seeding.fork(0, "test"):
         method = create_method(name, create_backbone("conv4", 1, 32, n_filters=8), **options)
     for module in method.backbone.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # not those of a network that has seen nothing
@@ -38,10 +39,10 @@ METHODS = {"relation": {"shot_pooling": "mean"}, "anil": {"n_way": 5, "inner_lr"
 @pytest.mark.parametrize(("name", "options"), METHODS.items())
 @pytest.mark.parametrize("augmentation", [{}, {"shift": 0.1}])
 def test_all_but_the_backbone_learns(toy_sets, name, options, augmentation):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     method = frozen(name, **options)
     before = {key: value.clone() for key, value in method.state_dict().items()}
-    fit(method, train, val, replace(QUICK, augmentation=augmentation))
+    train(method, train_set, val_set, replace(QUICK, augmentation=augmentation))
     changed = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
     assert not any(key.startswith("backbone.") for key in changed)
@@ -54,20 +55,20 @@ def test_features_made_once_train_as_those_made_at_each_step(toy_sets, name, opt
         if each_step:
             monkeypatch.setattr(embed, "KEPT_BYTES", 0)  # nothing can be kept
         methods.append(frozen(name, **options))
-        fit(methods[-1], *toy_sets[:2], replace(QUICK, optimizer="sgd"))  # Adam would follow the sign of a rounding
+        train(methods[-1], *toy_sets[:2], replace(QUICK, optimizer="sgd"))  # Adam would follow the sign of a rounding
     for ours, oracle in zip(methods[0].parameters(), methods[1].parameters(), strict=True):
         torch.testing.assert_close(ours, oracle, rtol=1e-3, atol=1e-4)
 
 
 def test_each_image_is_looked_at_once(toy_sets):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     method, seen = frozen("anil", n_way=5), []
     method.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    fit(method, train, val, QUICK)
-    assert sum(seen) == 1 + len(train) + 1 + len(val)  # one tells how large features are
+    train(method, train_set, val_set, QUICK)
+    assert sum(seen) == 1 + len(train_set) + 1 + len(val_set)  # one tells how large features are
     seen.clear()
-    fit(method, train, val, replace(QUICK, augmentation={"shift": 0.1}))
-    assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + 1 + len(val)
+    train(method, train_set, val_set, replace(QUICK, augmentation={"shift": 0.1}))
+    assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + 1 + len(val_set)
 
 
 def test_a_frozen_backbone_keeps_its_statistics_in_training_mode():
@@ -78,15 +79,25 @@ def test_a_frozen_backbone_keeps_its_statistics_in_training_mode():
     assert method.train().backbone.training
 
 
-def test_images_are_images_outside_the_block(toy_sets):
-    method, (_, _, test) = frozen("anil", n_way=5).eval(), toy_sets
-    sampler = EpisodeSampler(test, EpisodeSpec(5, 2, 3))
-    rows = sampler.batch(0, 4)
-    images, labels = sampler.images(rows), rows.support_labels
-    embedded = rows.with_values(method.encode(test.gather(torch.arange(len(test)))))
-    with method.given_features():
-        ours = method(embedded.support, labels, embedded.query, 5)
-    torch.testing.assert_close(ours, method(images.support, labels, images.query, 5))
+@pytest.mark.parametrize(("name", "options"), METHODS.items())
+def test_the_loss_of_features_is_that_of_images(toy_sets, name, options):
+    method, (_, _, test) = frozen(name, **options).eval(), toy_sets
+    rows = EpisodeSampler(test, EpisodeSpec(5, 2, 3)).batch(0, 4)
+    images, features = rows.fill(test), rows.fill(embed.embed(method, test))
+    assert (images.of_features, features.of_features) == (False, True)
+    for ours, oracle in zip(method.loss_and_logits(features), method.loss_and_logits(images), strict=True):
+        torch.testing.assert_close(ours, oracle, rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_refused_where_images_are_classified(toy_sets):
+    train_set, _, test_set = toy_sets
+    features = embed.embed(frozen("protonet"), test_set)
+    with pytest.raises(ConfigError, match="MAML as it is configured classifies images, and was given features"):
+        evaluate(frozen("maml"), features, EpisodeSpec(5, 1, 3), 2)
+    with pytest.raises(ConfigError, match=r"augmentation changes images: .* FeatureSet\(96 of shape \(32,\)"):
+        make_stream(features, replace(QUICK, augmentation={"shift": 0.1}), torch.device("cpu"))
+    with pytest.raises(ConfigError, match="ANIL does not work from features as it is configured"):
+        embed.embed(frozen("anil", support_statistics=True), train_set)
 
 
 def test_maml_on_a_frozen_backbone_is_anil(toy_sets):
@@ -104,12 +115,12 @@ def test_the_option_holds_for_runs_read_back(toy_sets, tmp_path):
         **vars(replace(QUICK, max_steps=4, run_dir=str(tmp_path))), method="anil", method_options={"n_way": 5},
         freeze_backbone=True,
     )  # fmt: skip
-    train, val, _ = toy_sets
-    method = build_method(config, train.image_shape)
+    train_set, val_set, _ = toy_sets
+    method = build_method(config, train_set.image_shape)
     assert method.frozen
-    fit(method, train, val, config)
+    train(method, train_set, val_set, config)
     assert load_run(tmp_path)[0].frozen
-    assert not build_method(replace(config, freeze_backbone=False), train.image_shape).frozen
+    assert not build_method(replace(config, freeze_backbone=False), train_set.image_shape).frozen
 
 
 def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
@@ -123,4 +134,4 @@ def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
 
 def test_nothing_to_train_is_said(toy_sets):
     with pytest.raises(ConfigError, match=r"PrototypicalNetwork.* has no parameter to train.*frozen"):
-        fit(frozen("protonet"), *toy_sets[:2], QUICK)
+        train(frozen("protonet"), *toy_sets[:2], QUICK)

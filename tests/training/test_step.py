@@ -9,7 +9,7 @@ import torch
 from conftest import stopped_after
 from torch import nn
 
-from fewshot import TrainConfig, fit
+from fewshot import TrainConfig, train
 from fewshot.errors import TrainingError
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.runtime.precision import autocast
@@ -38,7 +38,7 @@ def test_gradients_of_float16_are_those_of_float32_but_for_rounding(toy_sets, sm
         before, norm = weights_of(method), torch.tensor(torch.inf)
         while not norm.isfinite():
             with autocast(precision, torch.device("cpu")):
-                loss, _ = method.training_step(next(stream.passes(0)))
+                loss, _ = method.training_step(next(stream.iterate_passes(0)))
             learner.backward(loss)
             norm = learner.update()
         moved[precision] = weights_of(method) - before
@@ -48,11 +48,11 @@ def test_gradients_of_float16_are_those_of_float32_but_for_rounding(toy_sets, sm
 
 def test_float16_goes_on_bit_for_bit_with_the_scale_it_had(toy_sets, small_protonet, tmp_path):
     config = replace(QUICK, precision="float16", run_dir=str(tmp_path / "whole"))
-    fit(small_protonet(), *toy_sets[:2], config)
+    train(small_protonet(), *toy_sets[:2], config)
     halted = replace(config, run_dir=str(tmp_path / "halted"))
     with pytest.raises(Interrupted), stopped_after(3):
-        fit(small_protonet(), *toy_sets[:2], halted)
-    fit(small_protonet(), *toy_sets[:2], replace(halted, resume=True))
+        train(small_protonet(), *toy_sets[:2], halted)
+    train(small_protonet(), *toy_sets[:2], replace(halted, resume=True))
     whole, resumed = (load_checkpoint(tmp_path / name / "last.safetensors") for name in ("whole", "halted"))
     assert whole["scaler"] == resumed["scaler"]
     assert whole["scaler"]["scale"] > 1
@@ -113,12 +113,12 @@ def test_too_little_memory_is_a_sentence_and_the_run_goes_on(toy_sets, small_pro
     monkeypatch.setattr(type(method), "training_step", exhausted)
     config = replace(QUICK, run_dir=str(tmp_path / "run"))
     with pytest.raises(TrainingError, match=r"\(CUDA out of memory\)\. Raise accumulate_steps \(now 1\).*--resume"):
-        fit(method, *toy_sets[:2], config)
-    result = fit(small_protonet(), *toy_sets[:2], replace(config, resume=True))
+        train(method, *toy_sets[:2], config)
+    result = train(small_protonet(), *toy_sets[:2], replace(config, resume=True))
     assert result.steps == config.max_steps
     assert len(calls) == 4 + 4  # steps 3 to 6 after the checkpoint of step 2
     monkeypatch.undo()
-    fit(small_protonet(), *toy_sets[:2], replace(config, run_dir=str(tmp_path / "whole")))
+    train(small_protonet(), *toy_sets[:2], replace(config, run_dir=str(tmp_path / "whole")))
     resumed, whole = (load_checkpoint(tmp_path / name / "last.safetensors") for name in ("run", "whole"))
     assert all(torch.equal(whole["method"][name], resumed["method"][name]) for name in whole["method"])
 
@@ -136,7 +136,7 @@ def test_deterministic_algorithms_are_asked_for_while_training_and_no_longer(
 
     monkeypatch.setattr(type(method), "training_step", watched)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    fit(method, toy_sets[0], None, replace(QUICK, deterministic=enabled))
+    train(method, toy_sets[0], None, replace(QUICK, deterministic=enabled))
     assert seen == [enabled] * QUICK.max_steps
     assert not torch.are_deterministic_algorithms_enabled()
     assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == enabled
@@ -154,7 +154,7 @@ def test_a_compiled_step_trains_the_same(toy_sets, small_protonet, monkeypatch):
     weights = []
     for compiled in (False, True):
         method = small_protonet()
-        fit(method, toy_sets[0], None, replace(QUICK, compile=compiled))
+        train(method, toy_sets[0], None, replace(QUICK, compile=compiled))
         weights.append(weights_of(method))
         assert bool(torch._dynamo.utils.counters["frames"]["ok"]) == compiled
     torch.testing.assert_close(weights[1], weights[0])

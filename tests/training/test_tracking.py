@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, TrainConfig, evaluate, fit
+from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, TrainConfig, evaluate, train
 from fewshot.config import ExperimentConfig
-from fewshot.evaluation.records import EpisodeRecord, Records
+from fewshot.evaluation.records import Records
 from fewshot.experiments.build import LONGEST_DIFFERENCES, name_differences
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.tracking import Answers, AnswersWatch, track_tests
@@ -41,11 +41,11 @@ def read_text(events, tag: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(toy_sets, small_protonet, tmp_path_factory):
-    """A finished run that went on once with --resume: its folder, what `fit` returned, its events."""
+    """A finished run that went on once with --resume: its folder, what `train` returned, its events."""
     folder = tmp_path_factory.mktemp("run")
     config = replace(CONFIG, run_dir=str(folder), profile_step=3)
-    result = fit(small_protonet(), *toy_sets[:2], config)
-    fit(small_protonet(), *toy_sets[:2], replace(config, resume=True))
+    result = train(small_protonet(), *toy_sets[:2], config)
+    train(small_protonet(), *toy_sets[:2], replace(config, resume=True))
     return folder, result, read_events(folder)
 
 
@@ -109,7 +109,7 @@ def test_options_of_options_have_names_of_their_own():
 def test_training_is_the_same_bit_for_bit_without_tracking(run, toy_sets, small_protonet):
     folder, result, _ = run
     method = small_protonet()
-    untracked = fit(method, *toy_sets[:2], CONFIG)
+    untracked = train(method, *toy_sets[:2], CONFIG)
     kept = load_checkpoint(folder / "best.safetensors")["method"]
     assert all(torch.equal(kept[name], tensor) for name, tensor in method.state_dict().items())
     assert untracked.best_step == result.best_step
@@ -118,7 +118,7 @@ def test_training_is_the_same_bit_for_bit_without_tracking(run, toy_sets, small_
 
 
 def test_a_point_is_the_mean_over_the_steps_since_the_last(run, toy_sets, small_protonet, tmp_path):
-    fit(small_protonet(), *toy_sets[:2], replace(CONFIG, run_dir=str(tmp_path), log_every_steps=1))
+    train(small_protonet(), *toy_sets[:2], replace(CONFIG, run_dir=str(tmp_path), log_every_steps=1))
     every = [e.value for e in read_events(tmp_path).Scalars("train/loss")]
     points = [e.value for e in run[2].Scalars("train/loss")][:7]
     assert points == pytest.approx([every[0], every[1], *np.reshape(every[2:], (5, 2)).mean(1)], rel=1e-5)
@@ -205,7 +205,7 @@ def two_classes():
 
 def test_gallery_frames_right_and_wrong_answers_the_doubtful_first(two_classes):
     sampler = EpisodeSampler(two_classes, EpisodeSpec(2, 1, 2))
-    episode = sampler.images(sampler.batch(0, 1))
+    episode = sampler.batch(0, 1).fill(two_classes)
     logits = torch.nn.functional.one_hot(episode.query_labels, 2).float()
     logits[0, 1] = logits[0, 1].flip(0)  # the second query of the first class is taken for the other class
     picture = draw_episode(episode, logits, 0, two_classes.class_names)
@@ -298,20 +298,22 @@ def test_at_most_thirty_classes_of_twenty_images():
 # ---------------------------------------------------------------- test cells
 
 
-def records_of(mean: float, n_shot: int) -> Records:
-    header = {
-        "spec": {"n_way": 5, "n_shot": n_shot, "n_query": 15}, "dataset": "toy", "split": "test", "n_episodes": 2,
-        "seed": 0, "transductive": False, "data_fingerprint": "f", "commit": "c", "precision": "float32",
-    }  # fmt: skip
-    return Records(header, [EpisodeRecord(i, mean + d, 1.0, 5, 5, 0, 0.0) for i, d in enumerate((-0.1, 0.1))])
+def records_of(mean: float, n_shot: int, method, test_set) -> Records:
+    """Records of two episodes whose accuracies have this mean."""
+    measured = evaluate(method, test_set, EpisodeSpec(5, n_shot, 2), 2)
+    accuracies = zip(measured.episodes, (mean - 0.1, mean + 0.1), strict=True)
+    return replace(measured, episodes=[episode._replace(accuracy=accuracy) for episode, accuracy in accuracies])
 
 
 def test_test_cells_are_scalars_and_a_table(toy_sets, small_protonet, tmp_path):
+    method, test_set = small_protonet(), toy_sets[2]
+    means = {"trained": {1: 0.7, 5: 0.8}, "raw pixels": {1: 0.4, 5: 0.5}}
     rows = {
-        row: [records_of(mean, 1), records_of(mean + 0.1, 5)] for row, mean in (("trained", 0.7), ("raw pixels", 0.4))
+        row: [records_of(mean, n_shot, method, test_set) for n_shot, mean in cells.items()]
+        for row, cells in means.items()
     }
-    track_tests(rows, "trained", small_protonet(), toy_sets[2], str(tmp_path), "float32", step=8)
-    track_tests(rows, "trained", small_protonet(), toy_sets[2], str(tmp_path), "float32", step=8, test_set="coin")
+    track_tests("trained", rows, method, test_set, str(tmp_path), "float32", step=8)
+    track_tests("trained", rows, method, test_set, str(tmp_path), "float32", step=8, test_set="coin")
     events = read_events(tmp_path)
     found = {tag: (e.step, round(e.value, 6)) for tag in events.Tags()["scalars"] for e in events.Scalars(tag)}
     assert found == {

@@ -12,11 +12,11 @@ import pytest
 import torch
 from conftest import stopped_after, striped
 
-from fewshot import ImageSet, TrainConfig, evaluate, fit
+from fewshot import ImageSet, TrainConfig, evaluate, train
 from fewshot.errors import ConfigError, DataError, LeakageError, TrainingError
 from fewshot.images.augment import Augmentation
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.provenance import weights_hash
+from fewshot.runtime.provenance import hash_weights
 from fewshot.runtime.seeding import generator
 from fewshot.runtime.signals import Interrupted
 from fewshot.sampling.episodes import EpisodeSpec
@@ -30,20 +30,20 @@ QUICK = TrainConfig(
 
 
 def test_training_raises_accuracy_on_unseen_classes(toy_sets, small_protonet):
-    train, val, test = toy_sets
+    train_set, val_set, test_set = toy_sets
     method = small_protonet()
-    before = evaluate(method, test, EpisodeSpec(5, 1, 5), 300)
-    result = fit(method, train, val, replace(QUICK, max_steps=60, val_every_steps=20, lr=3e-3))
-    after = evaluate(method, test, EpisodeSpec(5, 1, 5), 300)
+    before = evaluate(method, test_set, EpisodeSpec(5, 1, 5), 300)
+    result = train(method, train_set, val_set, replace(QUICK, max_steps=60, val_every_steps=20, lr=3e-3))
+    after = evaluate(method, test_set, EpisodeSpec(5, 1, 5), 300)
     assert after.mean > before.mean + 2 * (after.half_width_95 + before.half_width_95)
     assert result.steps == 60
     assert result.best_step in (20, 40, 60)
 
 
 def test_kept_weights_are_those_of_the_best_validation(toy_sets, small_protonet, tmp_path):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     method = small_protonet()
-    result = fit(method, train, val, replace(QUICK, run_dir=str(tmp_path), max_steps=40, lr=0.3))
+    result = train(method, train_set, val_set, replace(QUICK, run_dir=str(tmp_path), max_steps=40, lr=0.3))
     best = load_checkpoint(tmp_path / "best.safetensors")
     assert best["progress"][1] == result.best_step
     assert best["progress"][2] == pytest.approx(result.validation.mean, abs=1e-12)
@@ -51,14 +51,14 @@ def test_kept_weights_are_those_of_the_best_validation(toy_sets, small_protonet,
 
 
 def test_early_stopping_waits_for_patience(toy_sets, small_protonet):
-    train, val, _ = toy_sets
-    result = fit(small_protonet(), train, val, replace(QUICK, lr=1e-12, max_steps=400, patience=3))
+    train_set, val_set, _ = toy_sets
+    result = train(small_protonet(), train_set, val_set, replace(QUICK, lr=1e-12, max_steps=400, patience=3))
     assert result.steps == result.best_step + 3 * QUICK.val_every_steps < 400
 
 
 def test_accumulated_passes_equal_one_pass(toy_sets, small_protonet):
     """Without batch statistics two passes of two episodes are one pass of four."""
-    train = toy_sets[0]
+    train_set = toy_sets[0]
     weights = []
     for passes in (1, 2, 4):
         method = small_protonet()
@@ -66,9 +66,9 @@ def test_accumulated_passes_equal_one_pass(toy_sets, small_protonet):
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.train = lambda mode=True: None  # stays in evaluation mode
                 layer.training = False
-        fit(
+        train(
             method,
-            train,
+            train_set,
             None,
             replace(QUICK, max_steps=3, episodes_per_step=4, accumulate_steps=passes, optimizer="sgd"),
         )
@@ -87,14 +87,14 @@ def test_learning_rate_schedules():
 
 
 def test_weight_average_is_the_moving_mean(toy_sets, small_protonet, tmp_path):
-    train = toy_sets[0]
+    train_set = toy_sets[0]
     snapshots = []
     for steps in (1, 2, 3):
         method = small_protonet()
-        fit(method, train, None, replace(QUICK, max_steps=steps))
+        train(method, train_set, None, replace(QUICK, max_steps=steps))
         snapshots.append(method.backbone.body.state_dict()["blocks.0.0.weight"].clone())
     method = small_protonet()
-    fit(method, train, None, replace(QUICK, max_steps=3, average_decay=0.8))
+    train(method, train_set, None, replace(QUICK, max_steps=3, average_decay=0.8))
     expected = 0.8 * (0.8 * snapshots[0] + 0.2 * snapshots[1]) + 0.2 * snapshots[2]
     torch.testing.assert_close(method.backbone.body.state_dict()["blocks.0.0.weight"], expected)
 
@@ -103,14 +103,14 @@ RUN = """
 import sys, os, signal
 sys.path.insert(0, {tests!r})
 from conftest import stopped_after, striped
-from fewshot import create_backbone, create_method, fit, TrainConfig
+from fewshot import create_backbone, create_method, train, TrainConfig
 from fewshot.runtime import seeding
-with seeding.forked(0, "test"):
+with seeding.fork(0, "test"):
     method = create_method("protonet", create_backbone("conv4", 1, 16, n_filters=8))
 config = TrainConfig(run_dir={run_dir!r}, resume={resume}, max_steps=30, train_n_way=4, train_n_query=3,
     val_n_query=3, val_episodes=30, val_every_steps=7, checkpoint_every_steps=3, schedule="cosine",
     average_decay=0.9, augmentation={{"rotation_degrees": 20.0}}, precision={precision!r})
-fit(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
+train(method, striped(12, split="train"), striped(12, split="val", seed=1), config)
 """
 
 
@@ -159,13 +159,13 @@ def test_a_stopped_run_writes_a_checkpoint_and_says_so(tmp_path, number):
 @pytest.mark.parametrize("steps", [4, 6, 12])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(toy_sets, small_protonet, tmp_path, steps):
     """Stopped where it would have been validated (after 4 and 12 steps), too."""
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     config = replace(QUICK, lr=0.05)
     runs = [replace(config, run_dir=str(tmp_path / name)) for name in ("whole", "stopped")]
-    whole = fit(small_protonet(), train, val, runs[0])
+    whole = train(small_protonet(), train_set, val_set, runs[0])
     with stopped_after(steps), pytest.raises(Interrupted):
-        fit(small_protonet(), train, val, runs[1])
-    resumed = fit(small_protonet(), train, val, replace(runs[1], resume=True))
+        train(small_protonet(), train_set, val_set, runs[1])
+    resumed = train(small_protonet(), train_set, val_set, replace(runs[1], resume=True))
     assert (resumed.steps, resumed.best_step) == (whole.steps, whole.best_step)
     assert resumed.validation.mean == whole.validation.mean
     kept = [load_checkpoint(tmp_path / name / "last.safetensors") for name in ("whole", "stopped")]
@@ -174,55 +174,55 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(toy_sets, small_proton
 
 
 def test_run_folder_holds_one_configuration(toy_sets, small_protonet, tmp_path):
-    train, val, _ = toy_sets
+    train_set, val_set, _ = toy_sets
     config = replace(QUICK, run_dir=str(tmp_path / "run"))
-    fit(small_protonet(), train, val, config)
+    train(small_protonet(), train_set, val_set, config)
     with pytest.raises(ConfigError, match=r"another configuration \(lr: 0.001 there, 0.5 now\)"):
-        fit(small_protonet(), train, val, replace(config, lr=0.5))
+        train(small_protonet(), train_set, val_set, replace(config, lr=0.5))
     with pytest.raises(ConfigError, match="--resume"):
-        fit(small_protonet(), train, val, config)
+        train(small_protonet(), train_set, val_set, config)
     with pytest.raises(ConfigError, match="nothing to resume"):
-        fit(small_protonet(), train, val, replace(config, run_dir=str(tmp_path / "none"), resume=True))
+        train(small_protonet(), train_set, val_set, replace(config, run_dir=str(tmp_path / "none"), resume=True))
     method = small_protonet(seed=1)
-    again = fit(method, train, val, replace(config, resume=True))  # a finished run: just its best weights
+    again = train(method, train_set, val_set, replace(config, resume=True))  # a finished run: just its best weights
     best = load_checkpoint(tmp_path / "run" / "best.safetensors")["method"]
     assert again.steps == 12
     assert all(torch.equal(best[name], tensor) for name, tensor in method.state_dict().items())
 
 
 def test_test_split_cannot_be_reached(toy_sets, small_protonet):
-    train, val, test = toy_sets
+    train_set, val_set, test_set = toy_sets
     with pytest.raises(LeakageError, match=r"striped/test.*cannot be used to train"):
-        fit(small_protonet(), test, val, QUICK)
+        train(small_protonet(), test_set, val_set, QUICK)
     with pytest.raises(LeakageError, match="cannot be used to validate"):
-        fit(small_protonet(), train, test, QUICK)
+        train(small_protonet(), train_set, test_set, QUICK)
 
 
 def test_overlapping_splits_are_refused(toy_sets, small_protonet):
     with pytest.raises(DataError, match=r"'train' and 'val' overlap in 12 classes: train-0-0"):
-        fit(small_protonet(), toy_sets[0], toy_sets[0], QUICK)
+        train(small_protonet(), toy_sets[0], toy_sets[0], QUICK)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(toy_sets, small_protonet, tmp_path):
-    train = toy_sets[0]
+    train_set = toy_sets[0]
     config = replace(QUICK, run_dir=str(tmp_path / "run"), optimizer="sgd", lr=1e30, checkpoint_every_steps=1)
     with pytest.raises(TrainingError, match=r"loss of step \d+ is not finite \(lr=1e\+30") as error:
-        fit(small_protonet(), train, None, config)
+        train(small_protonet(), train_set, None, config)
     kept = load_checkpoint(tmp_path / "run" / "last.safetensors")
     assert kept["progress"][0] < int(str(error.value).split("step ")[1].split(" ")[0])
     assert all(t.isfinite().all() for t in kept["method"].values()) or kept["progress"][0] == 1
 
 
 def test_steps_take_the_same_episodes_however_they_are_split(toy_sets):
-    train = toy_sets[0]
+    train_set = toy_sets[0]
     split = [
-        torch.cat([e.support_labels for e in EpisodeStream(train, config, torch.device("cpu")).passes(3)])
+        torch.cat([e.support_labels for e in EpisodeStream(train_set, config, torch.device("cpu")).iterate_passes(3)])
         for config in (replace(QUICK, episodes_per_step=4), replace(QUICK, episodes_per_step=4, accumulate_steps=4))
     ]
     assert torch.equal(*split)
     augmentation = {"rotation_degrees": 30.0, "colour": 0.2}
     images = [
-        torch.cat([e.query for e in EpisodeStream(train, config, torch.device("cpu")).passes(3)])
+        torch.cat([e.query for e in EpisodeStream(train_set, config, torch.device("cpu")).iterate_passes(3)])
         for passes in (1, 4)
         for config in (replace(QUICK, episodes_per_step=4, accumulate_steps=passes, augmentation=augmentation),)
     ]
@@ -249,7 +249,7 @@ def test_augmentation_by_construction():
 
 def test_nothing_is_left_behind_without_a_run_dir(toy_sets, small_protonet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fit(small_protonet(), *toy_sets[:2], QUICK)
+    train(small_protonet(), *toy_sets[:2], QUICK)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -257,21 +257,21 @@ def test_small_class_is_named(small_protonet):
     images = np.zeros((9, 1, 16, 16), np.uint8)
     small = ImageSet(images, [0] * 6 + [1] * 3, ["many", "few"])
     with pytest.raises(ValueError, match=r"few \(3\)"):
-        fit(small_protonet(), small, None, replace(QUICK, train_n_way=2))
+        train(small_protonet(), small, None, replace(QUICK, train_n_way=2))
 
 
 def test_weights_can_be_saved_by_anyone_afterwards(toy_sets, small_protonet, tmp_path):
     from safetensors.torch import save_file
 
     method = small_protonet()
-    fit(method, *toy_sets[:2], replace(QUICK, max_steps=2))
+    train(method, *toy_sets[:2], replace(QUICK, max_steps=2))
     evaluate(method, toy_sets[2], EpisodeSpec(3, 1, 3), 5)
     save_file(method.state_dict(), tmp_path / "weights.safetensors")  # refuses weights that are not contiguous
 
 
 def test_global_generators_are_left_alone(toy_sets, small_protonet):
     torch_before = torch.random.get_rng_state()
-    fit(small_protonet(), *toy_sets[:2], replace(QUICK, max_steps=2))
+    train(small_protonet(), *toy_sets[:2], replace(QUICK, max_steps=2))
     assert torch.equal(torch.random.get_rng_state(), torch_before)
 
 
@@ -279,8 +279,8 @@ def test_same_seed_same_weights(toy_sets, small_protonet):
     hashes = []
     for seed in (0, 0, 1):
         method = small_protonet()
-        fit(method, *toy_sets[:2], replace(QUICK, seed=seed))
-        hashes.append(weights_hash(method))
+        train(method, *toy_sets[:2], replace(QUICK, seed=seed))
+        hashes.append(hash_weights(method))
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -16,10 +16,10 @@ def train_depthwise_in_float32(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            module.__class__ = _in_float32(type(module))
+            module.__class__ = _make_float32(type(module))
 
 
-def plain_depthwise(network: nn.Module) -> None:
+def restore_depthwise(network: nn.Module) -> None:
     """Undo `train_depthwise_in_float32`."""
     for module in network.modules():
         if isinstance(module, _InFloat32):
@@ -35,15 +35,15 @@ class _InFloat32(nn.Conv2d):
             return super().forward(maps.float()).to(dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies and pickles: the class is made at run time
-        return _blank, (type(self).__bases__[1],), self.__dict__
+        return _make_blank, (type(self).__bases__[1],), self.__dict__
 
 
 @cache
-def _in_float32(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
+def _make_float32(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
     """`kind`, whatever it pads and computes by, in float32."""
     return type(kind.__name__, (_InFloat32, kind), {"__module__": kind.__module__})
 
 
-def _blank(kind: type[nn.Conv2d]) -> nn.Conv2d:
-    made = _in_float32(kind)
+def _make_blank(kind: type[nn.Conv2d]) -> nn.Conv2d:
+    made = _make_float32(kind)
     return made.__new__(made)

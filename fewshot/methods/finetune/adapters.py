@@ -37,24 +37,24 @@ def add_adapters(backbone: nn.Module, changes: Changes) -> nn.Module:
     blocks = find_blocks(backbone)
     like = next(backbone.parameters())
     adapters = nn.ModuleList()
-    for (name, block), shape in zip(blocks, _output_shapes(backbone, blocks, like), strict=True):
+    for (name, block), shape in zip(blocks, _find_output_shapes(backbone, blocks, like), strict=True):
         if shape is None:
             raise ConfigError(f"finetune: mode 'adapter' needs blocks that give maps or tokens; {name} gives neither")
-        dim = channel_dim(shape)
+        dim = find_channel_dim(shape)
         adapter = Bottleneck(shape[dim], changes.adapter_width, dim).to(like)
         block.register_forward_hook(lambda _block, _inputs, output, adapter=adapter: adapter(output))
         adapters.append(adapter)
     return adapters
 
 
-def channel_dim(shape: tuple[int, ...]) -> int:
+def find_channel_dim(shape: tuple[int, ...]) -> int:
     """Where the channels are: last for tokens (n, t, c), and for maps (n, h, w, c) as square images have them."""
     channels_come_last = len(shape) != 4 or (shape[1] == shape[2] != shape[3])
     return -1 if channels_come_last else 1
 
 
 @torch.no_grad()
-def _output_shapes(backbone: nn.Module, blocks: list[Block], like: Tensor) -> list[tuple[int, ...] | None]:
+def _find_output_shapes(backbone: nn.Module, blocks: list[Block], like: Tensor) -> list[tuple[int, ...] | None]:
     """The shape that each block gives for one blank image."""
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 

@@ -23,7 +23,7 @@ def find_blocks(backbone: nn.Module) -> list[Block]:
     """
     name, module = "", backbone
     while True:
-        found = _below(name, module)
+        found = _find_below(name, module)
         if found:
             return found
         children = [(child, part) for child, part in module.named_children() if _has_weights(part)]
@@ -37,7 +37,7 @@ def find_blocks(backbone: nn.Module) -> list[Block]:
         name, module = _join(name, children[0][0]), children[0][1]
 
 
-def depths(backbone: nn.Module, blocks: list[Block]) -> dict[str, int]:
+def compute_depths(backbone: nn.Module, blocks: list[Block]) -> dict[str, int]:
     """Of each weight by name: 0 before the first block, i in and after the i-th, n + 1 after the last of n.
 
     Before and after as in the order in which a network lists its weights. `blocks`: from `find_blocks`.
@@ -53,37 +53,39 @@ def depths(backbone: nn.Module, blocks: list[Block]) -> dict[str, int]:
     return found
 
 
-def _below(name: str, module: nn.Module) -> list[Block]:
+def _find_below(name: str, module: nn.Module) -> list[Block]:
     """Blocks in the children of `module` that can be told by their names; or none."""
-    if type(module) in LISTS and not _numbered(module):
-        return _taken_apart(name, module)
+    if type(module) in LISTS and not _list_numbered(module):
+        return _take_apart(name, module)
     for container in CONTAINERS:
         part = getattr(module, container, None)
         if isinstance(part, nn.Module) and _has_weights(part):
             inner = _join(name, container)
-            return _taken_apart(inner, part) if type(part) in LISTS else _below(inner, part)
-    return [block for child in _numbered(module) for block in _taken_apart(_join(name, child), getattr(module, child))]
+            return _take_apart(inner, part) if type(part) in LISTS else _find_below(inner, part)
+    return [
+        block for child in _list_numbered(module) for block in _take_apart(_join(name, child), getattr(module, child))
+    ]
 
 
-def _numbered(module: nn.Module) -> list[str]:
+def _list_numbered(module: nn.Module) -> list[str]:
     names = [name for name, _ in module.named_children() if NUMBERED.fullmatch(name)]
     return names if len(names) > 1 else []
 
 
-def _taken_apart(name: str, module: nn.Module) -> list[Block]:
+def _take_apart(name: str, module: nn.Module) -> list[Block]:
     """The blocks of a list, of a stage with a list `blocks`, or the module itself.
 
     Of a list that mixes blocks and single layers the blocks count; of one of layers those with a matrix.
     """
     inner = getattr(module, "blocks", None)
     if type(inner) in LISTS and _has_weights(inner):
-        return _taken_apart(_join(name, "blocks"), inner)
+        return _take_apart(_join(name, "blocks"), inner)
     if type(module) not in LISTS:
         return [(name, module)]
     parts = [(_join(name, child), part) for child, part in module.named_children() if _has_weights(part)]
     composite = [(child, part) for child, part in parts if any(map(_has_weights, part.children()))]
     if composite:
-        return [block for part in composite for block in _taken_apart(*part)]
+        return [block for part in composite for block in _take_apart(*part)]
     return [part for part in parts if any(p.ndim > 1 for p in part[1].parameters())]
 
 

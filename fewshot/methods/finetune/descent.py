@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.errors import ConfigError, TrainingError
-from fewshot.methods.finetune.blocks import depths, find_blocks
+from fewshot.methods.finetune.blocks import compute_depths, find_blocks
 from fewshot.methods.finetune.network import Network
 from fewshot.methods.finetune.options import Descent
 from fewshot.methods.finetune.support import Support
@@ -23,16 +23,16 @@ def descend(network: Network, support: Support, options: Descent, n_steps: int, 
     A step sees `batch_images` images, or all where there are no more; passes go through them in random order.
     `watch` is told how many steps are done and ends the descent by saying True.
     """
-    optimizer = _optimizer(network, options)
+    optimizer = _make_optimizer(network, options)
     rates = [group["lr"] for group in optimizer.param_groups]
     source = _Source(network, support, options)
     dropout = support.generator("dropout")
     with torch.enable_grad():
-        for step, rows in zip(range(n_steps), _batches(support, options.batch_images), strict=False):
+        for step, rows in zip(range(n_steps), _draw_batches(support, options.batch_images), strict=False):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * options.rate(step)
             features = source.features(rows)
-            logits = network.logits(features, _dropped(features, options.dropout, dropout))
+            logits = network.logits(features, _draw_dropout(features, options.dropout, dropout))
             loss = F.cross_entropy(logits, support.labels[rows])
             if not loss.isfinite():
                 raise TrainingError(
@@ -55,19 +55,19 @@ class _Source:
     def __init__(self, network: Network, support: Support, options: Descent) -> None:
         self.network, self.augmentation = network, options.augmentation
         self.draws, self.fixed = support.generator("augmentation"), None
-        self.images = support.images if self.augmentation.changes else network.prepared(support.images)
+        self.images = support.images if self.augmentation.changes else network.prepare(support.images)
         if network.frozen and not self.augmentation.changes:
-            self.fixed = network.embedded(self.images, options.batch_images)
+            self.fixed = network.embed(self.images, options.batch_images)
 
     def features(self, rows: Tensor) -> Tensor:
         """Features (m, D) of the images in `rows` (m,)."""
         if self.fixed is not None:
             return self.fixed[rows]
         images = self.augmentation(self.images[rows], self.draws)
-        return self.network.embedded(images, len(images)) if self.network.frozen else self.network.features(images)
+        return self.network.embed(images, len(images)) if self.network.frozen else self.network.features(images)
 
 
-def _batches(support: Support, batch_images: int) -> Iterator[Tensor]:
+def _draw_batches(support: Support, batch_images: int) -> Iterator[Tensor]:
     """Rows of each step, without end."""
     n, device = len(support), support.labels.device
     generator = support.generator("batches")
@@ -76,7 +76,7 @@ def _batches(support: Support, batch_images: int) -> Iterator[Tensor]:
         yield from order.to(device).split(batch_images)
 
 
-def _dropped(features: Tensor, rate: float, generator: torch.Generator) -> Tensor | None:
+def _draw_dropout(features: Tensor, rate: float, generator: torch.Generator) -> Tensor | None:
     """What features (m, D) are multiplied with: 0 at `rate`, else so much that the mean stays."""
     if not rate:
         return None
@@ -84,10 +84,10 @@ def _dropped(features: Tensor, rate: float, generator: torch.Generator) -> Tenso
     return kept.to(features) / (1 - rate)
 
 
-def _optimizer(network: Network, options: Descent) -> torch.optim.Optimizer:
+def _make_optimizer(network: Network, options: Descent) -> torch.optim.Optimizer:
     """One group of weights for each depth and kind: biases and other vectors do not decay."""
     groups: dict[tuple[float, bool], list[Tensor]] = {}
-    scales = _scales(network, options.layer_decay)
+    scales = _compute_scales(network, options.layer_decay)
     for name, weight in network.named_parameters():
         if weight.requires_grad:
             rate = options.head_lr if name.startswith("head.") else options.lr * scales.get(name, 1.0)
@@ -101,7 +101,7 @@ def _optimizer(network: Network, options: Descent) -> torch.optim.Optimizer:
     return torch.optim.AdamW(made, lr=options.lr)
 
 
-def _scales(network: Network, layer_decay: float) -> dict[str, float]:
+def _compute_scales(network: Network, layer_decay: float) -> dict[str, float]:
     """The part of the learning rate that each weight of the backbone gets.
 
     layer_decay to the number of blocks from it to the head, as in Bao et al. 2022 (BEiT), https://arxiv.org/abs/2106.08254.
@@ -109,7 +109,7 @@ def _scales(network: Network, layer_decay: float) -> dict[str, float]:
     if layer_decay == 1 or network.frozen:
         return {}
     blocks = find_blocks(network.backbone)
-    own = depths(network.backbone, blocks).items()
+    own = compute_depths(network.backbone, blocks).items()
     return {f"backbone.{name}": layer_decay ** (len(blocks) + 1 - depth) for name, depth in own}
 
 

@@ -36,12 +36,12 @@ class FittedClassifier:
     def logits(self, images: Tensor) -> Tensor:
         """Logits (n, n_way) of images (n, C, H, W); −inf for classes that had no support."""
         with uncached_autocast(images.device), self.network.reading():
-            chunks = [self._averaged(chunk) for chunk in images.split(self.batch_images)]
+            chunks = [self._average_views(chunk) for chunk in images.split(self.batch_images)]
         return torch.cat(chunks) if chunks else images.new_zeros(0, self.n_way, dtype=torch.float32)
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """What differs from the backbone, by name, as tensors of its own that can be saved; see `FineTune.restored`."""
+        """What differs from the backbone, by name, as tensors of its own that can be saved; see `FineTune.restore`."""
         return {
             name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in self.network.state().items()
         }
@@ -54,20 +54,20 @@ class FittedClassifier:
         here = dict(self.network.named_parameters())
         moved = {name: weight + (here[name] - weight).detach() for name, weight in self.network.origins}
         with uncached_autocast(images.device):
-            return sum(call_with_weights(self.network, moved, view) for view in self._views(images)) / (
+            return sum(call_with_weights(self.network, moved, view) for view in self._make_views(images)) / (
                 1 + self.test_views
             )
 
-    def _averaged(self, images: Tensor) -> Tensor:
-        return sum(self.network(view) for view in self._views(images)) / (1 + self.test_views)
+    def _average_views(self, images: Tensor) -> Tensor:
+        return sum(self.network(view) for view in self._make_views(images)) / (1 + self.test_views)
 
-    def _views(self, images: Tensor) -> list[Tensor]:
+    def _make_views(self, images: Tensor) -> list[Tensor]:
         """The images (n, C, H, W) and their augmented views, each (n, C, H, W)."""
         if self.test_views and images.dtype != torch.uint8:
             raise FewShotError(f"finetune: test_views are of uint8 images, got {images.dtype}")
-        return [images, *(self._view(images, number) for number in range(self.test_views))]
+        return [images, *(self._make_view(images, number) for number in range(self.test_views))]
 
-    def _view(self, images: Tensor, number: int) -> Tensor:
+    def _make_view(self, images: Tensor, number: int) -> Tensor:
         """One view of the images: each is changed by the same draw."""
         draws = self.augmentation.draw(1, seeding.generator(self.seed, "finetune view", number))
         return self.augmentation.apply(images, draws.expand(len(images), -1))

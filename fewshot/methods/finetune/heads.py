@@ -30,13 +30,13 @@ class LinearHead(nn.Module):
         self.centre.copy_(features.mean(0))
         length = (features - self.centre).square().sum(1).mean().sqrt()
         self.length.copy_(torch.where(length > 0, length, 1))
-        means, present = prototypes(self.inputs(features)[None], labels[None], len(self.bias))
+        means, present = prototypes(self.transform(features)[None], labels[None], len(self.bias))
         self.present = present[0]
         if from_prototypes:
             self.weight.copy_(2 * means[0])
             self.bias.copy_(-means[0].square().sum(1))
 
-    def inputs(self, features: Tensor) -> Tensor:
+    def transform(self, features: Tensor) -> Tensor:
         """What the weights see, x (n, D); dropout belongs here."""
         return (features - self.centre) / self.length
 
@@ -62,11 +62,11 @@ class CosineHead(nn.Module):
     def begin(self, features: Tensor, labels: Tensor, from_prototypes: bool = True) -> None:
         """Set the head by the support's features (n, D) and labels (n,)."""
         self.to(features)
-        means, present = prototypes(self.inputs(features)[None], labels[None], len(self.weight))
+        means, present = prototypes(self.transform(features)[None], labels[None], len(self.weight))
         self.present = present[0]
         self.weight.copy_(F.normalize(means[0], dim=-1))
 
-    def inputs(self, features: Tensor) -> Tensor:
+    def transform(self, features: Tensor) -> Tensor:
         """Features (n, D) of unit length; dropout belongs here."""
         return F.normalize(features, dim=-1)
 

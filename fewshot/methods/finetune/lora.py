@@ -17,14 +17,14 @@ def add_lora(backbone: nn.Module, changes: Changes) -> None:
     has attention's only. Convolutions in groups (depthwise ones) do not: a rank of 1 for each channel would be
     larger than the layer; nor does nn.MultiheadAttention, which reads its layers' weights past them.
     """
-    names = lora_layers(backbone)
+    names = find_lora_layers(backbone)
     if not names:
         raise ConfigError("finetune: mode 'lora' has nothing to adapt: no convolution or linear layer it could change")
-    config, inject = _peft()
+    config, inject = _import_peft()
     inject(config(r=changes.lora_rank, lora_alpha=changes.lora_alpha, target_modules=names), backbone)
 
 
-def lora_layers(backbone: nn.Module) -> list[str]:
+def find_lora_layers(backbone: nn.Module) -> list[str]:
     """Names of the layers that LoRA changes."""
     attention = [f"{name}." for name, part in backbone.named_modules() if isinstance(part, nn.MultiheadAttention)]
     return [
@@ -35,7 +35,7 @@ def lora_layers(backbone: nn.Module) -> list[str]:
     ]
 
 
-def _peft() -> tuple[Any, Any]:
+def _import_peft() -> tuple[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries it imports

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from fewshot.errors import CheckpointError, ConfigError, FewShotError
 from fewshot.images.augment import make_augmentation
-from fewshot.methods.base import METHODS, EpisodeContext, Method
+from fewshot.methods.base import METHODS, Method
+from fewshot.methods.context import EpisodeContext
 from fewshot.methods.finetune.descent import descend
 from fewshot.methods.finetune.fitted import FittedClassifier
 from fewshot.methods.finetune.network import Network, uncached_autocast
@@ -22,8 +23,8 @@ from fewshot.methods.finetune.options import (
     Optimizer,
     Schedule,
 )
-from fewshot.methods.finetune.stopping import best_step
-from fewshot.methods.finetune.support import Support, held_out, in_own_order
+from fewshot.methods.finetune.stopping import find_best_step
+from fewshot.methods.finetune.support import Support, hold_out, order_support
 from fewshot.sampling.episodes import PADDING
 
 
@@ -31,7 +32,34 @@ from fewshot.sampling.episodes import PADDING
 class FineTune(Method):
     """A copy of the backbone with a new head is adapted to each support set by gradient descent.
 
-    `mode`, what is adapted beside the head:
+    Args:
+        backbone: the network that is adapted.
+        mode: what is adapted beside the head, see below.
+        steps: gradient steps, or the most of them with early_stopping.
+        lr: learning rate of the network's weights (default: a start for a search, by mode).
+        head_lr: learning rate of the head (default: by kind of head).
+        weight_decay: of matrices; vectors do not decay.
+        dropout: of the head's inputs.
+        augmentation: limits of `fewshot.images.augment.Augmentation`, drawn anew in each step.
+        layer_decay: factor of lr for each block towards the input.
+        early_stopping: about this fraction of each class is held out to find the number of steps.
+        patience_steps: the search for it ends so many steps after the best one.
+        test_views: so many augmented views of a query are averaged with the plain one.
+        head_start: the head starts from the support's prototypes, or from zero.
+        classifier: a linear or a cosine head (default: as the mode says, else linear).
+        scale: factor of a cosine head.
+        n_blocks: blocks that mode partial adapts.
+        lora_rank: rank of the changes of mode lora.
+        lora_alpha: their factor, divided by the rank.
+        adapter_width: of the bottlenecks of mode adapter.
+        n_prompts: tokens of mode prompt in vision transformers, elsewhere the width of its frame in pixels.
+        deep_prompts: new tokens in each block, not in the first only.
+        optimizer: AdamW, or SGD with momentum 0.9.
+        schedule: of the learning rates: a half cosine to 0, or constant.
+        batch_images: images in one pass of the network.
+        seed: of all draws, with the support images.
+
+    The modes, by what they adapt beside the head:
     "linear", "cosine": nothing; the head is a linear one, or a cosine one (Chen et al. 2019, Baseline++).
     "partial": the last `n_blocks` blocks, and what comes after them.
     "batchnorm": scale and shift of the normalisation layers. "bias": all biases (BitFit). "full": all weights.
@@ -40,13 +68,9 @@ class FineTune(Method):
     pixels around it, `n_prompts` wide. Their sources stand with them.
 
     Whatever the mode, batch normalisation uses the backbone's running statistics and never changes them, and the
-    network's own dropout is off. The head (`classifier`; None: as the mode says, else linear) starts from
-    the support's prototypes, so that without any step it is ProtoNet (linear) or imprinted weights (cosine), or
-    from zero. `lr` is for the network's weights (None: a start for a search, by mode), times `layer_decay` for each
-    block towards the input; `head_lr` for the head. AdamW, or SGD with momentum 0.9 whose weight decay is that
-    times half the squared weights in the loss; vectors do not decay. `dropout` is on the head's inputs.
-    `augmentation`: limits of `fewshot.images.augment.Augmentation`, drawn anew in each step; `test_views`: so many
-    views of a query are averaged with the plain one.
+    network's own dropout is off. The head (`classifier`; None: as the mode says, else linear) starts from the
+    support's prototypes, so that without any step it is ProtoNet (linear) or imprinted weights (cosine), or from
+    zero. The weight decay of SGD is that times half the squared weights in the loss.
 
     `early_stopping`: about this fraction of each class is held out (whole groups, where `fit_support` is given
     groups); the step with the lowest loss on them is found, ending the search `patience_steps` after the best one,
@@ -58,7 +82,9 @@ class FineTune(Method):
     Episodes are adapted one after the other, with one copy of the backbone at a time.
     """
 
-    from_features = False
+    label, family = "fine-tuning", "adapted"
+    published, colour = True, "#3B3B3B"
+    needs_network = True
 
     def __init__(
         self,
@@ -89,8 +115,6 @@ class FineTune(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
-        if backbone is None:
-            raise ConfigError("finetune adapts a network: it needs a backbone, not features")
         self.changes = Changes(
             mode,
             classifier,
@@ -124,9 +148,6 @@ class FineTune(Method):
             )
         self.test_views, self.seed = test_views, seed
 
-    def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        raise ConfigError("finetune adapts its backbone to every episode: it classifies images, not features")
-
     def forward(
         self,
         support: Tensor,
@@ -151,14 +172,14 @@ class FineTune(Method):
         """
         if self.descent.augmentation.changes and images.dtype != torch.uint8:
             raise FewShotError(f"finetune: augmentation is of uint8 images, got {images.dtype}")
-        support = in_own_order(images, labels, n_way, groups, self.seed)
+        support = order_support(images, labels, n_way, groups, self.seed)
         with uncached_autocast(images.device):
             n_steps, n_held_out = self._stop(support, n_way)
-            network = self._begun(support, n_way)
+            network = self._begin(support, n_way)
             descend(network, support, self.descent, n_steps)
-        return self._fitted(network, n_steps, n_held_out)
+        return self._make_classifier(network, n_steps, n_held_out)
 
-    def restored(self, state: Mapping[str, Tensor], n_way: int) -> FittedClassifier:
+    def restore(self, state: Mapping[str, Tensor], n_way: int) -> FittedClassifier:
         """The classifier that `FittedClassifier.state` is of, given this method's options and the same backbone."""
         network = Network(self.backbone, self.changes, n_way, self.seed)
         own = network.state()
@@ -171,9 +192,9 @@ class FineTune(Method):
                 )
         network.head.to(state["head.weight"].dtype)
         network.load_state_dict(dict(state), strict=False)
-        return self._fitted(network, None, 0)
+        return self._make_classifier(network, None, 0)
 
-    def n_trainable(self, n_way: int) -> dict[str, int]:
+    def count_trainable(self, n_way: int) -> dict[str, int]:
         """How many numbers an adaptation to `n_way` classes changes, in the "network" and in the "head"."""
         network = Network(self.backbone, self.changes, n_way, self.seed)
         adapted = [weight.numel() for weight in network.network_parameters().values() if weight.requires_grad]
@@ -185,20 +206,20 @@ class FineTune(Method):
         fitted = self.fit_support(support[real], labels[real], n_way)
         return fitted.first_order_logits(query) if learning else fitted.logits(query)
 
-    def _begun(self, support: Support, n_way: int) -> Network:
+    def _begin(self, support: Support, n_way: int) -> Network:
         network = Network(self.backbone, self.changes, n_way, support.seed)
         network.begin(support.images, support.labels, self.descent.batch_images)
         return network
 
     def _stop(self, support: Support, n_way: int) -> tuple[int, int]:
         """How many steps to take, and how many images that was judged by."""
-        out = held_out(support, self.descent.early_stopping) if self.descent.early_stopping else support.labels < 0
+        out = hold_out(support, self.descent.early_stopping) if self.descent.early_stopping else support.labels < 0
         if not out.any():
             return self.descent.steps, 0
-        train = support.where(~out)
-        network = self._begun(train, n_way)
-        return best_step(network, train, support.where(out), self.descent), int(out.sum())
+        train = support.select(~out)
+        network = self._begin(train, n_way)
+        return find_best_step(network, train, support.select(out), self.descent), int(out.sum())
 
-    def _fitted(self, network: Network, n_steps: int | None, n_held_out: int) -> FittedClassifier:
+    def _make_classifier(self, network: Network, n_steps: int | None, n_held_out: int) -> FittedClassifier:
         views = (self.descent.augmentation, self.test_views, self.descent.batch_images, self.seed)
         return FittedClassifier(network, *views, n_steps, n_held_out)

@@ -6,7 +6,7 @@ from torch import nn
 
 from fewshot.errors import ConfigError
 from fewshot.methods.finetune.adapters import add_adapters
-from fewshot.methods.finetune.blocks import depths, find_blocks
+from fewshot.methods.finetune.blocks import compute_depths, find_blocks
 from fewshot.methods.finetune.lora import add_lora
 from fewshot.methods.finetune.options import Changes
 from fewshot.methods.finetune.prompts import add_prompts
@@ -23,38 +23,38 @@ def thaw(backbone: nn.Module, changes: Changes) -> nn.Module | None:
     return _THAW[changes.mode](backbone, changes)
 
 
-def _nothing(backbone: nn.Module, changes: Changes) -> None:
+def _thaw_nothing(backbone: nn.Module, changes: Changes) -> None:
     """`linear`, `cosine`: the head alone."""
 
 
-def _full(backbone: nn.Module, changes: Changes) -> None:
+def _thaw_full(backbone: nn.Module, changes: Changes) -> None:
     backbone.requires_grad_(True)
 
 
-def _partial(backbone: nn.Module, changes: Changes) -> None:
+def _thaw_partial(backbone: nn.Module, changes: Changes) -> None:
     """The last `n_blocks` blocks and whatever comes after them, such as a last convolution or normalisation."""
     blocks = find_blocks(backbone)
     if changes.n_blocks > len(blocks):
         raise ConfigError(f"finetune: n_blocks is {changes.n_blocks}, but this backbone has {len(blocks)} blocks")
     first = len(blocks) - changes.n_blocks + 1
-    after = {name for name, depth in depths(backbone, blocks).items() if depth >= first}
-    _only(backbone, after, "partial", "weights")
+    after = {name for name, depth in compute_depths(backbone, blocks).items() if depth >= first}
+    _thaw_only(backbone, after, "partial", "weights")
 
 
-def _batchnorm(backbone: nn.Module, changes: Changes) -> None:
+def _thaw_batchnorm(backbone: nn.Module, changes: Changes) -> None:
     """Scale and shift of every normalisation; the running statistics stay."""
     layers = [(name, part) for name, part in backbone.named_modules() if isinstance(part, NORMS)]
     affine = {f"{name}.{own}" for name, part in layers for own, _ in part.named_parameters(recurse=False)}
-    _only(backbone, affine, "batchnorm", "normalisation with a scale")
+    _thaw_only(backbone, affine, "batchnorm", "normalisation with a scale")
 
 
-def _bias(backbone: nn.Module, changes: Changes) -> None:
+def _thaw_bias(backbone: nn.Module, changes: Changes) -> None:
     """BitFit: Ben Zaken, Goldberg, Ravfogel 2022, https://arxiv.org/abs/2106.10199."""
     biases = {name for name, _ in backbone.named_parameters() if name.endswith("bias")}
-    _only(backbone, biases, "bias", "bias")
+    _thaw_only(backbone, biases, "bias", "bias")
 
 
-def _only(backbone: nn.Module, names: set[str], mode: str, what: str) -> None:
+def _thaw_only(backbone: nn.Module, names: set[str], mode: str, what: str) -> None:
     if not names:
         raise ConfigError(f"finetune: mode {mode!r} has nothing to adapt: this backbone has no {what}")
     for name, weight in backbone.named_parameters():
@@ -62,12 +62,12 @@ def _only(backbone: nn.Module, names: set[str], mode: str, what: str) -> None:
 
 
 _THAW: dict[str, Callable[[nn.Module, Changes], nn.Module | None]] = {
-    "linear": _nothing,
-    "cosine": _nothing,
-    "partial": _partial,
-    "batchnorm": _batchnorm,
-    "bias": _bias,
-    "full": _full,
+    "linear": _thaw_nothing,
+    "cosine": _thaw_nothing,
+    "partial": _thaw_partial,
+    "batchnorm": _thaw_batchnorm,
+    "bias": _thaw_bias,
+    "full": _thaw_full,
     "lora": add_lora,
     "adapter": add_adapters,
     "prompt": add_prompts,

@@ -26,7 +26,7 @@ class Network(nn.Module):
         copies: dict[int, nn.Parameter] = {}
         self.backbone = copy.deepcopy(backbone, copies).eval().requires_grad_(False)
         self.changes = changes
-        with seeding.forked(seed, "finetune", changes.mode):
+        with seeding.fork(seed, "finetune", changes.mode):
             self.extras = thaw(self.backbone, changes)
         self.head: LinearHead | CosineHead = (
             LinearHead(backbone.feature_dim, n_way)
@@ -56,10 +56,10 @@ class Network(nn.Module):
 
     def begin(self, images: Tensor, labels: Tensor, batch_images: int) -> None:
         """Set the head by the support's images (n, C, H, W) and labels (n,)."""
-        features = self.embedded(images, batch_images)
+        features = self.embed(images, batch_images)
         self.head.begin(features, labels, self.changes.head_start == "prototypes")
 
-    def prepared(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor) -> Tensor:
         """Images as the backbone's body wants them, so that it need not do so in each step."""
         prepare = getattr(self.backbone, "prepare", None)
         return prepare(images) if images.dtype == torch.uint8 and prepare is not None else images
@@ -69,7 +69,7 @@ class Network(nn.Module):
         features = self.backbone(images)
         return features.float() if features.dtype.itemsize < 4 else features
 
-    def embedded(self, images: Tensor, batch_images: int) -> Tensor:
+    def embed(self, images: Tensor, batch_images: int) -> Tensor:
         """Features (n, D) without gradients, so many images at a time."""
         with self.reading():
             return torch.cat([self.features(chunk) for chunk in images.split(batch_images)])
@@ -77,7 +77,7 @@ class Network(nn.Module):
     def logits(self, features: Tensor, dropped: Tensor | None = None) -> Tensor:
         """Logits (n, n_way) of features (n, D), with the head's inputs times `dropped` (n, D)."""
         with torch.autocast(features.device.type, enabled=False):
-            inputs = self.head.inputs(features)
+            inputs = self.head.transform(features)
             return self.head(inputs if dropped is None else inputs * dropped)
 
     def forward(self, images: Tensor) -> Tensor:

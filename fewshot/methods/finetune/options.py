@@ -35,17 +35,17 @@ class Changes:
     deep_prompts: bool
 
     def __post_init__(self) -> None:
-        _one_of("mode", self.mode, Mode)
-        _one_of("classifier", self.classifier or self.head, Classifier)
-        _one_of("head_start", self.head_start, HeadStart)
+        _check_choice("mode", self.mode, Mode)
+        _check_choice("classifier", self.classifier or self.head, Classifier)
+        _check_choice("head_start", self.head_start, HeadStart)
         if self.mode in get_args(Classifier) and self.head != self.mode:
             raise ConfigError(f"finetune: mode {self.mode!r} is a {self.mode} head, got classifier={self.classifier!r}")
         if self.head == "cosine" and self.head_start == "zero":
             raise ConfigError("finetune: head_start='zero' has no direction: a cosine head starts from 'prototypes'")
-        _real("scale", self.scale, above=0)
-        _real("lora_alpha", self.lora_alpha, above=0)
+        _check_real("scale", self.scale, above=0)
+        _check_real("lora_alpha", self.lora_alpha, above=0)
         for name in ("n_blocks", "lora_rank", "adapter_width", "n_prompts"):
-            _whole(name, getattr(self, name), 1)
+            _check_whole(name, getattr(self, name), 1)
 
     @property
     def head(self) -> str:
@@ -71,34 +71,34 @@ class Descent:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        _one_of("optimizer", self.optimizer, Optimizer)
-        _one_of("schedule", self.schedule, Schedule)
-        _whole("steps", self.steps, 0)
-        _whole("batch_images", self.batch_images, 1)
-        _whole("patience_steps", self.patience_steps, 1)
-        _real("lr", self.lr, above=0)
-        _real("head_lr", self.head_lr, above=0)
-        _real("weight_decay", self.weight_decay)
-        _real("dropout", self.dropout, below=1)
-        _real("early_stopping", self.early_stopping, below=1)
-        _real("layer_decay", self.layer_decay, above=0, most=1)
+        _check_choice("optimizer", self.optimizer, Optimizer)
+        _check_choice("schedule", self.schedule, Schedule)
+        _check_whole("steps", self.steps, 0)
+        _check_whole("batch_images", self.batch_images, 1)
+        _check_whole("patience_steps", self.patience_steps, 1)
+        _check_real("lr", self.lr, above=0)
+        _check_real("head_lr", self.head_lr, above=0)
+        _check_real("weight_decay", self.weight_decay)
+        _check_real("dropout", self.dropout, below=1)
+        _check_real("early_stopping", self.early_stopping, below=1)
+        _check_real("layer_decay", self.layer_decay, above=0, most=1)
 
     def rate(self, step: int) -> float:
         """The factor of all learning rates in step 0 .. steps-1."""
         return 1.0 if self.schedule == "constant" else (1 + math.cos(math.pi * step / self.steps)) / 2
 
 
-def _one_of(name: str, value: object, words: object) -> None:
+def _check_choice(name: str, value: object, words: object) -> None:
     if value not in get_args(words):
         raise ConfigError(f"finetune: {name} is one of {', '.join(get_args(words))}; got {value!r}")
 
 
-def _whole(name: str, value: object, least: int) -> None:
+def _check_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"finetune: {name} is a whole number, {least} or more; got {value!r}")
 
 
-def _real(
+def _check_real(
     name: str, value: object, above: float | None = None, below: float = math.inf, most: float = math.inf
 ) -> None:
     """A number in [0, below), or in (above, below); at most `most`."""

@@ -24,7 +24,7 @@ class Prompts(nn.Module):
         prompts = self.tokens[i].to(tokens.dtype).expand(len(tokens), -1, -1)
         return torch.cat([tokens[:, :after], prompts, tokens[:, rest:]], 1)
 
-    def taken_out(self, tokens: Tensor, after: int) -> Tensor:
+    def take_out(self, tokens: Tensor, after: int) -> Tensor:
         """`tokens` (n, t + n_prompts, c) without the prompts."""
         return torch.cat([tokens[:, :after], tokens[:, after + self.tokens.shape[1] :]], 1)
 
@@ -68,10 +68,10 @@ def add_prompts(backbone: nn.Module, changes: Changes) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     body = next((part for part in backbone.modules() if isinstance(part, VisionTransformer)), None)
-    return _framed(backbone, changes) if body is None else _with_tokens(body, changes)
+    return _add_frame(backbone, changes) if body is None else _add_tokens(body, changes)
 
 
-def _with_tokens(body: nn.Module, changes: Changes) -> Prompts:
+def _add_tokens(body: nn.Module, changes: Changes) -> Prompts:
     like = next(body.parameters())
     depth = len(body.blocks) if changes.deep_prompts else 1
     patch_values = math.prod(body.patch_embed.patch_size) * 3
@@ -79,11 +79,11 @@ def _with_tokens(body: nn.Module, changes: Changes) -> Prompts:
     after = body.num_prefix_tokens
     for i, block in enumerate(body.blocks[:depth]):
         block.register_forward_pre_hook(lambda _block, inputs, i=i: (prompts.put(inputs[0], after, i), *inputs[1:]))
-    body.blocks[-1].register_forward_hook(lambda _block, _inputs, output: prompts.taken_out(output, after))
+    body.blocks[-1].register_forward_hook(lambda _block, _inputs, output: prompts.take_out(output, after))
     return prompts
 
 
-def _framed(backbone: nn.Module, changes: Changes) -> Frame:
+def _add_frame(backbone: nn.Module, changes: Changes) -> Frame:
     source = next((part for part in backbone.modules() if hasattr(part, "body")), None)
     if source is None:
         raise ConfigError(f"finetune: mode 'prompt' needs a backbone with a body, this is {type(backbone).__name__}")
@@ -94,14 +94,14 @@ def _framed(backbone: nn.Module, changes: Changes) -> Frame:
         with torch.no_grad():
             n_features = source(blank.to(frame.rows.device)).shape[1]
     except (RuntimeError, AssertionError) as error:  # a body for one size only
-        raise ConfigError(_no_frame(changes.n_prompts, source.input_px, str(error))) from error
+        raise ConfigError(_explain_no_frame(changes.n_prompts, source.input_px, str(error))) from error
     if n_features != source.feature_dim:
         why = f"it gives {n_features} features of such images instead of {source.feature_dim}"
-        raise ConfigError(_no_frame(changes.n_prompts, source.input_px, why))
+        raise ConfigError(_explain_no_frame(changes.n_prompts, source.input_px, why))
     return frame
 
 
-def _no_frame(width: int, side_px: int, why: str) -> str:
+def _explain_no_frame(width: int, side_px: int, why: str) -> str:
     return (
         f"finetune: mode 'prompt' puts a frame of n_prompts={width} pixels around images of {side_px}, which this "
         f"backbone cannot take: {why}. Take one that averages its maps, or one of timm's vision transformers"

@@ -8,16 +8,16 @@ from fewshot.methods.finetune.options import Descent
 from fewshot.methods.finetune.support import Support
 
 
-def best_step(network: Network, train: Support, judged: Support, options: Descent) -> int:
+def find_best_step(network: Network, train: Support, judged: Support, options: Descent) -> int:
     """After how many steps on `train` the mean loss on `judged` is lowest, 0 included; the first of equals.
 
     The descent ends `patience_steps` after the best step so far. `network` is left where it ended.
     """
-    images = network.prepared(judged.images)
-    features = network.embedded(images, options.batch_images) if network.frozen else None
+    images = network.prepare(judged.images)
+    features = network.embed(images, options.batch_images) if network.frozen else None
 
     def loss() -> float:
-        now = network.embedded(images, options.batch_images) if features is None else features
+        now = network.embed(images, options.batch_images) if features is None else features
         with network.reading():
             return float(F.cross_entropy(network.logits(now), judged.labels))
 

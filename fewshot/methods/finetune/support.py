@@ -33,12 +33,12 @@ class Support:
         """A generator for one purpose, the same each time."""
         return seeding.generator(self.seed, *names)
 
-    def where(self, kept: Tensor) -> "Support":
+    def select(self, kept: Tensor) -> "Support":
         """The images that are `kept` (n,) bool; the draws stay those of the whole set."""
         return Support(self.images[kept], self.labels[kept], self.groups[kept], self.seed)
 
 
-def in_own_order(images: Tensor, labels: Tensor, n_way: int, groups: Sequence[object] | None, seed: int) -> Support:
+def order_support(images: Tensor, labels: Tensor, n_way: int, groups: Sequence[object] | None, seed: int) -> Support:
     """The support set of images (n, C, H, W) with labels (n,) and groups (n things), checked and put in order.
 
     Images stand by class and, within a class, by their place along one random direction (float64); classes by
@@ -54,7 +54,7 @@ def in_own_order(images: Tensor, labels: Tensor, n_way: int, groups: Sequence[ob
         )
     if labels.min() < 0 or labels.max() >= n_way:
         raise DataError(f"finetune: labels run from 0 to {n_way - 1}, got {int(labels.min())} to {int(labels.max())}")
-    places = _places(images, seed)  # (n,)
+    places = _project(images, seed)  # (n,)
     sums = places.new_zeros(n_way).index_add(0, labels, places)
     means = sums / labels.bincount(minlength=n_way)
     rank = means.nan_to_num(torch.inf).argsort(stable=True).argsort()  # (n_way,)
@@ -63,10 +63,10 @@ def in_own_order(images: Tensor, labels: Tensor, n_way: int, groups: Sequence[ob
     images, labels = images[order], labels[order]
     digest = hashlib.blake2b(images.cpu().contiguous().view(torch.uint8).numpy(), digest_size=8)
     digest.update(bytes(str(rank[labels].tolist()), "ascii"))
-    return Support(images, labels, _dense(groups, order), seeding.derive(seed, "finetune", digest.hexdigest()))
+    return Support(images, labels, _number_groups(groups, order), seeding.derive(seed, "finetune", digest.hexdigest()))
 
 
-def held_out(support: Support, fraction: float) -> Tensor:
+def hold_out(support: Support, fraction: float) -> Tensor:
     """Which images (n,) are held out for early stopping: of each class about `fraction`, whole groups only.
 
     Groups come in a random order; one is held out where each of its classes stays within its fraction (or
@@ -87,7 +87,7 @@ def held_out(support: Support, fraction: float) -> Tensor:
     return out.to(support.labels.device)
 
 
-def _places(images: Tensor, seed: int) -> Tensor:
+def _project(images: Tensor, seed: int) -> Tensor:
     """Where each image lies along one random direction, (n,) float64."""
     size = images[0].numel()
     direction = torch.randn(size, generator=seeding.generator(seed, "finetune order"), dtype=torch.float64)
@@ -95,7 +95,7 @@ def _places(images: Tensor, seed: int) -> Tensor:
     return torch.cat([chunk.flatten(1).double() @ direction for chunk in images.split(CHUNK_IMAGES)])
 
 
-def _dense(groups: Sequence[object] | None, order: Tensor) -> Tensor:
+def _number_groups(groups: Sequence[object] | None, order: Tensor) -> Tensor:
     """Numbers (n,) of the groups in this order; each image is a group of its own where none are given."""
     if groups is None:
         return torch.arange(len(order), device=order.device)

@@ -21,6 +21,9 @@ class InnerLoopMethod(Method):
     Its classifier has `n_way` outputs, of which an episode uses those of its classes.
     """
 
+    family = "adapted"
+    learned_classes = True
+
     def __init__(
         self,
         backbone: nn.Module | None,
@@ -30,6 +33,7 @@ class InnerLoopMethod(Method):
         inner_steps: int,
         test_inner_steps: int | None,
         inner_reduction: Reduction,
+        transductive: bool,
     ) -> None:
         super().__init__(backbone)
         test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps
@@ -41,14 +45,19 @@ class InnerLoopMethod(Method):
         if inner_reduction not in ("sum/K", "mean"):
             raise ConfigError(f"{name}: inner_reduction is sum/K or mean, got {inner_reduction!r}")
         self.name, self.n_way, self.order, self.inner_reduction = name, n_way, order, inner_reduction
-        self.inner_steps, self.test_inner_steps = inner_steps, test_inner_steps
+        self.inner_steps, self.test_inner_steps, self._transductive = inner_steps, test_inner_steps, transductive
+
+    @property
+    def transductive(self) -> bool:
+        """Whether queries are normalised by their own statistics."""
+        return self._transductive
 
     @property
     def steps(self) -> int:
         """How many steps adapt now: in training, or at test."""
         return self.inner_steps if self.training else self.test_inner_steps
 
-    def present_classes(self, labels: Tensor, n_way: int) -> Tensor:
+    def find_present_classes(self, labels: Tensor, n_way: int) -> Tensor:
         """Which of the classifier's classes each task's support (T, n_support) has, (T, self.n_way) bool."""
         if n_way > self.n_way:
             raise EpisodeError(

@@ -66,8 +66,8 @@ class EpisodeStatistics(TorchFunctionMode):
         """`inputs` (n_episodes * n_rows, C, ...) by their episode's statistics, then scaled and shifted."""
         rows_counted = self.choose_rows(inputs)
         x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, n_rows, C, ...)
-        counted = as_mask(rows_counted, x)
-        normalised = by_kernel(x, counted, weight, bias, eps)
+        counted = make_mask(rows_counted, x)
+        normalised = normalise_by_kernel(x, counted, weight, bias, eps)
         if normalised is not None:
             return normalised
         x = x.float() if x.dtype.itemsize < 4 else x
@@ -89,14 +89,14 @@ class EpisodeStatistics(TorchFunctionMode):
         return normalised.flatten(0, 1).to(inputs.dtype)
 
 
-def as_mask(counted: Tensor | int | None, x: Tensor) -> Tensor | None:
+def make_mask(counted: Tensor | int | None, x: Tensor) -> Tensor | None:
     """Which of `x` (n_episodes, m, ...) are `counted`, (n_episodes, m) bool, or None: all; see `EpisodeStatistics`."""
     if isinstance(counted, int):
         return (torch.arange(x.shape[1], device=x.device) < counted).expand(len(x), -1)
     return counted
 
 
-def by_kernel(
+def normalise_by_kernel(
     x: Tensor, counted: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor | None:
     """`x` (n_episodes, m, C, ...) normalised by torch's own kernels, episode after episode: (n_episodes * m, C, ...).
@@ -111,11 +111,11 @@ def by_kernel(
     elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
         return None
     else:
-        parts = [_by_statistics_of(part[rows], part, weight, bias, eps) for part, rows in zip(x, counted, strict=True)]
+        parts = [_normalise_by_rows(part[rows], part, weight, bias, eps) for part, rows in zip(x, counted, strict=True)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _by_statistics_of(rows: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def _normalise_by_rows(rows: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """`x` (m, C, ...) by mean and biased variance of `rows` (k, C, ...), then scaled and shifted."""
     mean, variance = moments(rows)
     return torch.batch_norm(x, weight, bias, mean, variance, False, 0.0, eps, False)

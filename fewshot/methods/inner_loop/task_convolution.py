@@ -34,13 +34,13 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, matrix: Tensor, how: Geometry, patches: Tensor | None = None) -> Tensor:
         side = [(length + 2 * how.padding - how.k) // how.stride + 1 for length in maps.shape[2:4]]
-        patches = _patches(maps, how) if patches is None else patches
+        patches = _extract_patches(maps, how) if patches is None else patches
         ctx.save_for_backward(maps, matrix, patches)
         ctx.how = how
         if patches is not None:
             return torch.bmm(patches, matrix).view(*maps.shape[:2], *side, -1)
-        pairs = zip(_singly(maps), _kernels(matrix, how.k), strict=True)
-        return _stacked([F.conv2d(images, kernel, None, how.stride, how.padding) for images, kernel in pairs])
+        pairs = zip(_split_tasks(maps), _make_kernels(matrix, how.k), strict=True)
+        return _stack([F.conv2d(images, kernel, None, how.stride, how.padding) for images, kernel in pairs])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -60,17 +60,17 @@ class _MapGradient(torch.autograd.Function):
     def forward(ctx: Any, gradient: Tensor, matrix: Tensor, shape: torch.Size, how: Geometry) -> Tensor:
         ctx.save_for_backward(gradient, matrix)
         ctx.how = how
-        if not _one_by_one(gradient, shape[1] * shape[2] * shape[3], PIXELS_ONE_BY_ONE_BACK):
-            return _carried_back(gradient, matrix, shape, how)
-        (k, padding, stride), pairs = how, zip(_singly(gradient), _kernels(matrix, how.k), strict=True)
+        if not _runs_one_by_one(gradient, shape[1] * shape[2] * shape[3], PIXELS_ONE_BY_ONE_BACK):
+            return _carry_back(gradient, matrix, shape, how)
+        (k, padding, stride), pairs = how, zip(_split_tasks(gradient), _make_kernels(matrix, how.k), strict=True)
         left_out = [(length + 2 * padding - k) % stride for length in shape[2:4]]  # by the last step: no window there
-        return _stacked([F.conv_transpose2d(maps, kernel, None, stride, padding, left_out) for maps, kernel in pairs])
+        return _stack([F.conv_transpose2d(maps, kernel, None, stride, padding, left_out) for maps, kernel in pairs])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradient, matrix = ctx.saved_tensors
         with torch.no_grad():
-            patches = _patches(upstream, ctx.how)
+            patches = _extract_patches(upstream, ctx.how)
         of_gradient, of_matrix = None, None
         if ctx.needs_input_grad[0]:
             of_gradient = Convolution.apply(upstream, matrix, ctx.how, patches)
@@ -89,7 +89,7 @@ class _WeightGradient(torch.autograd.Function):
         if patches is not None:
             return torch.bmm(patches.transpose(1, 2), gradient.reshape(len(maps), -1, gradient.shape[-1]))
         shape = (gradient.shape[-1], maps.shape[-1], how.k, how.k)
-        pairs = zip(_singly(maps), _singly(gradient), strict=True)
+        pairs = zip(_split_tasks(maps), _split_tasks(gradient), strict=True)
         kernels = [conv2d_weight(images, shape, of, how.stride, how.padding) for images, of in pairs]
         return torch.stack([kernel.permute(2, 3, 1, 0).flatten(0, 2) for kernel in kernels])
 
@@ -104,29 +104,29 @@ class _WeightGradient(torch.autograd.Function):
         return of_maps, of_gradient, None, None
 
 
-def _one_by_one(maps: Tensor, pixels: int, enough: int) -> bool:
+def _runs_one_by_one(maps: Tensor, pixels: int, enough: int) -> bool:
     """Whether tasks are convolved one after the other."""
     return maps.device.type == "cpu" and pixels >= enough
 
 
-def _singly(maps: Tensor) -> tuple[Tensor, ...]:
+def _split_tasks(maps: Tensor) -> tuple[Tensor, ...]:
     """The maps of each task, (n, C, h, w), channels-last."""
     return maps.permute(0, 1, 4, 2, 3).unbind(0)
 
 
-def _kernels(matrix: Tensor, k: int) -> tuple[Tensor, ...]:
+def _make_kernels(matrix: Tensor, k: int) -> tuple[Tensor, ...]:
     """Each task's matrix (k * k * in, out) as a kernel (out, in, k, k)."""
     return matrix.unflatten(1, (k, k, -1)).permute(0, 4, 3, 1, 2).unbind(0)
 
 
-def _stacked(maps: list[Tensor]) -> Tensor:
+def _stack(maps: list[Tensor]) -> Tensor:
     return torch.stack([images.permute(0, 2, 3, 1) for images in maps])
 
 
-def _patches(maps: Tensor, how: Geometry) -> Tensor | None:
+def _extract_patches(maps: Tensor, how: Geometry) -> Tensor | None:
     """The k x k patches (T, n * h' * w', k * k * C) of maps (T, n, h, w, C); None where tasks go one by one."""
     k, padding, stride = how
-    if _one_by_one(maps, maps[0, ..., 0].numel() // stride**2, PIXELS_ONE_BY_ONE):
+    if _runs_one_by_one(maps, maps[0, ..., 0].numel() // stride**2, PIXELS_ONE_BY_ONE):
         return None
     padded = F.pad(maps, (0, 0, padding, padding, padding, padding)) if padding else maps.contiguous()
     n_tasks, n, h, w, channels = padded.shape
@@ -136,7 +136,7 @@ def _patches(maps: Tensor, how: Geometry) -> Tensor | None:
     return patches.reshape(n_tasks, -1, k * k * channels)
 
 
-def _carried_back(gradient: Tensor, matrix: Tensor, shape: torch.Size, how: Geometry) -> Tensor:
+def _carry_back(gradient: Tensor, matrix: Tensor, shape: torch.Size, how: Geometry) -> Tensor:
     """The gradient (T, n, h, w, in), of `shape`, of maps whose convolution with `matrix` has `gradient`."""
     k, padding, stride = how
     if stride > 1:  # a stride leaves out rows and columns: zeros in their place
@@ -145,5 +145,5 @@ def _carried_back(gradient: Tensor, matrix: Tensor, shape: torch.Size, how: Geom
         spread[:, :, ::stride, ::stride] = gradient
         gradient = spread
     turned = matrix.unflatten(1, (k * k, -1)).flip(1).transpose(2, 3).flatten(1, 2)  # (T, k * k * out, in)
-    patches = _patches(gradient, Geometry(k, k - 1 - padding, 1))
+    patches = _extract_patches(gradient, Geometry(k, k - 1 - padding, 1))
     return torch.bmm(patches, turned).view(shape)

@@ -29,7 +29,7 @@ class Pooled(torch.autograd.Function):
         index, out = None, centred
         if side > 1:
             signed = centred if sign is None else centred * sign[:, None, None, None]
-            _, index = F.max_pool2d(images_of(signed), side, return_indices=True)
+            _, index = F.max_pool2d(merge_tasks(signed), side, return_indices=True)
             index = index.permute(0, 2, 3, 1).flatten(1, 2)  # (T * n, tiles, C)
             out = centred.view(n_tasks * n, h * w, channels).gather(1, index)
             out = out.view(n_tasks, n, h // side, w // side, channels)
@@ -111,11 +111,11 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return out.view(*inputs.shape[:-1], -1)
 
 
-def images_of(by_task: Tensor) -> Tensor:
+def merge_tasks(by_task: Tensor) -> Tensor:
     """Maps (T, n, h, w, C) as (T * n, C, h, w), channels-last."""
     return by_task.flatten(0, 1).permute(0, 3, 1, 2)
 
 
-def by_task(maps: Tensor, n_tasks: int) -> Tensor:
+def split_by_task(maps: Tensor, n_tasks: int) -> Tensor:
     """Maps (T * n, C, h, w) as (T, n, h, w, C)."""
     return maps.permute(0, 2, 3, 1).unflatten(0, (n_tasks, -1))

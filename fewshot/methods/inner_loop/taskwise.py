@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.methods.inner_loop.episode_statistics import EpisodeStatistics, as_mask, by_kernel
+from fewshot.methods.inner_loop.episode_statistics import EpisodeStatistics, make_mask, normalise_by_kernel
 from fewshot.methods.inner_loop.second_derivatives import TWICE_DIFFERENTIABLE
 from fewshot.methods.inner_loop.task_convolution import Convolution, Geometry
-from fewshot.methods.inner_loop.task_layers import Pooled, by_task, images_of, linear
+from fewshot.methods.inner_loop.task_layers import Pooled, linear, merge_tasks, split_by_task
 
 
 class TaskWise(EpisodeStatistics):
@@ -57,7 +57,7 @@ class TaskWise(EpisodeStatistics):
         return self._normalise_and_pool(inputs, weight, bias, eps)
 
     @contextmanager
-    def pooling_first(self, network: nn.Module) -> Iterator[None]:
+    def pool_first(self, network: nn.Module) -> Iterator[None]:
         """Within the block plain sequences of layers in `network` pool before they normalise: the same values."""
         sequences = [module for module in network.modules() if _normalises_then_pools(module)]
         for sequence in sequences:
@@ -74,7 +74,7 @@ class TaskWise(EpisodeStatistics):
         while position < len(layers):
             layer, *after = layers[position : position + 2]
             if after and maps.ndim == 4 and _is_pair(layer, after[0]):
-                side = _pair(after[0].kernel_size)[0]
+                side = _as_pair(after[0].kernel_size)[0]
                 norm = cast(nn.BatchNorm2d, layer)
                 maps = self._normalise_and_pool(maps, norm.weight, norm.bias, norm.eps, side)
                 position += 2
@@ -87,10 +87,10 @@ class TaskWise(EpisodeStatistics):
         self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, side: int = 1
     ) -> Tensor:
         """Maximum of each `side` x `side` tile of the normalised maps (T * n, C, h, w), (T * n, C, h / side, ...)."""
-        counted, maps = self.choose_rows(inputs), by_task(inputs, self.n_tasks)  # (T, n, h, w, C)
+        counted, maps = self.choose_rows(inputs), split_by_task(inputs, self.n_tasks)  # (T, n, h, w, C)
         if side == 1 and maps.device.type == "cpu" and maps.dtype.itemsize < 4:
             channels_first = maps.permute(0, 1, 4, 2, 3)  # (T, n, C, h, w)
-            normalised = by_kernel(channels_first, as_mask(counted, channels_first), weight, bias, eps)
+            normalised = normalise_by_kernel(channels_first, make_mask(counted, channels_first), weight, bias, eps)
             if normalised is not None:
                 return normalised
         sign = None
@@ -105,9 +105,11 @@ class TaskWise(EpisodeStatistics):
         centred, variance = Pooled.apply(maps, leading, share, side, sign)
         scale = torch.rsqrt(variance + eps)[:, None, None]  # (T, 1, 1, 1, C)
         if weight is not None:
-            scale = scale * _per_task(weight)
+            scale = scale * _repeat_pixelwise(weight)
         scale = scale.to(centred.dtype)
-        return images_of(centred * scale if bias is None else torch.addcmul(_per_task(bias).to(scale), centred, scale))
+        return merge_tasks(
+            centred * scale if bias is None else torch.addcmul(_repeat_pixelwise(bias).to(scale), centred, scale)
+        )
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """A linear layer on inputs (T * n, ..., in) with weights (T, out, in) and (T, out), or shared ones."""
@@ -141,12 +143,12 @@ class TaskWise(EpisodeStatistics):
             return out if bias is None or bias.ndim == 1 else out + self._repeat_bias(bias.to(dtype), out)
         self.count_rows_of_image(maps)
         n_tasks, n_out, _, k, width = weight.shape
-        step, step_width = _pair(stride)
-        pad, pad_width = (None, None) if isinstance(padding, str) else _pair(padding)
+        step, step_width = _as_pair(stride)
+        pad, pad_width = (None, None) if isinstance(padding, str) else _as_pair(padding)
         square = (k, pad, step) == (width, pad_width, step_width)
-        if square and pad is not None and pad < k and set(_pair(dilation)) == {1} and groups == 1:
+        if square and pad is not None and pad < k and set(_as_pair(dilation)) == {1} and groups == 1:
             matrix = weight.permute(0, 3, 4, 2, 1).reshape(n_tasks, -1, n_out)
-            out = images_of(Convolution.apply(by_task(maps, n_tasks), matrix, Geometry(k, pad, step)))
+            out = merge_tasks(Convolution.apply(split_by_task(maps, n_tasks), matrix, Geometry(k, pad, step)))
         else:  # tasks as groups of channels
             grouped = maps.unflatten(0, (n_tasks, -1)).transpose(0, 1).flatten(1, 2)  # (n, T * in, h, w)
             out = torch.conv2d(grouped, weight.flatten(0, 1), None, stride, padding, dilation, n_tasks * groups)
@@ -176,13 +178,13 @@ def _is_pair(norm: nn.Module, pool: nn.Module) -> bool:
         return False
     if any(m._forward_hooks or m._forward_pre_hooks for m in (norm, pool)):
         return False
-    side, step, padding, dilation = map(_pair, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
+    side, step, padding, dilation = map(_as_pair, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
     return side[0] == side[1] and (step, padding, dilation) == (side, (0, 0), (1, 1))
 
 
-def _per_task(weight: Tensor) -> Tensor:
+def _repeat_pixelwise(weight: Tensor) -> Tensor:
     return weight.view(-1, 1, 1, 1, weight.shape[-1])  # (T or 1, 1, 1, 1, C)
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def _as_pair(value: Any) -> tuple[int, int]:
     return tuple(value) if isinstance(value, tuple | list) else (value, value)

@@ -57,7 +57,7 @@ class RelationModule(nn.Module):
         ]
         pooled = isinstance(first.pool, nn.MaxPool2d)
         if counted is not None:
-            maps = pooled_sums(*first.normalised(*parts, *pair_moments(*parts, *counted)), pooled).relu()
+            maps = pool_sums(*first.normalise(*parts, *pair_moments(*parts, *counted)), pooled).relu()
             of_classes, of_queries = counted
             pairs = of_classes[:, None].expand(-1, query.shape[1], -1)  # (B, n_query, n_way)
             pairs = (pairs if of_queries is None else pairs & of_queries[..., None]).flatten(1)
@@ -67,8 +67,8 @@ class RelationModule(nn.Module):
             pairs = parts[1][:, :, None] + parts[0][:, None]  # (B, n_query, n_way, n_filters, h, w)
             maps = second.finish(second.conv(first.finish(pairs.flatten(0, 2))))
         else:
-            maps = pooled_sums(*first.normalised(*parts, *first.running), pooled).relu()
-            maps = second.pool(second.folded(maps)).relu()
+            maps = pool_sums(*first.normalise(*parts, *first.running), pooled).relu()
+            maps = second.pool(second.convolve(maps)).relu()
         return self.linear(maps.flatten(1)).view(*query.shape[:2], classes.shape[1])
 
 
@@ -86,7 +86,7 @@ class RelationBlock(nn.Module):
         """What follows the convolution, (n, n_filters, h, w) -> (n, n_filters, h / 2, w / 2)."""
         return self.pool(self.norm(maps)).relu()
 
-    def folded(self, maps: Tensor) -> Tensor:
+    def convolve(self, maps: Tensor) -> Tensor:
         """Convolution and batch normalisation by running statistics in one step."""
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)  # (n_filters,)
         weight, bias = self.conv.weight * scale[:, None, None, None], self.norm.bias - self.norm.running_mean * scale
@@ -97,7 +97,7 @@ class RelationBlock(nn.Module):
         """Running mean and variance, (1, n_filters) each."""
         return self.norm.running_mean[None], self.norm.running_var[None]
 
-    def normalised(self, first: Tensor, second: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    def normalise(self, first: Tensor, second: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Summands (B, n, n_filters, h, w) of sums that have `mean` and `variance` (B or 1, n_filters)."""
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         shift = self.norm.bias - mean * scale
@@ -129,7 +129,7 @@ def _moments(maps: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
     return mean, ((maps - mean[:, None]).square() * share).sum(1)
 
 
-def pooled_sums(first: Tensor, second: Tensor, pooled: bool = True) -> Tensor:
+def pool_sums(first: Tensor, second: Tensor, pooled: bool = True) -> Tensor:
     """2x2 max-pooling, if `pooled`, of all second_j + first_i: (B * m * n, C, h / 2, w / 2), channels-last.
 
     `first` (B, n, C, h, w), `second` (B, m, C, h, w). The four summands of each maximum are added apart

@@ -81,7 +81,7 @@ def _descend(x: Tensor, labels: Tensor, start: Tensor, order: Tensor, scale: flo
     first_rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
     firsts = range(0, int(counts.max()), BATCH)
     having = [int((counts > first).sum()) for first in firsts]
-    shares = _shares(counts, x.shape[1]).to(x)
+    shares = _compute_shares(counts, x.shape[1]).to(x)
     head = _Head(start, absent, scale)
     for n in range(N_PASSES):
         rows = samples[(first_rows + order[:, n]).flatten()].unflatten(0, x.shape[:2])
@@ -93,7 +93,7 @@ def _descend(x: Tensor, labels: Tensor, start: Tensor, order: Tensor, scale: flo
     return head.weight()[by_count.argsort()]
 
 
-def _shares(counts: Tensor, n_support: int) -> Tensor:
+def _compute_shares(counts: Tensor, n_support: int) -> Tensor:
     """The share (B, n_support, 1) of each sample, by its place in a pass, in the mean over its batch."""
     place = torch.arange(n_support, device=counts.device)
     sizes = (counts[:, None] - place // BATCH * BATCH).clamp(1, BATCH)

@@ -56,7 +56,7 @@ class _Point:
     def __getitem__(self, rows: Tensor) -> "_Point":
         return _Point(self.dual[rows], self.image[rows], self.bias[rows])
 
-    def plus(self, other: "_Point", factor: Tensor) -> "_Point":
+    def add(self, other: "_Point", factor: Tensor) -> "_Point":
         """This and `factor` (B, 1, 1) times the other."""
         return _Point(
             torch.addcmul(self.dual, other.dual, factor),
@@ -108,7 +108,7 @@ class _Problem:
         losses = F.softplus(others - right, threshold=40.0) * self.targets.sum(-1, keepdim=True)
         return square / 2 + self.c * losses.sum(1, keepdim=True)
 
-    def about(self, at: _Point) -> _Local:
+    def linearise(self, at: _Point) -> _Local:
         p = (at.image + at.bias + self.absent).softmax(-1) * self.targets.sum(-1, keepdim=True)
         wrong = p * (1 - self.targets)
         residual = self.c * (self.targets * wrong.sum(-1, keepdim=True) - wrong)
@@ -136,9 +136,9 @@ class _Problem:
                 break
             product = self.curvature(local, direction)
             factor = torch.where(running, square / direction.dot(product), 0)
-            step, residual = step.plus(direction, factor), residual.plus(product, -factor)
+            step, residual = step.add(direction, factor), residual.add(product, -factor)
             before, square = square, residual.dot(residual)
-            direction = residual.plus(direction, torch.where(running, square / before, 0))
+            direction = residual.add(direction, torch.where(running, square / before, 0))
         return _Point(step.dual, self.gram @ step.dual, step.bias)  # anew: the sums have drifted apart
 
     def search(self, at: _Point, step: _Point, slope: Tensor, here: Tensor) -> tuple[_Point, Tensor]:
@@ -155,7 +155,7 @@ class _Problem:
             if (enough | (length <= SHORTEST)).all():
                 break
             length = torch.where(enough, length, length / 2)
-        moved = at.plus(step, length)
+        moved = at.add(step, length)
         return _Point(moved.dual, self.gram @ moved.dual, moved.bias), (length > SHORTEST).flatten()
 
 
@@ -167,7 +167,7 @@ def _newton(problem: _Problem) -> tuple[Tensor, Tensor]:
     dual, bias = at.dual.clone(), at.bias.clone()
     moving = torch.ones_like(rows, dtype=torch.bool)
     for _ in range(MAX_NEWTON_STEPS):
-        local, own = problem.about(at), at.dot_weight(at)
+        local, own = problem.linearise(at), at.dot_weight(at)
         here = problem.objective(at.image + at.bias, own)
         gradient = local.slope.dot(local.slope)
         small = (gradient <= TOLERANCE**2 * own) | (gradient <= ROUNDING**2 * here)

@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.datasets.folder import grouped
+from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
-from fewshot.images.listing import ImageFile, class_files, classes_of, is_image, nfc, visible
+from fewshot.images.formats import is_image
+from fewshot.images.listing import ImageFile, class_files, classes_of, nfc, visible
 from fewshot.photographs.inspection import copies
 from fewshot.photographs.inspection import findings as rules
 from fewshot.photographs.inspection.findings import SEVERITIES, Finding
 from fewshot.photographs.inspection.measurements import Seen, look_at
 from fewshot.photographs.inspection.reading import read_all
+from fewshot.runtime.terminal import visible_text
 
 SHOWN = 5  # flagged files of each finding, as text
 BAR_CHARACTERS = 30
@@ -59,7 +61,7 @@ class FolderCheck:
                 lines.append(f"    and {len(finding.flagged) - SHOWN:,} more")
         if not self.findings:
             lines.append("Nothing to mend.")
-        return "\n".join(line.encode("utf-8", "backslashreplace").decode() for line in lines)
+        return "\n".join(visible_text(line) for line in lines)
 
     def headline(self) -> str:
         """One line: what there is, and how fast it was read."""
@@ -80,7 +82,7 @@ def check_folder(
     if size_px < 1:
         raise DataError(f"size_px is a whole number of pixels, at least 1, got {size_px!r}")
     root, start = Path(root), time.perf_counter()
-    files = grouped(root, class_files(root), groups)
+    files = assign_groups(root, class_files(root), groups)
     seen, reasons = _read(root, files, n_threads)
     counts = Counter(s.file.class_name for s in seen)
     class_counts = {name: counts[name] for name in classes_of(files)}

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from fewshot.images.formats import count_unread, unread_kind
 from fewshot.images.listing import few
 from fewshot.photographs.inspection.measurements import Seen
 
@@ -17,7 +18,6 @@ BLURRED = 0.1
 MIN_FOR_MEDIAN = 5  # photographs
 EXTREME_ASPECT = 3.0
 UNBALANCED = 5.0  # largest class against the smallest
-CAMERA_FORMATS = {".heic", ".heif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"}
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ def classes(counts: dict[str, int], groups: dict[str, int] | None) -> Iterator[F
 
 def foreign(names: Sequence[str]) -> Iterator[Finding]:
     """Files that are no images, or photographs of a format that cannot be read."""
-    camera = [name for name in names if "." + name.rpartition(".")[2].lower() in CAMERA_FORMATS]
+    camera = [name for name in names if unread_kind(name)]
     if camera:
-        text = f"{counted(camera, 'file is', 'files are')} in a camera's own format and left out: convert to JPEG"
+        text = f"left out: {count_unread(camera)}"
         yield Finding("camera formats", "warning", text, tuple(Flagged((n,), "not read") for n in camera))
     others = [name for name in names if name not in set(camera)]
     if others:

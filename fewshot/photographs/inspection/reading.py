@@ -1,7 +1,6 @@
 """A photograph is read once: its size, its digests and a small upright picture of it."""
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +13,14 @@ import numpy as np
 from PIL import Image
 
 from fewshot.errors import DataError
-from fewshot.images.decode import decode_image
+from fewshot.images.decode import decode_sized
+from fewshot.runtime.files import read_regular
 
 # Longer side of the small picture. A 12-megapixel JPEG is then decoded at an eighth of its size, the fastest
 # there is, and 224 px is what most pretrained backbones see: blur that shows here shows to them.
 LOOK_PX = 224
 MAX_THREADS = 8
-EXIF_ORIENTATION = 0x0112
 T = TypeVar("T")
-LYING = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +45,9 @@ class Photograph:
 
 def read_photograph(path: Path, longer_px: int = LOOK_PX) -> Photograph:
     """Decode a file once, with little memory for JPEGs; raises `DataError` for anything that is no whole image."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the file cannot be read ({error.strerror})") from error
-    square = decode_image(data, str(path), 3, longer_px, "pad").transpose(1, 2, 0)  # (longer_px, longer_px, 3)
-    width_px, height_px = _upright_size(data)
+    data = read_regular(path, str(path))
+    square, (width_px, height_px) = decode_sized(data, str(path), 3, longer_px, "pad")
+    square = square.transpose(1, 2, 0)  # (longer_px, longer_px, 3)
     w, h = (max(1, round(side * longer_px / max(width_px, height_px))) for side in (width_px, height_px))
     left, top = (longer_px - w) // 2, (longer_px - h) // 2  # where `pad` puts the picture
     pixels = np.ascontiguousarray(square[top : top + h, left : left + w])
@@ -82,13 +77,6 @@ def read_all(
             done = running.pop(0)
             running += [pool.submit(one, path) for path in islice(waiting, 1)]
             yield done.result()
-
-
-def _upright_size(data: bytes) -> tuple[int, int]:
-    """(width_px, height_px) of an image that has been decoded before, from its header."""
-    with Image.open(io.BytesIO(data)) as image:
-        lying = image.getexif().get(EXIF_ORIENTATION) in LYING
-        return (image.height, image.width) if lying else (image.width, image.height)
 
 
 def _digest(data: bytes) -> bytes:

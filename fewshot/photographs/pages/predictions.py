@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,8 @@ from typing import NamedTuple
 from fewshot.runtime.files import write_whole
 
 NONE = "none of these"
+COLUMNS = ("file", "prediction", "nearest_class", "probability", "rejected")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets calculate
 
 
 class Neighbour(NamedTuple):
@@ -26,7 +28,8 @@ class Prediction:
 
     `path`: as shown; `picture`: the file that the thumbnail is made of, None for no thumbnail;
     `probabilities`: of each class; `rejected`: it is none of the classes, `predicted` being the nearest one;
-    `truth`: the true class, None where unknown, and a name outside the classes for a stranger.
+    `truth`: the true class, None where unknown, and a name outside the classes for a stranger; `none`: the word for
+    an answer that is no class.
     """
 
     path: str
@@ -36,11 +39,12 @@ class Prediction:
     rejected: bool = False
     truth: str | None = None
     nearest: Sequence[Neighbour] = ()
+    none: str = NONE
 
     @property
     def answer(self) -> str:
         """The predicted class, or that it is none."""
-        return NONE if self.rejected else self.predicted
+        return self.none if self.rejected else self.predicted
 
     @property
     def sure(self) -> float:
@@ -68,16 +72,36 @@ class PageFacts:
     threshold: float | None = None
 
 
-def write_csv(path: str | Path, predictions: Sequence[Prediction], class_names: Sequence[str]) -> None:
-    """`file,prediction,probability,rejected` and a column for each class, a line for each photograph, all or nothing.
+def word_for_none(predictions: Sequence[Prediction]) -> str:
+    """What is answered for a photograph of no class."""
+    return predictions[0].none if predictions else NONE
 
-    `prediction` is the nearest class also where `rejected` is `yes`.
+
+def write_csv(path: str | Path, predictions: Sequence[Prediction], class_names: Sequence[str]) -> None:
+    """A line for each photograph: file, answer, nearest class, a probability for each class; all or nothing.
+
+    `prediction` is the answer, `nearest_class` the likeliest class also where `rejected` is `yes`. No two columns have
+    one name, and no cell begins like a formula: spreadsheets would calculate it.
     """
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
-    rows.writerow(["file", "prediction", "probability", "rejected", *class_names])
+    rows.writerow([*COLUMNS, *_class_columns(class_names)])
     for p in predictions:
         shares = [f"{p.probabilities[name]:.6f}" for name in class_names]
-        sure = f"{p.sure:.6f}"
-        rows.writerow([p.path, p.predicted, sure, "yes" if p.rejected else "no", *shares])
+        rejected = "yes" if p.rejected else "no"
+        rows.writerow([*map(_defuse, (p.path, p.answer, p.predicted)), f"{p.sure:.6f}", rejected, *shares])
     write_whole(path, buffer.getvalue().encode("utf-8", "backslashreplace").decode())
+
+
+def _class_columns(class_names: Sequence[str]) -> Iterator[str]:
+    taken = set(COLUMNS)
+    for name in class_names:
+        column = _defuse(name)
+        while column in taken or (column != name and column in class_names):
+            column = f"class {column}"
+        taken.add(column)
+        yield column
+
+
+def _defuse(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) else cell

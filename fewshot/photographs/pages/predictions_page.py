@@ -9,7 +9,7 @@ from fewshot.photographs.inspection.intervals import Proportion
 from fewshot.photographs.pages import html
 from fewshot.photographs.pages.confusion import confusion, confusion_table
 from fewshot.photographs.pages.html import text
-from fewshot.photographs.pages.predictions import NONE, Neighbour, PageFacts, Prediction
+from fewshot.photographs.pages.predictions import Neighbour, PageFacts, Prediction, word_for_none
 from fewshot.runtime.files import write_whole
 
 SHOWN_CLASSES, SHOWN_NEIGHBOURS = 5, 3
@@ -42,7 +42,7 @@ def write_predictions(
         f'<div class="overview">{_classes(predictions, class_names)}{_confusion(predictions, class_names)}</div>',
         _controls(ordered, class_names, len(predictions)),
         _rows(ordered),
-        _footer(facts or PageFacts()),
+        _footer(facts or PageFacts(), word_for_none(predictions)),
     ]
     write_whole(path, html.page(title, "<main>\n" + "\n".join(parts) + "\n</main>", html.asset("predictions.js")))
 
@@ -56,16 +56,16 @@ def _tiles(predictions: Sequence[Prediction], accuracy: Proportion | None) -> st
         figures.append((f"{sum(known) / len(known):.1%}", f"right, of {len(known):,} with a known class"))
     if known:
         figures.append((f"{len(known) - sum(known):,}", "wrong"))
-    figures.append((f"{sum(p.rejected for p in predictions):,}", NONE))
+    figures.append((f"{sum(p.rejected for p in predictions):,}", word_for_none(predictions)))
     unsure = sum(p.sure < 0.5 for p in predictions)
     return html.tiles([*figures, (f"{unsure:,}", "less than 50% sure")])
 
 
 def _classes(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
-    counts = Counter(p.answer for p in predictions)
+    counts, none = Counter(p.answer for p in predictions), word_for_none(predictions)
     most = max(counts.values(), default=1)
-    found = [(name, counts[name]) for name in (*class_names, NONE) if counts[name]]
-    bars = "".join(html.bar(n / most, name, f"{n:,}", "none" if name == NONE else "") for name, n in found)
+    found = [(name, counts[name]) for name in dict.fromkeys((*class_names, none)) if counts[name]]
+    bars = "".join(html.bar(n / most, name, f"{n:,}", "none" if name == none else "") for name, n in found)
     opened = " open" if len(found) <= MAX_BUTTONS else ""
     return f'<details{opened}><summary>Answers by class</summary><div class="bars">{bars}</div></details>'
 
@@ -84,8 +84,9 @@ def _controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: 
     buttons = [("all", "", "all", len(ordered))]
     if n_wrong:
         buttons.append(("wrong", "", "wrong", n_wrong))
-    if counts[NONE]:
-        buttons.append(("answer", NONE, NONE, counts[NONE]))
+    none = word_for_none(ordered)
+    if counts[none] and none not in class_names:
+        buttons.append(("answer", none, none, counts[none]))
     found = [name for name in class_names if counts[name]]
     few = len(found) <= MAX_BUTTONS
     buttons += [("answer", name, name, counts[name]) for name in found if few]
@@ -134,7 +135,6 @@ def _row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> str:
         bars.append(html.bar(rest, f"{len(ranked) - len(top)} others", f"{rest:.0%}", "rest"))
     verdict = {None: "", True: '<span class="tag right">right</span>', False: '<span class="tag wrong">wrong</span>'}
     truth = "" if p.right is not False else f'<p class="truth">It is {text(p.truth)}.</p>'
-    answer = f"{NONE}" if p.rejected else p.predicted
     sure = "" if p.rejected else f"<small>{p.sure:.0%}</small>"
     nearest_class = (
         f'<p class="truth">The nearest class is {text(p.predicted)}, {p.sure:.0%}.</p>' if p.rejected else ""
@@ -145,8 +145,8 @@ def _row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> str:
     return (
         f'<article tabindex="-1" data-answer="{text(p.answer)}" data-wrong="{int(p.right is False)}" '
         f'data-sure="{p.sure:.6f}" data-path="{text(p.path)}">'
-        f'<div class="photo">{html.picture(data, f"{name}, answered {answer}", p.path)}</div>'
-        f'<div class="says"><h2{" class=none" if p.rejected else ""}>{text(answer)} '
+        f'<div class="photo">{html.picture(data, f"{name}, answered {p.answer}", p.path)}</div>'
+        f'<div class="says"><h2{" class=none" if p.rejected else ""}>{text(p.answer)} '
         f"{sure}{verdict[p.right]}</h2>{truth}{nearest_class}"
         f'<p class="path" title="{text(p.path)}">{text(p.path)}</p></div>'
         f'<div class="bars">{"".join(bars)}</div>{alike}</article>'
@@ -169,7 +169,7 @@ def _kind(name: str, p: Prediction) -> str:
     return "first" if name == p.predicted and not p.rejected else ""
 
 
-def _footer(f: PageFacts) -> str:
+def _footer(f: PageFacts, none: str) -> str:
     shown = html.facts(
         [
             ("model", f.model_file),
@@ -177,7 +177,7 @@ def _footer(f: PageFacts) -> str:
             ("backbone", f.backbone),
             ("support images", f.n_support),
             ("temperature", None if f.temperature is None else f"{f.temperature:.3g}"),
-            (f"{NONE} below", None if f.threshold is None else f"{f.threshold:.3g}"),
+            (f"{none} below", None if f.threshold is None else f"{f.threshold:.3g}"),
             ("made", f.date),
         ]
     )

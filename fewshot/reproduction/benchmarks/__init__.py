@@ -1,10 +1,11 @@
 """What the code costs: time and memory, measured side by side with other libraries in one run."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from fewshot.backbones import create_backbone
 from fewshot.config import TrainConfig
+from fewshot.config.reproduction import BenchmarkSection as Section
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.methods import Method, create_method
 from fewshot.reproduction.benchmarks import arithmetic, data, depthwise, end_to_end, evaluation, process, reuse
@@ -12,11 +13,6 @@ from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSpec
 
 Numbers = dict[str, dict[str, Any]]
-Section = Literal[
-    "data", "evaluation", "frozen", "heads", "maml", "memory", "precision", "depthwise", "process", "photographs",
-    "end-to-end",
-]  # fmt: skip
-SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
 def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float) -> Numbers:
@@ -59,7 +55,7 @@ def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, scr
 
 
 def _protonet(images: ImageSet) -> Method:
-    with seeding.forked(0):
+    with seeding.fork(0):
         return create_method("protonet", create_backbone("conv4", *images.image_shape[:2]))
 
 

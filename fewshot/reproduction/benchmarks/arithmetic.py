@@ -16,7 +16,7 @@ from fewshot.reproduction.benchmarks.maml import episodes_of_noise, method_of
 from fewshot.reproduction.benchmarks.reuse import episode_of_noise
 from fewshot.reproduction.benchmarks.timing import turns
 from fewshot.runtime import seeding
-from fewshot.runtime.layout import running_layout
+from fewshot.runtime.layout import choose_layout
 from fewshot.runtime.precision import Precision, autocast
 from fewshot.sampling.episodes import Episode
 
@@ -40,7 +40,7 @@ def precision_speed() -> dict[str, dict[str, float]]:
     """Milliseconds of CPU time in float32 and in bfloat16, and their ratio: medians of steps that take turns.
 
     One thread and its CPU time, so that other work on the machine counts little; random images, weights laid out as
-    `fit` and `embed` do.
+    `train` and `embed` do.
     """
     rows, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)
@@ -59,7 +59,7 @@ def precision_speed() -> dict[str, dict[str, float]]:
 
 
 def _create(method: str, backbone: str, channels: int, side_px: int) -> Method:
-    with seeding.forked(0):
+    with seeding.fork(0):
         return create_method(method, create_backbone(backbone, channels, side_px))
 
 
@@ -78,7 +78,7 @@ def _compare_steps(method: Method, episode: Episode) -> dict[str, float]:
         runs: dict[str, Callable[[], object]] = {}
         for precision in COMPARED:
             own = copy.deepcopy(method).train()
-            layouts.enter_context(running_layout(own, precision, CPU))
+            layouts.enter_context(choose_layout(own, precision, CPU))
             runs[precision] = step_in(precision, own)
         return _take_turns(runs)
 

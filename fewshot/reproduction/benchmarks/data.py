@@ -25,17 +25,17 @@ def data_path(method: Method, train_set: ImageSet, config: TrainConfig, precisio
     stream, optimizer = EpisodeStream(train_set, config, device), make_optimizer(method, config)
 
     def data() -> None:
-        for episode in stream.passes(0):
+        for episode in stream.iterate_passes(0):
             method.backbone.prepare(torch.cat([episode.support, episode.query], 1).flatten(0, 1))
 
     def step() -> None:
-        for episode in stream.passes(0):
+        for episode in stream.iterate_passes(0):
             with autocast(precision, device):
                 loss = method.loss(episode)
             loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    with channels_last(method), switch_tf32(precision, device):  # as `fit` trains
+    with channels_last(method), switch_tf32(precision, device):  # as `train` does
         data_ms, step_ms = 1000 * median_seconds(data, 15), 1000 * median_seconds(step, 15, warmup=3)
     return {"data_ms": data_ms, "step_ms": step_ms, "share": data_ms / step_ms}

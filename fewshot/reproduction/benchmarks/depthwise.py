@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fewshot.backbones import create_backbone
-from fewshot.backbones.surgery.depthwise import plain_depthwise
+from fewshot.backbones.surgery.depthwise import restore_depthwise
 from fewshot.reproduction.benchmarks.timing import turns
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import channels_last
@@ -18,11 +18,11 @@ IMAGES, SIDE, REPEATS = 32, 112, 7
 def depthwise_speed() -> dict[str, float]:
     """Milliseconds of forward and backward on 32 random images of 112 px, EfficientNet-Lite0, precision "auto"."""
     device = torch.device("cpu")
-    with seeding.forked(0):
+    with seeding.fork(0):
         network = create_backbone("efficientnet-lite0", 3, SIDE).train()
         images = torch.rand(IMAGES, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     plain = copy.deepcopy(network)
-    plain_depthwise(plain)
+    restore_depthwise(plain)
 
     def step(network: nn.Module) -> None:
         with autocast(resolve("auto", device), device):

@@ -1,4 +1,4 @@
-"""The whole, in one number: how long `fit` takes until validation reaches a stated accuracy, and what it does then."""
+"""How long `train` takes until validation reaches a stated accuracy, and how busy the GPU is meanwhile."""
 
 import tempfile
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ from fewshot.config import ExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.experiments.build import build_method, load_split
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.runtime.memory import peak_mib_so_far
+from fewshot.runtime.memory import measure_peak_mib
 from fewshot.training.run_folder import RunFolder
-from fewshot.training.train import fit
+from fewshot.training.train import train
 
 # Where training ends is not known beforehand, so the learning rate falls by a fixed period, as in Snell et al.'s code
 # (half every 2,000 episodes of theirs), only sooner. Beyond `max_steps` it is too small to reach the target.
@@ -40,16 +40,16 @@ def time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dict[str, A
     method = build_method(config, train_set.image_shape)
     with tempfile.TemporaryDirectory(prefix="fewshot-") as folder:
         config = replace(config, run_dir=str(Path(folder) / "run"))
-        result = fit(method, train_set, val_set, config)
+        result = train(method, train_set, val_set, config)
         curve = load_checkpoint(RunFolder(config.run_dir).last)["history"]
     step, seconds, mean, half = curve[-1]
-    validation_seconds = result.validation.header["seconds"] * len(curve)
+    validation_seconds = result.validation.header.seconds * len(curve)
     training_seconds = seconds - validation_seconds
     images = config.episodes_per_step * config.train_n_way * (config.train_n_shot + config.train_n_query)
     numbers = {
         "target": target, "reached": float(mean >= target), "seconds": seconds, "steps": step, "accuracy": mean,
         "half_width_95": half, "steps/s": step / training_seconds, "images/s": step * images / training_seconds,
-        "validation_share": validation_seconds / seconds, "peak_mib": peak_mib_so_far(),
+        "validation_share": validation_seconds / seconds, "peak_mib": measure_peak_mib(),
     }  # fmt: skip
     if torch.cuda.is_available():
         numbers["gpu_busy"] = gpu_busy(config, train_set)
@@ -60,9 +60,9 @@ def gpu_busy(config: ExperimentConfig, train_set: ImageSet) -> float:
     """Share of the time that the GPU is at work in training without validation, in the middle of a short run."""
     config = replace(config, run_dir=None, max_steps=BUSY_STEPS, stop_at_accuracy=0.0)
     method = build_method(config, train_set.image_shape)
-    fit(method, train_set, None, config)  # warm-up: choosing kernels takes time once
+    train(method, train_set, None, config)  # warm-up: choosing kernels takes time once
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        fit(method, train_set, None, config)
+        train(method, train_set, None, config)
     ranges = [
         (event.time_range.start, event.time_range.end)
         for event in profiler.events()

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from fewshot.estimator import FewShotClassifier
+from fewshot.estimator.support import Support
 from fewshot.reproduction.benchmarks.timing import median_seconds
 from fewshot.runtime import seeding
 
@@ -27,8 +28,8 @@ def estimator_speed(**options: object) -> dict[str, float]:
         classifier = FewShotClassifier(**options).fit(support, labels)
 
         def fit() -> None:
-            inputs = classifier.inputs_
-            classifier.learn(inputs, np.arange(N_CLASSES), inputs.support(support, labels, None))
+            parts = classifier.encoder_.encode(classifier.inputs_.parts(support))
+            classifier.learn(classifier.encoder_, np.arange(N_CLASSES), Support.gather(parts, labels, None))
 
         def add() -> None:
             classifier.add_class(N_CLASSES, query[:N_SHOT])

@@ -102,12 +102,12 @@ def frozen_methods(method: Method, imageset: ImageSet, n_episodes: int) -> dict[
     The backbone of `method` embeds `imageset` once for all of them; drawing the episodes counts.
     """
     started = time.perf_counter()
-    features = embed(method, imageset, precision="auto")
-    rows = {"one pass of the backbone": {"images": len(features), "seconds": time.perf_counter() - started}}
+    data = embed(method, imageset, precision="auto")
+    rows = {"one pass of the backbone": {"images": len(data), "seconds": time.perf_counter() - started}}
     for name, options in FROZEN:
-        head = create_method(name, None, **options).to(features.device)
-        records = evaluate(head, imageset, EpisodeSpec(5, 5, 15), n_episodes, features=features)
+        head = create_method(name, None, **options).to(data.values.device)
+        records = evaluate(head, data, EpisodeSpec(5, 5, 15), n_episodes)
         label = ", ".join([name, *(str(value) for key, value in options.items() if key in ("solver", "transform"))])
-        seconds = records.header["seconds"]
+        seconds = records.header.seconds
         rows[label] = {"seconds": seconds, "episodes/s": n_episodes / seconds, "accuracy": records.mean}
     return rows

@@ -89,7 +89,7 @@ def measure_steps(device: torch.device, out: Path, dry: bool) -> Numbers:
 def _step(device: torch.device, out: Path, dry: bool, name: str, backbone: str, *shape: int) -> Numbers:
     count, way, shot, query, channels, side_px = (1, 2, 1, 1, *shape[4:]) if dry else shape
     episode = noise(count, way, shot, query, channels, side_px).to(device)
-    with seeding.forked(0):
+    with seeding.fork(0):
         method = create_method("protonet", create_backbone(backbone, channels, side_px)).to(device).train()
     optimizer = make_optimizer(method, TrainConfig())
 
@@ -153,9 +153,9 @@ def measure_evaluation(device: torch.device, out: Path, dry: bool) -> Numbers:
     test_set, n_episodes = load_dataset("glyphs", "test"), 20 if dry else 10_000
     rates: Numbers = {}
     for name in FEATURE_METHODS:
-        with seeding.forked(0):
+        with seeding.fork(0):
             method = create_method(name, create_backbone("conv4", 1, 28)).to(device)
-        if method.wants_base_features:
+        if method.needs_base_features:
             width = method.backbone.feature_dim
             method.learn_base_classes(torch.ones(2, width, device=device), torch.arange(2, device=device))
 

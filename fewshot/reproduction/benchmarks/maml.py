@@ -27,7 +27,7 @@ def episodes_of_noise(device: torch.device | str = "cpu") -> Episode:
 
 def method_of(name: str, inner_steps: int, order: int = 2, backbone: str = "conv4", **options: object) -> Method:
     """MAML on a network of 64 filters with seeded weights."""
-    with seeding.forked(0):
+    with seeding.fork(0):
         network = create_backbone(backbone, 1, 28)
         return create_method(name, network, inner_steps=inner_steps, order=order, **options).train()
 

@@ -21,6 +21,6 @@ def evaluation_memory(dataset: str) -> dict[str, float]:
         f"imageset = fewshot.load_dataset({dataset!r}, 'test')\n"
         "backbone = fewshot.create_backbone('conv4', *imageset.image_shape[:2])\n"
         "method = fewshot.create_method('protonet', backbone)\n"
-        "print(fewshot.evaluation.evaluate(method, imageset, fewshot.EpisodeSpec(), 10_000).mean)"
+        "print(fewshot.evaluate(method, imageset, fewshot.EpisodeSpec(), 10_000).mean)"
     )
     return {"imports_mib": base, "evaluation_mib": whole, "above_mib": whole - base}

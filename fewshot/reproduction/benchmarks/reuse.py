@@ -12,7 +12,7 @@ from fewshot.methods import create_method
 from fewshot.reproduction.benchmarks.timing import median_seconds
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import channels_last
-from fewshot.runtime.memory import peak_mib_so_far, reuse_freed_memory
+from fewshot.runtime.memory import measure_peak_mib, reuse_freed_memory
 from fewshot.runtime.precision import autocast, resolve
 from fewshot.sampling.episodes import Episode
 
@@ -54,7 +54,7 @@ def print_step(name: str, keep: bool) -> None:
     if keep:
         reuse_freed_memory()
     method_name, backbone, (channels, side), way, shot, query = STEPS[name]
-    with seeding.forked(0):
+    with seeding.fork(0):
         method = create_method(method_name, create_backbone(backbone, channels, side)).train()
         episode = episode_of_noise(channels, side, way, shot, query)
     optimizer, device = torch.optim.Adam(method.parameters()), torch.device("cpu")
@@ -66,9 +66,9 @@ def print_step(name: str, keep: bool) -> None:
         loss.backward()
         optimizer.step()
 
-    with channels_last(method):  # as `fit` trains
+    with channels_last(method):  # as `train` does
         milliseconds = 1000 * median_seconds(step, REPEATS, warmup=2)
-    print(milliseconds, peak_mib_so_far())
+    print(milliseconds, measure_peak_mib())
 
 
 def episode_of_noise(channels: int, side: int, way: int, shot: int, query: int) -> Episode:

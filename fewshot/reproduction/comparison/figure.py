@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewshot.evaluation.report import signed_percent
+from fewshot.evaluation.report import format_signed_percent
 from fewshot.evaluation.style import BLUE, GREY, VERMILION, figure_style, save_figure, shorten
 from fewshot.reproduction.comparison.paired import ClassDifference, Comparison
 
@@ -37,10 +37,10 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         _classes(right, key, comparison)
         header = comparison.a.records.header
         facts = (
-            f"{header['dataset']}/{header['split']}, {comparison.a.records.cell}, {header['n_episodes']:,} episodes of "
-            f"seed {header['seed']}; 95% intervals over episodes, differences paired by episode"
+            f"{header.dataset}/{header.split}, {comparison.a.records.cell}, {header.n_episodes:,} episodes of "
+            f"seed {header.seed}; 95% intervals over episodes, differences paired by episode"
         )
-        title = f"A − B = {signed_percent(comparison.difference)} percentage points"
+        title = f"A − B = {format_signed_percent(comparison.difference)} percentage points"
         text = {"va": "center", "parse_math": False}
         figure.text(0.045, 0.966, title, fontsize=12, fontweight="bold", **text)
         both = zip("AB", (comparison.a, comparison.b), comparison.names, (A_BETTER, B_BETTER), strict=True)
@@ -108,7 +108,7 @@ def _name(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
             numbered.append((f"{number}", 100 * c.accuracy_b.mean, 100 * c.accuracy_a.mean, colour))
             name = shorten(c.name, NAME_LENGTH)
             key.text(0.03, line, f"{number}", ha="right", color=colour, **text)
-            key.text(0.29, line, signed_percent(c.difference), ha="right", **text)
+            key.text(0.29, line, format_signed_percent(c.difference), ha="right", **text)
             key.text(0.32, line, name, **text)
         line -= 0.055 + 0.055 * (len(ordered) > N_NAMED)
         if len(ordered) > N_NAMED:

@@ -1,5 +1,6 @@
 """Two run folders on the same episodes: load, check that the episodes are the same, measure."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ def compare_runs(config: CompareConfig) -> Comparison:
     for folder, method, run, imageset, overlap in zip(folders, methods, runs, sets, overlaps, strict=True):
         method.to(device)
         one = measure_classes(method, imageset, spec, config.n_episodes, config.seed, precision=config.precision)
-        one.records.header.update(run=folder, selected_on=selected_on(folder), config=as_dict(run), **overlap.header)
-        measured.append(one)
+        facts = {"run": folder, "selected_on": selected_on(folder), "config": as_dict(run), **overlap.header}
+        measured.append(replace(one, records=one.records.add_facts(**facts)))
     return compare(measured[0], measured[1], sets[0].class_names, names)
 
 
@@ -59,7 +60,7 @@ def measure_classes(
         mine.append((episode.classes.cpu().numpy(), class_accuracy(logits, episode.query_labels).cpu().numpy()))
 
     records = evaluate(method, imageset, spec, n_episodes, seed, precision=precision, watch=watch)
-    batches = processes.interleaved(processes.gathered(mine))
+    batches = processes.interleave(processes.gather(mine))
     classes, accuracy = (np.concatenate(part) for part in zip(*batches, strict=True))
     return Measured(records, classes, accuracy)
 

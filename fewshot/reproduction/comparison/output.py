@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot.evaluation.report import facts, percent, signed_percent
+from fewshot.evaluation.record_header import RecordHeader
+from fewshot.evaluation.report import format_facts, format_percent, format_signed_percent
 from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.comparison.figure import draw
 from fewshot.reproduction.comparison.paired import SIGNIFICANCE, ClassDifference, Comparison
-from fewshot.runtime.provenance import provenance
+from fewshot.runtime.provenance import collect_provenance
 from fewshot.sampling.episodes import EpisodeSpec
 
 N_LISTED = 5  # classes at either end that are printed
@@ -26,10 +27,11 @@ def summary(comparison: Comparison) -> str:
     both = (comparison.a, comparison.b)
     width = max(map(len, comparison.names))
     lines = [
-        f"{letter}  {name:{width}}  {percent(m.records.estimate):>13}   {_about(m.records.header)}{m.records.mark}"
+        f"{letter}  {name:{width}}  {format_percent(m.records.estimate):>13}   "
+        f"{_about(m.records.header)}{m.records.mark}"
         for letter, name, m in zip("AB", comparison.names, both, strict=True)
     ]
-    difference = signed_percent(comparison.difference)
+    difference = format_signed_percent(comparison.difference)
     lines += [
         f"{'A − B':{width + 3}}  {difference:>13}   paired by episode; {_unpaired(comparison)}",
         "",
@@ -39,7 +41,7 @@ def summary(comparison: Comparison) -> str:
         "",
         *_classes(comparison),
         "",
-        *(f"{letter}: {facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
+        *(f"{letter}: {format_facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
     ]
     return "\n".join(lines)
 
@@ -60,15 +62,15 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
 def default_folder(comparison: Comparison) -> Path:
     """`compare/A-vs-B/CELL` in the folder of the first run, another one for each cell, data set and seed."""
     header = comparison.a.records.header
-    cell = f"{header['dataset']}-{header['split']}-{EpisodeSpec(**header['spec'])}-seed{header['seed']}"
+    cell = f"{header.dataset}-{header.split}-{EpisodeSpec(**header.spec)}-seed{header.seed}"
     pair = "-vs-".join(comparison.names).replace("/", "-")
-    return Path(header["run"]) / "compare" / pair / cell.replace(",", "").replace(" ", "-")
+    return Path(header.run or ".") / "compare" / pair / cell.replace(",", "").replace(" ", "-")
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain values; accuracies are fractions, null stands for what is infinite or undefined."""
     runs = {
-        letter: {"name": name, "accuracy": _estimate(m.records.estimate), "header": m.records.header}
+        letter: {"name": name, "accuracy": _estimate(m.records.estimate), "header": m.records.header.as_dict()}
         for letter, name, m in zip("ab", comparison.names, (comparison.a, comparison.b), strict=True)
     }
     return {
@@ -83,7 +85,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
              zip(COLUMNS, _row(c), strict=True)} for c in comparison.classes
         ],
         "unseen_classes": comparison.unseen,
-        **provenance(),
+        **collect_provenance(),
     }  # fmt: skip
 
 
@@ -95,9 +97,9 @@ def _row(c: ClassDifference) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _about(header: dict[str, Any]) -> str:
-    kind = "transductive" if header["transductive"] else "inductive"
-    return f"{header['method']}, {kind}, weights selected on {header.get('selected_on', 'unknown')}"
+def _about(header: RecordHeader) -> str:
+    kind = "transductive" if header.transductive else "inductive"
+    return f"{header.method}, {kind}, weights selected on {header.value('selected_on')}"
 
 
 def _unpaired(comparison: Comparison) -> str:
@@ -113,15 +115,15 @@ def _caveats(comparison: Comparison) -> list[str]:
     """Sentences on what makes the two unequal, beside the methods."""
     a, b = comparison.a.records.header, comparison.b.records.header
     lines = []
-    if a["transductive"] != b["transductive"]:
-        which = "A" if a["transductive"] else "B"
+    if a.transductive != b.transductive:
+        which = "A" if a.transductive else "B"
         lines.append(f"{which} is transductive: it saw all queries of an episode at once, the other one by one")
-    elif a["transductive"]:
+    elif a.transductive:
         lines.append("both are transductive: they saw all queries of an episode at once")
-    if a["data_fingerprint"] != b["data_fingerprint"]:
-        options = [header.get("config", {}).get("dataset_options", "unknown") for header in (a, b)]
+    if a.data_fingerprint != b.data_fingerprint:
+        options = [(header.config or {}).get("dataset_options", "unknown") for header in (a, b)]
         lines.append(f"the images are the same, prepared otherwise: {options[0]} for A, {options[1]} for B")
-    if a["weights"] == b["weights"]:
+    if a.weights == b.weights:
         lines.append("A and B have the same weights")
     return [f"Note: {line}." for line in lines]
 
@@ -153,7 +155,7 @@ def _class_table(title: str, classes: Sequence[ClassDifference]) -> list[str]:
     head = (title, "episodes", "A", "B", "A − B", "p (Holm)")
     rows = [head] + [
         (c.name, f"{c.n_episodes}", f"{100 * c.accuracy_a.mean:.1f}", f"{100 * c.accuracy_b.mean:.1f}",
-         signed_percent(c.difference).replace("inf", "∞"), f"{c.holm_p:.2g}{' *' if c.significant else '  '}")
+         format_signed_percent(c.difference).replace("inf", "∞"), f"{c.holm_p:.2g}{' *' if c.significant else '  '}")
         for c in classes
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

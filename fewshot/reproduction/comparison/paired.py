@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import bdtr, stdtrit
 
 from fewshot.errors import DataError
+from fewshot.evaluation.record_header import episode_differences
 from fewshot.evaluation.records import Records
 from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
 from fewshot.sampling.episodes import PADDING
@@ -87,6 +88,9 @@ def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[s
 
     `class_names`: of the image set, by class_id; `names`: of the two runs.
     """
+    differing = episode_differences(a.records.header, b.records.header, same_pixels=False)
+    if differing:
+        raise DataError(f"{names[0]} and {names[1]} were measured on different episodes: {differing}")
     if not np.array_equal(a.classes, b.classes):
         raise DataError(f"{names[0]} and {names[1]} were measured on episodes of different classes")
     classes = _class_differences(a, b, class_names)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fewshot.errors import DataError
-from fewshot.runtime.files import json_by_line, write_whole
+from fewshot.runtime.files import format_json_by_line, write_whole
 
 VERSION = 1  # of the files
 SHOTS = (1, 2, 3, 4, 5, 7, 10, 15)  # of 5-way episodes
@@ -60,7 +60,7 @@ class Curves:
     def write(self, path: str | Path) -> None:
         """JSON with a line for each point, all or nothing."""
         content = {"version": VERSION, **vars(self), "points": [asdict(point) for point in self.points]}
-        write_whole(path, json_by_line(content, "points"))
+        write_whole(path, format_json_by_line(content, "points"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

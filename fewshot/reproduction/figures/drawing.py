@@ -8,27 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fewshot.evaluation.style import GREY, figure_style, save_figure
+from fewshot.methods import Method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-EPISODIC, ADAPTED, FROZEN = "o", "D", "s"  # marks: a metric trained on episodes, adapted by gradients, two stages
-MARKS = {EPISODIC: "trained on episodes", ADAPTED: "adapted by gradients", FROZEN: "starts from a classifier"}
-METHODS = {  # colour, mark and name of each method that is drawn, the same in all figures
-    "protonet": ("#0072B2", EPISODIC, "ProtoNet"),
-    "matching": ("#3FA9DB", EPISODIC, "Matching"),
-    "relation": ("#00906A", EPISODIC, "Relation"),
-    "r2d2": ("#D55E00", EPISODIC, "R2D2"),
-    "maml": ("#C2409A", ADAPTED, "MAML"),
-    "anil": ("#6A3D9A", ADAPTED, "ANIL"),
-    "baseline": ("#7A5C1E", FROZEN, "Baseline"),
-    "baseline++": ("#CC8F00", FROZEN, "Baseline++"),
-    "meta-baseline": ("#8E1B3A", FROZEN, "Meta-Baseline"),
-    "simpleshot": ("#6E9B00", FROZEN, "SimpleShot"),
-    "nearest": ("#7F7F7F", FROZEN, "Nearest"),
-    "aligned": ("#2F4B7C", FROZEN, "aligned"),
-    "finetune": ("#3B3B3B", ADAPTED, "fine-tuning"),
-    "classifier": ("#9A9A9A", "None", "classifier, stage 1"),
+MARKS = {  # by family of method, with what the mark means; a method of another family has none
+    "episodic": ("o", "trained on episodes"),
+    "adapted": ("D", "adapted by gradients"),
+    "two-stage": ("s", "starts from a classifier"),
 }
 TICKS = (  # percent; the later ones only where there is room between the others
     50, 90, 99, 99.9, 99.99, 80, 95, 99.5, 99.95, 98, 99.8, 20, 70, 10, 5, 2, 1, 60, 40, 30, 99.98, 85, 97, 75, 65, 55,
@@ -42,12 +30,12 @@ BAND_SHOWN = 0.5  # of bands, so much beyond the lines has a place in the axes, 
 class Line:
     """A method's accuracies. `x`, `mean`, `half`: of each point; `resolution`: half an answer, as a fraction.
 
-    `method` decides colour and mark. `dashed`: a variant of it. `joined`: the points are of the same weights.
-    `beside`: it is named beside its last mark, not at the right of the axes.
+    `method`: its class, which declares colour and family. `dashed`: a variant of it. `joined`: the points are of the
+    same weights. `beside`: it is named beside its last mark, not at the right of the axes.
     """
 
     name: str
-    method: str
+    method: type[Method]
     x: Sequence[float]
     mean: Sequence[float]
     half: Sequence[float]
@@ -116,13 +104,14 @@ def _panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[float]) -
     axes.set_title(panel.heading, loc="left", fontsize=9, color=GREY)
     axes.grid()
     _names(axes, panel.lines)
-    _marks(axes, {METHODS[line.method][1] for line in panel.lines})
+    _marks(axes, {line.method.family for line in panel.lines})
 
 
 def _line(axes: "Axes", line: Line) -> None:
-    colour, mark, _ = METHODS[line.method]
+    colour, family = line.method.colour, line.method.family
+    mark = MARKS[family][0] if family in MARKS else "None"
     style = ":" if not line.joined else "--" if line.dashed else "-"
-    on_top = 2 if line.method == "classifier" else 3
+    on_top = 3 if family in MARKS else 2
     if line.joined and len(line.x) > 1:
         axes.fill_between(line.x, line.shown(-1), line.shown(1), color=colour, alpha=0.13, lw=0, zorder=on_top)
     else:
@@ -141,7 +130,7 @@ def _names(axes: "Axes", lines: Sequence[Line]) -> None:
         ends = [to_axes((line.x[-1], line.shown()[-1])) for line in named]
         for line, (x, y), at in zip(named, ends, spread([y for _, y in ends], LABEL_GAP, 0.0, 1.0), strict=True):
             lead = ([x, x - 0.025], [y, at]) if beside else ([x + 0.008, max(1.0, x), 1.03], [y, y, at])
-            colour, label = METHODS[line.method][0], f"{line.name}  {100 * line.mean[-1]:.{_decimals(line)}f}"
+            colour, label = line.method.colour, f"{line.name}  {100 * line.mean[-1]:.{_decimals(line)}f}"
             placed = {"transform": axes.transAxes, "zorder": 1, "clip_on": False}
             axes.plot(*lead, color=colour, lw=0.6, alpha=0.55, **placed)
             place = {"x": lead[0][-1] + (-0.004 if beside else 0.008), "y": at, "ha": "right" if beside else "left"}
@@ -156,8 +145,8 @@ def _decimals(line: Line) -> int:
 
 def _marks(axes: "Axes", used: set[str]) -> None:
     """What the marks mean, below the axes."""
-    for mark, meaning in MARKS.items():
-        if mark in used:
+    for family, (mark, meaning) in MARKS.items():
+        if family in used:
             axes.plot([], [], mark, color=GREY, ms=3.6, label=meaning)
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.105), ncols=len(MARKS), handletextpad=0.2)
 

@@ -1,25 +1,30 @@
 """From stored results and curves to the figures of a data set."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fewshot.config import PRETRAIN, kind_of
+from fewshot.evaluation.record_header import RecordHeader
+from fewshot.evaluation.rows import RowKind
+from fewshot.methods import find_method
+from fewshot.methods.base_classifier import Classifier
 from fewshot.registry import unknown_name
 from fewshot.reproduction.figures.curves import N_QUERY, SHOTS, SHOTS_N_WAY, WAYS, WAYS_N_SHOT, Curves, read_curves
-from fewshot.reproduction.figures.drawing import METHODS, Line, Panel, draw
-from fewshot.reproduction.recipes import STAGE_ONE, Run
+from fewshot.reproduction.figures.drawing import Line, Panel, draw
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runner import stored_results
-from fewshot.reproduction.tables.accuracies import OWN_ROWS, row_name
+from fewshot.reproduction.runs import Run
+from fewshot.reproduction.tables.accuracies import OWN_ROWS
 
 MINUTES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def chosen(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
     """The runs that figures show: of the recipes or rows `names`, or else of those called like their method."""
-    known = {name for run in runs for name in (run.name, row_name(run.name))}
+    known = {name for run in runs for name in (run.name, run.row)}
     for name in names:
         if name not in known:
             raise unknown_name("recipe", name, known)
@@ -27,8 +32,8 @@ def chosen(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
         run
         for run in runs
         if not run.is_pretrain
-        and run.config.method in METHODS
-        and ({run.name, row_name(run.name)} & set(names) if names else row_name(run.name) == run.config.method)
+        and find_method(run.config.method).published
+        and ({run.name, run.row} & set(names) if names else run.row == run.config.method)
     ]
 
 
@@ -41,16 +46,16 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
     first = {result.recipe: result for result in reversed(stored)}  # of each recipe, the lowest seed
     names = [name for name in dict.fromkeys(run.name for run in shown) if name in first]
     curves = _current([c for c in read_curves(results) if c.recipe in names], stored)
-    paths = []
+    paths, rows = [], {run.name: run.row for run in runs}
     for what, label in (("shots", "support images of each class"), ("ways", "classes of an episode")):
-        lines, ticks = curve_lines(curves, first, what), SHOTS if what == "shots" else WAYS
+        lines, ticks = curve_lines(curves, first, rows, what), SHOTS if what == "shots" else WAYS
         if lines:
             path = results / f"{what}.svg"
             kind = f"{SHOTS_N_WAY}-way" if what == "shots" else f"{WAYS_N_SHOT}-shot"
             title = f"{results.name}, {kind}: accuracy against {what}"
             paths += draw([Panel("", lines)], label, ticks, title, _facts(list(curves.values())), path)
     told = with_history(stored)
-    panels = minute_panels([told[name] for name in names], told)
+    panels = minute_panels([told[name] for name in names], told, rows)
     if panels:
         path, title = results / "minutes.svg", f"{results.name}: validation accuracy against minutes of training"
         paths += draw(panels, "minutes, stage 1 and validation included", MINUTES, title, _hardware(told, names), path)
@@ -59,7 +64,7 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
 
 def _current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Curves]:
     """Of each recipe, the curves of the lowest seed whose weights are those of the result; says which are not."""
-    weights = {(r.recipe, r.seed): _header(r).get("weights") for r in stored}
+    weights = {(r.recipe, r.seed): _header(r).weights for r in stored}
     current: dict[str, Curves] = {}
     for c in curves:
         if c.header.get("weights") != weights.get((c.recipe, c.seed)):
@@ -69,9 +74,9 @@ def _current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Cu
     return current
 
 
-def _header(result: Result) -> dict:
+def _header(result: Result) -> RecordHeader:
     """The header of a record of the trained weights."""
-    row = next(row for row in ("trained", "classifier-baseline", *result.records) if row in result.records)
+    row = next(row for row in (RowKind.TRAINED, RowKind.CLASSIFIER, *result.records) if row in result.records)
     return result.records[row][0].header
 
 
@@ -80,8 +85,13 @@ def _mark(result: Result) -> str:
     return next((records[0].mark for row, records in result.records.items() if row in OWN_ROWS), "")
 
 
-def curve_lines(curves: dict[str, Curves], results: dict[str, Result], what: str) -> list[Line]:
-    """The lines of a figure against "shots" or "ways"; recipes of one method that each know one way share a line."""
+def curve_lines(
+    curves: dict[str, Curves], results: dict[str, Result], rows: Mapping[str, str], what: str
+) -> list[Line]:
+    """The lines of a figure against "shots" or "ways"; recipes of one row of the tables share a line.
+
+    `rows`: the row of each recipe.
+    """
     lines: dict[str, list[tuple]] = {}
     for name, c in curves.items():
         for point in c.points:
@@ -89,7 +99,7 @@ def curve_lines(curves: dict[str, Curves], results: dict[str, Result], what: str
             if other == (SHOTS_N_WAY if what == "shots" else WAYS_N_SHOT):
                 n_answers = c.header["n_episodes"] * point.n_way * N_QUERY
                 row = (x, point.mean, point.half_width_95, 0.5 / n_answers)
-                lines.setdefault(row_name(name), []).append((name, *row))
+                lines.setdefault(rows[name], []).append((name, *row))
     last = max((x for rows in lines.values() for _, x, *_ in rows), default=0)
     return [_curve_line(name, results, rows, last) for name, rows in lines.items()]
 
@@ -97,10 +107,9 @@ def curve_lines(curves: dict[str, Curves], results: dict[str, Result], what: str
 def _curve_line(row: str, results: dict[str, Result], points: list[tuple], last: int) -> Line:
     names, *columns = zip(*sorted(points, key=lambda point: point[1]), strict=True)
     method = results[names[0]].facts["config"]["method"]
-    label = (METHODS[method][2] if row == method else row) + _mark(results[names[0]])
-    return Line(
-        label, method, *columns, dashed=row != method, joined=len(set(names)) == 1, beside=columns[0][-1] < last
-    )
+    kind = find_method(method)
+    label = (kind.label if row == method else row) + _mark(results[names[0]])
+    return Line(label, kind, *columns, dashed=row != method, joined=len(set(names)) == 1, beside=columns[0][-1] < last)
 
 
 def with_history(stored: Sequence[Result]) -> dict[str, Result]:
@@ -109,7 +118,7 @@ def with_history(stored: Sequence[Result]) -> dict[str, Result]:
     return {result.recipe: result for result in best_last}
 
 
-def minute_panels(shown: Sequence[Result], results: dict[str, Result]) -> list[Panel]:
+def minute_panels(shown: Sequence[Result], results: dict[str, Result], rows: Mapping[str, str]) -> list[Panel]:
     """A panel for each kind of validation episode, with the lines of the methods and of the stages they start from."""
     stages = {Path(r.facts["config"].get("pretrained_run") or "").name.rpartition("-seed")[0] for r in shown}
     panels: dict[str, list[Result]] = {}
@@ -123,7 +132,10 @@ def minute_panels(shown: Sequence[Result], results: dict[str, Result]) -> list[P
     if untold:
         print(f"not in minutes.svg, since no validation is stored: {'; '.join(untold)}", flush=True)
     largest_first = sorted(panels.items(), key=lambda item: -len(item[1]))
-    return [Panel(f"{cell}, {_episodes(told)} episodes", [*map(_minute_line, told)]) for cell, told in largest_first]
+    return [
+        Panel(f"{cell}, {_episodes(told)} episodes", [_minute_line(result, rows[result.recipe]) for result in told])
+        for cell, told in largest_first
+    ]
 
 
 def _episodes(told: Sequence[Result]) -> str:
@@ -132,17 +144,17 @@ def _episodes(told: Sequence[Result]) -> str:
     return " to ".join(dict.fromkeys(map(str, (min(numbers), max(numbers)))))
 
 
-def _minute_line(result: Result) -> Line:
+def _minute_line(result: Result, row: str) -> Line:
     config, before = result.facts["config"], sum(minutes for _, minutes in result.facts["stages"][:-1])
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
-    method = "classifier" if result.recipe.startswith(STAGE_ONE) else config["method"]
-    row = row_name(result.recipe)
+    stage_one = kind_of(config) == PRETRAIN
+    kind = Classifier if stage_one else find_method(config["method"])
     cells = result.recipe.removeprefix(f"{row}_")  # of recipes for one way or shot, such as maml_10way
-    name = METHODS[method][2] if row == method else row
+    name = kind.label if row == config.get("method") else row
     label = name if result.recipe == row else f"{name}, {re.sub(r'(?<=[0-9])(?=[a-z])', '-', cells)}"
-    label = f"stage 1, {config['classifier']}" if method == "classifier" else label
+    label = f"stage 1, {config['classifier']}" if stage_one else label
     n_answers = np.max(config["val_n_way"]) * np.max(config["val_n_query"]) * config["val_episodes"]
-    return Line(label, method, [before + s / 60 for s in seconds], mean, half, [0.5 / n_answers] * len(mean))
+    return Line(label, kind, [before + s / 60 for s in seconds], mean, half, [0.5 / n_answers] * len(mean))
 
 
 def _facts(curves: Sequence[Curves]) -> str:
@@ -157,5 +169,5 @@ def _facts(curves: Sequence[Curves]) -> str:
 
 
 def _hardware(results: dict[str, Result], names: Sequence[str]) -> str:
-    machines = dict.fromkeys(str(_header(results[name]).get("hardware", "unknown")) for name in names)
+    machines = dict.fromkeys(str(_header(results[name]).value("hardware")) for name in names)
     return f"bands: 95% intervals over episodes; one training seed; minutes on {'; '.join(machines)}"

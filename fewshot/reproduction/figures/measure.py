@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fewshot.config import AnyConfig
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
-from fewshot.experiments.build import AnyConfig, choose_device, load_run, load_split, measure
+from fewshot.experiments.build import choose_device, load_run, load_split, measure
 from fewshot.experiments.starting import check_unseen
 from fewshot.methods import Method
 from fewshot.reproduction.figures.curves import CELLS, N_QUERY, Curves, Point, curves_file
-from fewshot.reproduction.recipes import Run
+from fewshot.reproduction.runs import Run
 from fewshot.runtime.precision import resolve
-from fewshot.runtime.provenance import weights_hash
+from fewshot.runtime.provenance import hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 
@@ -53,9 +54,9 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
     method, config = load_run(run.folder.path)
     test_set, method = load_split(config, "test"), method.to(choose_device())
     overlap = check_unseen(run.folder.path, test_set, config.allow_seen_classes)
-    config = replace(config, test_episodes=n_episodes if method.from_features else n_slow)
+    config = replace(config, test_episodes=n_episodes if method.uses_features else n_slow)
     header = {"method": type(method).__name__, "dataset": test_set.name, "split": test_set.split,
-              "data_fingerprint": test_set.fingerprint, "weights": weights_hash(method),
+              "data_fingerprint": test_set.fingerprint, "weights": hash_weights(method),
               "precision": resolve(config.precision, choose_device()), "transductive": method.transductive,
               "seed": config.test_seed, "n_episodes": config.test_episodes, "n_query": N_QUERY}  # fmt: skip
     held = Curves.read(path) if path.exists() else None
@@ -99,13 +100,13 @@ def _with_points(
     run: Run,
     overlap: Overlap,
 ) -> Curves:
-    chosen_on = run.records(run.own_row)[0].header.get("selected_on", "unknown")
+    chosen_on = run.records(run.own_row)[0].header.value("selected_on")
     records = measure(method, test_set, specs, config, chosen_on, (), overlap) if specs else []
     points = [
-        Point(r.header["spec"]["n_way"], r.header["spec"]["n_shot"], round(r.mean, 6), round(r.half_width_95, 6),
-              r.header["commit"])
+        Point(r.header.spec["n_way"], r.header.spec["n_shot"], round(r.mean, 6), round(r.half_width_95, 6),
+              r.header.commit)
         for r in records
     ]  # fmt: skip
-    facts = {key: value for key, value in records[0].header.items() if key not in NOT_KEPT} if records else {}
+    facts = {key: value for key, value in records[0].header.as_dict().items() if key not in NOT_KEPT} if records else {}
     points = sorted([*curves.points, *points], key=lambda point: point.cell)
     return replace(curves, header={**curves.header, **facts}, points=points)

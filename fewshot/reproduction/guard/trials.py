@@ -15,14 +15,14 @@ from fewshot.errors import ConfigError
 from fewshot.evaluation.records import Records
 from fewshot.experiments.build import build_classifier, load_split, measure, test_cells
 from fewshot.experiments.starting import starting_method
-from fewshot.methods import list_methods
+from fewshot.methods import find_method, list_methods
 from fewshot.registry import unknown_name
 from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
-from fewshot.reproduction.recipes import Run, find_runs
-from fewshot.runtime.provenance import provenance
-from fewshot.training.train import fit
+from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.runs import Run
+from fewshot.runtime.provenance import collect_provenance
+from fewshot.training.train import train
 
-LIBRARIES = {"maml-learn2learn": "learn2learn"}  # what a recipe needs beside fewshot, by the name of its make target
 SAME = ("precision", "data_fingerprint")  # where these differ from the floors', the table says so
 
 
@@ -74,10 +74,11 @@ def short_runs(
     """The recipes' runs, cut short, in order of running: all, or `names` and those they start from.
 
     Raises `ConfigError` for a recipe that `config` does not know, and, where all are run, for a
-    registered method that no recipe is for.
+    published method that no recipe is for.
     """
     runs = find_runs(recipes, out, seeds, names)
-    unguarded = set(list_methods()) - {run.config.method for run in runs if not run.is_pretrain}
+    published = {name for name in list_methods() if find_method(name).published}
+    unguarded = published - {run.config.method for run in runs if not run.is_pretrain}
     if unguarded and not names:
         raise ConfigError(f"no recipe of {recipes} is for the method {', '.join(sorted(unguarded))}: add one")
     return [_cut_short(run, config) for run in runs]
@@ -95,7 +96,7 @@ def _cut_short(run: Run, config: GuardConfig) -> Run:
 
 def missing_library(run: Run) -> str:
     """The library that the recipe needs and that is not installed; empty where there is none."""
-    library = LIBRARIES.get(run.name)
+    library = "" if run.is_pretrain else find_method(run.config.method).requires
     return library if library and find_spec(library) is None else ""
 
 
@@ -107,7 +108,7 @@ def tried(run: Run) -> Trial:
         method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     else:
         method = starting_method(config, train_set)
-    fit(method, train_set, None, config)
+    train(method, train_set, None, config)
     records = measure(method, val_set, test_cells(config), config, selected_on="nothing: last step")
     return Trial(run.name, config.seed, records, time.perf_counter() - started)
 
@@ -138,7 +139,8 @@ def compare(runs: Sequence[Run], path: Path, config: GuardConfig) -> list[str]:
             f"{trial.recipe}, {cell}: {100 * trial.means[cell]:.1f} is below {100 * floors.cells[cell].floor:.1f}"
             for cell in below(trial.means, floors.cells)
         ]
-        differing |= {key: (floors.about[key], header[key]) for key in SAME if floors.about[key] != header[key]}
+        pairs = {key: (floors.about[key], getattr(header, key)) for key in SAME}
+        differing |= {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
     for key, (there, here) in differing.items():
         print(f"note: floors were made with {key} {there}, here it is {here}")
     print(f"{time.perf_counter() - started:.0f} s. Below the floor: {'; '.join(fallen) or 'nothing'}")
@@ -174,8 +176,8 @@ def floors_of(trials: Sequence[Trial], options: Mapping[str, Any]) -> Floors:
         errors = [r.accuracy.std(ddof=1) / math.sqrt(len(r.episodes)) for r in records]
         cells[cell] = Floor.of([r.mean for r in records], float(np.mean(errors)))
         accuracies[cell] = [round(r.mean, 5) for r in records]
-    made = provenance()
+    made = collect_provenance()
     about = {"seeds": [trial.seed for trial in trials], "accuracies": accuracies}
-    about |= {key: header[key] for key in ("dataset", "split", *SAME)}
+    about |= {key: getattr(header, key) for key in ("dataset", "split", *SAME)}
     about |= {key: made[key] for key in ("commit", "command", "hardware")}
-    return Floors(cells, dict(options), header["n_episodes"], about)
+    return Floors(cells, dict(options), header.n_episodes, about)

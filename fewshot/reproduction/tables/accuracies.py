@@ -1,6 +1,5 @@
 """Tables of all methods on one data set, made from stored results alone."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import stdev
@@ -8,17 +7,28 @@ from statistics import stdev
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.evaluation.record_header import episode_differences, same_episodes
 from fewshot.evaluation.records import Measured
-from fewshot.evaluation.report import percent, signed_percent
+from fewshot.evaluation.report import format_percent, format_signed_percent
+from fewshot.evaluation.rows import RowKind
 from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
-from fewshot.reproduction.results import Result, curve
+from fewshot.reproduction.results import Result, curve, row_key
 
-SAME_EPISODES = ("data_fingerprint", "split", "seed", "n_episodes", "spec")  # of records that are compared in pairs
-MORE_CELLS = re.compile(r"_\d+(way|shot)$")  # ends the name of a recipe that adds other cells to a method's row
 REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
-OWN_ROWS = ("trained", "frozen")  # what a method reaches itself
-FLOOR_ROWS = ("untrained", "raw pixels")  # what a method reaches without training
+OWN_ROWS = (RowKind.TRAINED, RowKind.FROZEN)  # what a method reaches itself
+FLOOR_ROWS = (RowKind.UNTRAINED, RowKind.RAW_PIXELS)  # what a method reaches without training
 NOT_RUN, NO_CELL = "not run", "–"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the runs of a recipe measure.
+
+    `row`: of the tables, in which its own numbers stand; `cells`: for each kind of row and each variant, the cells.
+    """
+
+    row: str
+    cells: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -58,29 +68,28 @@ class Row:
 
     def header(self, key: str) -> str:
         """What its records' headers say under `key`."""
-        return distinct(m.header.get(key, "unknown") for records in self.cells.values() for m in records)
+        return distinct(m.header.value(key) for records in self.cells.values() for m in records)
 
 
-def rows_of(
-    results: Sequence[Result], planned: Mapping[str, Mapping[str, Sequence[str]]], test_set: str = ""
-) -> list[Row]:
-    """A row for each method. `planned`: for each recipe, the cells of each row that its runs measure.
+def rows_of(results: Sequence[Result], planned: Mapping[str, Plan], test_set: str = "") -> list[Row]:
+    """A row for each method. `planned`: what the runs of each recipe measure.
 
     Cells that are planned and not among the results are in the row, empty. Raises `DataError` where two recipes
     measure the same cell of a row, or the seeds of a recipe were measured on different episodes.
     """
     rows: dict[str, Row] = {}
-    for recipe, recipe_rows in planned.items():
-        for row_name, cells in recipe_rows.items():
-            row = rows.setdefault(label(recipe, row_name), Row(label(recipe, row_name)))
+    for recipe, plan in planned.items():
+        for kind, cells in plan.cells.items():
+            name = label(plan.row, kind)
+            row = rows.setdefault(name, Row(name))
             mine = [result for result in results if result.recipe == recipe]
-            rising = row_name not in FLOOR_ROWS and any(curve(r.facts["history"]) == "rising" for r in mine)
+            rising = kind not in FLOOR_ROWS and any(curve(r.facts["history"]) == "rising" for r in mine)
             row.still_rising.update(cells if rising else ())
             for cell in cells:
                 stored = [
                     measured
                     for result in mine
-                    for measured in result.records.get(": ".join(filter(None, [test_set, row_name])), [])
+                    for measured in result.records.get(row_key(test_set, kind), [])
                     if measured.cell == cell
                 ]
                 if cell in row.cells:
@@ -91,32 +100,22 @@ def rows_of(
     return list(rows.values())
 
 
-def row_name(recipe: str) -> str:
-    """The row that a recipe's own records stand in: `maml` for maml_20way, `protonet` for protonet_10shot."""
-    return MORE_CELLS.sub("", recipe)
-
-
-def label(recipe: str, row: str) -> str:
-    """`maml` for recipe maml_20way's own row, `maml, transductive` for its variant, `untrained protonet`."""
-    name = row_name(recipe)
-    if row == "untrained":
-        return f"untrained {name}"
-    if row == "raw pixels":
-        return row
-    if row == "classifier-baseline":
-        return name.replace("pretrain", row)
-    return name if row in OWN_ROWS else f"{name}, {row}"
+def label(row: str, kind: str) -> str:
+    """`maml` for its own numbers, `maml, transductive` for a variant's, `untrained protonet`, `raw pixels`."""
+    if kind == RowKind.UNTRAINED:
+        return f"untrained {row}"
+    if kind == RowKind.RAW_PIXELS:
+        return kind
+    return row if kind in (*OWN_ROWS, RowKind.CLASSIFIER) else f"{row}, {kind}"
 
 
 def _refuse_other_episodes(row: Row) -> None:
     for cell, records in row.cells.items():
         for measured in records[1:]:
-            for key in SAME_EPISODES:
-                values = [m.header[key] for m in (records[0], measured)]
-                if values[0] != values[1]:
-                    raise DataError(
-                        f"{row.name}, {cell}: the seeds were measured on different episodes, {key}: {values}"
-                    )
+            for key, values in episode_differences(records[0].header, measured.header).items():
+                raise DataError(
+                    f"{row.name}, {cell}: the seeds were measured on different episodes, {key}: {list(values)}"
+                )
 
 
 def short(cell: str) -> str:
@@ -163,7 +162,7 @@ def ours(row: Row, cell: str) -> str:
     if not row.cells[cell]:
         return NOT_RUN
     spread = row.spread(cell)
-    return percent(row.estimate(cell)) + ("" if spread is None else f" ({100 * spread:.2f})")
+    return format_percent(row.estimate(cell)) + ("" if spread is None else f" ({100 * spread:.2f})")
 
 
 def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> str:
@@ -180,9 +179,9 @@ def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> st
 
 def _difference(row: Row, base: Row, cell: str) -> str:
     mine, theirs = row.cells.get(cell), base.cells.get(cell)
-    if not mine or not theirs or any(mine[0].header[key] != theirs[0].header[key] for key in SAME_EPISODES):
+    if not mine or not theirs or not same_episodes(mine[0].header, theirs[0].header):
         return NO_CELL
-    return signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
+    return format_signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fewshot.errors import DataError
-from fewshot.evaluation.report import percent
+from fewshot.evaluation.report import format_percent
 from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, markdown, short
 from fewshot.reproduction.tables.published import Published, parse_number
 
@@ -61,7 +61,7 @@ def _ours(row: Row | None, cell: str) -> str:
         return NO_CELL
     if not row.cells[full]:
         return NOT_RUN
-    return percent(row.estimate(full), DIGITS) + row.mark
+    return format_percent(row.estimate(full), DIGITS) + row.mark
 
 
 def _rerun(published: Published, cell: str) -> str:

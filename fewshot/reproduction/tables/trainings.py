@@ -1,15 +1,13 @@
 """How the results in the tables came about: data, lengths, minutes, validation curves, versions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
-
-import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.evaluation.records import Scores
-from fewshot.reproduction.results import Result, curve
-from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, OWN_ROWS, distinct, label, markdown, short
+from fewshot.evaluation.record_header import RecordHeader
+from fewshot.evaluation.records import name_cell
+from fewshot.reproduction.results import Result, curve, row_key
+from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, OWN_ROWS, Plan, distinct, label, markdown, short
 
 OFTEN_SHARED = {
     "precision": "precision",
@@ -40,16 +38,16 @@ def training(results: Sequence[Result], recipes: Iterable[str]) -> str:
 def costs(results: Sequence[Result]) -> str:
     """What an episode costs, where a method adapts weights to each: numbers adapted, seconds, memory; else empty."""
     measured = [(r.recipe, m) for r in results for row, cells in r.records.items() if row in OWN_ROWS for m in cells]
-    if not any("n_trainable" in m.header for _, m in measured):
+    if not any(m.header.n_trainable for _, m in measured):
         return ""
     head = ["recipe", "cell", "adapted in the network", "in the head", "seconds an episode", "before, s", "peak MiB"]
     lines: list[list[str]] = []
     for recipe, m in measured:
-        n = m.header.get("n_trainable", {})
+        n = m.header.n_trainable
         adapted = [f"{n[part]:,}" if n else NO_CELL for part in ("network", "head")]
-        before = m.header.get("embedding_seconds") or 0.0
-        seconds = [f"{m.header['seconds'] / m.header['n_episodes']:.2f}", f"{before:.0f}" if before else NO_CELL]
-        lines.append([recipe, short(m.cell), *adapted, *seconds, _mib(m.header.get("peak_mib"))])
+        before = m.header.embedding_seconds or 0.0
+        seconds = [f"{m.header.seconds / m.header.n_episodes:.2f}", f"{before:.0f}" if before else NO_CELL]
+        lines.append([recipe, short(m.cell), *adapted, *seconds, _mib(m.header.peak_mib)])
     lines.sort(key=lambda line: line[:2])
     return markdown(head, lines)
 
@@ -87,23 +85,23 @@ def _best_validation(results: Sequence[Result]) -> str:
         return ""
     config = results[0].facts["config"]
     spec = {"n_way": config["val_n_way"], "n_shot": config["val_n_shot"]}
-    return f"{100 * fmean(best):.2f} ({short(Scores({'spec': spec}, np.empty(0)).cell)})"
+    return f"{100 * fmean(best):.2f} ({short(name_cell(spec))})"
 
 
 def _said(key: str, results: Sequence[Result]) -> str:
     """What the headers of all their records say under `key`."""
-    return distinct(header.get(key, "unknown") for header in _headers(results))
+    return distinct(header.value(key) for header in _headers(results))
 
 
 def _differs(key: str, results: Sequence[Result]) -> bool:
     return len({_said(key, [result]) for result in results}) > 1
 
 
-def _headers(results: Sequence[Result]) -> list[dict[str, Any]]:
+def _headers(results: Sequence[Result]) -> list[RecordHeader]:
     return [measured.header for result in results for records in result.records.values() for measured in records]
 
 
-def facts(results: Sequence[Result], command: str) -> str:
+def facts(results: Sequence[Result], command: str, planned: Mapping[str, Plan]) -> str:
     """Sentences on what all numbers of the tables share, and how they are made again."""
     headers = _headers(results)
     if not headers:
@@ -111,24 +109,25 @@ def facts(results: Sequence[Result], command: str) -> str:
     dataset, split, seed = (_said(key, results) for key in ("dataset", "split", "seed"))
     shared = [f"{name} {_said(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)]
     return (
-        f"{dataset}, {split} classes, {distinct(format(h['n_episodes'], ',') for h in headers)} episodes a cell, "
-        f"{_queries(results)} queries a class, episodes of seed {seed}. Accuracy in "
+        f"{dataset}, {split} classes, {distinct(format(h.n_episodes, ',') for h in headers)} episodes a cell, "
+        f"{_queries(results, planned)} queries a class, episodes of seed {seed}. Accuracy in "
         "%: mean over training seeds ± 95% interval over episodes (standard deviation over training seeds). "
-        f"Shared by all: {', '.join([*shared, ''])}torch {distinct(h['versions']['torch'] for h in headers)}, "
-        f"Python {distinct(h['versions']['python'] for h in headers)}. Command: `{command}`"
+        f"Shared by all: {', '.join([*shared, ''])}torch {distinct(h.versions['torch'] for h in headers)}, "
+        f"Python {distinct(h.versions['python'] for h in headers)}. Command: `{command}`"
     )
 
 
-def _queries(results: Sequence[Result]) -> str:
+def _queries(results: Sequence[Result], planned: Mapping[str, Plan]) -> str:
     """`15`, or `15 (maml, published protocol: 1; 5)` where a variant of a row has others."""
     usual, others = [], {}
     for result in results:
-        variants = result.facts["config"].get("test_variants", {})
+        config = result.facts["config"]
+        own = [name for name, options in config.get("test_variants", {}).items() if "n_query" in options]
+        variants = {row_key(test_set, name): name for test_set in ("", *config.get("test_also", {})) for name in own}
         for row, cells in result.records.items():
-            n_query = [measured.header["spec"]["n_query"] for measured in cells]
-            variant = row.rpartition(": ")[2]  # without the name of a further test set
-            if "n_query" in variants.get(variant, {}):
-                others.setdefault(label(result.recipe, variant), []).extend(n_query)
+            n_query = [measured.header.spec["n_query"] for measured in cells]
+            if row in variants:
+                others.setdefault(label(planned[result.recipe].row, variants[row]), []).extend(n_query)
             else:
                 usual += n_query
     return distinct(usual) + "".join(f" ({name}: {distinct(n_query)})" for name, n_query in others.items())

@@ -124,6 +124,6 @@ class AnswersWatch:
 
     def gather(self) -> Answers:
         """The answers to the queries of all processes, by episode; every process must ask for them."""
-        batches = processes.interleaved(processes.gathered(self.batches))
+        batches = processes.interleave(processes.gather(self.batches))
         columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
-        return Answers(np.sum(processes.gathered(self.asked), axis=0), *columns)
+        return Answers(np.sum(processes.gather(self.asked), axis=0), *columns)

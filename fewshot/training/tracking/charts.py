@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fewshot.evaluation.records import Records
-from fewshot.evaluation.report import percent
+from fewshot.evaluation.report import format_percent
 from fewshot.evaluation.style import BLUE, GREY, PALE, VERMILION, figure_style, shorten
 from fewshot.training.tracking.answers import Answers
 
@@ -88,9 +88,11 @@ def draw_episode_accuracies(records: Records) -> np.ndarray:
         figure, axes = _figure(4.6, 3.2)
         axes.hist(accuracy, bins=min(25, len(np.unique(accuracy))), color=BLUE, alpha=0.8, edgecolor="white", lw=0.5)
         axes.axvspan(mean - half, mean + half, color=VERMILION, alpha=0.3, lw=0)
-        axes.axvline(mean, color=VERMILION, lw=1.2, label=f"mean with its 95% interval: {percent(records.estimate)}")
+        axes.axvline(
+            mean, color=VERMILION, lw=1.2, label=f"mean with its 95% interval: {format_percent(records.estimate)}"
+        )
         axes.set(xlabel="accuracy on an episode (%)", ylabel="episodes")
-        axes.set_title(f"{records.header['n_episodes']:,} episodes, {records.cell}")
+        axes.set_title(f"{records.header.n_episodes:,} episodes, {records.cell}")
         figure.legend(loc="outside lower right")
         return _pixels(figure)
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fewshot.config import FitConfig, as_dict
+from fewshot.config import TrainingOptions, as_dict
 
 NOT_SHOWN = {"run_dir", "resume"}  # they tell where the run lies and how it was started, not what it is
 
 
-def hyperparameters(config: FitConfig) -> dict[str, bool | int | float | str]:
+def hyperparameters(config: TrainingOptions) -> dict[str, bool | int | float | str]:
     """Every option of a run by its name, `method_options.inner_steps` within a dictionary.
 
     Lists become text, None becomes "none", and a dictionary that is empty has no entry.
@@ -29,7 +29,7 @@ def hyperparameters(config: FitConfig) -> dict[str, bool | int | float | str]:
     return found
 
 
-def write_start(writer: Any, config: FitConfig) -> None:
+def write_start(writer: Any, config: TrainingOptions) -> None:
     """Tell the HParams tab that a run of `config` begins; `writer`: a `SummaryWriter`.
 
     No list of options or metrics is declared: TensorBoard then finds by itself which options differ between the runs it

@@ -25,10 +25,10 @@ def project(folder: Path, name: str, method: Method, imageset: ImageSet, precisi
     Features of a method that classifies images without features of each are none: nothing is written. Every process
     must call it; the first one writes below `folder`, beside embeddings of other names.
     """
-    if not method.from_features:
+    if not method.uses_features:
         return
     rows = chosen_rows(imageset)
-    features = embed(method, imageset, rows, precision).flatten(1).cpu()
+    features = embed(method, imageset, rows, precision).values.flatten(1).cpu()
     if processes.is_first():
         write_embedding(folder, name, features, rows, imageset)
 

@@ -19,8 +19,8 @@ from fewshot.training.tracking.projector import project
 
 
 def track_tests(
-    rows: Mapping[str, Sequence[Records]],
     own_row: str,
+    rows: Mapping[str, Sequence[Records]],
     method: Method,
     imageset: ImageSet,
     run_dir: str,
@@ -33,9 +33,9 @@ def track_tests(
     Every process must call it; the first one writes.
 
     Args:
-        rows: the records of each row of the table.
         own_row: the row of the weights that the run has trained; its scalars are `test/5-way_1-shot`, those of others
             `test_compared/5-way_1-shot/ROW`.
+        rows: the records of each row of the table.
         method: with these weights.
         imageset: the test classes.
         run_dir: of the run.
@@ -51,7 +51,7 @@ def track_tests(
 
     with SummaryWriter(str(folder)) as writer:
         behind = f"/{test_set}" if test_set else ""
-        writer.add_text(f"test{behind}", f"{test_table(rows)}\n\n{report.facts_of(rows)}", step)
+        writer.add_text(f"test{behind}", f"{test_table(rows)}\n\n{report.format_all_facts(rows)}", step)
         for row, cells in rows.items():
             for records in cells:
                 cell = records.cell.replace(" ", "_")
@@ -64,7 +64,8 @@ def test_table(rows: Mapping[str, Sequence[Records]]) -> str:
     """Accuracies in percent as Markdown: a row per method, a column per cell."""
     cells = [records.cell for records in next(iter(rows.values()))]
     lines = [
-        [f"{name}{records[0].mark}", *(report.percent(r.estimate) for r in records)] for name, records in rows.items()
+        [f"{name}{records[0].mark}", *(report.format_percent(r.estimate) for r in records)]
+        for name, records in rows.items()
     ]
     return markdown(["", *cells], lines)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fewshot.config import FitConfig, as_dict
+from fewshot.config import TrainingOptions, as_dict
 from fewshot.datasets import ImageSet
 from fewshot.evaluation.records import Records
 from fewshot.runtime import processes
@@ -26,7 +26,7 @@ class Tracker:
     after it are hidden. Without `config.run_dir` nothing is written.
     """
 
-    def __init__(self, folder: RunFolder, config: FitConfig, from_step: int) -> None:
+    def __init__(self, folder: RunFolder, config: TrainingOptions, from_step: int) -> None:
         self.writer, self.folder, self.config, self.from_step = None, folder, config, from_step
         if config.run_dir and processes.is_first():
             from torch.utils.tensorboard import SummaryWriter  # slow to import

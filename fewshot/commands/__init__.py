@@ -1,0 +1,78 @@
+"""The command `fewshot`: each subcommand is a file of this folder, declared in `declarations`.
+
+This file and the declarations import neither torch nor numpy, so that `fewshot --help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import fewshot
+from fewshot.commands.declarations import COMMANDS, GROUPS
+
+NAMING = {"--method", "--backbone", "--dataset", "--config"}  # with one of them, help tells what is named apart
+
+
+def main(arguments: Sequence[str] | None = None, among: Sequence[str] = tuple(COMMANDS)) -> NoReturn:
+    """Run a subcommand, and exit.
+
+    Args:
+        arguments: the name of a subcommand and its options (default: those of the command line).
+        among: the subcommands that are known.
+    """
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(format_overview())
+        raise SystemExit(0)
+    if name == "--version":
+        print(f"fewshot {fewshot.__version__}")
+        raise SystemExit(0)
+    from fewshot import cli  # here: it takes as long to import as all that `fewshot --help` does
+
+    cli.run(lambda: execute(name, rest, among))
+
+
+def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(COMMANDS)) -> None:
+    """Parse the options of the subcommand `name`, load the plugins they name, and run it."""
+    from fewshot import cli
+    from fewshot.registry import unknown_name
+    from fewshot.runtime.plugins import load_plugins
+
+    if name not in among:
+        raise unknown_name("command", name, among)
+    command = COMMANDS[name]
+    epilog = "\n".join(["examples:", *(f"  {example}" for example in command.examples)])
+    options = {word.partition("=")[0] for word in arguments}
+    if {"-h", "--help"} & options and NAMING & options and command.has_named_options:
+        from fewshot.commands.option_help import describe_named
+
+        epilog = describe_named(arguments) + epilog
+    config = cli.parse(
+        command.config,
+        command.description,
+        arguments,
+        positional=command.positional,
+        prog=f"fewshot {name}",
+        epilog=epilog,
+    )
+    load_plugins(getattr(config, "plugins", []))
+    import_module(f"{__name__}.{command.module or name}").run(config)
+
+
+def format_overview() -> str:
+    """What `fewshot --help` prints."""
+    lines = [
+        "usage: fewshot COMMAND [--OPTION VALUE …]", "",
+        "Few-shot image classification: the papers' methods, and a classifier of your own photographs.",
+    ]  # fmt: skip
+    for title, names in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:11} {COMMANDS[name].summary}" for name in names)]
+    lines += [
+        "", "examples:",
+        "  fewshot train                                            five minutes, no data needed",
+        "  fewshot train --method maml --help                       the options of maml",
+        "  fewshot fit --support my_coins/ --out coins.fewshot      a folder of photographs for each class",
+        "", "fewshot COMMAND --help lists the options of a command; fewshot --version prints the version.",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,26 @@
+"""`fewshot benchmark`: what the code costs, section by section: each takes minutes."""
+
+import json
+from pathlib import Path
+
+from fewshot.commands.recipes import find_recipes
+from fewshot.config.reproduction import BenchmarkConfig
+from fewshot.reproduction import benchmarks
+
+
+def run(config: BenchmarkConfig) -> None:
+    """Measure, print and write."""
+    script = find_recipes().parent / "train_episodic.py"
+    options = (config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target)
+    numbers: benchmarks.Numbers = {}
+    for section in config.only:
+        print(f"[{section}]", flush=True)
+        measured = benchmarks.measure(section, *options)
+        width = max(map(len, measured))
+        for name, values in measured.items():
+            curve = values.get("curve", [])
+            print(f"{name:{width}}  " + "  ".join(f"{k} {v:,.4g}" for k, v in values.items() if k != "curve"))
+            for step, seconds, mean, half in curve:
+                print(f"{'':{width}}  step {step}, {seconds:.1f} s: {100 * mean:.2f} ± {100 * half:.2f}%")
+        numbers |= measured
+        Path(config.json).write_text(json.dumps(numbers, indent=2) + "\n")

@@ -1,0 +1,14 @@
+"""`fewshot compare`: two runs on the same episodes."""
+
+from fewshot.config import CompareConfig
+from fewshot.reproduction.comparison import compare_runs, default_folder, summary, write
+from fewshot.runtime import processes
+
+
+def run(config: CompareConfig) -> None:
+    """Measure, print, write."""
+    comparison = compare_runs(config)
+    if processes.is_first():
+        print(summary(comparison))
+        paths = write(comparison, config.out or default_folder(comparison))
+        print("files: " + " ".join(map(str, paths)))

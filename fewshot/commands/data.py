@@ -1,0 +1,12 @@
+"""`fewshot data`: the data sets on disk are checked, and fetched where that needs no login."""
+
+from fewshot.config.reproduction import DataConfig
+from fewshot.datasets.download import get_data
+from fewshot.datasets.loading import find_data_root
+from fewshot.datasets.sources import NEEDS
+
+
+def run(config: DataConfig) -> None:
+    """Check and fetch; exit status 1 where not all is there as published."""
+    if not get_data(NEEDS, config.dataset, find_data_root(config.root), config.verify_only):
+        raise SystemExit(1)

@@ -1,0 +1,221 @@
+"""What each subcommand is called, does and is asked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot.config import (
+    CheckPhotographsConfig,
+    CompareConfig,
+    ConfidenceConfig,
+    EvaluateConfig,
+    ExperimentConfig,
+    FitPhotographsConfig,
+    PredictPhotographsConfig,
+    PretrainExperimentConfig,
+)
+from fewshot.config.reproduction import (
+    BenchmarkConfig,
+    CheckLearningConfig,
+    DataConfig,
+    EmbedConfig,
+    FiguresConfig,
+    ListConfig,
+    ReproduceConfig,
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand; the file of this folder that is called like it, or `module`, has a function `run(config)`.
+
+    `summary`: one line, for `fewshot --help`. `description`: what its own help says first. `positional`: fields that
+    are given by their place.
+    """
+
+    config: type[Any]
+    summary: str
+    description: str
+    examples: tuple[str, ...]
+    positional: tuple[str, ...] = ()
+    module: str = ""
+
+    @property
+    def has_named_options(self) -> bool:
+        """Whether it takes a dictionary of options of something that is chosen by name."""
+        return any(name.endswith("_options") for name in self.config.__dataclass_fields__)
+
+
+COMMANDS = {
+    "train": Command(
+        ExperimentConfig,
+        "train a few-shot method on episodes and measure it",
+        "Train a few-shot method on episodes, keep the best weights on validation classes, measure on test classes. "
+        "With --method NAME, --backbone NAME or --dataset NAME this help also lists the options of what is named.",
+        (
+            "fewshot train --max_steps 500",
+            "fewshot train --method maml --method_options.inner_steps 5 --train_n_way 5 --run_dir runs/maml",
+            "fewshot train --plugins mine.py --method mine --dataset folder --data_root pictures/",
+        ),
+    ),
+    "pretrain": Command(
+        PretrainExperimentConfig,
+        "train a classifier of the base classes, stage 1 of two-stage methods",
+        "Train a classifier of the base classes, stage 1 of two-stage methods, and measure it on episodes of test "
+        "classes. Validation and test are few-shot episodes, by the cosine to the mean of each class's support "
+        "features; the weights kept are the best on validation classes. fewshot train starts from them with "
+        "--pretrained_run FOLDER.",
+        (
+            "fewshot pretrain --dataset cifar_fs --backbone resnet12 --run_dir runs/stage1",
+            "fewshot pretrain --config scripts/recipes/glyphs/pretrain.yaml",
+            "fewshot pretrain --classifier cosine --label_smoothing 0.1",
+        ),
+    ),
+    "evaluate": Command(
+        EvaluateConfig,
+        "measure the weights of a run on episodes of any data set, way and shot",
+        "Measure the weights of a run on episodes of any data set, way and shot; write a record per episode.",
+        (
+            "fewshot evaluate --run_dir runs/omniglot --n_way 20 --n_shot 5",
+            "fewshot evaluate --run_dir runs/maml --method_options.test_inner_steps 10",
+            "fewshot evaluate --run_dir runs/omniglot --dataset folder --data_root pictures/ --split all",
+        ),
+    ),
+    "embed": Command(
+        EmbedConfig,
+        "write the features of a data set to a file",
+        "Embed every image of a data set once, by the network of a run or by a backbone, and write the features.",
+        (
+            "fewshot embed --run_dir runs/omniglot --out features.npz",
+            "fewshot embed --backbone efficientnet-lite0 --backbone_options.pretrained true --dataset cub --out f.npz",
+            "fewshot embed --run_dir runs/omniglot --split train --out base.npz",
+        ),
+    ),
+    "reproduce": Command(
+        ReproduceConfig,
+        "run the recipes of a data set and make the tables of all methods",
+        "Run the recipes of a data set that have not run yet, keep their results, and make the tables of all methods. "
+        "Interrupted, the same command goes on where it stopped; a complete run is not repeated.",
+        (
+            "fewshot reproduce glyphs",
+            "fewshot reproduce omniglot --seeds 0 1 2 --budget 60",
+            "fewshot reproduce mine --recipes my_recipes/ --report null",
+        ),
+        ("dataset",),
+    ),
+    "compare": Command(
+        CompareConfig,
+        "measure two runs on the same episodes: paired difference, class by class",
+        "Measure two runs on the same episodes: paired difference, sign test, differences class by class, a figure.",
+        (
+            "fewshot compare runs/a runs/b",
+            "fewshot compare runs/a runs/b --n_way 20 --n_episodes 5000",
+            "fewshot compare runs/a runs/b --dataset cub --out compare/",
+        ),
+        ("run_a", "run_b"),
+    ),
+    "figures": Command(
+        FiguresConfig,
+        "draw accuracy against shots, ways and minutes of training",
+        "Draw all methods of a data set: accuracy against shots, against ways, and against minutes of training. What "
+        "is drawn is kept beside the figures; the same command without runs draws them again from there.",
+        (
+            "fewshot figures omniglot",
+            "fewshot figures glyphs --methods protonet maml",
+            "fewshot figures glyphs --episodes 100 --results drawn",
+        ),
+        ("dataset",),
+    ),
+    "data": Command(
+        DataConfig,
+        "check the data sets on disk, and fetch those that need no login",
+        "Check the data sets on disk, and fetch those that can be had without a login. For each thing that a data set "
+        "needs, one line says where it belongs and whether it is there: ok (as published), differs (there, but not as "
+        "published; it is never replaced) or missing. Ends with status 0 when all is there as published, else 1. Data "
+        "sets: omniglot cifar_fs fc100 cub euro_coins world_coins gtsrb mini_imagenet tiered_imagenet; of world_coins, "
+        "mini_imagenet and tiered_imagenet, which need a login, it only says what to do.",
+        (
+            "fewshot data --dataset omniglot cifar_fs",
+            "fewshot data --root /data/images --verify_only true",
+            "fewshot data --dataset world_coins",
+        ),
+    ),
+    "list": Command(
+        ListConfig,
+        "list the methods, backbones or data sets",
+        "List what is known by name, with one line on each. fewshot train --method NAME --help lists the options.",
+        ("fewshot list methods", "fewshot list backbones", "fewshot list datasets --plugins mine.py"),
+        ("kind",),
+        module="listing",  # a module called list would take that name's place in this package
+    ),
+    "benchmark": Command(
+        BenchmarkConfig,
+        "measure what the code costs, in time and memory",
+        "Measure what the code costs: data path, evaluation, heads, MAML, start-up, and time to an accuracy. "
+        "Where other libraries do the same, they are measured beside it. It needs a copy of the repository.",
+        (
+            "fewshot benchmark",
+            "fewshot benchmark --only heads maml --json heads.json",
+            "fewshot benchmark --only end-to-end --dataset glyphs --target 0.9",
+        ),
+    ),
+    "guard": Command(
+        CheckLearningConfig,
+        "train every recipe for seconds and compare it with what it must reach",
+        "Train every recipe of glyphs for seconds and compare it with its floor; exit status 1 where one falls below. "
+        "With --calibrate the floors are made anew: mean less four standard deviations over training seeds, on "
+        "validation classes. Floors that move are announced in CHANGELOG.md. It needs a copy of the repository.",
+        (
+            "fewshot guard",
+            "fewshot guard --recipes protonet maml",
+            "fewshot guard --calibrate --recipes protonet --seeds 0 1 2 3 4",
+        ),
+    ),
+    "check": Command(
+        CheckPhotographsConfig,
+        "look at a folder of photographs: what to mend, what to expect",
+        "Say what is to be mended in a folder of photographs, one folder a class, and what accuracy they allow.",
+        (
+            "fewshot check --support my_coins/ --html check.html",
+            "fewshot check --support my_coins/ --estimate false",
+            "fewshot check --support my_coins/ --groups '(.*)_' --json findings.json",
+        ),
+    ),
+    "fit": Command(
+        FitPhotographsConfig,
+        "fit a classifier to a folder of photographs",
+        "Fit a classifier to a folder of photographs, one folder a class, and write it to a file.",
+        (
+            "fewshot fit --support my_coins/ --out coins.fewshot",
+            "fewshot fit --support my_coins/ --out coins.fewshot --find_circle true --rotation_invariant true",
+            "fewshot fit --support my_birds/ --out birds.fewshot --false_accept_rate 0.1",
+        ),
+    ),
+    "predict": Command(
+        PredictPhotographsConfig,
+        "ask a fitted classifier about photographs",
+        "Ask a fitted classifier about a photograph, or about a folder of them.",
+        (
+            "fewshot predict photos/ --model coins.fewshot",
+            "fewshot predict photos/ --model coins.fewshot --csv out.csv --html report.html",
+            "fewshot predict one.jpg --model coins.fewshot",
+        ),
+        ("photos",),
+    ),
+    "confidence": Command(
+        ConfidenceConfig,
+        'measure how honest probabilities and "none of these" are',
+        'How honest the classifier is: its probabilities, and its "none of these", on episodes with unknown classes.',
+        (
+            "fewshot confidence --dataset world_coins",
+            "fewshot confidence --dataset cub --methods baseline protonet --n_shot 1",
+            "fewshot confidence --false_accept_rate 0.05 --n_episodes 200",
+        ),
+    ),
+}
+GROUPS = {
+    "for papers": (
+        "train", "pretrain", "evaluate", "embed", "reproduce", "compare", "figures", "data", "list", "benchmark",
+        "guard",
+    ),
+    "for photographs": ("check", "fit", "predict", "confidence"),
+}  # fmt: skip

@@ -1,0 +1,33 @@
+"""`fewshot evaluate`: the weights of a run on episodes of any data set, way and shot."""
+
+from pathlib import Path
+
+from fewshot.config import EvaluateConfig, as_dict
+from fewshot.evaluation import report
+from fewshot.evaluation.evaluate import evaluate
+from fewshot.experiments.build import choose_device, load_run, load_split
+from fewshot.experiments.starting import check_unseen, selected_on
+from fewshot.runtime import processes
+from fewshot.sampling.episodes import EpisodeSpec
+from fewshot.training.run_folder import RunFolder
+
+
+def run(config: EvaluateConfig) -> None:
+    """Load, measure, write, print."""
+    device = choose_device()
+    method, run_config = load_run(config.run_dir, config.method_options)
+    run_config = config.applied_to(run_config)
+    spec = EpisodeSpec(config.n_way, config.n_shot, config.n_query, config.disjoint_groups)
+    test_set = load_split(run_config, config.split)
+    overlap = check_unseen(config.run_dir, test_set, config.allow_seen_classes)
+    records = evaluate(method.to(device), test_set, spec, config.n_episodes, config.seed, precision=config.precision)
+    records = records.add_facts(selected_on=selected_on(config.run_dir), config=as_dict(run_config), **overlap.header)
+    if processes.is_first():
+        changed = {**config.method_options, **config.dataset_options}
+        options = "".join(f"-{option}-{value}" for option, value in changed.items()).replace("/", "-")
+        cell = f"{run_config.dataset}-{config.split}-{spec}-seed{config.seed}{options}"
+        cell = cell.replace(",", "").replace(" ", "-")
+        path = Path(config.json) if config.json else RunFolder(config.run_dir).records(cell)
+        records.write(path)
+        print(f"{spec}{records.mark}: {report.format_percent(records.estimate)}")
+        print(f"{report.format_facts(records)}\nrecords: {path}")

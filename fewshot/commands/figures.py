@@ -1,0 +1,21 @@
+"""`fewshot figures`: all methods of a data set against shots, ways and minutes of training."""
+
+from pathlib import Path
+
+from fewshot.commands.recipes import find_recipes
+from fewshot.config.reproduction import FiguresConfig
+from fewshot.reproduction.figures import chosen, make_figures, measure_curves, seeds_of
+from fewshot.reproduction.recipes import find_runs
+from fewshot.runtime.plugins import load_plugins
+
+
+def run(config: FiguresConfig) -> None:
+    """Measure, draw, print."""
+    dataset, results, out = config.dataset, Path(config.results) / config.dataset, Path(config.out)
+    runs = find_runs(find_recipes(config.recipes) / dataset, out, seeds_of(out / dataset))
+    load_plugins(plugin for one in runs for plugin in one.config.plugins)
+    measured = chosen(runs, config.methods)
+    measure_curves(measured, results, config.episodes, config.slow_episodes)
+    usual = chosen(runs)
+    shown = [run for run in runs if run in usual or run in measured]
+    print("figures: " + (" ".join(map(str, make_figures(results, runs, shown))) or "none, there are no results"))

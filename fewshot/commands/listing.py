@@ -1,0 +1,19 @@
+"""`fewshot list`: what is known by name, with one line on each."""
+
+from fewshot.backbones import BACKBONES
+from fewshot.config.reproduction import ListConfig
+from fewshot.datasets import DATASETS
+from fewshot.methods import METHODS
+
+REGISTRIES = {"methods": METHODS, "backbones": BACKBONES, "datasets": DATASETS}
+ALSO = {"backbones": "timm/NAME and torchvision/NAME: any model of these libraries"}
+
+
+def run(config: ListConfig) -> None:
+    """Print a line for each name."""
+    registry = REGISTRIES[config.kind]
+    width = max(map(len, registry.names()))
+    for name in registry.names():
+        print(f"{name:{width}}  {registry.summary(name)}")
+    if config.kind in ALSO:
+        print(ALSO[config.kind])

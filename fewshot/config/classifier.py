@@ -1,0 +1,62 @@
+"""The options of a `FewShotClassifier`: its constructor, the command line and a saved file read this one list."""
+
+from dataclasses import KW_ONLY, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from fewshot.runtime.choices import Precision
+
+
+@dataclass(eq=False)
+class ClassifierOptions:
+    """What classifies images, and how they are brought to its size."""
+
+    backbone: str | None = "efficientnet-lite0"
+    """name of a backbone; timm/NAME and torchvision/NAME are any model of these libraries"""
+    method: str | None = None
+    """name of a method (default: baseline, with its logistic solver)"""
+    _: KW_ONLY
+    method_options: dict[str, Any] | None = None
+    """options of the method"""
+    backbone_options: dict[str, Any] | None = None
+    """options of the backbone"""
+    pretrained: bool = True
+    """with the backbone's published weights"""
+    weights: str | Path | None = None
+    """a file of weights in their place (with --pretrained false)"""
+    run_dir: str | Path | None = None
+    """a finished run, whose backbone (and method) are taken"""
+    size_px: int | None = None
+    """side that images are brought to (default: the backbone's own)"""
+    resize: Literal["crop", "pad", "stretch"] = "pad"
+    """how: the largest centred square, the whole image on white, or without its aspect ratio"""
+    rotation_invariant: bool | int = False
+    """average turned views: true for 8 of them (24 for method aligned), or how many"""
+    find_circle: bool = False
+    """find a round object near the middle, such as a coin, and cut it out"""
+    views: dict[str, Any] | None = None
+    """further options of the views: zooms, colour and radius as cues beside the features"""
+    device: str | None = None
+    """cpu, cuda, cuda:1, … (default: an accelerator if there is one)"""
+    precision: Precision = "auto"
+    """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    seed: int = 0
+    """seed of everything random"""
+
+
+@dataclass(eq=False)
+class AnswerOptions(ClassifierOptions):
+    """How a classifier answers."""
+
+    _: KW_ONLY
+    calibrate: bool = True
+    """fit a temperature to images held out by group, so that probabilities are honest"""
+    false_accept_rate: float | None = None
+    """answer `unknown` so that at most about this share of strange images is taken for a class"""
+    unknown: Any = "none of these"
+    """the answer for an image of no known class"""
+
+
+def options_of(kind: type[ClassifierOptions], given: ClassifierOptions, **changes: Any) -> dict[str, Any]:
+    """The options of `kind` as `given` has them, but for `changes`."""
+    return {field.name: getattr(given, field.name) for field in fields(kind)} | changes

@@ -1,0 +1,35 @@
+"""Configurations as runs and results keep them: read back as what they were."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from fewshot.config.experiments import EPISODIC, PRETRAIN, ExperimentConfig, PretrainExperimentConfig
+from fewshot.errors import ConfigError
+from fewshot.registry import unknown_name
+
+AnyConfig = ExperimentConfig | PretrainExperimentConfig
+CLASSES: dict[str, type[AnyConfig]] = {EPISODIC: ExperimentConfig, PRETRAIN: PretrainExperimentConfig}
+
+
+def kind_of(saved: Mapping[str, Any]) -> str:
+    """The kind of a saved configuration.
+
+    Those of early versions do not say it, and this is the one place that tells it from their options: only the
+    training of a classifier has a batch_size.
+    """
+    return saved.get("kind") or (PRETRAIN if "batch_size" in saved else EPISODIC)
+
+
+def from_saved(saved: Mapping[str, Any], place: object) -> AnyConfig:
+    """The configuration that `as_dict` made these plain values of; `place`: of the file that holds them.
+
+    Raises `ConfigError` for options, and `UnknownNameError` for a kind, that this version does not know.
+    """
+    kind = kind_of(saved)
+    if kind not in CLASSES:
+        raise unknown_name(f"kind of the configuration {place}", kind, CLASSES)
+    unknown = sorted(saved.keys() - {field.name for field in fields(CLASSES[kind])})
+    if unknown:
+        raise ConfigError(f"{place} has options that this version of fewshot does not know: {unknown}")
+    return CLASSES[kind](**saved)

@@ -1,0 +1,66 @@
+"""The labels of images: words or whole numbers, one kind of them."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from fewshot.errors import DataError
+from fewshot.images.listing import few
+
+
+def as_labels(y: Sequence[Any]) -> np.ndarray:
+    """Labels (n,) of one kind; raises `DataError` for missing ones, and for words beside numbers."""
+    plain = y.tolist() if isinstance(y, np.ndarray) and y.ndim == 1 else y
+    if isinstance(plain, list | tuple):
+        missing = [number for number, label in enumerate(plain) if label is None or _is_nan(label)]
+        if missing:
+            raise DataError(f"{len(missing)} of {len(plain)} labels are missing: of image {few(missing)}")
+        _check_kinds(plain)
+    labels = column_or_1d(y, warn=True)
+    with warnings.catch_warnings():  # one image a class is no sign of a regression here
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        check_classification_targets(labels)
+    return labels
+
+
+def as_label(name: Any, classes: np.ndarray) -> Any:
+    """The name of one more class, of the kind that `classes` are of; raises `DataError` for another one."""
+    _check_kinds([*classes.tolist(), as_labels([name])[0].item()])
+    return np.asarray(name).item()
+
+
+def check_unknown(unknown: Any, classes: np.ndarray) -> None:
+    """Raise where a class is called what is answered for an image of none."""
+    if str(unknown) in map(str, classes):
+        raise DataError(
+            f"a class is called {unknown!r}, which is the answer for an image of no known class: rename the class, or "
+            "give another answer (unknown=…, --unknown)"
+        )
+
+
+def _check_kinds(labels: Sequence[Any]) -> None:
+    """Raise unless all are words, or all are numbers."""
+    places = {_kind(label): number for number, label in reversed(list(enumerate(labels)))}
+    strange = {kind: number for kind, number in places.items() if kind not in ("a word", "a number")}
+    if strange:
+        kind, number = next(iter(strange.items()))
+        raise DataError(f"labels are words or whole numbers; the one of image {number} is {kind}: {labels[number]!r}")
+    if len(places) > 1:
+        word, other = (labels[places[kind]] for kind in ("a word", "a number"))
+        raise DataError(f"labels are all words or all numbers; these are both: {str(word)!r} and {other!r}")
+
+
+def _kind(label: Any) -> str:
+    if isinstance(label, str):
+        return "a word"
+    if isinstance(label, bool | int | float | np.bool_ | np.number):
+        return "a number"
+    return f"of type {type(label).__name__}"
+
+
+def _is_nan(label: Any) -> bool:
+    return isinstance(label, float | np.floating) and label != label

@@ -1,0 +1,83 @@
+"""`FeatureSet`: what a network made of the images of an `ImageSet`, labelled like them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot.datasets import ImageSet
+from fewshot.errors import DataError
+from fewshot.runtime.transfer import send
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features, or feature maps, of images of an `ImageSet`, addressed by the image set's own row numbers.
+
+    Labels, names, groups and the fingerprint are the image set's, for all of its rows.
+
+    Args:
+        imageset: the images.
+        values: features (n, D), or maps (n, c, h, w).
+        rows: which rows of `imageset` these are of, (n,), each once; None: all of them, in order.
+
+    Raises:
+        DataError: where `values` and `rows` differ in number.
+    """
+
+    imageset: ImageSet
+    values: Tensor
+    rows: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        n_rows = len(self.imageset) if self.rows is None else len(self.rows)
+        if len(self.values) != n_rows:
+            raise DataError(f"{self}: {len(self.values)} features for {n_rows} rows")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"FeatureSet({len(self)} of shape {tuple(self.values.shape[1:])}, of {self.imageset})"
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each row of the image set, (n_images,)."""
+        return self.imageset.labels
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The image set's."""
+        return self.imageset.class_names
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """The group of each row of the image set, (n_images,), or None."""
+        return self.imageset.groups
+
+    @property
+    def fingerprint(self) -> str:
+        """The image set's."""
+        return self.imageset.fingerprint
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The features of `rows` (any shape) of the image set: (*rows.shape, …), on the device of `values`.
+
+        Raises `DataError` for a row whose features are not held.
+        """
+        if self.rows is not None:
+            at = self._places[rows]
+            if (at < 0).any():
+                raise DataError(f"{self} does not hold row {int(rows[at < 0][0])}")
+            rows = at
+        return self.values[send(rows, self.values.device)]
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Where each row of the image set is among `values`, (n_images,), -1 where it is not."""
+        places = torch.full((len(self.imageset),), -1)
+        places[self.rows] = torch.arange(len(self.values))
+        return places

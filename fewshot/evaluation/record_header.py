@@ -1,0 +1,120 @@
+"""What records say of themselves: what was measured, on which episodes, by what; and whether two may be compared."""
+
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fewshot.datasets import ImageSet
+from fewshot.evaluation.embed import device_of
+from fewshot.methods import Method
+from fewshot.runtime.memory import measure_peak_mib
+from fewshot.runtime.precision import Precision, resolve
+from fewshot.runtime.provenance import collect_provenance, hash_weights
+from fewshot.sampling.episodes import EpisodeSpec
+
+EPISODES = ("split", "seed", "n_episodes", "spec")  # decide which rows of an image set the episodes hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordHeader:
+    """What was measured, on what, by what; None is what a file does not say, early versions said less."""
+
+    spec: dict[str, Any]
+    """`EpisodeSpec` as a dictionary"""
+    seed: int
+    """of the episodes"""
+    n_episodes: int
+    method: str
+    """name of the class"""
+    transductive: bool
+    dataset: str
+    split: str | None = None
+    data_fingerprint: str
+    weights: str
+    """hash of all parameters and buffers"""
+    precision: str
+    seconds: float
+    """of the evaluation, with the embedding where it was part of it"""
+    peak_mib: float | None = None
+    """memory of the whole process so far"""
+    commit: str
+    command: str
+    versions: dict[str, str]
+    hardware: str | None = None
+    plugins: dict[str, str] | None = None
+    """digests of the files that were loaded as plugins"""
+    n_trainable: dict[str, int] | None = None
+    """numbers adapted in each episode, in the network and in the head, of methods that adapt weights"""
+    embedding_seconds: float | None = None
+    """of the embedding before the first cell, which all cells share"""
+    selected_on: str | None = None
+    """what chose the weights: "val", or "nothing" and why"""
+    config: dict[str, Any] | None = None
+    """of the run"""
+    seen_classes: int | None = None
+    """test classes that the weights were trained on"""
+    seen_images: int | None = None
+    """test images that the weights were trained on"""
+    seen_mark: str | None = None
+    """what tables say of both beside the name; empty where there is nothing to say"""
+    run: str | None = None
+    """folder of the run, in comparisons"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a file holds of it: all that is known."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def value(self, name: str) -> Any:
+        """A field for a table, "unknown" where the file did not say it."""
+        value = getattr(self, name)
+        return "unknown" if value is None else value
+
+
+def make_header(
+    method: Method,
+    imageset: ImageSet,
+    spec: EpisodeSpec,
+    seed: int,
+    n_episodes: int,
+    *,
+    precision: Precision,
+    started: float,
+) -> RecordHeader:
+    """The header of an evaluation that began at `started` (`time.perf_counter`) and has just ended."""
+    count = getattr(method, "count_trainable", None) if isinstance(spec.n_way, int) else None
+    return RecordHeader(
+        spec=vars(spec),
+        seed=seed,
+        n_episodes=n_episodes,
+        method=type(method).__name__,
+        transductive=method.transductive,
+        dataset=imageset.name,
+        split=imageset.split,
+        data_fingerprint=imageset.fingerprint,
+        weights=hash_weights(method),
+        precision=resolve(precision, device_of(method)),
+        seconds=round(time.perf_counter() - started, 3),
+        peak_mib=measure_peak_mib(),
+        n_trainable=count(spec.n_way) if count else None,
+        **collect_provenance(),
+    )
+
+
+def same_episodes(a: RecordHeader, b: RecordHeader, *, same_pixels: bool = True) -> bool:
+    """Whether two measurements may be compared episode by episode.
+
+    Args:
+        a: of the one measurement.
+        b: of the other.
+        same_pixels: also ask for the same images; False where the two prepare the same images in other ways, such as
+            another size, and the caller has made sure of that.
+    """
+    return not episode_differences(a, b, same_pixels=same_pixels)
+
+
+def episode_differences(a: RecordHeader, b: RecordHeader, *, same_pixels: bool = True) -> dict[str, tuple[Any, Any]]:
+    """What keeps two measurements from being compared, for a message: names of fields, and both values."""
+    names = (*(["data_fingerprint"] if same_pixels else []), *EPISODES)
+    pairs = {name: (getattr(a, name), getattr(b, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -1,0 +1,55 @@
+"""What a fitted classifier says of photographs: classes, whether it is none of them, and the most similar images."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from fewshot.estimator.estimator import FewShotClassifier
+from fewshot.images.listing import nfc
+from fewshot.photographs.pages.predictions import Neighbour, Prediction
+
+N_NEIGHBOURS = 3
+
+
+def support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
+    """A picture of each support image: its thumbnail, written into `folder` under the name that its file had.
+
+    The file itself is not opened: who wrote the classifier chose its path, and the page is perhaps given to others.
+    """
+    support, pictures = classifier.support_, []
+    for row, name in enumerate(support.names):
+        path = folder / str(row) / (re.sub(r"[^\w .()-]", "_", Path(name).stem)[:60] + ".png")
+        if support.thumbnails is not None:
+            path.parent.mkdir()
+            Image.fromarray(support.thumbnails[row].permute(1, 2, 0).numpy()).save(path)
+        pictures.append(path)
+    return pictures
+
+
+def predictions(
+    classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor, pictures: list[Path]
+) -> list[Prediction]:
+    """What the classifier says of each photograph, by its `content`; `pictures`: of the support images."""
+    support, names = classifier.support_, [str(name) for name in classifier.classes_]
+    fitted, rejection = classifier.fitted_, classifier.rejection_
+    probabilities = classifier.probabilities(fitted.logits(content))
+    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(fitted, support, content)
+    method = classifier.encoder_.method
+    n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # not by bare pixels
+    nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
+    said, none = [], str(classifier.unknown)
+    for i, path in enumerate(paths):
+        neighbours = [
+            Neighbour(pictures[row], names[support.labels[row]], float(share))
+            for share, row in zip(nearest.values[i], nearest.indices[i].tolist(), strict=True)
+        ]
+        shown = path.relative_to(root).as_posix() if root.is_dir() else path.name
+        folder = nfc(path.parent.name)
+        truth = folder if path.parent != root and folder in names else None
+        shares = dict(zip(names, probabilities[i].tolist(), strict=True))
+        best = names[int(probabilities[i].argmax())]
+        said.append(Prediction(shown, path, best, shares, not accepted[i], truth, neighbours, none))
+    return said

@@ -1,0 +1,145 @@
+"""Runs: a training or a row of a recipe with a seed, what it measures, whether it has ended, and what is kept of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.config import PRETRAIN, AnyConfig, as_dict
+from fewshot.config.recipes import SCRIPTS
+from fewshot.errors import ConfigError, DataError
+from fewshot.evaluation.records import Measured, Records, name_cell
+from fewshot.evaluation.rows import RowKind
+from fewshot.experiments.build import test_cells, variants
+from fewshot.experiments.starting import starting_row
+from fewshot.reproduction.results import Result, row_key
+from fewshot.reproduction.tables.accuracies import FLOOR_ROWS
+from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.training.run_folder import RunFolder
+
+RUNS = "runs/reproduce"  # where runs lie by default, and what a result says of where they lie
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training or a row of a recipe with a seed, and the folder of its run.
+
+    `row`: of the tables, in which its own numbers stand; `stage_one`: the run that this one starts from, if any.
+    """
+
+    name: str
+    row: str
+    folder: RunFolder
+    arguments: tuple[str, ...]
+    config: AnyConfig
+    stage_one: "Run | None" = None
+
+    @property
+    def title(self) -> str:
+        """What it is called while it runs."""
+        return f"{self.name}, seed {self.config.seed}"
+
+    @property
+    def is_pretrain(self) -> bool:
+        """Whether it is stage 1, a run of scripts/pretrain.py."""
+        return self.config.kind == PRETRAIN
+
+    @property
+    def script(self) -> str:
+        """The script that runs it."""
+        return SCRIPTS[self.config.kind]
+
+    @property
+    def subcommand(self) -> str:
+        """The subcommand of fewshot that runs it."""
+        return "pretrain" if self.is_pretrain else "train"
+
+    @property
+    def command(self) -> str:
+        """The command that makes it, from the folder that holds scripts/ or the folder of recipes."""
+        option, recipe, *others = map(self._hide_place, self.arguments)
+        inside = Path(recipe).parts[-4:-2] == ("scripts", "recipes")
+        program = f"python scripts/{self.script}" if inside else f"fewshot {self.subcommand}"
+        return f"{program} {option} {Path(*Path(recipe).parts[-4:])} {' '.join(others)}"
+
+    @property
+    def own_row(self) -> RowKind:
+        """What its records are called, beside those that the script compares it with."""
+        trained = self.config.max_steps or self.stage_one
+        return RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else starting_row(self.config)
+
+    @property
+    def variants(self) -> list[str]:
+        """Further rows of the same weights."""
+        return list(variants(self.config))
+
+    @property
+    def cells(self) -> list[str]:
+        """What its records measure, `5-way 1-shot`."""
+        return [name_cell(vars(spec)) for spec in test_cells(self.config)]
+
+    def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
+        """Where the script stores a row's records of a cell."""
+        return self.folder.records(test_set, row, cell)
+
+    def records(self, row: str, test_set: str = "") -> list[Records]:
+        """A row's records of each cell; `DataError` where they are cut short, `OSError` where there are none."""
+        return [Records.read(self.records_file(row, cell, test_set)) for cell in self.cells]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has ended: the records of its own row and of the untrained network are there, whole.
+
+        So are those of its variants, measured with the options that these have now.
+        """
+        rows: set[str] = {self.own_row, *self.variants}
+        if self.config.test_floor and not self.is_pretrain:
+            rows.add(starting_row(self.config))
+        try:
+            return all(
+                (record.header.config or {}).get("test_variants", {}).get(row) == variants(self.config).get(row)
+                for test_set in ("", *self.config.test_also)
+                for row in rows
+                for record in self.records(row, test_set)
+            )
+        except (DataError, FileNotFoundError):
+            return False
+
+    def check(self) -> None:
+        """Raise `ConfigError` where the folder holds a run of another configuration, or one whose stage 1 is gone."""
+        if not self.folder.config.exists():
+            return
+        advice = f"delete {self.folder.path}, or choose another --out"
+        self.folder.refuse_other(self.config, f"the recipe {self.name} was changed after it ran; {advice}")
+        start = self.stage_one and self.stage_one.folder
+        if start and not start.config.exists():
+            raise ConfigError(f"{self.name} has run, but {start.path} that it started from is gone: {advice}")
+
+    @property
+    def stages(self) -> list[tuple[str, float]]:
+        """What each stage was trained on, and its minutes of training and validation; stage 1 first."""
+        step, _, _, seconds = load_checkpoint(self.folder.last)["progress"]
+        unit, option = ("images", "batch_size") if self.is_pretrain else ("episodes", "episodes_per_step")
+        own = f"{step * getattr(self.config, option):,} {unit}" if step else ""
+        return [*(self.stage_one.stages if self.stage_one else []), (own, seconds / 60)]
+
+    def result(self) -> Result:
+        """What is kept of it: every row that it measured."""
+        records: dict[str, list[Measured]] = {}
+        for test_set in ("", *self.config.test_also):
+            for row in dict.fromkeys((self.own_row, *self.variants, RowKind.PRETRAINED, RowKind.FROZEN, *FLOOR_ROWS)):
+                if self.records_file(row, self.cells[0], test_set).exists():
+                    records[row_key(test_set, row)] = self._without_config(row, test_set)
+        last = load_checkpoint(self.folder.last)
+        history = [[step, round(seconds, 1), round(mean, 5), round(half, 5)]
+                   for step, seconds, mean, half in last.get("history", [])]  # fmt: skip
+        config = {k: self._hide_place(v) if isinstance(v, str) else v for k, v in as_dict(self.config).items()}
+        facts = {"config": config, "stages": self.stages, "history": history}
+        return Result(self.name, self.config.seed, facts, records)
+
+    def _hide_place(self, text: str) -> str:
+        """`text` with the folder of all runs called as it is by default: where this machine has it, no result says."""
+        out = self.folder.path.parents[1]
+        return text.replace(f"{out}/", f"{RUNS}/") if out.is_absolute() else text
+
+    def _without_config(self, row: str, test_set: str) -> list[Measured]:
+        """Records whose headers leave out the configuration, which a result holds once, and name the run's command."""
+        return [record.add_facts(config=None, command=self.command) for record in self.records(row, test_set)]

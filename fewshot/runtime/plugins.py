@@ -1,0 +1,106 @@
+"""Plugins: a user's own files, imported so that the methods, data sets and backbones in them are registered."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from fewshot.errors import ConfigError
+
+_loaded: dict[str, str] = {}  # the digest of each plugin, by the name of its file or module
+
+
+def load_plugins(plugins: Iterable[str | Path]) -> None:
+    """Import the user's own files, which register their methods, data sets and backbones.
+
+    A file that is loaded already, here or under another path, is not loaded again. A file that is gone is no error
+    where one of the same name was loaded from another place before: so `--plugins NEW/PLACE/mine.py` finds a run's
+    `OLD/PLACE/mine.py`.
+
+    Args:
+        plugins: each a path that ends in .py, or the name of a module (or package) that Python can import.
+
+    Raises:
+        ConfigError: for a plugin that does not exist, cannot be imported, or differs from one of the same name.
+    """
+    for plugin in map(str, plugins):
+        if not plugin.endswith(".py"):
+            _load(plugin, _find_module(plugin))
+        elif Path(plugin).is_file():
+            _load(Path(plugin).name, Path(plugin))
+        elif Path(plugin).name not in _loaded:
+            raise ConfigError(
+                f"plugins: there is no file {plugin} (from the folder {Path.cwd()}); if it was moved, name its new "
+                "place with --plugins"
+            )
+
+
+def list_loaded_plugins() -> dict[str, str]:
+    """A digest of the source of each plugin that was loaded, by the name of its file or module."""
+    return dict(sorted(_loaded.items()))
+
+
+def _find_module(name: str) -> Path:
+    """The source of a module, a file or the folder of a package; also found in the current folder."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # last, so that no installed package is hidden
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"plugins: there is no module {name!r} that Python can import; the name of a file ends in .py"
+        )
+    origin = Path(spec.origin)
+    return origin.parent if spec.submodule_search_locations else origin
+
+
+def _load(name: str, source: Path) -> None:
+    found = _digest(source)
+    if name in _loaded:
+        if _loaded[name] != found:
+            raise ConfigError(
+                f"plugins: {source} differs from the {name} that is loaded already; one process can hold one of a name"
+            )
+        return
+    try:
+        if source.suffix == ".py" and name.endswith(".py"):
+            _import_file(source)
+        else:
+            importlib.import_module(name)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename}, line {place.lineno}"
+        raise ConfigError(f"plugins: {source} cannot be imported: {type(error).__name__}: {error} ({where})") from error
+    _loaded[name] = found
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"fewshot_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no Python source: {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _digest(source: Path) -> str:
+    """Hash of a file, or of all Python files of a package."""
+    files = sorted(source.rglob("*.py")) if source.is_dir() else [source]
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        digest.update(os.fsencode(file.relative_to(source.parent).as_posix()) + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()

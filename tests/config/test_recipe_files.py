@@ -1,0 +1,164 @@
+"""Recipes: what a file with rows, test cells and a base asks for, and what is refused; saved configurations."""
+
+from pathlib import Path
+
+import pytest
+
+from fewshot import cli
+from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, from_saved
+from fewshot.config.recipes import read_recipe
+from fewshot.errors import ConfigError, UnknownNameError
+
+BASE = """
+kind: base
+dataset: omniglot
+dataset_options: {resize: antialiased, rotations: false}
+augmentation: {shift: 0.1}
+train_n_way: 60
+val_n_way: 20
+test_cells:
+- {n_way: [5, 20], n_shot: 1}
+- {n_way: [5, 20], n_shot: 10, n_query: 6, n_episodes: 200}
+"""
+STAGE_ONE = """
+kind: pretrain
+extends: base.yaml
+row: classifier-baseline
+run_dir: runs/toy/pretrain
+backbone: resnet12
+batch_size: 32
+max_steps: 900
+rows:
+  simpleshot: {}
+  linear: {method: baseline, dataset_options: {resize: nearest, rotations: null}, test_cells: [{n_way: 7}]}
+"""
+
+
+@pytest.fixture
+def stage_one(tmp_path) -> Path:
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "pretrain.yaml").write_text(STAGE_ONE)
+    return tmp_path / "pretrain.yaml"
+
+
+def parsed(path: Path, *arguments: str, kind: type = ExperimentConfig) -> ExperimentConfig | PretrainExperimentConfig:
+    return cli.parse(kind, "", ["--config", str(path), *arguments])
+
+
+def refused(path: Path, text: str, *words: str) -> None:
+    path.write_text(text)
+    with pytest.raises((ConfigError, UnknownNameError)) as error:
+        read_recipe(path)
+    for word in (*words, str(path)):
+        assert word in str(error.value)
+
+
+# ---------------------------------------------------------------- what is asked for
+
+
+def test_a_training_has_what_it_extends_and_measures_the_first_test_cell(stage_one):
+    wanted = PretrainExperimentConfig(
+        dataset="omniglot", dataset_options={"resize": "antialiased", "rotations": False}, augmentation={"shift": 0.1},
+        val_n_way=20, test_n_way=[5, 20], test_n_shot=[1], run_dir="runs/toy/pretrain", backbone="resnet12",
+        batch_size=32, max_steps=900,
+    )  # fmt: skip
+    assert parsed(stage_one, kind=PretrainExperimentConfig) == wanted  # train_n_way is of the other kind: left out
+
+
+def test_rows_have_data_backbone_and_episodes_of_their_file_but_not_its_training(stage_one):
+    shared = {"dataset": "omniglot", "backbone": "resnet12", "val_n_way": 20, "max_steps": 0,
+              "pretrained_run": "runs/toy/pretrain"}  # fmt: skip
+    own = {"method": "simpleshot", "dataset_options": {"resize": "antialiased", "rotations": False}}
+    wanted = ExperimentConfig(**shared, **own, test_n_way=[5, 20], test_n_shot=[1])
+    assert parsed(stage_one, "--row", "simpleshot") == wanted
+    more = ExperimentConfig(
+        **shared, **own, test_n_way=[5, 20], test_n_shot=[10], test_n_query=6, test_episodes=200, seed=3
+    )
+    assert parsed(stage_one, "--row", "simpleshot_10shot", "--seed", "3") == more
+    linear = ExperimentConfig(**shared, method="baseline", dataset_options={"resize": "nearest"}, test_n_way=[7])
+    assert parsed(stage_one, "--row", "linear") == linear
+
+
+def test_entries_are_named_after_file_row_and_cell(stage_one):
+    recipe = read_recipe(stage_one)
+    assert [(e.name, e.row, e.kind) for e in recipe.entries] == [
+        ("pretrain", "classifier-baseline", "pretrain"),
+        ("simpleshot", "simpleshot", "episodic"),
+        ("simpleshot_10shot", "simpleshot", "episodic"),
+        ("linear", "linear", "episodic"),
+    ]
+
+
+def test_a_recipe_that_extends_a_recipe_takes_its_options_and_not_its_rows(stage_one):
+    other = stage_one.with_name("cosine.yaml")
+    other.write_text("kind: pretrain\nextends: pretrain.yaml\naugmentation: null\nclassifier: cosine\n")
+    recipe = read_recipe(other)
+    assert [(e.name, e.row) for e in recipe.entries] == [("cosine", "cosine")]
+    config = parsed(other, kind=PretrainExperimentConfig)
+    assert (config.classifier, config.batch_size, config.augmentation) == ("cosine", 32, {})
+
+
+def test_rows_on_published_weights_need_no_training(tmp_path):
+    path = tmp_path / "frozen.yaml"
+    path.write_text("kind: frozen\nbackbone_options: {pretrained: true}\nrows:\n  nearest: {method_options: {k: 3}}\n")
+    config = parsed(path, "--row", "nearest")
+    assert (config.pretrained_run, config.max_steps, config.method_options) == (None, 0, {"k": 3})
+    with pytest.raises(ConfigError, match="trains nothing; name one of its rows with --row: nearest"):
+        parsed(path)
+
+
+def test_what_the_command_line_says_wins(stage_one):
+    config = parsed(stage_one, "--row", "simpleshot", "--test_n_shot", "[2]", "--backbone", "conv4")
+    assert (config.test_n_shot, config.backbone, config.test_n_way) == ([2], "conv4", [5, 20])
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_a_recipe_of_another_kind_names_its_script(stage_one):
+    with pytest.raises(ConfigError, match=r"pretrain.yaml is of kind pretrain: run it with scripts/pretrain.py"):
+        parsed(stage_one)
+    with pytest.raises(ConfigError, match=r"the row simpleshot .* episodic: run it with scripts/train_episodic.py"):
+        parsed(stage_one, "--row", "simpleshot", kind=PretrainExperimentConfig)
+    with pytest.raises(UnknownNameError, match=r"unknown row of .* 'simplshot'. Did you mean 'simpleshot'"):
+        parsed(stage_one, "--row", "simplshot")
+    with pytest.raises(ConfigError, match="--row nearest is a row of a recipe: name its file with --config"):
+        cli.parse(ExperimentConfig, "", ["--row", "nearest"])
+
+
+def test_what_a_recipe_cannot_say(tmp_path):
+    path = tmp_path / "a.yaml"
+    refused(path, "kind: pretrained\n", "unknown kind", "Did you mean 'pretrain'?")
+    refused(path, "rows: [nearest]\n", "rows must hold names", "['nearest']")
+    refused(path, "rows: {nearest: {}}\n", "it must say where that lies: run_dir")
+    refused(path, "test_cells: {n_way: 5}\n", "test_cells must be a list")
+    refused(path, "test_cells: [{n_ways: 5}]\n", "Did you mean 'n_way'?")
+    refused(path, "test_cells: [{n_way: 5}]\ntest_n_shot: [1]\n", "by test_cells and by test_n_shot: take one of them")
+    two = "test_cells: [{n_way: 5, n_shot: 1}, {n_way: 20, n_shot: 5}]"
+    refused(path, f"kind: frozen\nrows: {{nearest: {{}}}}\n{two}\n", "a later test cell has one other n_way or n_shot")
+    refused(path, "- a list\n", "must hold names of options")
+    refused(path, "lr: [\n", "is no YAML file")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    refused(path, "extends: b.yaml\n", "extends goes in a circle", "b.yaml")
+    path.write_text("extends: gone.yaml\n")
+    with pytest.raises(ConfigError, match=r"gone.yaml cannot be read: No such file"):
+        read_recipe(path)
+
+
+# ---------------------------------------------------------------- saved configurations
+
+
+@pytest.mark.parametrize("config", [ExperimentConfig(lr=0.5), PretrainExperimentConfig(batch_size=7)])
+def test_a_saved_configuration_is_read_back_as_what_it_was(config):
+    saved = as_dict(config)
+    assert saved["kind"] == config.kind
+    assert from_saved(saved, "config.json") == config
+    early = {key: value for key, value in saved.items() if key != "kind"}  # of a version that did not say it
+    assert from_saved(early, "config.json") == config
+
+
+def test_a_saved_configuration_of_a_later_version_is_refused():
+    with pytest.raises(ConfigError, match=r"x/config.json has options that .* does not know: \['newer'\]"):
+        from_saved({"kind": "episodic", "newer": 1}, "x/config.json")
+    with pytest.raises(UnknownNameError, match=r"unknown kind of the configuration x/config.json 'episodical'"):
+        from_saved({"kind": "episodical"}, "x/config.json")

@@ -1,0 +1,179 @@
+"""What a user hands to `FewShotClassifier`: one picture is one picture whatever it comes as, and mistakes are named."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewshot import FewShotClassifier, ImageSet
+from fewshot.errors import DataError
+from fewshot.runtime import seeding
+
+LABELS = list("aaaabbbbcccc")
+
+
+def picture(number: int, side: int = 20) -> np.ndarray:
+    """Noise around a colour of its class, four to a class, (side, side, 3) uint8."""
+    colour = np.roll([200, 60, 40], number // 4)
+    noise = seeding.numpy_generator(0, "input", number).normal(0, 25, (side, side, 3))
+    return (colour + noise).clip(0, 255).astype(np.uint8)
+
+
+IMAGES = [picture(number) for number in range(12)]
+
+
+def classifier(**options) -> FewShotClassifier:
+    given = {"pretrained": False, "size_px": 16, "calibrate": False, "backbone_options": {"n_filters": 8}}
+    return FewShotClassifier("conv4", **given | options)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FewShotClassifier:
+    return classifier().fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+def test_an_opened_file_is_turned_as_its_path_is(fitted, tmp_path, file_format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"t.{file_format}"
+    ramp = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[:, None], 80, 1)
+    Image.fromarray(ramp).convert("RGB").save(path, file_format, exif=exif)
+    by_path, by_pillow = (fitted.inputs_.read([image], 0)[0].float() for image in (path, Image.open(path)))
+    assert (by_path - by_pillow).abs().mean() < 3
+    assert by_path.std() > 20  # something to be turned
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+def test_an_opened_file_that_breaks_off_is_named(file_format):
+    file = io.BytesIO()
+    Image.fromarray(picture(0, 400)).save(file, file_format)
+    cut = Image.open(io.BytesIO(file.getvalue()[: len(file.getvalue()) // 2])) if file_format != "TIFF" else None
+    if cut is None:  # its directory stands at the end: cut in the middle
+        data = bytearray(file.getvalue())
+        cut = Image.open(io.BytesIO(bytes(data)))
+        cut.fp = io.BytesIO(bytes(data[:1000]))
+    with pytest.raises(DataError, match="1 of 12 images cannot be used: image 3: the image is damaged or cut short"):
+        classifier().fit([*IMAGES[:3], cut, *IMAGES[4:]], LABELS)
+
+
+def test_a_closed_or_empty_pillow_image_is_named(fitted, tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as closed:
+        pass
+    with pytest.raises(DataError, match="image 1: the image is damaged"):
+        fitted.predict([IMAGES[0], closed])
+    with pytest.raises(DataError, match="image 0: the image has no pixel: it is 0 x 5 px"):
+        fitted.predict([Image.new("RGB", (0, 5))])
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        torch.from_numpy(IMAGES[0].transpose(2, 0, 1).copy()),
+        torch.from_numpy(IMAGES[0]),
+        IMAGES[0],
+        IMAGES[0].transpose(2, 0, 1),
+        IMAGES[0][None, :, :, 0],
+        np.array("a.png"),
+        "a.png",
+        Image.fromarray(IMAGES[0]),
+    ],
+    ids=["tensor chw", "tensor hwc", "array hwc", "array chw", "grey", "array of a path", "path", "pillow"],
+)
+def test_one_image_is_no_list(fitted, one):
+    with pytest.raises(DataError, match=r"write \[image\]"):
+        fitted.predict(one)
+
+
+def test_grey_images_of_any_number_have_a_form():
+    grey = np.stack([image[..., 0] for image in IMAGES])
+    asked = classifier().fit(grey, LABELS)
+    expected = asked.predict(list(grey[:3]))
+    assert (asked.predict(grey[:3, :, :, None]) == expected).all()
+    assert (asked.predict(torch.from_numpy(grey[:3, None])) == expected).all()
+
+
+@pytest.mark.parametrize("kind", ["str", "object", "paths"])
+def test_an_array_of_paths_is_a_list_of_paths(tmp_path, kind):
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for path, image in zip(paths, IMAGES, strict=True):
+        Image.fromarray(image).save(path)
+    names = paths if kind == "paths" else list(map(str, paths))
+    given = np.array(names, dtype=None if kind == "str" else object)
+    expected = classifier().fit(paths, LABELS).predict_proba(paths[:2])
+    np.testing.assert_array_equal(classifier().fit(given, LABELS).predict_proba(given[:2]), expected)
+    with pytest.raises(DataError, match=r"is flat, got shape \(12, 1\)"):
+        classifier().fit(given[:, None], LABELS)
+
+
+@pytest.mark.parametrize("given", [dict.fromkeys("ab"), {"a", "b"}])
+def test_what_has_no_order_is_refused(fitted, given):
+    with pytest.raises(DataError, match="images is a list, in the order of the labels, not a"):
+        fitted.predict(given)
+
+
+def test_channels_at_the_end_are_no_image_set():
+    with pytest.raises(DataError, match=r"\(4, 8, 8, 3\) looks like .* give images.transpose\(0, 3, 1, 2\)"):
+        ImageSet(np.zeros((4, 8, 8, 3), np.uint8), [0, 0, 1, 1], ["a", "b"])
+    assert ImageSet(np.zeros((4, 3, 8, 3), np.uint8), [0, 0, 1, 1], ["a", "b"]).image_shape == (3, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([None, *LABELS[1:]], "1 of 12 labels are missing: of image 0"),
+        ([*LABELS[:7], float("nan"), *LABELS[8:]], "1 of 12 labels are missing: of image 7"),
+        (np.array([*LABELS[:3], None, *LABELS[4:]], object), "of image 3"),
+        ([io.StringIO(), *LABELS[1:]], "the one of image 0 is of type StringIO"),
+        ([["a"], *LABELS[1:]], "the one of image 0 is of type list"),
+        ([1, *LABELS[1:]], "all words or all numbers; these are both: 'a' and 1"),
+        (["1"] * 4 + [1] * 4 + ["2"] * 4, "these are both: '1' and 1"),
+        ([0.5, 1.5] * 6, "Unknown label type"),
+    ],
+)
+def test_labels_that_are_none(labels, says):
+    with pytest.raises(ValueError, match=says):
+        classifier().fit(IMAGES, labels)
+
+
+def test_paths_are_no_labels(tmp_path):
+    with pytest.raises(DataError, match="the one of image 0 is of type PosixPath"):
+        classifier().fit(IMAGES, [tmp_path / label for label in LABELS])
+
+
+@pytest.mark.parametrize(("labels", "name"), [(LABELS[:8], 7), (["1"] * 4 + ["2"] * 4, 1), ([1] * 4 + [2] * 4, "3")])
+def test_one_more_class_is_of_the_same_kind(labels, name):
+    asked = classifier().fit(IMAGES[:8], labels)
+    with pytest.raises(DataError, match="all words or all numbers; these are both"):
+        asked.add_class(name, IMAGES[8:])
+    assert asked.classes_.tolist() == sorted(set(labels))
+
+
+@pytest.mark.parametrize("name", [np.str_("longer than the others"), "d"])
+def test_one_more_class_may_be_numpys(name):
+    asked = classifier().fit(IMAGES[:8], np.array(LABELS[:8])).add_class(name, IMAGES[8:])
+    assert asked.classes_.tolist() == ["a", "b", str(name)]
+    numbers = classifier().fit(IMAGES[:8], np.repeat([3, 5], 4)).add_class(np.int64(4), IMAGES[8:])
+    assert numbers.classes_.tolist() == [3, 4, 5]
+
+
+def test_no_class_is_called_like_the_answer_for_none(fitted):
+    labels = ["none of these"] * 4 + LABELS[4:]
+    assert classifier().fit(IMAGES, labels).classes_[-1] == "none of these"  # nothing is rejected
+    with pytest.raises(DataError, match="a class is called 'none of these', which is the answer for an image of no"):
+        classifier(false_accept_rate=0.3).fit(IMAGES, labels)
+    asked = classifier(false_accept_rate=0.3, unknown="strange").fit(IMAGES, labels)
+    assert set(asked.predict(IMAGES)) <= {*labels, "strange"}
+    with pytest.raises(DataError, match="a class is called 'strange'"):
+        asked.add_class("strange", [picture(50)])
+
+
+def test_bad_images_are_named_by_their_place_in_the_whole_list(fitted, monkeypatch):
+    """The first of a part has a number of its own: bad images of later parts were taken for ones of the first part."""
+    pixels, bad = fitted.inputs_.read([IMAGES[0], None, IMAGES[1]], first=64)
+    assert list(bad) == [65]
+    assert not pixels[1].any()
