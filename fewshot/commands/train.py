@@ -11,6 +11,7 @@ from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
+from fewshot.training.tracking import track_tests
 from fewshot.training.train import train
 
 
@@ -34,6 +35,9 @@ def run(config: ExperimentConfig) -> None:
             chosen_on = selected_on(run_dir, row)
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
+        track_tests(
+            next(iter(rows)), rows, method.to(device), test_set, run_dir, config.precision, result.best_step, name
+        )
         if processes.is_first():
             print(f"\n{report.format_title(rows, name, config.method)}\n{report.format_table(rows)}")
             print(report.format_all_facts(rows))
