@@ -25,10 +25,9 @@ def draw_calibration(answers: Answers) -> np.ndarray:
         figure, axes = _figure(4.4, 4.3)
         bins = answers.calibration()
         x, y, n = np.array(bins).T
-        axes.plot([0, 100], [0, 100], color=GREY, lw=0.8)
+        axes.plot([0, 100], [0, 100], color=GREY, lw=0.8, label="as right as it is sure")
         axes.bar(100 * x, 100 * n / n.sum(), width=3, color=PALE, label="share of the answers")
         axes.plot(100 * x, 100 * y, "o-", color=BLUE, ms=4, label="right answers")
-        axes.text(97, 92, "as right as it is sure", color=GREY, rotation=45, ha="right", va="top", fontsize=8)
         axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="probability of the answer (%)", ylabel="%")
         axes.set_title(f"Calibration: expected error {100 * answers.calibration_error:.1f} percentage points")
         axes.legend(loc="upper left")
