@@ -38,7 +38,7 @@ class Encoder:
             raise ConfigError(message)
 
     @classmethod
-    def made(cls, asked: ClassifierOptions) -> Self:
+    def create(cls, asked: ClassifierOptions) -> Self:
         """Of the method that is asked for; raises `ConfigError` for one that makes no sense."""
         return cls(*build_method(asked))
 

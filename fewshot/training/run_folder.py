@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fewshot.config import TrainingOptions, as_dict, differing_options
+from fewshot.config import TrainingOptions, as_dict, find_differing_options
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime import processes
 from fewshot.runtime.files import write_whole
@@ -60,7 +60,7 @@ class RunFolder:
         """Raise `ConfigError` where the folder holds a run of another configuration."""
         differing = [
             f"{key}: {there!r} there, {now!r} now"
-            for key, (there, now) in differing_options(self.read_config(), config).items()
+            for key, (there, now) in find_differing_options(self.read_config(), config).items()
             if key not in NOT_COMPARED
         ]
         if differing:
