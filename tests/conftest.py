@@ -80,7 +80,7 @@ def toy_sets() -> tuple[ImageSet, ImageSet, ImageSet]:
     return tuple(striped(12, split=split, seed=seed) for seed, split in enumerate(("train", "val", "test")))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_protonet():
     """A function: a seeded ProtoNet on a small Conv-4 for 16 px images."""
 

@@ -18,6 +18,7 @@ from fewshot.experiments.build import (
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, find_selected_on
 from fewshot.runtime import processes
+from fewshot.training.tracking import track_tests
 from fewshot.training.train import train
 
 
@@ -39,6 +40,7 @@ def run(config: PretrainExperimentConfig) -> None:
         files = list_record_files(config, name, RowKind.CLASSIFIER, cells)
         records = measure(method, test_set, cells, config, find_selected_on(run_dir), files, overlaps[name])
         rows = {RowKind.CLASSIFIER.value: records}
+        track_tests(RowKind.CLASSIFIER, rows, method, test_set, run_dir, config.precision, result.best_step, name)
         if processes.is_first():
             print(f"\n{report.format_title(rows, name, config.trained_name)}\n{report.format_table(rows)}")
             print(report.format_facts(records[0]))

@@ -16,6 +16,7 @@ from fewshot.experiments.starting import (
 )
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
+from fewshot.training.tracking import track_tests
 from fewshot.training.train import train
 
 
@@ -43,6 +44,9 @@ def run(config: ExperimentConfig) -> None:
             chosen_on = find_selected_on(run_dir, row)
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
+        track_tests(
+            next(iter(rows)), rows, method.to(device), test_set, run_dir, config.precision, result.best_step, name
+        )
         if processes.is_first():
             print(f"\n{report.format_title(rows, name, config.method)}\n{report.format_table(rows)}")
             print(report.format_all_facts(rows))

@@ -72,7 +72,9 @@ class TrainingOptions:
     checkpoint_every_steps: int = 250
     """write the checkpoint that --resume goes on from every so many steps"""
     log_every_steps: int = 10
-    """steps between two points of the TensorBoard curves"""
+    """steps between two points of the TensorBoard curves, each the mean over these steps"""
+    profile_step: int = 0
+    """profile this optimizer step: a trace in the run folder, a table in TensorBoard (0: none)"""
 
     def __post_init__(self) -> None:
         positive = (
@@ -81,7 +83,15 @@ class TrainingOptions:
         )  # fmt: skip
         for name in positive:
             self._check_positive(name)
-        for name in ("max_steps", "weight_decay", "warmup_steps", "max_gradient_norm", "average_decay", "patience"):
+        for name in (
+            "max_steps",
+            "weight_decay",
+            "warmup_steps",
+            "max_gradient_norm",
+            "average_decay",
+            "patience",
+            "profile_step",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.stop_at_accuracy <= 1:

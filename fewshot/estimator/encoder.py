@@ -45,7 +45,7 @@ class Encoder:
     def check_n_classes(self, n_classes: int) -> None:
         """Raise `FewShotError` where the method was made for fewer classes, before any image is read."""
         if isinstance(self.method, InnerLoopMethod):
-            self.method.present_classes(torch.zeros(1, 0, dtype=torch.int64), n_classes)
+            self.method.find_present_classes(torch.zeros(1, 0, dtype=torch.int64), n_classes)
 
     def reader(self) -> Reader:
         """What reads images for it."""

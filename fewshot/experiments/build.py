@@ -1,5 +1,6 @@
 """From a configuration to a trained method and its test records; from a run folder back to a method."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,11 @@ from fewshot.runtime.provenance import find_commit, hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
+from fewshot.training.tracking.hyperparameters import hyperparameters
+
+NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # in a run's name already, or no matter
+MEASURING = ("val_", "test_", "log_", "checkpoint_", "profile_")
+LONGEST_DIFFERENCES = 120  # characters of a run's name
 
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
@@ -122,12 +128,27 @@ def choose_device() -> torch.device:
 
 
 def name_run_dir(config: AnyConfig) -> str:
-    """A fresh folder name in runs/: data set, method or classifier, backbone, seed and time."""
+    """A fresh folder name in runs/: data set, method or classifier, backbone, what is no default, seed and time."""
     choose_device()  # joins the other processes, so that all take the first one's name
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     backbone = config.backbone.replace("/", "-")
-    name = f"{config.dataset}-{config.trained_name}-{backbone}-seed{config.seed}-{now}"
-    return processes.broadcast_first(f"runs/{name}")
+    what = [config.dataset, config.trained_name, backbone, *name_differences(config)]
+    return processes.broadcast_first(f"runs/{'-'.join(what)}-seed{config.seed}-{now}")
+
+
+def name_differences(config: AnyConfig) -> list[str]:
+    """Options that differ from their defaults, as parts of a folder's name: `lr=0.0003`, `inner_steps=5`.
+
+    How it is trained comes before how that is measured; where all would be too long, the last ones are counted instead.
+    """
+    usual = hyperparameters(type(config)())
+    parts = [
+        f"{name.rpartition('.')[2]}={re.sub(r'[^A-Za-z0-9.+_]+', '_', str(value))}"
+        for name, value in sorted(hyperparameters(config).items(), key=lambda item: item[0].startswith(MEASURING))
+        if value != usual.get(name) and name not in NAMED
+    ]
+    kept = [part for n, part in enumerate(parts, start=1) if len("-".join(parts[:n])) <= LONGEST_DIFFERENCES]
+    return [*kept, f"and_{len(parts) - len(kept)}_more"] if len(kept) < len(parts) else kept
 
 
 def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:

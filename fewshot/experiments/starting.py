@@ -216,8 +216,9 @@ def _from_published(config: AnyConfig) -> bool:
 def _load_pretrained_config(config: ExperimentConfig) -> AnyConfig:
     folder = RunFolder(config.pretrained_run)
     if not folder.config.is_file():
+        recipe = folder.path.name if folder.path.name.startswith("pretrain") else "pretrain"  # a hint, not a decision
         default_place = folder.path.parts[:1] == ("runs",) and len(folder.path.parts) == 3
-        group, recipe = folder.path.parts[1:] if default_place else (config.dataset, "pretrain")
+        group = folder.path.parent.name if default_place else config.dataset
         raise ConfigError(
             f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
             f"--config scripts/recipes/{group}/{recipe}.yaml --run_dir {folder.path}"

@@ -25,6 +25,8 @@ def fill_expected(recipes: Path, results: Path) -> list[Path]:
         recipes: the folder of a data set's recipes.
         results: the folder of its results; those that stem from another version of a recipe are left out.
     """
+    if not any(results.glob("*.json")):
+        return []  # nothing was run here: what the heads say is not of this folder
     runs = find_runs(recipes, Path("unused"))
     stored, planned = load_stored(results, runs, quiet=True), plan_rows(runs)
     changed = []

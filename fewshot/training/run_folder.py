@@ -18,7 +18,9 @@ from fewshot.runtime.plugins import list_loaded_plugins
 logger = logging.getLogger(__name__)
 
 # options that may differ when a run goes on
-NOT_COMPARED = {"resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes"}
+NOT_COMPARED = {
+    "resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes", "profile_step",
+}  # fmt: skip
 
 
 class RunFolder:
@@ -29,6 +31,7 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.tensorboard = self.path / "tensorboard"
         self.plugins = self.path / "plugins.json"  # digests of the user's own files that it was begun with
         self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
 

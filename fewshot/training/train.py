@@ -111,30 +111,37 @@ class _Training:
         self.learner = Learner(method, config)
         self.step = TrainingStep(self.learner, config, accelerator)
         self.first_bad_step = torch.tensor(math.inf, device=self.device)
+        self.since_point: list[tuple[Tensor, Tensor]] = []  # loss and accuracy of each step since the last point
         if config.resume and folder.last.exists():
             self.learner.restore(load_checkpoint(folder.last))
 
     def run(self) -> TrainingResult:
+        tracker = Tracker(self.folder, self.config, self.learner.step)
+        with contextlib.closing(tracker):
+            tracker.options(self._collect_facts())
+            self._train(tracker)
+            return self._finish(tracker)
+
+    def _train(self, tracker: Tracker) -> None:
         config, learner, started = self.config, self.learner, time.perf_counter() - self.learner.seconds
-        tracker = Tracker(self.folder.path / "tensorboard", learner.step, processes.is_first() and bool(config.run_dir))
-        tracker.config(as_dict(config), self._collect_facts())
         bar = tqdm(
             total=config.max_steps, initial=learner.step, desc="training", unit="step",
             disable=not processes.is_first(), mininterval=0.2 if sys.stderr.isatty() else 30, miniters=1,
         )  # fmt: skip
-        with contextlib.closing(tracker), bar, Interruption() as interruption:
+        with bar, Interruption() as interruption:
             if config.max_steps == 0:
                 self._keep_as_it_is(tracker, bar)
             elif self._was_stopped_before_validation():
                 self._validate(tracker, bar)
                 self._save(self.folder.last)
             while learner.step < config.max_steps and not self._stops_early():
-                loss, train_accuracy, gradient_norm = self._optimise()
+                with tracker.profile(learner.step + 1):
+                    gradient_norm = self._optimise()
                 learner.step += 1
                 learner.seconds = time.perf_counter() - started
                 bar.update()
                 if self._is_due(config.log_every_steps) or learner.step == 1:
-                    self._log(tracker, bar, loss, train_accuracy, gradient_norm)
+                    self._log(tracker, bar, gradient_norm)
                 alone = processes.world_size() == 1  # asking the others costs a message: not at every step
                 stopped = (alone or self._is_due(config.log_every_steps)) and interruption.was_requested()
                 if self._is_due(config.val_every_steps) and self.validation and not stopped:
@@ -143,7 +150,6 @@ class _Training:
                     self._save(self.folder.last)
                 if stopped:
                     interruption.leave(f"stopped at step {learner.step}; the run goes on from there with --resume")
-        return self._finish()
 
     def _collect_facts(self) -> dict[str, object]:
         sets = {"train": self.train_set}
@@ -173,18 +179,21 @@ class _Training:
         due = self.validation is not None and learner.step > 0 and self._is_due(self.config.val_every_steps)
         return due and (not learner.history or learner.history[-1][0] != learner.step)
 
-    def _optimise(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One optimizer step; loss and accuracy of this process's share, and the gradient's norm."""
+    def _optimise(self) -> Tensor:
+        """One optimizer step; the gradient's norm. Loss and accuracy of this process's share wait for the curves."""
         step, seed = self.learner.step, self.config.seed
         seeding.reseed(seed, "step", step, processes.rank())  # dropout
         loss, train_accuracy, norm = self.step.take(self.stream.iterate_passes(step))
         bad = ~loss.isfinite() & self.first_bad_step.isinf()
         self.first_bad_step = torch.where(bad, float(step + 1), self.first_bad_step)
-        return loss, train_accuracy, norm
+        self.since_point.append((loss, train_accuracy))
+        return norm
 
-    def _log(self, tracker: Tracker, bar: tqdm, loss: Tensor, train_accuracy: Tensor, norm: Tensor) -> None:
+    def _log(self, tracker: Tracker, bar: tqdm, norm: Tensor) -> None:
         self._check_finite()
         learner, stream = self.learner, self.stream
+        loss, train_accuracy = (torch.stack(values).mean() for values in zip(*self.since_point, strict=True))
+        self.since_point.clear()
         everyone = processes.gather((float(loss), float(train_accuracy)))
         loss_mean, accuracy_mean = (sum(values) / len(everyone) for values in zip(*everyone, strict=True))
         best = f"{100 * learner.best_accuracy:.2f}%" if learner.best_step else "–"
@@ -224,7 +233,8 @@ class _Training:
             learner.best_step, learner.best_accuracy = learner.step, mean
             self._save(self.folder.best)
             if tracker.writer:
-                tracker.gallery(learner.step, *self.validation.gallery(learner.measured, self.device))
+                answered = self.validation.gallery(learner.measured, self.device)
+                tracker.gallery(learner.step, self.validation.val_set, *answered)
 
     def _save(self, path: Path) -> None:
         self._check_finite()
@@ -237,12 +247,15 @@ class _Training:
             save_checkpoint(path, self.learner.state() | about)
         processes.barrier()
 
-    def _finish(self) -> TrainingResult:
+    def _finish(self, tracker: Tracker) -> TrainingResult:
         """Give the method its best weights and measure them once more on validation."""
         self._check_finite()
-        learner = self.learner
-        if self.validation is None:
+        learner, validation = self.learner, self.validation
+        if validation is None:
             learner.method.load_state_dict(learner.measured.state_dict())
+            tracker.result(learner.step, None, learner.seconds)
             return TrainingResult(learner.step, learner.step, None, learner.seconds)
         learner.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
-        return TrainingResult(learner.step, learner.best_step, self.validation.records(learner.method), learner.seconds)
+        records = validation.report(learner.method, tracker, learner.best_step)
+        tracker.result(learner.best_step, records.mean, learner.seconds)
+        return TrainingResult(learner.step, learner.best_step, records, learner.seconds)

@@ -9,7 +9,7 @@ from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import LeakageError
 from fewshot.evaluation.embed import embed_frozen
-from fewshot.evaluation.evaluate import evaluate
+from fewshot.evaluation.evaluate import Watch, evaluate
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records
 from fewshot.images.listing import list_few
@@ -18,6 +18,7 @@ from fewshot.runtime import seeding
 from fewshot.runtime.precision import autocast
 from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import ADVICE, TrainingSet, find_overlap
+from fewshot.training.tracking import AnswersWatch, Tracker, project
 
 GALLERY_EPISODES = 3
 logger = logging.getLogger(__name__)
@@ -33,12 +34,22 @@ class Validation:
         self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
         self.data: ImageSet | FeatureSet = val_set  # or its features: a frozen backbone's are the same each time
 
-    def records(self, method: Method) -> Records:
-        """How good `method` is on them."""
+    def records(self, method: Method, watch: Watch | None = None) -> Records:
+        """How good `method` is on them; `watch`: see `evaluate`."""
         config, precision = self.config, self.config.precision
         if self.data is self.val_set:
             self.data = embed_frozen(method, self.val_set, precision)
-        return evaluate(method, self.data, self.spec, config.val_episodes, self.seed, precision=precision)
+        return evaluate(method, self.data, self.spec, config.val_episodes, self.seed, precision=precision, watch=watch)
+
+    def report(self, method: Method, tracker: Tracker, step: int) -> Records:
+        """`records`, with all that TensorBoard shows of the answers where this run is tracked."""
+        if not self.config.run_dir:
+            return self.records(method)
+        watch = AnswersWatch(self.sampler, self.val_set.n_classes)
+        records = self.records(method, watch)
+        tracker.answers(step, records, watch.gather(), self.val_set, self.sampler)
+        project(tracker.folder.tensorboard, "validation classes", method, self.val_set, self.config.precision)
+        return records
 
     @torch.no_grad()
     def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:

@@ -1,6 +1,7 @@
 """Two runs on the same episodes: tests against scipy and by hand, planted differences, refusals, files."""
 
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
@@ -20,6 +23,7 @@ from fewshot.config import CompareConfig, ExperimentConfig, as_dict
 from fewshot.errors import ConfigError, DataError, EpisodeError
 from fewshot.experiments.build import build_method
 from fewshot.reproduction.comparison import compare, compare_runs, holm, measure_classes, sign_test, summary, write
+from fewshot.reproduction.comparison.figure import draw, number_marks
 from fewshot.reproduction.comparison.measure import check_same_rows, class_accuracy, distinct_names
 from fewshot.reproduction.comparison.paired import unpaired_half_width
 from fewshot.runtime.checkpoint import save_checkpoint
@@ -261,7 +265,7 @@ def test_files_hold_what_was_measured(tmp_path):
     assert rows[0]["significant"] == "True"
     assert float(rows[0]["difference"]) == found.classes[0].difference.mean
     picture = Image.open(folder / "comparison.png")
-    assert picture.size == (2700, 1080)
+    assert picture.size == (2700, 1240)
     assert len(picture.convert("RGB").getcolors(1 << 20)) > 100
     words = " ".join(ElementTree.parse(folder / "comparison.svg").getroot().itertext())
     assert "A better on 1 class " in " ".join(words.split())
@@ -270,6 +274,38 @@ def test_files_hold_what_was_measured(tmp_path):
     assert f"each class in {min(counts)} to {max(counts)} episodes" in words
     before = [path.read_bytes() for path in paths[4:]]
     assert [path.read_bytes() for path in write(found, tmp_path / "again")[4:]] == before
+
+
+def drawn(found, folder, monkeypatch):
+    """The figure of a comparison, laid out."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self))
+    draw(found, folder)
+    FigureCanvasAgg(figures[0]).draw()
+    return figures[0], figures[0].canvas.get_renderer()
+
+
+def test_titles_and_names_stay_within_the_figure(tmp_path, monkeypatch):
+    found = both(Nearest(), Nearest(blind_to=(3,)))
+    figure, renderer = drawn(replace(found, names=("a" * 300, "b" * 300)), tmp_path, monkeypatch)
+    assert len(figure.texts) == 6
+    for text in figure.texts:
+        box = text.get_window_extent(renderer)
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
+def test_numbers_of_classes_keep_apart_from_each_other_and_from_marks(tmp_path, monkeypatch):
+    axes = Figure(figsize=(5, 5)).add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    near = [(50, 50), (51.5, 50), (50, 51.5), (54, 54), (80, 80)]
+    axes.scatter(*zip(*near, strict=True))
+    number_marks(axes, [(str(n), *at, "black") for n, at in enumerate(near)])
+    FigureCanvasAgg(axes.figure).draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    for x, y in axes.transData.transform(near):
+        assert not any(box.contains(x, y) for box in boxes)
 
 
 def test_names_tell_two_folders_apart():

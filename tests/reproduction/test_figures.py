@@ -1,5 +1,6 @@
 """Figures: what is measured for them and kept, and that they say what the numbers say."""
 
+import io
 import itertools
 import math
 import re
@@ -254,17 +255,19 @@ def test_the_same_figures_from_the_stored_files_alone(project, capsys):
     recipes, run, results = project
     measure_curves([run], results, 30, 20)
     paths = make_figures(results, [run], [run])
-    assert [path.name for path in paths] == ["shots.svg", "ways.svg", "minutes.svg"]
+    names = [f"{what}.{suffix}" for what in ("shots", "ways", "minutes") for suffix in ("svg", "png")]
+    assert [path.name for path in paths] == names
     before = [path.read_bytes() for path in paths]
     elsewhere = find_runs(recipes, Path("nowhere"))
     assert make_figures(results, elsewhere, chosen(elsewhere)) == paths
     assert [path.read_bytes() for path in paths] == before
     last = {(p.n_way, p.n_shot): p.mean for p in read_curves(results)[0].points}
-    for text, value in zip(before, (last[5, 3], last[5, 1], 0.8), strict=True):
+    for text, value in zip(before[::2], (last[5, 3], last[5, 1], 0.8), strict=True):
         assert f"ProtoNet  {100 * value:.1f}".encode() in text
         assert len(text) < 60_000
         assert b"<dc:date>" not in text
-    assert b"minutes on an abacus" in before[2]
+    assert b"minutes on an abacus" in before[4]
+    assert [Image.open(io.BytesIO(png)).size[1] for png in before[1::2]] == [1080] * 3
     assert b"30 episodes a point, 5 queries a class; training seed 3" in before[0]
     assert "left out" not in capsys.readouterr().out
 
@@ -274,7 +277,7 @@ def test_curves_of_other_weights_than_the_result_are_left_out(project, capsys):
     measure_curves([run], results, 30, 20)
     finish(run, seed=1)
     run.result().write(results / "protonet-seed3.json")
-    assert [path.name for path in make_figures(results, [run], [run])] == ["minutes.svg"]
+    assert [path.name for path in make_figures(results, [run], [run])] == ["minutes.svg", "minutes.png"]
     assert "protonet, seed 3: its curves are left out: they are not of the weights" in capsys.readouterr().out
 
 
@@ -360,6 +363,7 @@ def test_what_is_drawn_stands_where_the_numbers_are(tmp_path, monkeypatch):
     line = Line("R2D2", RidgeRegression, [1, 15], [0.8, 0.9], [0.1, 0.05], [1e-3] * 2)
     draw([Panel("", [line])], "shots", (1, 15), "title", "facts", tmp_path / "a.svg")
     (axes,) = figures[0].axes
+    assert (tmp_path / "a.png").exists()
     data = axes.lines[0].get_xydata()
     np.testing.assert_allclose(data, [[1, math.log(4)], [15, math.log(9)]])
     band = axes.collections[0].get_paths()[0].vertices

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from made_up import made_up_header
 
 from fewshot.errors import ConfigError
 from fewshot.evaluation.records import Scores
@@ -24,7 +25,7 @@ def row(name: str = "maml", **by_cell: list[float] | None) -> accuracies.Row:
     for short, values in by_cell.items():
         cell = {"c5w1s": ONE, "c5w5s": FIVE}[short]
         spec = {"n_way": 5, "n_shot": int(short[-2]), "n_query": 15}
-        cells[cell] = [] if values is None else [Scores({"spec": spec}, np.array(values))]
+        cells[cell] = [] if values is None else [Scores(made_up_header(spec=spec), np.array(values))]
     return accuracies.Row(name, cells)
 
 

@@ -424,6 +424,8 @@ def test_what_is_expected_is_filled_in_from_results(project, capsys):
     filled = "# Expected: 5w1s, 5w5s; seed 2\n#           stage 1: 80.00 ± 0.00 / 80.00 ± 0.00\n"
     filled = f"# Command:  python x\n{filled}#           nearest: not measured yet\n# Source:   a paper\n{text}"
     assert (recipes / "pretrain.yaml").read_text() == filled
+    assert fill_expected(recipes, scripts / "nothing was run here") == []
+    assert (recipes / "pretrain.yaml").read_text() == filled
     alone = "# Expected: 60.00 ± 0.00 / 60.00 ± 0.00 (5w1s, 5w5s; seed 2)\n"
     assert (recipes / "protonet.yaml").read_text() == f"{alone}max_steps: 9\nepisodes_per_step: 4\n"
     assert fill_expected(recipes, scripts / "kept") == []  # nothing is new

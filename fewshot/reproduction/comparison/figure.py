@@ -7,52 +7,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fewshot.evaluation.report import format_signed_percent
+from fewshot.evaluation.style import BLUE, GREY, VERMILION, figure_style, save_figure, shorten
 from fewshot.reproduction.comparison.paired import ClassDifference, Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's blue and vermilion, which colour-blind readers tell apart: https://jfly.uni-koeln.de/color/
-A_BETTER, B_BETTER, NEITHER = "#0072B2", "#D55E00", "#8A8A8A"
+A_BETTER, B_BETTER, NEITHER = BLUE, VERMILION, "#8A8A8A"
 SMALLEST_AREA, LARGEST_AREA = 4.0, 110.0  # of a mark, in square points; between them they grow with the episodes
 N_NAMED = 6  # classes at either end that are numbered and named
 NAME_LENGTH = 34  # longer names are cut
-GREY = "#555555"
-STYLE = {
-    "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.spines.top": False,
-    "axes.spines.right": False, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY,
-    "svg.hashsalt": "fewshot", "svg.fonttype": "none",
-}  # fmt: skip
+LONGEST_TITLE = 130  # characters of a run's name above the panels
+NUMBER_POINTS = 9.0  # from a mark to its number
 
 
 def draw(comparison: Comparison, folder: Path) -> list[Path]:
     """Write `comparison.png` and `comparison.svg` into `folder`; the same comparison gives the same files."""
-    import matplotlib  # here, so that importing fewshot does not
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(13.5, 5.4))
+    with figure_style():
+        figure = Figure(figsize=(13.5, 6.2))
         places = (
-            (0.045, 0.12, 0.288, 0.72),
-            (0.392, 0.12, 0.288, 0.72),
-            (0.702, 0.12, 0.29, 0.72),
+            (0.045, 0.155, 0.288, 0.627),
+            (0.392, 0.155, 0.288, 0.627),
+            (0.702, 0.155, 0.29, 0.627),
         )  # two squares, names
         left, right, key = map(figure.add_axes, places)
         _episodes(left, comparison)
         _classes(right, key, comparison)
-        header, (name_a, name_b) = comparison.a.records.header, comparison.names
-        name_a, name_b = f"{name_a}{comparison.a.records.mark}", f"{name_b}{comparison.b.records.mark}"
-        title = f"{name_a} (A) − {name_b} (B) = {format_signed_percent(comparison.difference)} percentage points"
+        header = comparison.a.records.header
         facts = (
             f"{header.dataset}/{header.split}, {comparison.a.records.cell}, {header.n_episodes:,} episodes of "
             f"seed {header.seed}; 95% intervals over episodes, differences paired by episode"
         )
-        figure.text(0.045, 0.955, title, fontsize=12, fontweight="bold", va="center", parse_math=False)
-        figure.text(0.045, 0.91, facts, color=GREY, va="center", parse_math=False)
-        paths = [folder / "comparison.png", folder / "comparison.svg"]
-        figure.savefig(paths[0], dpi=200)
-        figure.savefig(paths[1], metadata={"Date": None})
-    return paths
+        title = f"A − B = {format_signed_percent(comparison.difference)} percentage points"
+        text = {"va": "center", "parse_math": False}
+        figure.text(0.045, 0.966, title, fontsize=12, fontweight="bold", **text)
+        both = zip("AB", (comparison.a, comparison.b), comparison.names, (A_BETTER, B_BETTER), strict=True)
+        for line, (letter, measured, name, colour) in enumerate(both):
+            called = shorten(f"{name}{measured.records.mark}", LONGEST_TITLE)
+            figure.text(0.045, 0.926 - 0.034 * line, letter, color=colour, fontweight="bold", **text)
+            figure.text(0.058, 0.926 - 0.034 * line, called, **text)
+        figure.text(0.045, 0.855, facts, color=GREY, **text)
+        svg, png = save_figure(figure, folder / "comparison")
+    return [png, svg]
 
 
 def _episodes(axes: "Axes", comparison: Comparison) -> None:
@@ -60,6 +58,8 @@ def _episodes(axes: "Axes", comparison: Comparison) -> None:
     counts = Counter(zip(b.tolist(), a.tolist(), strict=True))
     x, y, n = np.array([(*at, count) for at, count in counts.items()]).T
     axes.scatter(x, y, _area(n, n.max()), _colours(y - x), alpha=0.6, linewidths=0)
+    for what, colour in (("A better", A_BETTER), ("B better", B_BETTER)):
+        axes.scatter([], [], 30, colour, alpha=0.6, linewidths=0, label=what)
     for count in dict.fromkeys([1, round(n.max() ** 0.5), int(n.max())]):
         label = f"{count:,} episode{'s' * (count > 1)}"
         axes.scatter([], [], _area(count, n.max()), NEITHER, alpha=0.6, linewidths=0, label=label)
@@ -70,7 +70,7 @@ def _episodes(axes: "Axes", comparison: Comparison) -> None:
     sign = comparison.sign
     axes.set_title(f"Episodes: A better in {sign.a_better:,}, B in {sign.b_better:,}; {sign.ties:,} ties (grey)")
     _frame(axes, np.concatenate([x, y]), "accuracy on an episode (%)")
-    axes.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=GREY)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=3, columnspacing=1.5)
 
 
 def _classes(axes: "Axes", key: "Axes", comparison: Comparison) -> None:
@@ -84,13 +84,14 @@ def _classes(axes: "Axes", key: "Axes", comparison: Comparison) -> None:
     _name(axes, key, [c for c in classes if c.significant])
     counts = [c.n_episodes for c in classes]
     episodes = f"each class in {min(counts):,} to {max(counts):,} episodes"
-    key.text(0, 0, episodes, transform=key.transAxes, color=GREY, fontsize=8)
+    key.text(0, -0.06, episodes, transform=key.transAxes, color=GREY, fontsize=8)
 
 
 def _name(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
     """Number the classes at either end, and name them beside the panel."""
     key.set_axis_off()
     number, line = 0, 1.0
+    numbered: list[tuple[str, float, float, str]] = []
     for letter, side, colour in (("A", 1, A_BETTER), ("B", -1, B_BETTER)):
         ordered = [c for c in classes[::side] if side * c.difference.mean > 0]
         text = {"transform": key.transAxes, "va": "top", "parse_math": False, "fontsize": 8}
@@ -104,11 +105,8 @@ def _name(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
         )
         for c in ordered[:N_NAMED]:
             number, line = number + 1, line - 0.055
-            axes.annotate(
-                f"{number}", (100 * c.accuracy_b.mean, 100 * c.accuracy_a.mean), (-4 * side, 4 * side),
-                textcoords="offset points", fontsize=8, color=colour, ha="center", va="center",
-            )  # fmt: skip
-            name = c.name if len(c.name) <= NAME_LENGTH else f"{c.name[: NAME_LENGTH - 1]}…"
+            numbered.append((f"{number}", 100 * c.accuracy_b.mean, 100 * c.accuracy_a.mean, colour))
+            name = shorten(c.name, NAME_LENGTH)
             key.text(0.03, line, f"{number}", ha="right", color=colour, **text)
             key.text(0.29, line, format_signed_percent(c.difference), ha="right", **text)
             key.text(0.32, line, name, **text)
@@ -116,21 +114,37 @@ def _name(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
         if len(ordered) > N_NAMED:
             key.text(0.32, line + 0.055, f"and {len(ordered) - N_NAMED} more", color=GREY, **text)
         line -= 0.04
+    number_marks(axes, numbered)
+
+
+def number_marks(axes: "Axes", numbered: list[tuple[str, float, float, str]]) -> None:
+    """Write the number of each mark beside it, in the direction where other marks and numbers are farthest."""
+    to_points = 72 / axes.figure.dpi
+    taken = [to_points * axes.transData.transform(marks.get_offsets()) for marks in axes.collections]
+    angles = np.arange(8) * np.pi / 4
+    around = NUMBER_POINTS * np.stack([np.cos(angles), np.sin(angles)], 1)  # (8, 2)
+    for text, x, y, colour in numbered:
+        mark = to_points * axes.transData.transform((x, y))
+        others = np.concatenate(taken)
+        others = others[np.linalg.norm(others - mark, axis=1) > 0.1]
+        nearest = np.linalg.norm((mark + around)[:, None] - others, axis=2).min(1, initial=np.inf)  # (8,)
+        offset = around[nearest.argmax()]
+        taken.append((mark + offset)[None])
+        axes.annotate(
+            text, (x, y), offset, textcoords="offset points", fontsize=8, color=colour, ha="center", va="center"
+        )
 
 
 def _frame(axes: "Axes", values: np.ndarray, what: str) -> None:
-    """Square axes of the same range, the line where A equals B, and whose side is whose."""
-    margin = max(1.0, 0.04 * np.ptp(values))
+    """Square axes of the same range, and the line where A equals B."""
+    margin = max(1.0, 0.06 * np.ptp(values))
     low, high = values.min() - margin, values.max() + margin
     axes.plot([low, high], [low, high], color=GREY, lw=0.8, zorder=0.9)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"B: {what}", ylabel=f"A: {what}")
     axes.locator_params(nbins=6)
-    axes.grid(color="#EBEBEB", lw=0.6)
-    axes.set_axisbelow(True)
-    for text, above, colour in (("A better", 1, A_BETTER), ("B better", -1, B_BETTER)):
-        at = (0.15 - 0.025 * above, 0.15 + 0.025 * above)  # beside the diagonal's lower end, where few marks are
-        beside = {"rotation": 45, "ha": "center", "va": "center", "color": colour, "fontweight": "bold"}
-        axes.text(*at, text, transform=axes.transAxes, **beside)
+    axes.grid()
+    axes.xaxis.label.set_color(B_BETTER)
+    axes.yaxis.label.set_color(A_BETTER)
 
 
 def _area(count: np.ndarray | int, largest: int) -> np.ndarray | float:

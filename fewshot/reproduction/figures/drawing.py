@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fewshot.evaluation.style import GREY, figure_style, save_figure
 from fewshot.methods import Method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GREY, PALE = "#555555", "#E6E6E6"
 MARKS = {  # by family of method, with what the mark means; a method of another family has none
     "episodic": ("o", "trained on episodes"),
     "adapted": ("D", "adapted by gradients"),
@@ -24,11 +24,6 @@ TICKS = (  # percent; the later ones only where there is room between the others
 )  # fmt: skip
 TICK_GAP, LABEL_GAP = 0.075, 0.05  # smallest distance of ticks and of names, as shares of the axes' height
 BAND_SHOWN = 0.5  # of bands, so much beyond the lines has a place in the axes, as a logit
-STYLE = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY,
-    "xtick.color": GREY, "ytick.color": GREY, "axes.labelcolor": GREY, "svg.hashsalt": "fewshot",
-    "svg.fonttype": "none", "figure.facecolor": "white", "path.simplify": False,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,16 +63,15 @@ def logit(accuracy: np.ndarray) -> np.ndarray:
     return np.log(accuracy) - np.log1p(-accuracy)
 
 
-def draw(panels: list[Panel], x_label: str, x_ticks: Sequence[float], title: str, facts: str, path: Path) -> None:
-    """Write a figure of panels side by side; the same lines give the same file."""
-    import matplotlib  # here, so that importing fewshot does not
+def draw(panels: list[Panel], x_label: str, x_ticks: Sequence[float], title: str, facts: str, path: Path) -> list[Path]:
+    """Write a figure of panels side by side, as SVG and as PNG; the same lines give the same files."""
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with figure_style():
         width, top = 1.5 + 6.6 * len(panels) ** 0.75, 0.83 if any(panel.heading for panel in panels) else 0.87
         figure = Figure(figsize=(width, 5.4))
         axes = figure.subplots(1, len(panels), squeeze=False, gridspec_kw={
-            "left": 0.75 / width, "right": 1 - 1.6 / width, "bottom": 0.115, "top": top, "wspace": 0.55,
+            "left": 0.75 / width, "right": 1 - 1.6 / width, "bottom": 0.155, "top": top, "wspace": 0.55,
         })[0]  # fmt: skip
         x_limits = [pick(pick(line.x) for panel in panels for line in panel.lines) for pick in (min, max)]
         for ax, panel in zip(axes, panels, strict=True):
@@ -88,8 +82,7 @@ def draw(panels: list[Panel], x_label: str, x_ticks: Sequence[float], title: str
         text = {"va": "center", "parse_math": False}
         figure.text(0.16 / width, 0.955, title, fontsize=12, fontweight="bold", **text)
         figure.text(0.16 / width, 0.908, facts, color=GREY, fontsize=8, **text)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        return save_figure(figure, path)
 
 
 def _panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[float]) -> None:
@@ -109,8 +102,7 @@ def _panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[float]) -
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     axes.set_xlabel(x_label)
     axes.set_title(panel.heading, loc="left", fontsize=9, color=GREY)
-    axes.grid(color=PALE, lw=0.6)
-    axes.set_axisbelow(True)
+    axes.grid()
     _names(axes, panel.lines)
     _marks(axes, {line.method.family for line in panel.lines})
 
@@ -152,11 +144,11 @@ def _decimals(line: Line) -> int:
 
 
 def _marks(axes: "Axes", used: set[str]) -> None:
-    """What the marks mean, small, in the corner that rising or falling lines leave free."""
+    """What the marks mean, below the axes."""
     for family, (mark, meaning) in MARKS.items():
         if family in used:
             axes.plot([], [], mark, color=GREY, ms=3.6, label=meaning)
-    axes.legend(loc="best", frameon=False, fontsize=7.5, labelcolor=GREY, handletextpad=0.2, borderaxespad=0.2)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.105), ncols=len(MARKS), handletextpad=0.2)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -38,7 +38,7 @@ def chosen(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
 
 
 def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> list[Path]:
-    """Draw shots.svg, ways.svg and minutes.svg from what the folder `results` holds; those that could be drawn.
+    """Draw shots, ways and minutes, as SVG and PNG, from what the folder `results` holds; those that could be drawn.
 
     `runs`: of all recipes; `shown`: those whose lines are drawn.
     """
@@ -53,14 +53,12 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
             path = results / f"{what}.svg"
             kind = f"{SHOTS_N_WAY}-way" if what == "shots" else f"{WAYS_N_SHOT}-shot"
             title = f"{results.name}, {kind}: accuracy against {what}"
-            draw([Panel("", lines)], label, ticks, title, _facts(list(curves.values())), path)
-            paths.append(path)
+            paths += draw([Panel("", lines)], label, ticks, title, _facts(list(curves.values())), path)
     told = with_history(stored)
     panels = minute_panels([told[name] for name in names], told, rows)
     if panels:
         path, title = results / "minutes.svg", f"{results.name}: validation accuracy against minutes of training"
-        draw(panels, "minutes, stage 1 and validation included", MINUTES, title, _hardware(told, names), path)
-        paths.append(path)
+        paths += draw(panels, "minutes, stage 1 and validation included", MINUTES, title, _hardware(told, names), path)
     return paths
 
 

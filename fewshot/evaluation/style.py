@@ -1,0 +1,50 @@
+"""One look for all figures: fonts, greys, and colours that colour-blind readers tell apart."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GREY, PALE = "#555555", "#E6E6E6"
+# Okabe and Ito: https://jfly.uni-koeln.de/color/
+BLUE, SKY, GREEN, VERMILION, ORANGE, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7"
+STYLE: Any = {  # which matplotlib types by its 300 names
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": GREY,
+    "xtick.color": GREY, "ytick.color": GREY, "grid.color": PALE, "grid.linewidth": 0.6, "axes.axisbelow": True,
+    "legend.frameon": False, "legend.labelcolor": GREY, "legend.fontsize": 8, "figure.facecolor": "white",
+    "svg.hashsalt": "fewshot", "svg.fonttype": "none", "path.simplify": False,
+}  # fmt: skip
+PNG_DPI = 200
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Within the block matplotlib draws in this style."""
+    import matplotlib  # here, so that importing fewshot does not
+
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def save_figure(figure: "Figure", path: Path) -> list[Path]:
+    """Write `path`, whose suffix does not matter, as SVG and as PNG; the same figure gives the same files.
+
+    Returns:
+        The two paths, SVG first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    paths = [path.with_suffix(".svg"), path.with_suffix(".png")]
+    figure.savefig(paths[0], metadata={"Date": None})
+    figure.savefig(paths[1], dpi=PNG_DPI)
+    return paths
+
+
+def shorten(name: str, most: int) -> str:
+    """A name of at most `most` characters; a longer one loses its middle, since names differ at their ends."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2]}…{name[len(name) - (most - 1 - most // 2) :]}"
