@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -49,7 +49,8 @@ class LearnedState(BaseEstimator, AnswerOptions):
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
         self.rejection_ = rejection
-        self.copies_, known = name_copies(support.names, support.copies), getattr(self, "copies_", [])
+        copies = cast(np.ndarray, support.copies)  # `Support.check` has found them
+        self.copies_, known = name_copies(support.names, copies), getattr(self, "copies_", [])
         if self.copies_ and self.copies_ != known:
             sets = list_few([" = ".join(names) for names in self.copies_])
             logger.warning("the same or nearly the same pictures share a group, lest they test each other: %s", sets)
