@@ -273,7 +273,7 @@ def test_the_script_says_by_its_status_whether_something_fell(trying, monkeypatc
 def reached(tmp_path: Path, recipe: str, **changes: object) -> dict[str, float]:
     """What the guard measures of a recipe, with some options changed."""
     *_, run = guard.make_short_runs(RECIPES, tmp_path, guard.read_config(CONFIG), [CHECK_SEED], [recipe])
-    return guard.tried(replace(run, config=replace(run.config, **changes))).means
+    return guard.try_run(replace(run, config=replace(run.config, **changes))).means
 
 
 def test_a_network_that_lacks_max_pools_falls_below_the_floor(tmp_path):

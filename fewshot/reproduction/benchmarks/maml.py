@@ -107,8 +107,8 @@ def measure_memory(inner_steps: int = 5) -> dict[str, float]:
     }
     return {
         name: measure_peak_mib(
-            "from fewshot.reproduction.benchmarks.maml import episodes_of_noise, method_of\n"
-            f"method_of('maml', {inner_steps}, transductive=True, {options}).loss(episodes_of_noise()).backward()"
+            "from fewshot.reproduction.benchmarks.maml import draw_omniglot_noise, make_method\n"
+            f"make_method('maml', {inner_steps}, transductive=True, {options}).loss(draw_omniglot_noise()).backward()"
         )
         - base
         for name, options in cases.items()
