@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fewshot.backbones.base import Backbone
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.images.circles import Circles, cut_circles, disc, find_circles, on_rings
+from fewshot.images.circles import Circles, cut_circles, disc, find_circles, sample_on_rings
 from fewshot.runtime.evaluation_mode import evaluating
 
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
@@ -189,7 +189,7 @@ class Viewed(nn.Module):
         cues = []
         if self.colour:
             fractions = torch.cat([torch.linspace(*RINGS), torch.tensor(AROUND)]).to(images.device)
-            rings = on_rings(images.float() / 255, circles, fractions).median(-1).values.clamp_min(DARKEST).log()
+            rings = sample_on_rings(images.float() / 255, circles, fractions).median(-1).values.clamp_min(DARKEST).log()
             object_, around = rings[..., : RINGS[2]], rings[..., RINGS[2] :].mean(-1, keepdim=True)
             parts = (object_ - object_.mean((1, 2), keepdim=True), _hue(object_), _hue(object_ - around))
             cues += [self.colour * part.flatten(1) / (COLOUR_UNIT * part[0].numel() ** 0.5) for part in parts]

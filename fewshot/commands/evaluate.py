@@ -6,7 +6,7 @@ from fewshot.config import EvaluateConfig, as_dict
 from fewshot.evaluation import report
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.experiments.build import choose_device, load_run, load_split
-from fewshot.experiments.starting import check_unseen, selected_on
+from fewshot.experiments.starting import check_unseen, find_selected_on
 from fewshot.runtime import processes
 from fewshot.sampling.episodes import EpisodeSpec
 from fewshot.training.run_folder import RunFolder
@@ -21,7 +21,9 @@ def run(config: EvaluateConfig) -> None:
     test_set = load_split(run_config, config.split)
     overlap = check_unseen(config.run_dir, test_set, config.allow_seen_classes)
     records = evaluate(method.to(device), test_set, spec, config.n_episodes, config.seed, precision=config.precision)
-    records = records.add_facts(selected_on=selected_on(config.run_dir), config=as_dict(run_config), **overlap.header)
+    records = records.add_facts(
+        selected_on=find_selected_on(config.run_dir), config=as_dict(run_config), **overlap.header
+    )
     if processes.is_first():
         changed = {**config.method_options, **config.dataset_options}
         options = "".join(f"-{option}-{value}" for option, value in changed.items()).replace("/", "-")

@@ -14,7 +14,7 @@ def run(config: CheckLearningConfig) -> None:
     shortened, bounds = guard.read_config(recipes.parent / "guard.yaml"), recipes.parent / "guard_floors.json"
     seeds = config.seeds if config.calibrate else [config.seed]
     with tempfile.TemporaryDirectory(prefix="fewshot-guard-") as folder:
-        runs = guard.short_runs(recipes / "glyphs", Path(folder), shortened, seeds, config.recipes)
+        runs = guard.make_short_runs(recipes / "glyphs", Path(folder), shortened, seeds, config.recipes)
         if config.calibrate:
             guard.calibrate(runs, bounds, shortened)
         elif guard.compare(runs, bounds, shortened):

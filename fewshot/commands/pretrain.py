@@ -8,15 +8,15 @@ from fewshot.evaluation import report
 from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import (
     build_classifier,
+    list_record_files,
+    list_test_cells,
     load_split,
+    load_test_sets,
     measure,
-    new_run_dir,
-    record_files,
-    test_cells,
-    test_sets,
+    name_run_dir,
 )
 from fewshot.experiments.options import check_options
-from fewshot.experiments.starting import check_row_unseen, selected_on
+from fewshot.experiments.starting import check_row_unseen, find_selected_on
 from fewshot.runtime import processes
 from fewshot.training.tracking import track_tests
 from fewshot.training.train import train
@@ -25,16 +25,16 @@ from fewshot.training.train import train
 def run(config: PretrainExperimentConfig) -> None:
     """Build, train, measure, print."""
     check_options(config)
-    run_dir = config.run_dir or new_run_dir(config)
+    run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    tests, cells = test_sets(config), test_cells(config)
+    tests, cells = load_test_sets(config), list_test_cells(config)
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
     result = train(method, train_set, val_set, config)
     for name, test_set in tests.items():
-        files = record_files(config, name, RowKind.CLASSIFIER, cells)
-        records = measure(method, test_set, cells, config, selected_on(run_dir), files, overlaps[name])
+        files = list_record_files(config, name, RowKind.CLASSIFIER, cells)
+        records = measure(method, test_set, cells, config, find_selected_on(run_dir), files, overlaps[name])
         rows = {RowKind.CLASSIFIER.value: records}
         track_tests(RowKind.CLASSIFIER, rows, method, test_set, run_dir, config.precision, result.best_step, name)
         if processes.is_first():

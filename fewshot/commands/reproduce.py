@@ -7,8 +7,8 @@ from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import DEFAULT_REPORT, ReproduceConfig
 from fewshot.evaluation import report
 from fewshot.reproduction.heads import fill_expected
-from fewshot.reproduction.recipes import find_runs, measuring
-from fewshot.reproduction.runner import refresh_main_table, run_all, section
+from fewshot.reproduction.recipes import find_runs, select_measuring
+from fewshot.reproduction.runner import format_section, refresh_main_table, run_all
 from fewshot.reproduction.tables.summary import COLUMNS
 from fewshot.runtime.plugins import load_plugins
 
@@ -17,10 +17,10 @@ def run(config: ReproduceConfig) -> None:
     """Run, compare, print, write."""
     dataset, results, folder = config.dataset, Path(config.results) / config.dataset, find_recipes(config.recipes)
     recipes, published = folder / dataset, folder.parent / "published" / f"{dataset}.yaml"
-    runs = measuring(find_runs(recipes, Path(config.out), config.seeds, config.methods), config.cells)
+    runs = select_measuring(find_runs(recipes, Path(config.out), config.seeds, config.methods), config.cells)
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
     failed = run_all(runs, folder.parent, results, config.budget)
-    text = section(recipes, results, published)
+    text = format_section(recipes, results, published)
     print(f"\n{text}")
     if config.report is not None:
         file = config.report.replace("DATASET", dataset) if config.report == DEFAULT_REPORT else config.report

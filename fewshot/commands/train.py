@@ -6,9 +6,14 @@ from dataclasses import replace
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation import report
 from fewshot.evaluation.rows import RowKind
-from fewshot.experiments.build import cells_of, load_split, measure, new_run_dir, record_files, test_sets
+from fewshot.experiments.build import list_cells, list_record_files, load_split, load_test_sets, measure, name_run_dir
 from fewshot.experiments.options import check_options
-from fewshot.experiments.starting import check_row_unseen, compared_methods, selected_on, starting_method
+from fewshot.experiments.starting import (
+    build_compared_methods,
+    build_starting_method,
+    check_row_unseen,
+    find_selected_on,
+)
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
 from fewshot.training.tracking import track_tests
@@ -18,21 +23,21 @@ from fewshot.training.train import train
 def run(config: ExperimentConfig) -> None:
     """Build, train, measure, print."""
     check_options(config)
-    run_dir = config.run_dir or new_run_dir(config)
+    run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    tests = test_sets(config)
-    method = starting_method(config, train_set)
+    tests = load_test_sets(config)
+    method = build_starting_method(config, train_set)
     for test_set in tests.values():
         check_row_unseen(method, config, train_set, test_set)  # before hours of training
     result = train(method, train_set, val_set, config)
-    methods, device = compared_methods(method, config, train_set), device_of(method)
+    methods, device = build_compared_methods(method, config, train_set), device_of(method)
     for name, test_set in tests.items():
         rows = {}
         for row, compared in methods.items():
-            cells = cells_of(config, row)
-            files = record_files(config, name, row, cells)
-            chosen_on = selected_on(run_dir, row)
+            cells = list_cells(config, row)
+            files = list_record_files(config, name, row, cells)
+            chosen_on = find_selected_on(run_dir, row)
             overlap = check_row_unseen(compared, config, train_set, test_set, row)
             rows[row] = measure(compared.to(device), test_set, cells, config, chosen_on, files, overlap)
         track_tests(

@@ -8,8 +8,8 @@ from fewshot.config.experiments import (
     PretrainExperimentConfig,
     SetupConfig,
     as_dict,
-    differing_options,
-    variants_changed,
+    find_differing_options,
+    have_variants_changed,
 )
 from fewshot.config.photographs import (
     CheckPhotographsConfig,
@@ -18,7 +18,7 @@ from fewshot.config.photographs import (
     PhotographsConfig,
     PredictPhotographsConfig,
 )
-from fewshot.config.saved import AnyConfig, from_saved, kind_of
+from fewshot.config.saved import AnyConfig, find_kind, read_saved
 from fewshot.config.training import Count, PretrainConfig, TrainConfig, TrainingOptions
 
 __all__ = [
@@ -41,8 +41,8 @@ __all__ = [
     "TrainConfig",
     "TrainingOptions",
     "as_dict",
-    "differing_options",
-    "from_saved",
-    "kind_of",
-    "variants_changed",
+    "find_differing_options",
+    "find_kind",
+    "have_variants_changed",
+    "read_saved",
 ]

@@ -112,7 +112,7 @@ def as_dict(config: TrainingOptions) -> dict[str, Any]:
     return plain(asdict(config))
 
 
-def differing_options(held: dict[str, Any], config: TrainingOptions) -> dict[str, tuple[Any, Any]]:
+def find_differing_options(held: dict[str, Any], config: TrainingOptions) -> dict[str, tuple[Any, Any]]:
     """Options in which a saved configuration differs from `config`: what it holds, and what `config` says.
 
     Options younger than the saved configuration count as held at their defaults.
@@ -122,6 +122,6 @@ def differing_options(held: dict[str, Any], config: TrainingOptions) -> dict[str
     return {key: (held.get(key), now.get(key)) for key in sorted(held | now) if held.get(key) != now.get(key)}
 
 
-def variants_changed(held: dict[str, Any], now: dict[str, Any]) -> bool:
+def have_variants_changed(held: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a row of `test_variants` that both have is of other options."""
     return any(held[name] != now[name] for name in held.keys() & now.keys())

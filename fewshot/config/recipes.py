@@ -94,37 +94,37 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
     if not isinstance(rows, dict) or not all(isinstance(options, dict) for options in rows.values()):
         raise ConfigError(f"{path}: rows must hold names with a mapping of options each, got {rows!r}")
-    options = _extended(path, FOREIGN.get(kind, set()))
+    options = _extend(path, FOREIGN.get(kind, set()))
     training = None if kind in (FROZEN, BASE) else _training(path.stem, row, kind, options, path)
     shared = {key: value for key, value in options.items() if key in OF_ROWS} | {"max_steps": 0}
     if rows and training:
         if "run_dir" not in options:
             raise ConfigError(f"{path}: its rows start from its training, so it must say where that lies: run_dir")
         shared["pretrained_run"] = options["run_dir"]
-    entries = [entry for name, own in rows.items() for entry in _row(name, _merged(shared, own), path)]
+    entries = [entry for name, own in rows.items() for entry in _make_row(name, _merge(shared, own), path)]
     return Recipe(path, kind, training, entries)
 
 
 def _training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
-    cells = _test_cells(options, path)
-    return Entry(name, row, kind, _without_cells(options) | _of_cell(cells[0], path))
+    cells = _read_test_cells(options, path)
+    return Entry(name, row, kind, _drop_cells(options) | _describe_cell(cells[0], path))
 
 
-def _row(name: str, options: Options, path: Path) -> list[Entry]:
+def _make_row(name: str, options: Options, path: Path) -> list[Entry]:
     """The runs of a row: the first test cell's bears its name, the others add what differs, `baseline_10shot`."""
-    first, *others = _test_cells(options, path)
-    options = {"method": name, **_without_cells(options)}
-    entries = [Entry(name, name, EPISODIC, options | _of_cell(first, path))]
+    first, *others = _read_test_cells(options, path)
+    options = {"method": name, **_drop_cells(options)}
+    entries = [Entry(name, name, EPISODIC, options | _describe_cell(first, path))]
     for cell in others:
         differing = [key for key in ("n_way", "n_shot") if cell.get(key) != first.get(key)]
         if len(differing) != 1 or not isinstance(cell.get(differing[0]), int):
             raise ConfigError(f"{path}: a later test cell has one other n_way or n_shot than {first}, got {cell}")
         added = f"{cell[differing[0]]}{differing[0].removeprefix('n_')}"
-        entries.append(Entry(f"{name}_{added}", name, EPISODIC, options | _of_cell(cell, path)))
+        entries.append(Entry(f"{name}_{added}", name, EPISODIC, options | _describe_cell(cell, path)))
     return entries
 
 
-def _test_cells(options: Options, path: Path) -> list[Options]:
+def _read_test_cells(options: Options, path: Path) -> list[Options]:
     cells = options.get("test_cells", [{}])
     if not isinstance(cells, list) or not cells or not all(isinstance(cell, dict) for cell in cells):
         raise ConfigError(f"{path}: test_cells must be a list with a mapping for each run, got {cells!r}")
@@ -134,11 +134,11 @@ def _test_cells(options: Options, path: Path) -> list[Options]:
     return cells
 
 
-def _without_cells(options: Options) -> Options:
+def _drop_cells(options: Options) -> Options:
     return {key: value for key, value in options.items() if key != "test_cells"}
 
 
-def _of_cell(cell: Mapping[str, Any], path: Path) -> Options:
+def _describe_cell(cell: Mapping[str, Any], path: Path) -> Options:
     """A test cell as options of the script."""
     for key in cell:
         if key not in OF_CELL:
@@ -147,7 +147,7 @@ def _of_cell(cell: Mapping[str, Any], path: Path) -> Options:
     return {OF_CELL[key]: value for key, value in {**cell, **listed}.items()}
 
 
-def _extended(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options:
+def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options:
     """The options of a file, on top of those that it extends, but for the `foreign` ones of these."""
     if path.resolve() in by:
         raise ConfigError(f"extends goes in a circle: {' -> '.join(str(p) for p in (*by, path.resolve()))}")
@@ -155,18 +155,18 @@ def _extended(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Optio
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
-    inherited = _extended(path.parent / said["extends"], foreign, (*by, path.resolve()))
-    return _merged({key: value for key, value in inherited.items() if key not in foreign}, options)
+    inherited = _extend(path.parent / said["extends"], foreign, (*by, path.resolve()))
+    return _merge({key: value for key, value in inherited.items() if key not in foreign}, options)
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Options:
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> Options:
     """`own` on top of `base`, mappings within mappings likewise; null takes away what `base` has."""
     merged = dict(base)
     for key, value in own.items():
         if value is None and key in base:
             del merged[key]
         elif isinstance(value, dict) and isinstance(base.get(key), dict):
-            merged[key] = _merged(base[key], value)
+            merged[key] = _merge(base[key], value)
         else:
             merged[key] = value
     return merged

@@ -12,7 +12,7 @@ AnyConfig = ExperimentConfig | PretrainExperimentConfig
 CLASSES: dict[str, type[AnyConfig]] = {EPISODIC: ExperimentConfig, PRETRAIN: PretrainExperimentConfig}
 
 
-def kind_of(saved: Mapping[str, Any]) -> str:
+def find_kind(saved: Mapping[str, Any]) -> str:
     """The kind of a saved configuration.
 
     Those of early versions do not say it, and this is the one place that tells it from their options: only the
@@ -21,12 +21,12 @@ def kind_of(saved: Mapping[str, Any]) -> str:
     return saved.get("kind") or (PRETRAIN if "batch_size" in saved else EPISODIC)
 
 
-def from_saved(saved: Mapping[str, Any], place: object) -> AnyConfig:
+def read_saved(saved: Mapping[str, Any], place: object) -> AnyConfig:
     """The configuration that `as_dict` made these plain values of; `place`: of the file that holds them.
 
     Raises `ConfigError` for options, and `UnknownNameError` for a kind, that this version does not know.
     """
-    kind = kind_of(saved)
+    kind = find_kind(saved)
     if kind not in CLASSES:
         raise unknown_name(f"kind of the configuration {place}", kind, CLASSES)
     unknown = sorted(saved.keys() - {field.name for field in fields(CLASSES[kind])})

@@ -23,8 +23,8 @@ from fewshot.datasets.pickles import unpickle
 from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import open_zip
-from fewshot.images.imageset import ImageSet, image_digests
-from fewshot.images.store import PackedStore, file_stamp, packed
+from fewshot.images.imageset import ImageSet, digest_images
+from fewshot.images.store import PackedStore, open_store, stamp_file
 
 N_TRAIN, N_TEST = 500, 100  # images of a class in CIFAR-100's own two parts
 IMAGES_PER_CLASS = N_TRAIN + N_TEST
@@ -79,9 +79,9 @@ def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
     if mosaics.exists():
         archive = open_zip(mosaics)
         hashes = _read_mosaic_hashes(archive, mosaics)
-        return packed(
+        return open_store(
             "cifar100",
-            [file_stamp(mosaics), classes],
+            [stamp_file(mosaics), classes],
             classes,
             lambda class_name: _sort_canonically(_cut_mosaic(archive, mosaics, class_name, hashes)),
             shape,
@@ -91,9 +91,9 @@ def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
     folder = next((f for f in folders if f.exists()), folders[0])
     need(folder, name, "CIFAR-100 (cifar100_webp.zip, or the folder cifar-100-python)")
     files = [need(folder / part, name, f"the file {part!r} of CIFAR-100") for part in PICKLE_MD5]
-    return packed(
+    return open_store(
         "cifar100",
-        [[file_stamp(file) for file in files], classes],
+        [[stamp_file(file) for file in files], classes],
         [folder],
         lambda folder: _read_pickles(folder, classes),
         shape,
@@ -103,7 +103,7 @@ def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
 
 def _sort_canonically(images: np.ndarray) -> np.ndarray:
     """The 600 images of a class, its training part and its test part each sorted by image digest."""
-    keys = [digest.tobytes() for digest in image_digests(images)]
+    keys = [digest.tobytes() for digest in digest_images(images)]
     order = sorted(range(len(images)), key=lambda i: (i >= N_TRAIN, keys[i]))
     return images[order]
 

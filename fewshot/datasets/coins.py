@@ -11,16 +11,16 @@ import numpy as np
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
 from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
-from fewshot.images.circle_crops import circled
+from fewshot.images.circle_crops import crop_circles
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import (
     ImageFile,
-    class_files,
     classes_of,
-    few,
-    image_set,
-    natural,
-    zip_files,
+    list_class_files,
+    list_few,
+    list_zip_files,
+    make_image_set,
+    make_natural_key,
 )
 
 DENOMINATIONS = ("1c", "2c", "5c", "10c", "20c", "50c", "1e", "2e")
@@ -53,15 +53,15 @@ def euro_coins(root: Path, split: str, size_px: int = 84, cut_circles: bool = Fa
         )
     place = root / "euro_coins"
     inside = [*place.glob("classified/train"), *place.glob("*/classified/train"), place]
-    files = _find_zip_files(place / "euro_coins.zip", "euro_coins") or class_files(inside[0])
+    files = _find_zip_files(place / "euro_coins.zip", "euro_coins") or list_class_files(inside[0])
     _check_classes(place, classes_of(files), DENOMINATIONS)
     files = [file._replace(group=file.file_name.rpartition("_")[0]) for file in files]
     without = [file.file_name for file in files if not file.group]
     if without:
-        raise DataError(f"{place}: no photograph (no '_') in the file names {few(without)}")
+        raise DataError(f"{place}: no photograph (no '_') in the file names {list_few(without)}")
     files.sort(key=lambda file: DENOMINATIONS.index(file.class_name))
-    everything = image_set("euro_coins", files, 3, size_px, "pad")
-    everything = circled(everything) if cut_circles else everything
+    everything = make_image_set("euro_coins", files, 3, size_px, "pad")
+    everything = crop_circles(everything) if cut_circles else everything
     return everything.select(DENOMINATIONS, split)
 
 
@@ -99,8 +99,8 @@ def world_coins(
     _check_classes(place, classes_of(files), classes)
     rank = {class_name: number for number, class_name in enumerate(classes)}
     files.sort(key=lambda file: rank[file.class_name])
-    everything = _drop_duplicates(image_set("world_coins", files, 3, size_px, "pad", origin=_name_origin))
-    everything = circled(everything) if cut_circles else everything
+    everything = _drop_duplicates(make_image_set("world_coins", files, 3, size_px, "pad", origin=_name_origin))
+    everything = crop_circles(everything) if cut_circles else everything
     chosen = classes if split == "all" else splits[split]
     if without_euro:
         chosen = [class_name for class_name in chosen if int(class_name[:3]) not in EURO_NUMBERS]
@@ -119,16 +119,16 @@ def _find_zip_files(archive: Path, name: str) -> list[ImageFile]:
     """The images in the archive; none where folders lie there instead of it; an error where nothing does."""
     if any(path.is_dir() for path in archive.parent.glob("*")) and not archive.exists():
         return []
-    return zip_files(need(archive, name, "the archive of images"))
+    return list_zip_files(need(archive, name, "the archive of images"))
 
 
 def _find_unpacked_files(place: Path, unpacked: Path) -> list[ImageFile]:
     places = (place / "coins" / "data" / part for part in PUBLIC_PARTS)
     parts = [path for path in (*places, *(place / part for part in PUBLIC_PARTS)) if path.is_dir()]
     if not parts:
-        return class_files(unpacked if unpacked.is_dir() else place)
+        return list_class_files(unpacked if unpacked.is_dir() else place)
     names_file = need(place / NAMES_FILE, "world_coins", "the list of class names")
-    files = [file for part in parts for file in class_files(part)]
+    files = [file for part in parts for file in list_class_files(part)]
     name = _read_class_names(names_file, classes_of(files))
     return [file._replace(class_name=name[file.class_name]) for file in files]
 
@@ -159,7 +159,9 @@ def _check_classes(place: Path, found: list[str], expected: Iterable[str]) -> No
     missing, unknown = set(expected).difference(found), set(found).difference(expected)
     for problem, names in (("lacks", missing), ("has unknown", unknown)):
         if names:
-            raise DataError(f"{place} {problem} classes ({len(names)}): {few(sorted(names, key=natural))}")
+            raise DataError(
+                f"{place} {problem} classes ({len(names)}): {list_few(sorted(names, key=make_natural_key))}"
+            )
 
 
 def _drop_duplicates(images: ImageSet) -> ImageSet:

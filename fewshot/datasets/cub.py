@@ -17,8 +17,8 @@ from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.errors import DataError
 from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image
 from fewshot.images.imageset import ImageSet
-from fewshot.images.listing import ImageFile, class_files, classes_of, few
-from fewshot.images.store import file_stamp, packed
+from fewshot.images.listing import ImageFile, classes_of, list_class_files, list_few
+from fewshot.images.store import open_store, stamp_file
 
 IMAGE_PX = 84
 N_CLASSES = 200
@@ -54,18 +54,18 @@ def cub(
     check_pixel_options(3, size_px, resize)
     base = next((b for b in (root / "cub" / "CUB_200_2011", root / "cub") if (b / "images").is_dir()), None)
     base = base or need(root / "cub" / "CUB_200_2011" / "images", "cub", "the folder of images").parent
-    files = class_files(base / "images")
+    files = list_class_files(base / "images")
     classes = _list_species(base / "images", files)
     listed = _read_listed(base, files)
     chosen = [name for i, name in enumerate(classes) if ("train", "val", "train", "test")[i % 4] == split]
     files = [file for file in files if file.class_name in set(chosen)]
     boxes = _read_boxes(base, listed) if crop_to_box else {}
-    store = packed(
+    store = open_store(
         "cub",
         [
             DECODER_VERSION,
             resize,
-            [[*file_stamp(file.path, base), boxes.get(_name_in_table(file))] for file in files],
+            [[*stamp_file(file.path, base), boxes.get(_name_in_table(file))] for file in files],
         ],
         files,
         partial(_decode, boxes=boxes, size_px=size_px, resize=resize),
@@ -86,8 +86,8 @@ def _list_species(folder: Path, files: list[ImageFile]) -> list[str]:
         foreign = [name for name in classes if name[:4] not in expected or numbers.count(name[:4]) > 1]
         n_there = N_CLASSES - len(missing)
         message = f"{folder}: {n_there} of the {N_CLASSES} class folders 001.* to 200.* are there"
-        message += f"; missing: {few(missing)}" if missing else ""
-        raise DataError(message + (f"; not expected: {few(foreign)}" if foreign else ""))
+        message += f"; missing: {list_few(missing)}" if missing else ""
+        raise DataError(message + (f"; not expected: {list_few(foreign)}" if foreign else ""))
     return classes
 
 
@@ -114,8 +114,8 @@ def _read_listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
     if missing or foreign:
         n_there = len(named) - len(missing)
         message = f"{base / 'images'}: {n_there} of the {len(named)} files of images.txt are there"
-        message += f"; missing: {few(missing)}" if missing else ""
-        raise DataError(message + (f"; not listed: {few(foreign)}" if foreign else ""))
+        message += f"; missing: {list_few(missing)}" if missing else ""
+        raise DataError(message + (f"; not listed: {list_few(foreign)}" if foreign else ""))
     return listed
 
 
@@ -131,7 +131,7 @@ def _read_boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
     without = [name for number, name in listed.items() if number not in boxes]
     flat = [name for number, name in listed.items() if number in boxes and min(boxes[number][2:]) < 1]
     if without or flat:
-        raise DataError(f"{path}: no box, or one thinner than a pixel, for {few(without + flat)}")
+        raise DataError(f"{path}: no box, or one thinner than a pixel, for {list_few(without + flat)}")
     return {name: boxes[number] for number, name in listed.items()}
 
 

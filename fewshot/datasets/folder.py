@@ -13,12 +13,12 @@ from fewshot.images.imageset import ImageSet, check_disjoint
 from fewshot.images.listing import (
     ImageFile,
     check_distinct,
-    class_files,
     classes_of,
-    few,
-    image_set,
-    nfc,
-    visible,
+    list_class_files,
+    list_few,
+    list_visible,
+    make_image_set,
+    normalise_text,
 )
 from fewshot.registry import unknown_name
 
@@ -54,10 +54,10 @@ def folder(
     aside.
     """
     root = Path(root)
-    name = nfc(root.resolve().name)
+    name = normalise_text(root.resolve().name)
     check_split(f"folder {name!r}", split, (*SPLITS, "all"))
     places = _split_folders(root) or {"": root}
-    found = {place: class_files(path) for place, path in places.items()}
+    found = {place: list_class_files(path) for place, path in places.items()}
     files = [file for place in found.values() for file in place]
     check_distinct(root, {file.class_name for file in files})
     splits = {place: classes_of(found[place]) for place in found if place}
@@ -67,14 +67,14 @@ def folder(
     order = dict.fromkeys(chain(*splits.values(), classes_of(files)))  # classes of a split are one slice
     rank = {class_name: number for number, class_name in enumerate(order)}
     files = sorted(assign_groups(root, files, groups), key=lambda file: rank[file.class_name])
-    everything = image_set(name, files, channels, size_px, resize, skip_bad_images)
+    everything = make_image_set(name, files, channels, size_px, resize, skip_bad_images)
     return everything.select(everything.class_names if split == "all" else chosen, split)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """The folders train, val, test of `root`, where it has no others and they hold folders."""
-    folders = {path.name: path for path in (visible(root) if root.is_dir() else []) if path.is_dir()}
-    holds_folders = any(path.is_dir() for folder in folders.values() for path in visible(folder))
+    folders = {path.name: path for path in (list_visible(root) if root.is_dir() else []) if path.is_dir()}
+    holds_folders = any(path.is_dir() for folder in folders.values() for path in list_visible(folder))
     if not folders.keys() <= set(SPLITS) or not holds_folders:
         return {}
     return {split: folders[split] for split in SPLITS if split in folders}
@@ -94,7 +94,7 @@ def _choose_classes(root: Path, split: str, splits: dict[str, list[str]], classe
             "val and test, name a split_file, or ask for the split 'all'"
         )
     if len(chosen) < 2:
-        raise DataError(f"{root}: split {split!r} has only the class {few(chosen)}; episodes need two or more")
+        raise DataError(f"{root}: split {split!r} has only the class {list_few(chosen)}; episodes need two or more")
     return chosen
 
 
@@ -111,9 +111,9 @@ def _read_splits(path: Path, classes: list[str]) -> dict[str, list[str]]:
         if split not in SPLITS:
             raise unknown_name(f"split in {path}:", split, SPLITS)
         for name in names:
-            if nfc(name) not in classes:
+            if normalise_text(name) not in classes:
                 raise unknown_name(f"class in split {split!r} of {path}:", name, classes)
-    return {split: list(dict.fromkeys(map(nfc, names))) for split, names in splits.items()}
+    return {split: list(dict.fromkeys(map(normalise_text, names))) for split, names in splits.items()}
 
 
 def assign_groups(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
@@ -122,7 +122,7 @@ def assign_groups(root: Path, files: list[ImageFile], groups: str | None) -> lis
         return files
     if groups.lower().endswith(".csv"):
         table = _read_groups(_find(root, groups, "groups"))
-        found = [table.get(nfc(file.path.relative_to(root).as_posix()), "") for file in files]
+        found = [table.get(normalise_text(file.path.relative_to(root).as_posix()), "") for file in files]
         without = f"has no row, or no group, in {groups}"
     else:
         try:
@@ -133,7 +133,7 @@ def assign_groups(root: Path, files: list[ImageFile], groups: str | None) -> lis
         without = f"does not match the groups expression {groups!r}"
     bad = [str(file.path.relative_to(root)) for file, group in zip(files, found, strict=True) if not group]
     if bad:
-        raise DataError(f"{root}: {len(bad)} of {len(files)} image files: {few(bad)}: each {without}")
+        raise DataError(f"{root}: {len(bad)} of {len(files)} image files: {list_few(bad)}: each {without}")
     return [file._replace(group=group) for file, group in zip(files, found, strict=True)]
 
 
@@ -150,7 +150,7 @@ def _read_groups(path: Path) -> dict[str, str]:
     for row in rows[1:]:
         if len(row) != 2:
             raise DataError(f"{path}: a row needs two cells, file and group: {','.join(row)!r}")
-        if table.setdefault(nfc(row[0].replace("\\", "/")), row[1]) != row[1]:
+        if table.setdefault(normalise_text(row[0].replace("\\", "/")), row[1]) != row[1]:
             raise DataError(f"{path}: {row[0]} is given two groups")
     return table
 

@@ -17,7 +17,7 @@ from fewshot.datasets.glyph_scripts import CODES, SCRIPT_OF, Glyph, find_distinc
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split
 from fewshot.errors import DataError
 from fewshot.images.imageset import ImageSet
-from fewshot.images.store import file_stamp, packed
+from fewshot.images.store import open_store, stamp_file
 from fewshot.runtime.seeding import numpy_generator
 
 GLYPHS_VERSION = 1  # raise when pixels or classes change: by the drawing, the filter or the scripts
@@ -82,10 +82,10 @@ def glyphs(root: Path, split: str, n_writers: int = 20, image_px: int = 28) -> I
     for file in files:
         if not file.is_file():
             raise DataError(f"glyphs: the font {file} is missing; reinstall matplotlib, which ships it")
-    key = [GLYPHS_VERSION, PIL.__version__, [file_stamp(file) for file in files]]
+    key = [GLYPHS_VERSION, PIL.__version__, [stamp_file(file) for file in files]]
     codes = _list_classes(key, fonts / REGULAR)
     writers = [make_writer(number) for number in range(n_writers)]
-    store = packed(
+    store = open_store(
         "glyphs",
         [*key, codes, n_writers, image_px],
         codes,
@@ -188,7 +188,7 @@ def _list_classes(key: list, font: Path) -> list[int]:
     def mask(file: Path) -> np.ndarray:
         return np.isin(CODES, find_distinct(file)).astype(np.uint8)
 
-    store = packed("glyph-classes", [*key, CODES], [font], mask, (1, 1, len(CODES)))
+    store = open_store("glyph-classes", [*key, CODES], [font], mask, (1, 1, len(CODES)))
     chosen = [code for code, keep in zip(CODES, store.images.ravel(), strict=True) if keep]
     return sorted(chosen, key=lambda code: SPLITS.index(SCRIPT_OF[code].split))
 

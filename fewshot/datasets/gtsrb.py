@@ -14,7 +14,7 @@ from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
-from fewshot.images.listing import ImageFile, few, image_set, visible
+from fewshot.images.listing import ImageFile, list_few, list_visible, make_image_set
 
 FRAME = re.compile(r"(\d{5})_(\d{5})\.ppm")  # track and frame
 
@@ -56,22 +56,22 @@ def gtsrb(
     folder = need(root / "gtsrb" / "GTSRB" / "Final_Training" / "Images", "gtsrb", "the folder of training images")
     names = load_published_split("gtsrb")["test"]
     expected = {f"{number:05d}": name for number, name in enumerate(names)}
-    found = {path.name: path for path in visible(folder) if path.is_dir()}
+    found = {path.name: path for path in list_visible(folder) if path.is_dir()}
     missing, foreign = sorted(expected.keys() - found), sorted(found.keys() - expected)
     if missing or foreign:
-        lists = f"missing class folders: {few(missing) or 'none'}; not of GTSRB: {few(foreign) or 'none'}"
+        lists = f"missing class folders: {list_few(missing) or 'none'}; not of GTSRB: {list_few(foreign) or 'none'}"
         raise DataError(f"{folder}: {lists}")
     files = [file for name in expected for file in _list_frames(found[name], expected[name], every)]
-    images = image_set("gtsrb", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
+    images = make_image_set("gtsrb", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
     return images.select(names, split)
 
 
 def _list_frames(folder: Path, class_name: str, every: int) -> list[ImageFile]:
     """Every so many frames of each track of a class, in order."""
-    paths = [path for path in visible(folder) if path.suffix == ".ppm"]
+    paths = [path for path in list_visible(folder) if path.suffix == ".ppm"]
     strange = [path.name for path in paths if not FRAME.fullmatch(path.name)]
     if strange or not paths:
-        raise DataError(f"{folder}: files must be <track>_<frame>.ppm, found {few(strange) or 'none'}")
+        raise DataError(f"{folder}: files must be <track>_<frame>.ppm, found {list_few(strange) or 'none'}")
     tracks: dict[str, list[Path]] = {}
     for path in sorted(paths):
         tracks.setdefault(path.name.split("_")[0], []).append(path)

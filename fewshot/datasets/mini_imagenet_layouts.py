@@ -14,22 +14,22 @@ from fewshot.datasets.loading import need
 from fewshot.datasets.pickles import read_pickle
 from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
-from fewshot.images.decode import Resize, check_pixel_options, open_zip, square_pixels
+from fewshot.images.decode import Resize, check_pixel_options, make_square, open_zip
 from fewshot.images.imageset import ImageSet
 from fewshot.images.listing import (
     WORDNET,
     ImageFile,
-    class_files,
     classes_of,
-    few,
-    image_set,
     is_image,
     is_junk,
-    natural,
-    visible,
-    zip_files,
+    list_class_files,
+    list_few,
+    list_visible,
+    list_zip_files,
+    make_image_set,
+    make_natural_key,
 )
-from fewshot.images.store import file_stamp, packed
+from fewshot.images.store import open_store, stamp_file
 
 NAME = "mini_imagenet"
 HEADER = ["filename", "label"]
@@ -72,7 +72,7 @@ def find_layout(folder: Path, split: str) -> Layout:
         if cache.exists():
             return _make_cache_layout(cache, wnids)
     own = folder / split
-    inside = {path.name for path in visible(own)} if own.is_dir() else set()
+    inside = {path.name for path in list_visible(own)} if own.is_dir() else set()
     if inside == set(wnids):
         return _make_file_layout("a folder for each split", find_class_files(NAME, own, wnids))
     files = _find_class_folders(folder)
@@ -81,7 +81,7 @@ def find_layout(folder: Path, split: str) -> Layout:
         check_classes(str(folder), found | published, published)
         return _make_file_layout("class folders at any place", _select_classes(files, wnids))
     for archive in sorted(folder.glob("*.zip")):
-        members = zip_files(archive)
+        members = list_zip_files(archive)
         if set(wnids) <= set(classes_of(members)):
             return _make_file_layout(f"class folders in {archive.name}", _select_classes(members, wnids))
     if inside:
@@ -96,7 +96,7 @@ def find_class_files(name: str, folder: Path, classes: list[str]) -> list[ImageF
 
     Raises `DataError` unless the folders are exactly `classes` and none is empty.
     """
-    files = class_files(need(folder, name, "the folder of this split"))
+    files = list_class_files(need(folder, name, "the folder of this split"))
     check_classes(str(folder), classes_of(files), classes)
     return _select_classes(files, classes)
 
@@ -108,15 +108,15 @@ def check_classes(where: str, found: Iterable[str], published: Iterable[str]) ->
     if missing or foreign:
         message = f"{where}: {len(published) - len(missing)} of the {len(published)} published classes are there"
         if missing:
-            message += f"; {len(missing)} missing: {few(missing)}"
+            message += f"; {len(missing)} missing: {list_few(missing)}"
         if foreign:
-            message += f"; {len(foreign)} not of this split: {few(foreign)}"
+            message += f"; {len(foreign)} not of this split: {list_few(foreign)}"
         raise DataError(message)
 
 
 def _make_file_layout(title: str, files: list[ImageFile]) -> Layout:
     def read(size_px: int, resize: Resize, skip_bad_images: bool) -> ImageSet:
-        return image_set(NAME, files, 3, size_px, resize, skip_bad_images=skip_bad_images)
+        return make_image_set(NAME, files, 3, size_px, resize, skip_bad_images=skip_bad_images)
 
     return Layout(title, len(files), read)
 
@@ -128,19 +128,19 @@ def _select_classes(files: list[ImageFile], classes: list[str]) -> list[ImageFil
     twice = [name for name, n in Counter((file.class_name, file.file_name) for file in chosen).items() if n > 1]
     if twice:
         names = [f"{class_name}/{file_name}" for class_name, file_name in twice]
-        raise DataError(f"{NAME}: {len(twice)} images lie in two folders: {few(names)}; remove one of each")
-    return sorted(chosen, key=lambda file: (rank[file.class_name], natural(file.file_name)))
+        raise DataError(f"{NAME}: {len(twice)} images lie in two folders: {list_few(names)}; remove one of each")
+    return sorted(chosen, key=lambda file: (rank[file.class_name], make_natural_key(file.file_name)))
 
 
 def _find_class_folders(folder: Path) -> list[ImageFile]:
     """The images of all folders that have a WordNet name, in `folder` or one folder below it."""
-    places = [path for path in visible(folder) if path.is_dir()]
-    places += [path for place in places if not WORDNET.fullmatch(place.name) for path in visible(place)]
+    places = [path for path in list_visible(folder) if path.is_dir()]
+    places += [path for place in places if not WORDNET.fullmatch(place.name) for path in list_visible(place)]
     return [
         ImageFile(place.name, path)
         for place in places
         if WORDNET.fullmatch(place.name) and place.is_dir()
-        for path in visible(place)
+        for path in list_visible(place)
         if is_image(path.name)
     ]
 
@@ -158,14 +158,16 @@ def _read_listed_files(table: Path, folder: Path, wnids: list[str]) -> list[Imag
     names = [line[0] for line in lines[1:]]
     if len(set(names)) != len(names):
         twice = sorted(name for name, n in Counter(names).items() if n > 1)
-        raise DataError(f"{table}: {len(twice)} files are named twice: {few(twice)}")
+        raise DataError(f"{table}: {len(twice)} files are named twice: {list_few(twice)}")
     check_classes(str(table), {line[1] for line in lines[1:]}, wnids)
     place, images = _find_images_beside(folder)
     absent = sorted(set(names) - set(images))
     if absent:
-        raise DataError(f"{place}: {len(absent)} of the {len(names)} files of {table.name} are missing: {few(absent)}")
+        raise DataError(
+            f"{place}: {len(absent)} of the {len(names)} files of {table.name} are missing: {list_few(absent)}"
+        )
     rank = {wnid: number for number, wnid in enumerate(wnids)}
-    ordered = sorted(lines[1:], key=lambda line: (rank[line[1]], natural(line[0])))
+    ordered = sorted(lines[1:], key=lambda line: (rank[line[1]], make_natural_key(line[0])))
     return [images[name]._replace(class_name=wnid) for name, wnid in ordered]
 
 
@@ -196,11 +198,11 @@ def _make_cache_layout(cache: Path, wnids: list[str]) -> Layout:
 
     def read(size_px: int, resize: Resize, _skip_bad_images: bool) -> ImageSet:
         check_pixel_options(3, size_px, resize)
-        store = packed(
+        store = open_store(
             NAME,
-            [str(cache.absolute()), file_stamp(cache), wnids, resize],
+            [str(cache.absolute()), stamp_file(cache), wnids, resize],
             order,
-            lambda row: square_pixels(Image.fromarray(images[row]), f"{cache}, row {row}", 3, size_px, resize),
+            lambda row: make_square(Image.fromarray(images[row]), f"{cache}, row {row}", 3, size_px, resize),
             (3, size_px, size_px),
         )
         labels = np.repeat(np.arange(len(wnids)), counts)

@@ -20,7 +20,7 @@ from fewshot.datasets.sources import NEEDS
 from fewshot.errors import DataError
 from fewshot.images.decode import open_zip
 from fewshot.images.imageset import ImageSet
-from fewshot.images.store import file_stamp, packed
+from fewshot.images.store import open_store, stamp_file
 
 IMAGE_PX = 28
 logger = logging.getLogger(__name__)
@@ -64,9 +64,9 @@ def omniglot(
     known = ("train", "val", "trainval", "test", "all") if protocol == "vinyals" else ("train", "test", "all")
     check_split(f"omniglot ({protocol})", split, known)
     archives = _find_archives(root)
-    store = packed(
+    store = open_store(
         "omniglot",
-        {"sources": [file_stamp(path) for path in archives], "resize": resize, "inverted": inverted},
+        {"sources": [stamp_file(path) for path in archives], "resize": resize, "inverted": inverted},
         lambda: _list_members(archives),
         lambda member: _decode(archives[member[0] == "evaluation"], member[2], resize, inverted),
         (1, IMAGE_PX, IMAGE_PX),

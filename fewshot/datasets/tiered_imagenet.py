@@ -13,7 +13,7 @@ from fewshot.datasets.mini_imagenet_layouts import find_class_files
 from fewshot.datasets.splits import load_published_split
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
-from fewshot.images.listing import image_set
+from fewshot.images.listing import make_image_set
 
 N_IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}  # the paper's table of the data set
 
@@ -45,5 +45,5 @@ def tiered_imagenet(
     wnids = load_published_split("tiered_imagenet")[split]
     files = find_class_files("tiered_imagenet", folder / split, wnids)
     warn_of_other_count("tiered_imagenet", split, len(files), N_IMAGES)
-    images = image_set("tiered_imagenet", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
+    images = make_image_set("tiered_imagenet", files, 3, size_px, resize, skip_bad_images=skip_bad_images)
     return images.select(wnids, split)

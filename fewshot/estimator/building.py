@@ -44,7 +44,7 @@ class Plan:
 
 def build_method(asked: ClassifierOptions) -> tuple[Method, Plan]:
     """The method with its weights, in evaluation mode; raises `ConfigError` for one that makes no sense as asked."""
-    method, changes = _from_run(asked) if asked.run_dir is not None else _from_names(asked)
+    method, changes = _load_from_run(asked) if asked.run_dir is not None else _build_by_names(asked)
     if method.must_be_trained and asked.run_dir is None:
         raise ConfigError(
             f"{asked.method} classifies by what it learnt from other classes: train it with scripts/train_episodic.py "
@@ -63,7 +63,7 @@ def build_method(asked: ClassifierOptions) -> tuple[Method, Plan]:
     return method.eval(), Plan(ClassifierOptions(**options_of(ClassifierOptions, asked, **changes)), pixels)
 
 
-def view_options(asked: ClassifierOptions) -> dict[str, Any]:
+def choose_view_options(asked: ClassifierOptions) -> dict[str, Any]:
     """The options of `Viewed` that the estimator's switches come to; none where each image is seen once as it is."""
     turns, aligned = asked.rotation_invariant, asked.method == "aligned"
     options: dict[str, Any] = {}
@@ -76,17 +76,17 @@ def view_options(asked: ClassifierOptions) -> dict[str, Any]:
     return options | dict(asked.views or {})
 
 
-def _named_method(asked: ClassifierOptions) -> dict[str, Any]:
+def _name_method(asked: ClassifierOptions) -> dict[str, Any]:
     """The method and its options, with their defaults."""
     options = dict(asked.method_options or {})
     if asked.method_options is None and asked.method in (None, DEFAULT_METHOD):  # of views: unit length already
-        options = DEFAULT_OPTIONS | {"normalize": not view_options(asked)}
+        options = DEFAULT_OPTIONS | {"normalize": not choose_view_options(asked)}
     return {"method": asked.method or DEFAULT_METHOD, "method_options": options}
 
 
-def _from_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
+def _build_by_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     """The method, and in which of its options it differs from those asked for."""
-    named, views = _named_method(asked), view_options(asked)
+    named, views = _name_method(asked), choose_view_options(asked)
     if asked.backbone is None:
         if views:
             raise ConfigError(
@@ -108,16 +108,16 @@ def _from_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     return method, named | {"backbone_options": own, "views": views}
 
 
-def _from_run(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
+def _load_from_run(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     """The method, and in which of its options it differs from those asked for."""
     trained, config = load_run(asked.run_dir)
     own = {key: value for key, value in config.backbone_options.items() if key not in (*WEIGHT_OPTIONS, "input_px")}
-    views = view_options(asked) or own.pop("views", {})
+    views = choose_view_options(asked) or own.pop("views", {})
     network = {"backbone": config.backbone, "backbone_options": own, "views": views}
     whole = asked.method is None and not isinstance(trained, Classifier)
-    if whole and not view_options(asked):
+    if whole and not choose_view_options(asked):
         return trained, network | {"method": config.method, "method_options": config.method_options}
-    named = _named_method(asked)
+    named = _name_method(asked)
     source = trained.backbone.source if isinstance(trained.backbone, Viewed) else trained.backbone
     backbone = Viewed(source, **views) if views else source
     method = create_method(named["method"], backbone, **named["method_options"])

@@ -12,7 +12,7 @@ MAX_FOLDS = 10
 LOG_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and highest temperature
 
 
-def folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """Which fold each image is held out in, (n,); -1: in none, because its class would be left empty.
 
     Images of a group share a fold; without groups each image is one. At most 10 folds, dealt in order of first
@@ -68,7 +68,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, n_
     return float(np.abs(gap).sum() / len(labels))
 
 
-def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
+def compute_auroc(known: np.ndarray, unknown: np.ndarray) -> float:
     """Chance that a known image scores above an unknown one, ties counting half (Mann-Whitney)."""
     if not len(known) or not len(unknown):
         raise DataError(f"an AUROC needs scores of both kinds, got {len(known)} known and {len(unknown)} unknown")

@@ -38,14 +38,14 @@ class Encoder:
             raise ConfigError(message)
 
     @classmethod
-    def made(cls, asked: ClassifierOptions) -> Self:
+    def create(cls, asked: ClassifierOptions) -> Self:
         """Of the method that is asked for; raises `ConfigError` for one that makes no sense."""
         return cls(*build_method(asked))
 
     def check_n_classes(self, n_classes: int) -> None:
         """Raise `FewShotError` where the method was made for fewer classes, before any image is read."""
         if isinstance(self.method, InnerLoopMethod):
-            self.method.present_classes(torch.zeros(1, 0, dtype=torch.int64), n_classes)
+            self.method.find_present_classes(torch.zeros(1, 0, dtype=torch.int64), n_classes)
 
     def reader(self) -> Reader:
         """What reads images for it."""

@@ -21,7 +21,7 @@ from fewshot.estimator.reading import as_list
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support, as_groups
 from fewshot.experiments.starting import training_sets
-from fewshot.images.listing import few
+from fewshot.images.listing import list_few
 from fewshot.training.leakage import find_seen_images
 
 logger = logging.getLogger(__name__)
@@ -77,13 +77,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
             raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {self.false_accept_rate}")
         if y is None:
             raise DataError("this estimator requires y to be passed, but the target y is None: give a label for each")
-        images = self._listed(X, fitting=True)
+        images = self._list(X, fitting=True)
         labels = as_labels(y)
         _check_lengths(len(images), labels=labels, groups=groups)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {classes.tolist()}")
-        encoder = Encoder.made(self)
+        encoder = Encoder.create(self)
         encoder.check_n_classes(len(classes))
         parts = encoder.encode(encoder.reader().parts(images))
         support = Support.gather(parts, numbers, as_groups(groups))
@@ -97,17 +97,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each image, (n,); `unknown` where a `false_accept_rate` is set and it is none."""
         check_is_fitted(self)
-        queries = self._encoded(X)
+        queries = self._encode(X)
         answers = self.classes_[self.fitted_.logits(queries).argmax(1).numpy()]
         if self.rejection_ is None:
             return answers
         answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # 7 stays a number
-        return np.where(self.rejection_.accepts(self.fitted_, self.support_, queries), answers, self.unknown)
+        return np.where(self.rejection_.accept(self.fitted_, self.support_, queries), answers, self.unknown)
 
     def logits(self, X: Any) -> torch.Tensor:
         """Logits (n, n_classes) of the method, before temperature and softmax."""
         check_is_fitted(self)
-        return self.fitted_.logits(self._encoded(X))
+        return self.fitted_.logits(self._encode(X))
 
     def add_class(self, name: Any, images: Any, groups: Sequence[Any] | None = None) -> Self:
         """One more class; the images of the others are not looked at again."""
@@ -115,7 +115,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         name = as_label(name, self.classes_)
         if name in self.classes_:
             raise DataError(f"there is a class {name!r} already; remove_class({name!r}) first")
-        images = self._listed(images)
+        images = self._list(images)
         _check_lengths(len(images), groups=groups)
         if not len(images):
             raise DataError(f"class {name!r} needs an image at least")
@@ -132,7 +132,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         new = Support.gather(parts, labels, as_groups(groups))
         if not getattr(self, "from_file_", False):  # no path is opened because a file names it
             _warn_of_training_images(self.run_dir, new.digests)
-        return self.learn(self.encoder_, classes, self.support_.relabelled(moved).joined(new))
+        return self.learn(self.encoder_, classes, self.support_.relabel(moved).join(new))
 
     def remove_class(self, name: Any) -> Self:
         """Forget a class; two must remain."""
@@ -145,7 +145,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
             )
         gone = int(np.flatnonzero(self.classes_ == name)[0])
         moved = np.arange(len(self.classes_)) - (np.arange(len(self.classes_)) > gone)
-        support = self.support_.rows(self.support_.labels != gone).relabelled(moved).checked()
+        support = self.support_.rows(self.support_.labels != gone).relabel(moved).check()
         return self.learn(self.encoder_, np.delete(self.classes_, gone), support)
 
     def save(self, path: str | Path) -> None:
@@ -158,7 +158,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         """The classifier that `save` wrote. Raises `CheckpointError` for a foreign, cut-short or newer file."""
         return storage.load(cls, Path(path), device)
 
-    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+    def predict_held_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (m, n_classes) of support images by a classifier that saw nothing of their group, and which
         images these are, (m,); images whose class has no other group are not among them.
         """
@@ -175,25 +175,25 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
             if not encoder.method.uses_features:
                 message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
                 raise ConfigError(message)
-            rejection = Rejection.learnt(encoder, support, self.false_accept_rate)
+            rejection = Rejection.learn(encoder, support, self.false_accept_rate)
         self.encoder_, self.inputs_ = encoder, encoder.reader()
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
         self.rejection_ = rejection
         self.copies_, known = name_copies(support.names, support.copies), getattr(self, "copies_", [])
         if self.copies_ and self.copies_ != known:
-            sets = few([" = ".join(names) for names in self.copies_])
+            sets = list_few([" = ".join(names) for names in self.copies_])
             logger.warning("the same or nearly the same pictures share a group, lest they test each other: %s", sets)
         return self
 
-    def _encoded(self, X: Any) -> torch.Tensor:
+    def _encode(self, X: Any) -> torch.Tensor:
         """What the method classifies of `X`, (n, …), on the CPU."""
-        images = self._listed(X)
+        images = self._list(X)
         if not len(images):
             raise DataError("there is no image to classify: the list is empty")
         return torch.cat([part.values for part in self.encoder_.encode(self.inputs_.parts(images))])
 
-    def _listed(self, X: Any, fitting: bool = False) -> Sequence[Any]:
+    def _list(self, X: Any, fitting: bool = False) -> Sequence[Any]:
         """Images one by one; features checked by scikit-learn's rules."""
         if self.backbone is not None or self.run_dir is not None:
             return as_list(X)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.estimator.confidence import fit_temperature, folds
+from fewshot.estimator.confidence import deal_folds, fit_temperature
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.support import Support
 from fewshot.runtime.precision import autocast
@@ -58,7 +58,7 @@ class Fitted:
         def predict(rows: np.ndarray, queries: np.ndarray) -> Tensor:
             return fit(self.encoder, self.support.rows(rows), self.n_classes).logits(self.support.rows(queries).content)
 
-        return held_out_logits(predict, self.support.labels, self.support.independent)
+        return predict_held_out(predict, self.support.labels, self.support.independent)
 
 
 def learn(encoder: Encoder, support: Support, n_classes: int, calibrate: bool) -> tuple[Fitted, float | None]:
@@ -91,14 +91,14 @@ def fit(encoder: Encoder, support: Support, n_classes: int, state: dict[str, Ten
     return Fitted(encoder, support, n_classes, adapted)
 
 
-def held_out_logits(
+def predict_held_out(
     predict: Callable[[np.ndarray, np.ndarray], Tensor], labels: np.ndarray, groups: np.ndarray | None
 ) -> tuple[Tensor, np.ndarray]:
     """Logits (m, n_classes) of images whose group had no part in the fit, and which images these are, (m,).
 
     `predict(rows, queries)`: logits of the images `queries` by a classifier fitted to the images `rows`.
     """
-    fold = folds(labels, groups)
+    fold = deal_folds(labels, groups)
     logits, which = [], []
     for number in np.unique(fold[fold >= 0]):
         queries = np.flatnonzero(fold == number)

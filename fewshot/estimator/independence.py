@@ -6,7 +6,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
-from fewshot.images.similarity import SMALL_PX, details, join_pairs, near_pairs, pair_equal, perceptual_hash
+from fewshot.images.similarity import (
+    SMALL_PX,
+    extract_details,
+    find_near_pairs,
+    hash_perceptually,
+    join_pairs,
+    pair_equal,
+)
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: as Pillow converts
 
@@ -34,12 +41,12 @@ def find_copies(content: Tensor, digests: np.ndarray | None, thumbnails: Tensor 
     """
     if thumbnails is None or digests is None:
         rows = content.flatten(1).numpy()
-        return _number(len(rows), pair_equal(hashlib.blake2b(row.tobytes()).digest() for row in rows))
+        return _number_sets(len(rows), pair_equal(hashlib.blake2b(row.tobytes()).digest() for row in rows))
     n, _, side, _ = thumbnails.shape
     grey = np.tensordot(thumbnails.numpy(), GREY, (1, 0))  # (n, side, side)
     small = grey.reshape(n, SMALL_PX, side // SMALL_PX, SMALL_PX, side // SMALL_PX).mean((2, 4))
-    near = ((i, j) for i, j, _ in near_pairs(perceptual_hash(small), details(small)))
-    return _number(n, [*pair_equal(map(bytes, digests)), *near])
+    near = ((i, j) for i, j, _ in find_near_pairs(hash_perceptually(small), extract_details(small)))
+    return _number_sets(n, [*pair_equal(map(bytes, digests)), *near])
 
 
 def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | None:
@@ -48,10 +55,10 @@ def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | N
         return groups
     if groups is None:
         return copies
-    return _number(len(copies), [*pair_equal(groups.tolist()), *pair_equal(copies.tolist())])
+    return _number_sets(len(copies), [*pair_equal(groups.tolist()), *pair_equal(copies.tolist())])
 
 
-def _number(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+def _number_sets(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     """The number of each row's set, (n,), in order of first appearance."""
     first = np.arange(n)
     for rows in join_pairs(n, pairs):

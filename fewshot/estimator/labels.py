@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from fewshot.errors import DataError
-from fewshot.images.listing import few
+from fewshot.images.listing import list_few
 
 
 def as_labels(y: Sequence[Any]) -> np.ndarray:
@@ -18,7 +18,7 @@ def as_labels(y: Sequence[Any]) -> np.ndarray:
     if isinstance(plain, list | tuple):
         missing = [number for number, label in enumerate(plain) if label is None or _is_nan(label)]
         if missing:
-            raise DataError(f"{len(missing)} of {len(plain)} labels are missing: of image {few(missing)}")
+            raise DataError(f"{len(missing)} of {len(plain)} labels are missing: of image {list_few(missing)}")
         _check_kinds(plain)
     labels = column_or_1d(y, warn=True)
     with warnings.catch_warnings():  # one image a class is no sign of a regression here
@@ -44,7 +44,7 @@ def check_unknown(unknown: Any, classes: np.ndarray) -> None:
 
 def _check_kinds(labels: Sequence[Any]) -> None:
     """Raise unless all are words, or all are numbers."""
-    places = {_kind(label): number for number, label in reversed(list(enumerate(labels)))}
+    places = {_describe_kind(label): number for number, label in reversed(list(enumerate(labels)))}
     strange = {kind: number for kind, number in places.items() if kind not in ("a word", "a number")}
     if strange:
         kind, number = next(iter(strange.items()))
@@ -54,7 +54,7 @@ def _check_kinds(labels: Sequence[Any]) -> None:
         raise DataError(f"labels are all words or all numbers; these are both: {str(word)!r} and {other!r}")
 
 
-def _kind(label: Any) -> str:
+def _describe_kind(label: Any) -> str:
     if isinstance(label, str):
         return "a word"
     if isinstance(label, bool | int | float | np.bool_ | np.number):

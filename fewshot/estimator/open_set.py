@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fewshot.estimator.confidence import auroc, expected_calibration_error
+from fewshot.estimator.confidence import compute_auroc, expected_calibration_error
 from fewshot.estimator.estimator import FewShotClassifier
-from fewshot.estimator.rejection import knownness
+from fewshot.estimator.rejection import score_known
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.statistics import Estimate, mean_interval
 from fewshot.runtime import seeding
@@ -23,7 +23,7 @@ class Confidence:
     """Means over episodes with 95% intervals, all fractions; calibration errors are of all episodes' answers together.
 
     `accuracy`: of images of known classes, where nothing is rejected. `ece_before`, `ece_after`: with temperature 1
-    and with the fitted one. `auroc`: of unknown against known images. `false_accept`, `false_reject`: shares of
+    and with the fitted one. `compute_auroc`: of unknown against known images. `false_accept`, `false_reject`: shares of
     unknown and known images that the threshold for `false_accept_rate` gets wrong.
     """
 
@@ -65,29 +65,34 @@ def measure_confidence(
         classifier = FewShotClassifier(None, false_accept_rate=false_accept_rate, **options)
         classifier.fit(episode.support[0][is_known].numpy(), labels, groups)
         truth = episode.query_labels[0].numpy()
-        row, answer = _measured(classifier, episode.query[0], truth, truth < n_way)
+        row, answer = _measure_episodes(classifier, episode.query[0], truth, truth < n_way)
         rows.append(row)
         answers.append(answer)
     columns = [mean_interval(column) for column in np.array(rows).T]
     before, after, right = (np.stack(part) for part in zip(*answers, strict=True))
-    errors = [_calibration(confidence, right, seed) for confidence in (before, after)]
+    errors = [_measure_calibration(confidence, right, seed) for confidence in (before, after)]
     return Confidence(n_episodes, false_accept_rate, columns[0], *errors, *columns[1:])
 
 
-def _measured(
+def _measure_episodes(
     classifier: FewShotClassifier, queries: Tensor, truth: np.ndarray, known: np.ndarray
 ) -> tuple[list[float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(accuracy, AUROC, false accepts, false rejects), and of known images (confidence before, after, right)."""
     logits = classifier.logits(queries.double().numpy())[known]
     right = (logits.argmax(1).numpy() == truth[known]).astype(float)
     before, after = (logits.double().div(t).softmax(1).max(1).values.numpy() for t in (1.0, classifier.temperature_))
-    scores = knownness(classifier.fitted_, classifier.support_, queries)
+    scores = score_known(classifier.fitted_, classifier.support_, queries)
     accepted = scores >= classifier.rejection_.threshold
-    row = [right.mean(), auroc(scores[known], scores[~known]), accepted[~known].mean(), 1 - accepted[known].mean()]
+    row = [
+        right.mean(),
+        compute_auroc(scores[known], scores[~known]),
+        accepted[~known].mean(),
+        1 - accepted[known].mean(),
+    ]
     return row, (before, after, right)
 
 
-def _calibration(confidence: np.ndarray, right: np.ndarray, seed: int) -> Estimate:
+def _measure_calibration(confidence: np.ndarray, right: np.ndarray, seed: int) -> Estimate:
     """Calibration error of all answers together, (n_episodes, n) each; interval by a bootstrap over episodes."""
 
     def error(which: np.ndarray) -> float:

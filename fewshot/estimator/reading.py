@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.errors import DataError
-from fewshot.images.decode import Resize, check_pixel_options, decode_image, square_pixels
-from fewshot.images.imageset import image_digests
-from fewshot.images.listing import few
+from fewshot.images.decode import Resize, check_pixel_options, decode_image, make_square
+from fewshot.images.imageset import digest_images
+from fewshot.images.listing import list_few
 
 N_THREADS = min(8, os.cpu_count() or 1)
 THUMBNAIL_PX = 64
@@ -30,7 +30,7 @@ def as_list(images: Any) -> list[Any]:
     One image alone is an error: it would be taken for a list of its rows, or of its channels.
     """
     if isinstance(images, str | bytes | Path | Image.Image):
-        raise DataError(f"images is a list; for a single one write [image], got {_short(images)}")
+        raise DataError(f"images is a list; for a single one write [image], got {_shorten(images)}")
     if isinstance(images, Mapping | Set):
         raise DataError(f"images is a list, in the order of the labels, not a {type(images).__name__}")
     if isinstance(images, np.ndarray) and images.dtype.kind in "OUST":
@@ -58,7 +58,7 @@ def as_list(images: Any) -> list[Any]:
         raise DataError(f"images is a list of paths, Pillow images, arrays or tensors, got {kind}") from error
 
 
-def _short(image: Any) -> str:
+def _shorten(image: Any) -> str:
     text = repr(str(image)) if isinstance(image, Path) else repr(image)
     return text if len(text) < 100 else f"{text[:97]}..."
 
@@ -111,9 +111,9 @@ class Reader:
                 problems += bad.values()
                 if not problems:
                     names = tuple(name_of(image, start + i) for i, image in enumerate(images[start:following]))
-                    yield Read(names, pixels, image_digests(pixels.numpy()), _thumbnails(pixels))
+                    yield Read(names, pixels, digest_images(pixels.numpy()), _make_thumbnails(pixels))
         if problems:
-            raise DataError(f"{len(problems)} of {len(images)} images cannot be used: {few(problems)}")
+            raise DataError(f"{len(problems)} of {len(images)} images cannot be used: {list_few(problems)}")
 
     def read(self, images: Sequence[Any], first: int = 0) -> tuple[Tensor, dict[int, str]]:
         """Pixels (n, channels, size_px, size_px) uint8, and what is wrong with bad images, by number; these are blank.
@@ -125,7 +125,7 @@ class Reader:
         def one(numbered: tuple[int, Any]) -> np.ndarray | str:
             number, image = numbered
             try:
-                return _pixels(image, name_of(image, number), self.channels, self.size_px, self.resize)
+                return _read_pixels(image, name_of(image, number), self.channels, self.size_px, self.resize)
             except DataError as error:
                 return str(error)
 
@@ -137,25 +137,25 @@ class Reader:
         return torch.from_numpy(np.stack(good) if good else blank[None][:0]), bad
 
 
-def _thumbnails(pixels: Tensor) -> Tensor:
+def _make_thumbnails(pixels: Tensor) -> Tensor:
     small = F.interpolate(pixels.float(), (THUMBNAIL_PX, THUMBNAIL_PX), mode="bilinear", antialias=True)
     return small.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
 
 
-def _pixels(image: Any, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
+def _read_pixels(image: Any, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
     if isinstance(image, str | Path):
         return decode_image(Path(image), name, channels, size_px, resize)
     if isinstance(image, Tensor):
         array = image.detach().cpu().float().numpy() if image.is_floating_point() else image.detach().cpu().numpy()
         image = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
     if isinstance(image, np.ndarray):
-        image = _from_array(image, name)
+        image = _convert_array(image, name)
     if not isinstance(image, Image.Image):
         raise DataError(f"{name}: expected a path, a Pillow image, an array or a tensor, got {type(image).__name__}")
-    return square_pixels(image, name, channels, size_px, resize)
+    return make_square(image, name, channels, size_px, resize)
 
 
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
+def _convert_array(array: np.ndarray, name: str) -> Image.Image:
     """A Pillow image of (height, width[, channels]), with 1, 3 or 4 channels."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]

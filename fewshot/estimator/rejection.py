@@ -17,33 +17,33 @@ N_OTHERS = 3
 
 @dataclass(frozen=True)
 class Rejection:
-    """Images with a score below `threshold` are of no known class; see `knownness`.
+    """Images with a score below `threshold` are of no known class; see `score_known`.
 
     The threshold comes from the support set alone: each class in turn is taken for unknown, and the highest scores
-    that its images get are not enough (`threshold_for`). `n_unknown`: images it was set by; copies count as one.
+    that its images get are not enough (`choose_threshold`). `n_unknown`: images it was set by; copies count as one.
     """
 
     threshold: float
     n_unknown: int
 
     @classmethod
-    def learnt(cls, encoder: Encoder, support: Support, false_accept_rate: float) -> Self:
+    def learn(cls, encoder: Encoder, support: Support, false_accept_rate: float) -> Self:
         """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
         copies = support.copies
         assert copies is not None, "learn from a support set whose copies were found"
         scores = np.full(len(np.unique(copies)), -np.inf)
-        np.maximum.at(scores, copies, as_unknown(encoder, support))  # of each set of copies the highest
+        np.maximum.at(scores, copies, score_as_unknown(encoder, support))  # of each set of copies the highest
         if encoder.method.evidence_in_logits:  # with the class that was left out there is one more to be taken for
             n_classes = len(np.unique(support.labels))
             false_accept_rate *= (n_classes - 1) / n_classes
-        return cls(threshold_for(scores, false_accept_rate), len(scores))
+        return cls(choose_threshold(scores, false_accept_rate), len(scores))
 
-    def accepts(self, fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
+    def accept(self, fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
         """Whether each of `queries` (n, …) is taken for one of the classes, (n,) bool; `fitted` to `support`."""
-        return knownness(fitted, support, queries) >= self.threshold
+        return score_known(fitted, support, queries) >= self.threshold
 
 
-def knownness(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
+def score_known(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
     """How well each query fits any class of the support, (n,), `fitted` to it; comparable between queries.
 
     Where the method's logits tell (`evidence_in_logits`): the log of the sum over classes of exp(logit), the negative
@@ -56,11 +56,11 @@ def knownness(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
     if method.evidence_in_logits:
         return fitted.logits(queries).logsumexp(1).numpy()
     among = method.similarity(support.content, support.content)
-    beside = _beside(among, torch.from_numpy(support.labels))
+    beside = _score_beside(among, torch.from_numpy(support.labels))
     return (method.similarity(support.content, queries) - beside).max(1).values.numpy()
 
 
-def as_unknown(encoder: Encoder, support: Support) -> np.ndarray:
+def score_as_unknown(encoder: Encoder, support: Support) -> np.ndarray:
     """The score that each support image would have if its class were not known, (n,)."""
     classes = np.unique(support.labels)
     if len(classes) < 3:
@@ -71,20 +71,20 @@ def as_unknown(encoder: Encoder, support: Support) -> np.ndarray:
     scores = np.zeros(len(support))
     for label in classes:
         mine = support.labels == label
-        others = support.rows(~mine).relabelled(np.arange(len(classes)) - (np.arange(len(classes)) > label))
+        others = support.rows(~mine).relabel(np.arange(len(classes)) - (np.arange(len(classes)) > label))
         fitted = fit(encoder, others, len(classes) - 1)
-        scores[mine] = knownness(fitted, others, support.content[torch.from_numpy(np.flatnonzero(mine))])
+        scores[mine] = score_known(fitted, others, support.content[torch.from_numpy(np.flatnonzero(mine))])
     return scores
 
 
-def _beside(similarity: Tensor, labels: Tensor) -> Tensor:
+def _score_beside(similarity: Tensor, labels: Tensor) -> Tensor:
     """Mean similarity of each support image and its nearest images of other classes, (n,), of `similarity` (n, n)."""
     others = similarity.masked_fill(labels[:, None] == labels, -torch.inf)
     n_others = int((labels[:, None] != labels).sum(1).min())
     return others.topk(min(N_OTHERS, n_others), 1).values.mean(1)
 
 
-def threshold_for(unknown: np.ndarray, false_accept_rate: float) -> float:
+def choose_threshold(unknown: np.ndarray, false_accept_rate: float) -> float:
     """The lowest score to accept, so that a further image of an unknown class is accepted with this chance at most.
 
     The rank that split-conformal prediction takes, Vovk et al. 2005, section 4.1: of n + 1 scores that may come in any

@@ -16,7 +16,7 @@ from fewshot.estimator.independence import name_copies
 from fewshot.estimator.reading import THUMBNAIL_PX
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
-from fewshot.images.listing import few
+from fewshot.images.listing import list_few
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.provenance import collect_provenance
 
@@ -33,13 +33,13 @@ def save(classifier: Any, path: Path) -> None:
         raise CheckpointError(f"classes of kind {classes.dtype} cannot be written to a file: {names[:5]}")
     support, rejection, plan = classifier.support_, classifier.rejection_, classifier.encoder_.plan
     state = {
-        "options": _plain(classifier.get_params()),
-        "plan": _plain(asdict(plan.options)) | {"pixels": plan.pixels},
+        "options": _make_plain(classifier.get_params()),
+        "plan": _make_plain(asdict(plan.options)) | {"pixels": plan.pixels},
         "method": classifier.encoder_.method.state_dict(),
         "fitted": classifier.fitted_.state,
         "classes": names,
         "classes_dtype": classes.dtype.str,
-        "support": _support_state(support),
+        "support": _pack_support(support),
         "temperature": classifier.temperature_,
         "calibrated": classifier.calibrated_,
         "rejection": None if rejection is None else asdict(rejection),
@@ -53,14 +53,14 @@ def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
     """The classifier of a file; raises `CheckpointError` for a file that holds none."""
     state = load_checkpoint(path, FORMAT)
     try:
-        return _restored(kind, state, device)
+        return _restore(kind, state, device)
     except Exception as error:  # anything may stand in a file that was not written by `save`
         what = " ".join(str(error).split())[:300]
         message = f"{path} says that it is a classifier, but its contents are not those of one"
         raise CheckpointError(f"{message} ({type(error).__name__}: {what})") from error
 
 
-def _restored(kind: type[Classifier], state: dict[str, Any], device: str | None) -> Classifier:
+def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) -> Classifier:
     classifier: Any = kind(**state["options"] | {"device": device})
     resolved = options_of(ClassifierOptions, classifier) | state["plan"] | {"device": device}
     pixels = resolved.pop("pixels")
@@ -73,7 +73,7 @@ def _restored(kind: type[Classifier], state: dict[str, Any], device: str | None)
     classifier.encoder_ = Encoder(method.eval(), plan)
     classifier.inputs_ = classifier.encoder_.reader()
     classifier.classes_ = np.array(state["classes"], dtype=np.dtype(state["classes_dtype"]))
-    classifier.support_ = _support_from(state["support"], len(classifier.classes_))
+    classifier.support_ = _unpack_support(state["support"], len(classifier.classes_))
     if state["n_features"] is not None:
         classifier.n_features_in_ = state["n_features"]
     classifier.temperature_, classifier.calibrated_ = float(state["temperature"]), bool(state["calibrated"])
@@ -89,17 +89,17 @@ def _check(classifier: Any) -> None:
     """Raise unless a classifier that was read from a file can answer."""
     classes = classifier.classes_
     if classes.ndim != 1 or len(classes) < 2 or not np.array_equal(np.unique(classes), classes):
-        raise DataError(f"classes are {few(classes.tolist())}, not two or more in order")
+        raise DataError(f"classes are {list_few(classes.tolist())}, not two or more in order")
     if not 0 < classifier.temperature_ < np.inf:
         raise DataError(f"the temperature is {classifier.temperature_}")
     if classifier.rejection_ is not None and not isinstance(classifier.rejection_.threshold, int | float):
         raise DataError(f"the threshold is {classifier.rejection_.threshold!r}")
-    logits = classifier.fitted_.logits(classifier.encoder_.content(_blank(classifier)))
+    logits = classifier.fitted_.logits(classifier.encoder_.content(_make_blank(classifier)))
     if logits.shape != (1, len(classes)) or not torch.isfinite(logits).all():
         raise DataError(f"its answers have the shape {tuple(logits.shape)}, or are not finite")
 
 
-def _blank(classifier: Any) -> torch.Tensor:
+def _make_blank(classifier: Any) -> torch.Tensor:
     """A black image, or a row of zeros where X are features."""
     reader = classifier.inputs_
     if not reader.channels:
@@ -107,11 +107,11 @@ def _blank(classifier: Any) -> torch.Tensor:
     return torch.zeros(1, reader.channels, reader.size_px, reader.size_px, dtype=torch.uint8)
 
 
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
+def _make_plain(options: dict[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
 
 
-def _support_state(support: Support) -> dict[str, Any]:
+def _pack_support(support: Support) -> dict[str, Any]:
     return {
         "content": support.content,
         "labels": torch.from_numpy(support.labels),
@@ -122,13 +122,15 @@ def _support_state(support: Support) -> dict[str, Any]:
     }
 
 
-def _support_from(state: dict[str, Any], n_classes: int) -> Support:
+def _unpack_support(state: dict[str, Any], n_classes: int) -> Support:
     content, labels, thumbnails = state["content"], state["labels"].numpy(), state["thumbnails"]
     groups = None if state["groups"] is None else np.array([str(group) for group in state["groups"]])
     digests = None if state["digests"] is None else state["digests"].numpy()
     n = len(labels)
     if set(labels.tolist()) != set(range(n_classes)):
-        raise DataError(f"the labels of its support set are {few(np.unique(labels).tolist())}, of {n_classes} classes")
+        raise DataError(
+            f"the labels of its support set are {list_few(np.unique(labels).tolist())}, of {n_classes} classes"
+        )
     shapes = {
         "content": content.shape[:1] == (n,),
         "names": len(state["names"]) == n and all(isinstance(name, str) for name in state["names"]),
@@ -140,4 +142,4 @@ def _support_from(state: dict[str, Any], n_classes: int) -> Support:
     bad = [name for name, right in shapes.items() if not right]
     if bad:
         raise DataError(f"its support set of {n} images has {', '.join(bad)} of another number or shape")
-    return Support(content, labels.astype(np.int64), groups, tuple(state["names"]), digests, thumbnails).checked()
+    return Support(content, labels.astype(np.int64), groups, tuple(state["names"]), digests, thumbnails).check()

@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot.errors import DataError
 from fewshot.estimator.independence import find_dependence
 from fewshot.estimator.reading import Read
-from fewshot.images.listing import few
+from fewshot.images.listing import list_few
 from fewshot.images.similarity import pair_equal
 
 
@@ -47,7 +47,7 @@ class Support:
             tuple(chain(*names)),
             np.concatenate(digests) if seen else None,
             torch.cat(thumbnails) if seen else None,
-        ).checked()
+        ).check()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,11 +67,11 @@ class Support:
             independent=None if self.independent is None else self.independent[numbers],
         )
 
-    def relabelled(self, new: np.ndarray) -> Self:
+    def relabel(self, new: np.ndarray) -> Self:
         """With label `new[c]` for label c."""
         return replace(self, labels=new[self.labels])
 
-    def joined(self, other: Self) -> Self:
+    def join(self, other: Self) -> Self:
         """This one's rows, then the other's; both with or both without groups and images."""
         return replace(
             self,
@@ -81,15 +81,15 @@ class Support:
             names=self.names + other.names,
             digests=None if self.digests is None else np.concatenate([self.digests, other.digests]),
             thumbnails=None if self.thumbnails is None else torch.cat([self.thumbnails, other.thumbnails]),
-        ).checked()
+        ).check()
 
-    def checked(self) -> Self:
+    def check(self) -> Self:
         """Itself, with its copies found; raises `DataError` where one picture has two labels."""
         if self.digests is not None:
             pairs = list(pair_equal(map(bytes, self.digests)))
             twice = [f"{self.names[i]} and {self.names[j]}" for i, j in pairs if self.labels[i] != self.labels[j]]
             if twice:
-                raise DataError(f"the same picture in two classes: {few(twice)}; remove the wrong one")
+                raise DataError(f"the same picture in two classes: {list_few(twice)}; remove the wrong one")
         copies, independent = find_dependence(self.content, self.digests, self.thumbnails, self.groups)
         return replace(self, copies=copies, independent=independent)
 
@@ -100,5 +100,5 @@ def as_groups(groups: Sequence[Any] | None) -> np.ndarray | None:
         return None
     missing = [i for i, group in enumerate(groups) if group is None or group != group]
     if missing:
-        raise DataError(f"images {few(missing)} have no group; name one for each image, or none at all")
+        raise DataError(f"images {list_few(missing)} have no group; name one for each image, or none at all")
     return np.array([str(group) for group in groups])

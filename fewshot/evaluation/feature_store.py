@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fewshot.datasets import ImageSet
 from fewshot.errors import CheckpointError
 from fewshot.evaluation.feature_key import CannotDescribe, describe_network
-from fewshot.images.store import cache_dir
+from fewshot.images.store import find_cache_dir
 from fewshot.methods import Method
 from fewshot.runtime import processes
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -41,7 +41,7 @@ def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, m
     if processes.world_size() > 1:  # all take part in an embedding, and might not find the same files
         return make()
     try:
-        path = cache_dir() / "features" / f"{_make_key(network, imageset, precision)}.safetensors"
+        path = find_cache_dir() / "features" / f"{_make_key(network, imageset, precision)}.safetensors"
     except CannotDescribe as reason:
         logger.warning("features are not stored: %s", reason)
         return make()

@@ -12,6 +12,7 @@ import numpy as np
 from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.statistics import Estimate, mean_interval
+from fewshot.runtime.files import write_whole
 
 
 class EpisodeRecord(NamedTuple):
@@ -91,8 +92,7 @@ class Records(Measured):
     def write(self, path: str | Path) -> None:
         """JSON lines: the header, then one line per episode."""
         lines = [self.header.as_dict(), *(e._asdict() for e in self.episodes)]
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

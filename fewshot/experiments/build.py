@@ -18,9 +18,9 @@ from fewshot.config import (
     ExperimentConfig,
     PretrainExperimentConfig,
     as_dict,
-    differing_options,
-    from_saved,
-    variants_changed,
+    find_differing_options,
+    have_variants_changed,
+    read_saved,
 )
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
@@ -61,7 +61,7 @@ def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
     """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
     with seeding.fork(config.seed, "initial weights"):
-        method = create_method(config.method, _backbone(config, image_shape, backbone), **config.method_options)
+        method = create_method(config.method, _build_backbone(config, image_shape, backbone), **config.method_options)
     if config.freeze_backbone:
         method.backbone.requires_grad_(False)
     return method
@@ -70,11 +70,11 @@ def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbon
 def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, ...], n_classes: int) -> Classifier:
     """The configured classifier of `n_classes` base classes with its initial weights."""
     with seeding.fork(config.seed, "initial weights"):
-        backbone = _backbone(config, image_shape)
+        backbone = _build_backbone(config, image_shape)
         return Classifier(backbone, n_classes, config.classifier, config.classifier_scale, config.label_smoothing)
 
 
-def _backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str | None = None) -> nn.Module:
+def _build_backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str | None = None) -> nn.Module:
     """The configured backbone, or the one called `name` with default options."""
     options = {"in_channels": image_shape[0], "input_px": image_shape[1]}
     return create_backbone(name or config.backbone, **options | ({} if name else config.backbone_options))
@@ -86,7 +86,7 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
     `method_options` replace the run's own; raises `ConfigError` where the weights are not those of such a method.
     """
     folder = RunFolder(run_dir)
-    config = config_from(folder)
+    config = load_config(folder)
     state = load_checkpoint(folder.best if folder.best.exists() else folder.last)
     image_shape = tuple(state["image_shape"])
     if isinstance(config, PretrainExperimentConfig):
@@ -103,9 +103,9 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
     return method, config
 
 
-def config_from(folder: RunFolder) -> AnyConfig:
+def load_config(folder: RunFolder) -> AnyConfig:
     """The configuration that a run folder holds, of the kind that it was made with; its plugins are loaded."""
-    config = from_saved(folder.read_config(), folder.config)
+    config = read_saved(folder.read_config(), folder.config)
     load_plugins(config.plugins)
     folder.check_plugins()
     return config
@@ -118,7 +118,7 @@ def choose_device() -> torch.device:
     return PartialState(cpu=not torch.accelerator.is_available()).device
 
 
-def new_run_dir(config: AnyConfig) -> str:
+def name_run_dir(config: AnyConfig) -> str:
     """A fresh folder name in runs/: data set, method or classifier, backbone, what is no default, seed and time."""
     choose_device()  # joins the other processes, so that all take the first one's name
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -142,32 +142,32 @@ def name_differences(config: AnyConfig) -> list[str]:
     return [*kept, f"and_{len(parts) - len(kept)}_more"] if len(kept) < len(parts) else kept
 
 
-def test_cells(config: AnyConfig) -> list[EpisodeSpec]:
+def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:
     """Every way with every shot."""
     query, disjoint = config.test_n_query, config.test_disjoint_groups
     return [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
 
 
-def cells_of(config: AnyConfig, row: str) -> list[EpisodeSpec]:
+def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
     """The test cells as a row of the test table is measured on them: some of `test_variants` have other queries."""
-    n_query = variants(config).get(row, {}).get("n_query", config.test_n_query)
+    n_query = list_variants(config).get(row, {}).get("n_query", config.test_n_query)
     if n_query != "shots" and not isinstance(n_query, int):
         raise ConfigError(f"test_variants: {row}: n_query is a number or shots, got {n_query!r}")
-    return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in test_cells(config)]
+    return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in list_test_cells(config)]
 
 
-def variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
+def list_variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
     """Further rows of the test table, of the same weights; a classifier of stage 1 has none."""
     return getattr(config, "test_variants", {})
 
 
-def test_sets(config: AnyConfig) -> dict[str, ImageSet]:
+def load_test_sets(config: AnyConfig) -> dict[str, ImageSet]:
     """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell."""
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for imageset in sets.values():
-        for row in (RowKind.TRAINED, *variants(config)):
-            for cell in cells_of(config, row):
+        for row in (RowKind.TRAINED, *list_variants(config)):
+            for cell in list_cells(config, row):
                 EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
     return sets
 
@@ -191,7 +191,7 @@ def measure(
     data: ImageSet | FeatureSet = imageset
     seconds, all_records = 0.0, []
     for cell, file in zip_longest(cells, files):
-        records = processes.broadcast_first(_held(file, method, imageset, cell, config) if file else None)
+        records = processes.broadcast_first(_load_held(file, method, imageset, cell, config) if file else None)
         if records is None:
             if method.uses_features and data is imageset:
                 started = time.perf_counter()
@@ -208,20 +208,20 @@ def measure(
     return all_records
 
 
-def record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
+def list_record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
     """Where the records of a row (a method) of the test table lie; `test_set`: its name in `test_also`, or ""."""
     return [RunFolder(config.run_dir).records(test_set, row, name_cell(vars(cell))) for cell in cells]
 
 
-def _held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:
+def _load_held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:
     """The records in `file`, if measuring anew would give the same."""
     try:
         records = Records.read(file)
     except (FileNotFoundError, DataError):  # or they were cut off
         return None
-    changed = differing_options(records.header.config or {}, config)
+    changed = find_differing_options(records.header.config or {}, config)
     unknown_code = find_commit().endswith("+") or (records.header.plugins or {}) != list_loaded_plugins()
-    if unknown_code or changed.keys() - NOT_COMPARED or variants_changed(*changed.get("test_variants", ({}, {}))):
+    if unknown_code or changed.keys() - NOT_COMPARED or have_variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {
         "spec": vars(cell),

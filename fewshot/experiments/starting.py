@@ -17,7 +17,7 @@ from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, FewShotError, LeakageError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.rows import UNTRAINED_ROWS, RowKind
-from fewshot.experiments.build import build_method, choose_device, config_from, load_split, test_sets
+from fewshot.experiments.build import build_method, choose_device, load_config, load_split, load_test_sets
 from fewshot.methods import Method, find_method
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "backbone."  # of the backbone's weights in a method's state dict
 
 
-def starting_method(
+def build_starting_method(
     config: ExperimentConfig, train_set: ImageSet, backbone: str | None = None, *, pretrained: bool = True
 ) -> Method:
     """The configured method as training finds it: with the weights of `pretrained_run` and the base classes' features.
@@ -38,7 +38,7 @@ def starting_method(
     method = build_method(config, train_set.image_shape, backbone)
     if config.pretrained_run and pretrained:
         load_pretrained(method, config)
-    elif config.freeze_backbone and pretrained and starting_row(config) == RowKind.UNTRAINED:
+    elif config.freeze_backbone and pretrained and choose_starting_row(config) == RowKind.UNTRAINED:
         logger.warning(
             "freeze_backbone keeps initial weights that nothing has trained; give published ones by backbone_options "
             "(pretrained or weights), or a pretrained_run"
@@ -54,14 +54,14 @@ def starting_method(
     return method
 
 
-def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
+def build_compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
     """`method` after training and, by their names in the test table, what it is compared with (`test_floor`).
 
     each of `test_variants`: the same weights with other options; `RowKind.PRETRAINED` where there was episodic
     training after another run's; `RowKind.UNTRAINED` or `RowKind.FROZEN`; `RowKind.RAW_PIXELS` for methods that have
     nothing to learn but a network. Where nothing was trained at all, `method` itself is untrained or frozen.
     """
-    start = starting_row(config)
+    start = choose_starting_row(config)
     rows: dict[str, Method] = {RowKind.TRAINED if config.max_steps or config.pretrained_run else start: method}
     for name, options in config.test_variants.items():
         if name in (*rows, RowKind.PRETRAINED, start, RowKind.RAW_PIXELS):
@@ -73,24 +73,24 @@ def compared_methods(method: Method, config: ExperimentConfig, train_set: ImageS
     if not config.test_floor:
         return rows
     if config.max_steps and config.pretrained_run:
-        rows[RowKind.PRETRAINED] = starting_method(config, train_set)
+        rows[RowKind.PRETRAINED] = build_starting_method(config, train_set)
     if start not in rows:
-        rows[start] = starting_method(config, train_set, pretrained=False)
+        rows[start] = build_starting_method(config, train_set, pretrained=False)
     if not method.must_be_trained:
         with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
-            rows[RowKind.RAW_PIXELS] = starting_method(config, train_set, "pixels", pretrained=False)
+            rows[RowKind.RAW_PIXELS] = build_starting_method(config, train_set, "pixels", pretrained=False)
     return rows
 
 
-def starting_row(config: AnyConfig) -> RowKind:
+def choose_starting_row(config: AnyConfig) -> RowKind:
     """The row of a method with the backbone's initial weights, which may be published ones."""
     return RowKind.FROZEN if _from_published(config) else RowKind.UNTRAINED
 
 
-def selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
+def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
     """What chose the weights of a run, for the header of its records: "val", or "nothing" and why."""
     folder = RunFolder(run_dir)
-    config = config_from(folder)
+    config = load_config(folder)
     pretrained_run = getattr(config, "pretrained_run", None)
     if row in UNTRAINED_ROWS:
         return "nothing"
@@ -100,7 +100,7 @@ def selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
         return "nothing"
     if not RunFolder(pretrained_run).config.is_file():
         return f"unknown: {pretrained_run} is gone"
-    return selected_on(pretrained_run)
+    return find_selected_on(pretrained_run)
 
 
 def load_pretrained(method: Method, config: ExperimentConfig) -> None:
@@ -109,8 +109,8 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     Raises `ConfigError` where there is no such run, it has not ended, or its backbone is another one or prepares
     images in another way, `LeakageError` where it was trained on validation or test classes of this run.
     """
-    folder, run = RunFolder(config.pretrained_run), _pretrained_config(config)
-    for held_out in (load_split(config, "val"), *test_sets(config).values()):
+    folder, run = RunFolder(config.pretrained_run), _load_pretrained_config(config)
+    for held_out in (load_split(config, "val"), *load_test_sets(config).values()):
         check_unseen(folder.path, held_out, config.allow_seen_classes)
     if run.backbone != config.backbone:
         raise ConfigError(f"pretrained_run={folder.path} has the backbone {run.backbone}, this run {config.backbone}")
@@ -147,7 +147,7 @@ def training_sets(run_dir: str | Path) -> list[TrainingSet]:
         return stored
     if not folder.config.is_file():
         raise LeakageError(f"the run {folder.path} is gone, so nobody knows what it was trained on")
-    config = config_from(folder)
+    config = load_config(folder)
     sets = []
     if config.max_steps or _may_want_base_features(config):
         try:
@@ -170,7 +170,7 @@ def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bo
 
     Raises `LeakageError` where that is a leak, or unknown, unless `allow_seen_classes`.
     """
-    return _checked(lambda: training_sets(run_dir), test_set, allow_seen_classes, str(run_dir))
+    return _check_overlap(lambda: training_sets(run_dir), test_set, allow_seen_classes, str(run_dir))
 
 
 def check_row_unseen(
@@ -181,16 +181,16 @@ def check_row_unseen(
     Raises `LeakageError` where that is a leak, or unknown, unless `config.allow_seen_classes`.
     """
 
-    def trained_on() -> list[TrainingSet]:
+    def find_training_sets() -> list[TrainingSet]:
         start = getattr(config, "pretrained_run", None)
         sets = training_sets(start) if start and row not in UNTRAINED_ROWS else []
         learnt = config.max_steps and row not in (*UNTRAINED_ROWS, RowKind.PRETRAINED)
         return sets + ([TrainingSet.of(train_set)] if learnt or method.needs_base_features else [])
 
-    return _checked(trained_on, test_set, config.allow_seen_classes, "this run")
+    return _check_overlap(find_training_sets, test_set, config.allow_seen_classes, "this run")
 
 
-def _checked(sets: Callable[[], list[TrainingSet]], held_out: ImageSet, allowed: bool, who: str) -> Overlap:
+def _check_overlap(sets: Callable[[], list[TrainingSet]], held_out: ImageSet, allowed: bool, who: str) -> Overlap:
     try:
         overlap = find_overlap(sets(), held_out)
     except LeakageError as error:
@@ -213,18 +213,19 @@ def _from_published(config: AnyConfig) -> bool:
     return any(config.backbone_options.get(option) for option in ("pretrained", "weights"))
 
 
-def _pretrained_config(config: ExperimentConfig) -> AnyConfig:
+def _load_pretrained_config(config: ExperimentConfig) -> AnyConfig:
     folder = RunFolder(config.pretrained_run)
     if not folder.config.is_file():
+        recipe = folder.path.name if folder.path.name.startswith("pretrain") else "pretrain"  # a hint, not a decision
         default_place = folder.path.parts[:1] == ("runs",) and len(folder.path.parts) == 3
-        group, recipe = folder.path.parts[1:] if default_place else (config.dataset, "pretrain")
+        group = folder.path.parent.name if default_place else config.dataset
         raise ConfigError(
             f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
             f"--config scripts/recipes/{group}/{recipe}.yaml --run_dir {folder.path}"
         )
     if folder.path.resolve() == Path(config.run_dir or "").resolve():
         raise ConfigError(f"pretrained_run and run_dir are both {folder.path}")
-    return config_from(folder)
+    return load_config(folder)
 
 
 def _check_fits(backbone: nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:

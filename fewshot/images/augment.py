@@ -75,18 +75,18 @@ class Augmentation:
         draws = send(draws, images.device)
         at_once = CPU_NUMBERS // images.shape[1:].numel() + 1 if images.device.type == "cpu" else len(images)
         parts = zip(images.split(at_once), draws.split(at_once), strict=True)
-        return torch.cat([self._changed(*part) for part in parts])
+        return torch.cat([self._change(*part) for part in parts])
 
-    def _changed(self, images: Tensor, u: Tensor) -> Tensor:
+    def _change(self, images: Tensor, u: Tensor) -> Tensor:
         pixels = images.float()
         if self.moves:
-            grid = F.affine_grid(self._affine(u[:, :10]), list(images.shape), align_corners=False)
+            grid = F.affine_grid(self._make_affine(u[:, :10]), list(images.shape), align_corners=False)
             pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
         if self.colour:
-            pixels = self._recoloured(pixels, 1 + self.colour * u[:, 10:])
+            pixels = self._recolour(pixels, 1 + self.colour * u[:, 10:])
         return pixels.round().clamp(0, 255).to(torch.uint8)
 
-    def _affine(self, u: Tensor) -> Tensor:
+    def _make_affine(self, u: Tensor) -> Tensor:
         """Maps (n, 2, 3) from output to input coordinates; `u` (n, 10) uniform in [−1, 1]."""
         angle = u[:, 0] * math.radians(self.rotation_degrees)
         slant = torch.tan(u[:, 1] * math.radians(self.shear_degrees))
@@ -103,7 +103,7 @@ class Augmentation:
         return torch.cat([turn @ shear @ zoom, centre[..., None]], 2)
 
     @staticmethod
-    def _recoloured(pixels: Tensor, factor: Tensor) -> Tensor:
+    def _recolour(pixels: Tensor, factor: Tensor) -> Tensor:
         """Brightness, contrast, saturation by `factor` (n, 3), in the order of torchvision's ColorJitter."""
         brightness, contrast, saturation = factor[:, :, None, None, None].unbind(1)
         pixels = (pixels * brightness).clamp(0, 255)

@@ -8,17 +8,19 @@ import torch
 
 from fewshot.images import circles
 from fewshot.images.imageset import ImageSet
-from fewshot.images.store import packed
+from fewshot.images.store import open_store
 
 
-def circled(images: ImageSet) -> ImageSet:
+def crop_circles(images: ImageSet) -> ImageSet:
     """The same images with the circle of each found, cut out, and filling the picture, on grey; kept in the store."""
     method = hashlib.blake2b(Path(circles.__file__).read_bytes(), digest_size=6).hexdigest()
 
     def cut(row: int) -> np.ndarray:
-        return circles.framed(images.gather(torch.tensor([row])))[0].numpy()
+        return circles.crop_circle(images.gather(torch.tensor([row])))[0].numpy()
 
-    store = packed(f"{images.name}_circles", [images.fingerprint, method], range(len(images)), cut, images.image_shape)
+    store = open_store(
+        f"{images.name}_circles", [images.fingerprint, method], range(len(images)), cut, images.image_shape
+    )
     return ImageSet(
         store.images, images.labels, images.class_names, images.groups,
         name=images.name, split=images.split, digests=store.digests, origins=images.origins,

@@ -41,38 +41,38 @@ def find_circles(images: Tensor) -> Circles:
 
     For each centre within 0.16 of the middle and radius of 0.45 to 1 the colours on a circle just inside
     are compared with those just outside. Of the radii where that difference peaks, strongly enough, the
-    largest is taken, and the circle then fitted to the outline, angle by angle (`fitted`). There always is an
+    largest is taken, and the circle then fitted to the outline, angle by angle (`fit_circles`). There always is an
     answer, also where nothing round is to be seen.
     """
-    return fitted(images, _searched(_outlines(images, SEARCH_PX)))
+    return fit_circles(images, _search(_make_outlines(images, SEARCH_PX)))
 
 
 @torch.no_grad()
-def fitted(images: Tensor, circles: Circles) -> Circles:
+def fit_circles(images: Tensor, circles: Circles) -> Circles:
     """`circles` moved onto the outline of the round object near them, in `images` as for `find_circles`.
 
     Along 128 rays the place is taken where colours change most, preferring those near the circle; a circle is
     fitted to these places by least squares, reweighted so that rays count little that lie off it (Geman and McClure,
     Statistical methods for tomographic image reconstruction, 1987), to first order in the centre's shift; twice.
     """
-    pixels = _outlines(images, FIT_PX)
+    pixels = _make_outlines(images, FIT_PX)
     angles = torch.arange(FIT_ANGLES, device=images.device) * (2 * math.pi / FIT_ANGLES)
     design = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], 1)  # radius, x, y
     gap = round(FIT_GAP / FIT_STEP)
     for reach in FIT_REACH:
         steps = round(reach / FIT_STEP) + gap
         fractions = 1 + FIT_STEP * torch.arange(-steps, steps + 1, device=images.device)
-        rays = on_rings(pixels, circles, fractions, FIT_ANGLES)
+        rays = sample_on_rings(pixels, circles, fractions, FIT_ANGLES)
         change = (rays[:, :, 2 * gap :] - rays[:, :, : -2 * gap]).abs().mean(1)  # (n, n_fractions - 2 gap, n_angles)
         inner = fractions[gap:-gap]
         near = 1 - ((inner - 1) / (1.6 * reach)).square()
         places = inner[((change + TINY) * near[:, None]).argmax(1)] * circles.radius[:, None]  # (n, n_angles)
-        circle = _least_squares(design, places)
+        circle = _fit_least_squares(design, places)
         circles = Circles(circles.x + circle[:, 1], circles.y + circle[:, 2], circle[:, 0])
     return circles
 
 
-def _least_squares(design: Tensor, places: Tensor) -> Tensor:
+def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
     """Robust coefficients (n, k) of `places` (n, n_angles) by the columns of `design` (n_angles, k)."""
     weights = torch.ones_like(places)
     for _ in range(FIT_ROUNDS):
@@ -85,14 +85,14 @@ def _least_squares(design: Tensor, places: Tensor) -> Tensor:
     return coefficients
 
 
-def _outlines(images: Tensor, side_px: int) -> Tensor:
+def _make_outlines(images: Tensor, side_px: int) -> Tensor:
     """Colours (n, C, side_px, side_px), a little smooth, in which dark objects have outlines too."""
     pixels = F.interpolate(images.float() / 255, (side_px, side_px), mode="bilinear", antialias=True)
     pixels = F.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False)
     return pixels + pixels.clamp_min(DARKEST).log() / 2
 
 
-def _searched(pixels: Tensor) -> Circles:
+def _search(pixels: Tensor) -> Circles:
     """The circle of a grid of centres and radii along whose outline the colours of `pixels` differ."""
     device = pixels.device
     offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device)
@@ -102,7 +102,9 @@ def _searched(pixels: Tensor) -> Circles:
     low, high = (int(share * SEARCH_ANGLES) for share in OUTLINE_ANGLES)
     for radius in radii:
         here = radius.expand_as(x)
-        inside, outside = (on_circles(pixels, Circles(x, y, here + side * GAP), SEARCH_ANGLES) for side in (-1, 1))
+        inside, outside = (
+            sample_on_circles(pixels, Circles(x, y, here + side * GAP), SEARCH_ANGLES) for side in (-1, 1)
+        )
         differences = (inside - outside).abs().mean(1).sort(-1).values  # (n, n_centres, SEARCH_ANGLES)
         best = differences[..., low:high].mean(-1).max(1)
         strengths.append(best.values)
@@ -116,15 +118,15 @@ def _searched(pixels: Tensor) -> Circles:
     return Circles(x[centre], y[centre], radii[chosen])
 
 
-def on_circles(pixels: Tensor, circles: Circles, n_angles: int = N_ANGLES) -> Tensor:
+def sample_on_circles(pixels: Tensor, circles: Circles, n_angles: int = N_ANGLES) -> Tensor:
     """Colours along circles, the same for each picture: (n, C, n_circles, n_angles) of `pixels` (n, C, side, side)."""
-    return _sampled(pixels, *(part[None].expand(len(pixels), -1) for part in circles), n_angles=n_angles)
+    return _sample(pixels, *(part[None].expand(len(pixels), -1) for part in circles), n_angles=n_angles)
 
 
-def on_rings(pixels: Tensor, circles: Circles, fractions: Tensor, n_angles: int = N_ANGLES) -> Tensor:
+def sample_on_rings(pixels: Tensor, circles: Circles, fractions: Tensor, n_angles: int = N_ANGLES) -> Tensor:
     """Colours along rings at `fractions` (k,) of each picture's own circle: (n, C, k, n_angles)."""
     x, y = (part[:, None].expand(-1, len(fractions)) for part in (circles.x, circles.y))
-    return _sampled(pixels, x, y, circles.radius[:, None] * fractions, n_angles)
+    return _sample(pixels, x, y, circles.radius[:, None] * fractions, n_angles)
 
 
 def cut_circles(images: Tensor, circles: Circles | None, side_px: int, turn: float = 0.0) -> Tensor:
@@ -143,7 +145,7 @@ def cut_circles(images: Tensor, circles: Circles | None, side_px: int, turn: flo
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
-def framed(images: Tensor, circles: Circles | None = None) -> Tensor:
+def crop_circle(images: Tensor, circles: Circles | None = None) -> Tensor:
     """Each picture's circle (found where none are given), filling the picture, on grey: uint8, as `images`."""
     side_px = images.shape[-1]
     cut = cut_circles(images, circles or find_circles(images), side_px)
@@ -156,7 +158,7 @@ def disc(side_px: int, device: torch.device | None = None) -> Tensor:
     return (along[:, None].square() + along.square() <= 1).float()
 
 
-def _sampled(pixels: Tensor, x: Tensor, y: Tensor, radius: Tensor, n_angles: int) -> Tensor:
+def _sample(pixels: Tensor, x: Tensor, y: Tensor, radius: Tensor, n_angles: int) -> Tensor:
     angles = torch.arange(n_angles, device=pixels.device) * (2 * math.pi / n_angles)
     grid = torch.stack(
         [x[..., None] + radius[..., None] * angles.cos(), y[..., None] + radius[..., None] * angles.sin()], -1

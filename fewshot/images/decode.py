@@ -10,7 +10,7 @@ from PIL import Image
 
 from fewshot.errors import DataError
 from fewshot.images.formats import open_image
-from fewshot.images.metadata import without_metadata
+from fewshot.images.metadata import strip_metadata
 from fewshot.registry import unknown_name
 from fewshot.runtime.files import read_regular
 
@@ -63,26 +63,26 @@ def decode_sized(
     try:
         upright = _load(open_image(data, name), name, size_px, resize)
     except DataError as error:
-        bare = without_metadata(data)
+        bare = strip_metadata(data)
         if bare == data:
             raise
         try:  # what is written beside the pixels never decides about them
             upright = _load(open_image(bare, name), name, size_px, resize)
         except DataError:
             raise error from None
-    return _square(upright, name, channels, size_px, resize), (upright.width_px, upright.height_px)
+    return _scale_to_square(upright, name, channels, size_px, resize), (upright.width_px, upright.height_px)
 
 
-def square_pixels(image: Image.Image, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
+def make_square(image: Image.Image, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
     """A Pillow image as `decode_image` gives it: uint8 (channels, size_px, size_px)."""
     if 0 in image.size:
         raise DataError(f"{name}: the image has no pixel: it is {image.width} x {image.height} px")
-    return _square(_upright(image, name, image.size, image.size), name, channels, size_px, resize)
+    return _scale_to_square(_turn_upright(image, name, image.size, image.size), name, channels, size_px, resize)
 
 
-def _square(upright: Upright, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
-    in_mode = upright._replace(image=_in_mode(upright.image, name, MODES[channels]))
-    pixels = np.asarray(_resized(in_mode, size_px, resize))
+def _scale_to_square(upright: Upright, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
+    in_mode = upright._replace(image=_convert_mode(upright.image, name, MODES[channels]))
+    pixels = np.asarray(_resize(in_mode, size_px, resize))
     return np.array(pixels.reshape(size_px, size_px, channels).transpose(2, 0, 1), order="C")
 
 
@@ -99,11 +99,11 @@ def check_pixel_options(channels: int, size_px: int, resize: str) -> None:
 def open_zip(path: Path) -> zipfile.ZipFile:
     """The archive, opened once per process and state of the file; threads may read from it together."""
     stat = path.stat()
-    return _opened(path, stat.st_size, stat.st_mtime_ns)
+    return _open_zip(path, stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _opened(path: Path, _n_bytes: int, _changed_ns: int) -> zipfile.ZipFile:
+def _open_zip(path: Path, _n_bytes: int, _changed_ns: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
@@ -113,7 +113,7 @@ def _opened(path: Path, _n_bytes: int, _changed_ns: int) -> zipfile.ZipFile:
 def _load(image: Image.Image, name: str, size_px: int, resize: Resize) -> Upright:
     """The first frame decoded, upright; a JPEG may come smaller, where that loses nothing."""
     width_px, height_px = image.size
-    target = _target(width_px, height_px, size_px, resize)
+    target = _compute_target(width_px, height_px, size_px, resize)
     drafted = image.draft(None, (DRAFT_GAP * target[0], DRAFT_GAP * target[1]))
     n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
     if image.info.get("progressive"):  # its coefficients stay in memory at full size, 2 bytes each
@@ -124,17 +124,17 @@ def _load(image: Image.Image, name: str, size_px: int, resize: Resize) -> Uprigh
             "too much memory: make it smaller, or a JPEG (not progressive), which is decoded at a fraction of its size"
         )
     extent = drafted[1][2:] if drafted else image.size
-    return _upright(image, name, (width_px, height_px), extent)
+    return _turn_upright(image, name, (width_px, height_px), extent)
 
 
-def _upright(image: Image.Image, name: str, stored: tuple[int, int], extent: tuple[float, float]) -> Upright:
+def _turn_upright(image: Image.Image, name: str, stored: tuple[int, int], extent: tuple[float, float]) -> Upright:
     """An image that was stored with a size of `stored` and fills `extent` once decoded, turned as its EXIF says."""
     before = image.size
     try:
         image.load()
     except Exception as error:  # Pillow's parsers raise many kinds on damaged files
         raise DataError(f"{name}: the image is damaged or cut short ({error})") from error
-    orientation = _orientation(image)  # after loading: Pillow turns a TIFF by itself, and then says so
+    orientation = _read_orientation(image)  # after loading: Pillow turns a TIFF by itself, and then says so
     if orientation in TURNS:
         image = image.transpose(TURNS[orientation])
     if image.size != before:
@@ -144,18 +144,18 @@ def _upright(image: Image.Image, name: str, stored: tuple[int, int], extent: tup
     return Upright(image, *stored, (left, top, left + extent[0], top + extent[1]))
 
 
-def _orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception:  # rubbish in place of EXIF
         return 1
 
 
-def _in_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
+def _convert_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
     if image.mode == "F":
         raise DataError(f"{name}: pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = _from_16_bits(image, name)
+        image = _convert_16_bits(image, name)
     if image.mode in ("La", "RGBa"):  # colours multiplied by their transparency
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
@@ -168,7 +168,7 @@ def _in_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
         raise DataError(f"{name}: colours of mode {image.mode} cannot be turned into {mode}; save it as RGB") from error
 
 
-def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
+def _convert_16_bits(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 0xFFFF:
         message = f"grey values run from {values.min()} to {values.max()}, outside 16 bits (0..65535)"
@@ -179,7 +179,7 @@ def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(grey.astype(np.uint8))
 
 
-def _target(width_px: int, height_px: int, size_px: int, resize: Resize) -> tuple[int, int]:
+def _compute_target(width_px: int, height_px: int, size_px: int, resize: Resize) -> tuple[int, int]:
     """(width_px, height_px) that a whole image of this size is scaled to."""
     if resize == "stretch":
         return size_px, size_px
@@ -187,14 +187,14 @@ def _target(width_px: int, height_px: int, size_px: int, resize: Resize) -> tupl
     return max(1, round(width_px * size_px / side)), max(1, round(height_px * size_px / side))
 
 
-def _resized(upright: Upright, size_px: int, resize: Resize) -> Image.Image:
+def _resize(upright: Upright, size_px: int, resize: Resize) -> Image.Image:
     image, box = upright.image, upright.box
     if resize == "crop":
         left, top, right, bottom = box
         side = min(right - left, bottom - top)
         left, top = left + (right - left - side) / 2, top + (bottom - top - side) / 2
         return image.resize((size_px, size_px), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    target = _target(upright.width_px, upright.height_px, size_px, resize)
+    target = _compute_target(upright.width_px, upright.height_px, size_px, resize)
     scaled = image.resize(target, Image.Resampling.LANCZOS, box=box)
     canvas = Image.new(image.mode, (size_px, size_px), "white")
     canvas.paste(scaled, ((size_px - scaled.width) // 2, (size_px - scaled.height) // 2))

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from fewshot.errors import DataError
-from fewshot.images.metadata import without_metadata
+from fewshot.images.metadata import strip_metadata
 
 # Formats that are pictures by themselves. Pillow knows more, some of which start another program (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -32,7 +32,7 @@ WAYS = {
 
 
 @cache
-def readable_formats() -> tuple[str, ...]:
+def list_readable_formats() -> tuple[str, ...]:
     """Those of `FORMATS` that can be read here: HEIF with pillow-heif, AVIF by younger Pillows."""
     Image.init()
     if find_spec("pillow_heif") is not None:
@@ -45,15 +45,15 @@ def readable_formats() -> tuple[str, ...]:
 def is_image(file_name: str) -> bool:
     """Whether the suffix is one of an image format that can be read here."""
     suffix = Path(file_name).suffix.lower()
-    return suffix in SUFFIXES or OPTIONAL_SUFFIXES.get(suffix) in readable_formats()
+    return suffix in SUFFIXES or OPTIONAL_SUFFIXES.get(suffix) in list_readable_formats()
 
 
 def count_unread(file_names: Iterable[str]) -> str:
     """How many of the files are photographs in formats that cannot be read here, and what to do; empty for none."""
-    found = Counter(Path(name).suffix.lower() for name in file_names if unread_kind(name))
+    found = Counter(Path(name).suffix.lower() for name in file_names if find_unread_kind(name))
     if not found:
         return ""
-    ways = dict.fromkeys(WAYS[unread_kind(f"x{suffix}")].partition("; ")[2] for suffix in found)
+    ways = dict.fromkeys(WAYS[find_unread_kind(f"x{suffix}")].partition("; ")[2] for suffix in found)
     count = ", ".join(f"{n} {suffix}" for suffix, n in sorted(found.items()))
     n = sum(found.values())
     many = "1 photograph in a format that is" if n == 1 else f"{n:,} photographs in formats that are"
@@ -64,17 +64,18 @@ def open_image(data: bytes, name: str) -> Image.Image:
     """An image of the bytes of a file, its pixels not decoded yet; raises `DataError` for what is no readable image."""
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes)")
-    image = _open(data) or _open(without_metadata(data))
+    image = _open(data) or _open(strip_metadata(data))
     if image is None:
         why = (
-            _foreign(data) or f"this is no image, or it breaks off within its first bytes; it begins with {data[:12]!r}"
+            _explain_foreign(data)
+            or f"this is no image, or it breaks off within its first bytes; it begins with {data[:12]!r}"
         )
         raise DataError(f"{name}: {why}")
     return image
 
 
 def _open(data: bytes) -> Image.Image | None:
-    for name in readable_formats():
+    for name in list_readable_formats():
         factory, accepts = Image.OPEN[name]
         try:  # not Image.open: it warns of and refuses large JPEGs before they are asked for an eighth of their size
             if accepts is None or accepts(data[:16]) is True:
@@ -84,24 +85,24 @@ def _open(data: bytes) -> Image.Image | None:
     return None
 
 
-def _foreign(data: bytes) -> str | None:
+def _explain_foreign(data: bytes) -> str | None:
     """What to do with a photograph in a format that is not read here."""
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in HEIF_BRANDS and "HEIF" not in readable_formats():
+    if brand in HEIF_BRANDS and "HEIF" not in list_readable_formats():
         return WAYS["HEIF"]
-    if brand in (b"avif", b"avis") and "AVIF" not in readable_formats():
+    if brand in (b"avif", b"avis") and "AVIF" not in list_readable_formats():
         return WAYS["AVIF"]
     raw = brand == b"crx " or data.startswith((b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"MMOR", b"FOVb"))
     return WAYS["raw"] if raw else None
 
 
-def unread_kind(file_name: str) -> str:
+def find_unread_kind(file_name: str) -> str:
     """The key in `WAYS` of a photograph's format that cannot be read here, by its suffix; empty for other files."""
     suffix = Path(file_name).suffix.lower()
     if suffix in RAW_SUFFIXES:
         return "raw"
     kind = OPTIONAL_SUFFIXES.get(suffix, "")
-    return "" if kind in readable_formats() else kind
+    return "" if kind in list_readable_formats() else kind
 
 
 @cache

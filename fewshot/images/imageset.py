@@ -51,7 +51,7 @@ class ImageSet:
         self.images = _as_uint8_tensor(images)
         self.labels = _as_int64(labels, "labels")
         self.class_names = tuple(map(str, class_names))
-        self.groups = None if groups is None else _dense_groups(groups)
+        self.groups = None if groups is None else _number_groups(groups)
         self.name, self.split, self.n_turns = name, split, n_turns
         self.origins = tuple(origins or (f"{name}/{class_name}" for class_name in self.class_names))
         self._digests = digests
@@ -103,7 +103,7 @@ class ImageSet:
     @cached_property
     def digests(self) -> np.ndarray:
         """A hash of each stored image, (n_stored, 8) uint8."""
-        return image_digests(self.images.cpu().numpy()) if self._digests is None else self._digests
+        return digest_images(self.images.cpu().numpy()) if self._digests is None else self._digests
 
     @cached_property
     def fingerprint(self) -> str:
@@ -132,7 +132,7 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> Self:
         """The same set with its pixels on `device`."""
-        return self._replaced(images=self.images.to(device))
+        return self._replace(images=self.images.to(device))
 
     def select(self, class_names: Sequence[str], split: str | None = None) -> Self:
         """The set of the named classes, relabelled 0.. in the order given.
@@ -150,7 +150,7 @@ class ImageSet:
         rows = np.flatnonzero(new_label[self.labels] >= 0)
         contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows)
         where = slice(rows[0], rows[-1] + 1) if contiguous else rows
-        return self._replaced(
+        return self._replace(
             images=self.images[where],
             labels=new_label[self.labels[rows]],
             class_names=list(wanted),
@@ -173,7 +173,7 @@ class ImageSet:
             raise DataError(f"{self}: rotations are classes already")
         if self.image_shape[1] != self.image_shape[2]:
             raise DataError(f"{self}: only square images can be turned, these are {self.image_shape}")
-        return self._replaced(
+        return self._replace(
             labels=np.concatenate([self.labels + k * self.n_classes for k in range(QUARTER_TURNS)]),
             class_names=[f"{c}/rot{90 * k:03d}" for k in range(QUARTER_TURNS) for c in self.class_names],
             groups=None if self.groups is None else np.tile(self.groups, QUARTER_TURNS),
@@ -181,7 +181,7 @@ class ImageSet:
             origins=self.origins * QUARTER_TURNS,
         )
 
-    def _replaced(self, **changes: object) -> Self:
+    def _replace(self, **changes: object) -> Self:
         fields = dict(
             images=self.images, labels=self.labels, class_names=self.class_names, groups=self.groups,
             name=self.name, split=self.split, digests=self._digests, n_turns=self.n_turns,
@@ -190,7 +190,7 @@ class ImageSet:
         return type(self)(**(fields | changes))  # type: ignore[arg-type]
 
 
-def image_digests(images: np.ndarray) -> np.ndarray:
+def digest_images(images: np.ndarray) -> np.ndarray:
     """An 8-byte hash of each image, (n, 8) uint8."""
     hashes = b"".join(hashlib.blake2b(np.ascontiguousarray(i), digest_size=8).digest() for i in images)
     return np.frombuffer(hashes, np.uint8).reshape(len(images), 8)
@@ -231,7 +231,7 @@ def _as_int64(values: Sequence[int] | np.ndarray | Tensor, what: str) -> np.ndar
     return array.astype(np.int64)
 
 
-def _dense_groups(groups: Sequence[object] | np.ndarray | Tensor) -> np.ndarray:
+def _number_groups(groups: Sequence[object] | np.ndarray | Tensor) -> np.ndarray:
     array = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
     if array.ndim != 1:
         raise DataError(f"groups must be a flat list, got shape {array.shape}")

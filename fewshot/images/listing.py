@@ -13,9 +13,9 @@ import numpy as np
 
 from fewshot.errors import DataError
 from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image, open_zip
-from fewshot.images.formats import count_unread, is_image, unread_kind
+from fewshot.images.formats import count_unread, find_unread_kind, is_image
 from fewshot.images.imageset import ImageSet
-from fewshot.images.store import file_stamp, packed
+from fewshot.images.store import open_store, stamp_file
 
 # Folders that archivers and file servers leave beside the images; names that begin with "." are ignored too.
 JUNK = {"__macosx", "@eadir"}
@@ -37,7 +37,7 @@ class ImageFile(NamedTuple):
         return (self.member or self.path.name).rsplit("/", 1)[-1]
 
 
-def image_set(
+def make_image_set(
     name: str,
     files: Sequence[ImageFile],
     channels: int,
@@ -54,8 +54,8 @@ def image_set(
     names are WordNet's, as in mini-, tiered and Tiny-ImageNet, else the names of set and class).
     """
     check_pixel_options(channels, size_px, resize)
-    stamp = cache(_stamp)
-    store = packed(
+    stamp = cache(_stamp_file)
+    store = open_store(
         re.sub(r"\W+", "_", name)[:40] or "images",
         [DECODER_VERSION, resize, [[*stamp(file.path), file.member] for file in files]],
         files,
@@ -67,7 +67,7 @@ def image_set(
     classes = classes_of(files)
     lost = sorted(set(classes).difference(classes_of(kept)))
     if lost:
-        raise DataError(f"{name}: no image of {few(lost)} can be read; mend or remove the class")
+        raise DataError(f"{name}: no image of {list_few(lost)} can be read; mend or remove the class")
     label = {class_name: number for number, class_name in enumerate(classes)}
     return ImageSet(
         store.images,
@@ -76,53 +76,53 @@ def image_set(
         groups=None if kept[0].group is None else [file.group for file in kept],
         name=name,
         digests=store.digests,
-        origins=[(origin or _origin(name))(class_name) for class_name in classes],
+        origins=[(origin or _make_origin(name))(class_name) for class_name in classes],
     )
 
 
-def _origin(name: str) -> Callable[[str], str]:
+def _make_origin(name: str) -> Callable[[str], str]:
     return lambda class_name: f"imagenet/{class_name}" if WORDNET.fullmatch(class_name) else f"{name}/{class_name}"
 
 
-def class_files(place: Path) -> list[ImageFile]:
+def list_class_files(place: Path) -> list[ImageFile]:
     """The images of `place/class/`, classes and files in natural order.
 
     Raises `DataError` where a class is empty, nested or has two folders, and for images outside a class.
     """
     if not place.is_dir():
         raise DataError(f"the folder {place} " + ("is a file" if place.exists() else "does not exist"))
-    entries = visible(place)
+    entries = list_visible(place)
     loose = [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name)]
     if loose:
-        raise DataError(f"{place}: {len(loose)} images lie in no class folder: {few(loose)}; move them into one")
+        raise DataError(f"{place}: {len(loose)} images lie in no class folder: {list_few(loose)}; move them into one")
     folders = [entry for entry in entries if entry.is_dir()]
     if not folders:
         raise DataError(f"{place}: no class folder in it; one folder per class is expected, with its images")
     check_distinct(place, [folder.name for folder in folders])
-    content = {folder: visible(folder) for folder in folders}
+    content = {folder: list_visible(folder) for folder in folders}
     nested = [f"{folder.name}/{entry.name}" for folder in folders for entry in content[folder] if entry.is_dir()]
     if nested:
-        raise DataError(f"{place}: folders inside class folders: {few(nested)}; {_why_nested(place, folders)}")
-    images = {folder: each_once(path for path in content[folder] if is_image(path.name)) for folder in folders}
-    empty = [_why_empty(folder, content[folder]) for folder in folders if not images[folder]]
+        raise DataError(f"{place}: folders inside class folders: {list_few(nested)}; {_explain_nested(place, folders)}")
+    images = {folder: drop_links(path for path in content[folder] if is_image(path.name)) for folder in folders}
+    empty = [_explain_empty(folder, content[folder]) for folder in folders if not images[folder]]
     if empty:
-        raise DataError(f"{place}: no image in {few(empty)}; fill or remove the folder")
+        raise DataError(f"{place}: no image in {list_few(empty)}; fill or remove the folder")
     if unread := count_unread(path.name for paths in content.values() for path in paths):
         logger.warning("%s: left out: %s", place, unread)
-    return [ImageFile(nfc(folder.name), path) for folder in folders for path in images[folder]]
+    return [ImageFile(normalise_text(folder.name), path) for folder in folders for path in images[folder]]
 
 
-def zip_files(archive: Path) -> list[ImageFile]:
+def list_zip_files(archive: Path) -> list[ImageFile]:
     """The images of `…/class/` in a zip archive, classes and files in natural order."""
     members = [member for member in open_zip(archive).namelist() if is_image(member) and member.count("/")]
     members = [member for member in members if not any(map(is_junk, member.split("/")))]
     if not members:
         raise DataError(f"{archive}: no image in a class folder in it")
-    files = [ImageFile(nfc(member.split("/")[-2]), archive, member) for member in members]
-    return sorted(files, key=lambda file: (natural(file.class_name), natural(str(file.member))))
+    files = [ImageFile(normalise_text(member.split("/")[-2]), archive, member) for member in members]
+    return sorted(files, key=lambda file: (make_natural_key(file.class_name), make_natural_key(str(file.member))))
 
 
-def natural(name: str) -> tuple[list[int | str], str]:
+def make_natural_key(name: str) -> tuple[list[int | str], str]:
     """A sort key that puts "coin 2" before "coin 10"."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
@@ -132,7 +132,7 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.casefold() in JUNK
 
 
-def image_files(place: Path) -> tuple[list[Path], list[Path]]:
+def list_image_files(place: Path) -> tuple[list[Path], list[Path]]:
     """The images of a folder and of all folders in it, in natural order, each file and each folder once.
 
     Beside them what is there of photographs in formats that are not read here.
@@ -144,14 +144,14 @@ def image_files(place: Path) -> tuple[list[Path], list[Path]]:
         if folder.resolve() in entered:  # a link back
             continue
         entered.add(folder.resolve())
-        for entry in visible(folder):
+        for entry in list_visible(folder):
             (waiting if entry.is_dir() else found).append(entry)
-    found = sorted(found, key=lambda path: natural(str(path)))
-    unread = [path for path in found if unread_kind(path.name)]
-    return each_once(path for path in found if is_image(path.name)), unread
+    found = sorted(found, key=lambda path: make_natural_key(str(path)))
+    unread = [path for path in found if find_unread_kind(path.name)]
+    return drop_links(path for path in found if is_image(path.name)), unread
 
 
-def each_once(paths: Iterable[Path]) -> list[Path]:
+def drop_links(paths: Iterable[Path]) -> list[Path]:
     """`paths` without links to others of them."""
     paths = list(paths)
     links = [path for path in paths if path.is_symlink()]
@@ -166,13 +166,13 @@ def each_once(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if not path.is_symlink() or path in kept]
 
 
-def visible(place: Path) -> list[Path]:
+def list_visible(place: Path) -> list[Path]:
     """What lies in a folder, in natural order, without what `is_junk`."""
     try:
         entries = [path for path in place.iterdir() if not is_junk(path.name)]
     except OSError as error:
         raise DataError(f"the folder {place} cannot be listed ({error.strerror})") from error
-    return sorted(entries, key=lambda path: natural(path.name))
+    return sorted(entries, key=lambda path: make_natural_key(path.name))
 
 
 def check_distinct(place: Path, names: Iterable[str]) -> None:
@@ -183,7 +183,7 @@ def check_distinct(place: Path, names: Iterable[str]) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise DataError(f"{place}: the class folder {os.fsencode(name)!r} has no UTF-8 name; rename it") from error
-        twin = seen.setdefault(nfc(name).casefold(), name)
+        twin = seen.setdefault(normalise_text(name).casefold(), name)
         if twin != name:
             message = f"{twin!r} and {name!r} are one name but for case or the way accents are stored"
             raise DataError(f"{place}: class folders {message}; merge or rename them")
@@ -194,37 +194,37 @@ def classes_of(files: Iterable[ImageFile]) -> list[str]:
     return list(dict.fromkeys(file.class_name for file in files))
 
 
-def nfc(text: str) -> str:
+def normalise_text(text: str) -> str:
     """`text` in Unicode form NFC: the same letters are the same characters on every system."""
     return unicodedata.normalize("NFC", text)
 
 
-def few(names: Sequence[object]) -> str:
+def list_few(names: Sequence[object]) -> str:
     """The first ten of `names`, and how many more."""
     shown = ", ".join(map(str, names[:10]))
     return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _why_empty(folder: Path, content: list[Path]) -> str:
+def _explain_empty(folder: Path, content: list[Path]) -> str:
     others = sorted({path.suffix or "no suffix" for path in content})
     unread = count_unread(path.name for path in content)
-    why = unread or f"only files of other kinds: {', '.join(others)}"
+    why = f"only files of other kinds: {', '.join(others)}" + (f"; {unread}" if unread else "")
     return folder.name + (f" ({why})" if others else "")
 
 
-def _why_nested(place: Path, folders: list[Path]) -> str:
+def _explain_nested(place: Path, folders: list[Path]) -> str:
     """What to do about folders inside the folders of `place`."""
-    splits = [folder for folder in folders if nfc(folder.name).casefold() in SPLIT_WORDS]
+    splits = [folder for folder in folders if normalise_text(folder.name).casefold() in SPLIT_WORDS]
     if not splits:
         return "move the images up, so that each folder holds the images of one class"
     if {folder.name for folder in folders} <= {"train", "val", "test"}:
         return f"these are splits, each with folders of classes: name one of them, such as {splits[0]}"
-    return f"{few([folder.name for folder in splits])} look like splits: name one of them, such as {splits[0]}"
+    return f"{list_few([folder.name for folder in splits])} look like splits: name one of them, such as {splits[0]}"
 
 
-def _stamp(path: Path) -> list[Any]:
+def _stamp_file(path: Path) -> list[Any]:
     try:
-        return [str(path.absolute()), *file_stamp(path)]
+        return [str(path.absolute()), *stamp_file(path)]
     except OSError:  # a broken link, for instance; decoding names it
         return [str(path.absolute())]
 

@@ -16,23 +16,23 @@ TIFF_TAGS = {
 JPEG_LEAST = {0xE0: 16, 0xEE: 14, 0xE1: 8}  # bytes of JFIF, Adobe's colours, EXIF; other application data go
 
 
-def without_metadata(data: bytes) -> bytes:
+def strip_metadata(data: bytes) -> bytes:
     """The file with its pixels and, where it can be read, its orientation alone; other formats as they are."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"".join(_png_parts(data))
+        return b"".join(_keep_png_parts(data))
     if data.startswith(b"\xff\xd8\xff"):
-        return b"".join(_jpeg_parts(data))
+        return b"".join(_keep_jpeg_parts(data))
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        body = b"".join(_webp_parts(data))
+        body = b"".join(_keep_webp_parts(data))
         return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
     if data.startswith((b"II*\0", b"MM\0*")):
-        return _tiff(data)
+        return _make_tiff(data)
     if data[4:8] == b"ftyp":  # items of these kinds become of a kind that nobody knows
         return re.sub(rb"(infe.{8})(?:Exif|mime)", rb"\1none", data, flags=re.DOTALL)
     return data
 
 
-def _png_parts(data: bytes) -> Iterator[bytes]:
+def _keep_png_parts(data: bytes) -> Iterator[bytes]:
     yield data[:8]
     start = 8
     while start + 12 <= len(data):
@@ -44,7 +44,7 @@ def _png_parts(data: bytes) -> Iterator[bytes]:
         start += 12 + n_bytes
 
 
-def _jpeg_parts(data: bytes) -> Iterator[bytes]:
+def _keep_jpeg_parts(data: bytes) -> Iterator[bytes]:
     yield data[:2]
     start = 2
     while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != 0xDA:  # until the scan begins
@@ -56,7 +56,7 @@ def _jpeg_parts(data: bytes) -> Iterator[bytes]:
     yield data[start:]
 
 
-def _webp_parts(data: bytes) -> Iterator[bytes]:
+def _keep_webp_parts(data: bytes) -> Iterator[bytes]:
     start = 12
     while start + 8 <= len(data):
         kind, n_bytes = struct.unpack_from("<4sI", data, start)
@@ -68,7 +68,7 @@ def _webp_parts(data: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _tiff(data: bytes) -> bytes:
+def _make_tiff(data: bytes) -> bytes:
     order = "<" if data.startswith(b"II") else ">"
     try:
         (place,) = struct.unpack_from(f"{order}I", data, 4)

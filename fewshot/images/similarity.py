@@ -25,13 +25,13 @@ FLOOR = 4.0  # grey values: smaller local contrast is noise
 CHUNK_ROWS = 1024
 
 
-def small_grey(grey: Image.Image) -> np.ndarray:
+def shrink_grey(grey: Image.Image) -> np.ndarray:
     """Area means of a grey picture of any shape, float32 (32, 32): the same for every size and format."""
     small = grey.resize((SMALL_PX, SMALL_PX), Image.Resampling.BOX)
     return np.asarray(small, np.float32)
 
 
-def perceptual_hash(small: np.ndarray) -> np.ndarray:
+def hash_perceptually(small: np.ndarray) -> np.ndarray:
     """64 bits, bool (*, 64), of small grey pictures (*, 32, 32): which low frequencies lie above their median.
 
     Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010,
@@ -42,7 +42,7 @@ def perceptual_hash(small: np.ndarray) -> np.ndarray:
     return (low > np.median(low, (-2, -1), keepdims=True)).reshape(*small.shape[:-2], N_LOW**2)
 
 
-def details(small: np.ndarray) -> np.ndarray:
+def extract_details(small: np.ndarray) -> np.ndarray:
     """Small grey pictures (*, 32, 32) without their local mean and contrast, as vectors of length 1: (*, 1024).
 
     A flat picture has none: its vector is 0.
@@ -55,7 +55,7 @@ def details(small: np.ndarray) -> np.ndarray:
     return (vector / np.linalg.norm(vector, axis=-1, keepdims=True).clip(1e-6)).astype(np.float32)
 
 
-def near_pairs(hashes: np.ndarray, detail_vectors: np.ndarray) -> list[tuple[int, int, float]]:
+def find_near_pairs(hashes: np.ndarray, detail_vectors: np.ndarray) -> list[tuple[int, int, float]]:
     """Pairs of rows (i < j, correlation) that look alike: `hashes` bool (n, 64), `detail_vectors` (n, 1024)."""
     signs = np.where(hashes, 1, -1).astype(np.float32)
     found: list[tuple[int, int, float]] = []
@@ -99,7 +99,7 @@ def pair_equal(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
             yield before, number
 
 
-def sharpness(grey: Image.Image) -> float:
+def measure_sharpness(grey: Image.Image) -> float:
     """Variance of the Laplacian of a grey picture: small where nothing has an edge.
 
     Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy: a comparative study, ICPR 2000,

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fewshot.errors import DataError
-from fewshot.images.imageset import image_digests
+from fewshot.images.imageset import digest_images
 
 STORE_VERSION = 2  # raise when the layout of a store changes
 logger = logging.getLogger(__name__)
@@ -43,20 +43,20 @@ class PackedStore(NamedTuple):
     about: Any
 
 
-def cache_dir() -> Path:
+def find_cache_dir() -> Path:
     """Where packed stores lie: `FEWSHOT_CACHE`, else `$XDG_CACHE_HOME/fewshot`, else `~/.cache/fewshot`."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewshot"
     return Path(os.environ.get("FEWSHOT_CACHE") or default)
 
 
-def file_stamp(path: Path, relative_to: Path | None = None) -> list[Any]:
+def stamp_file(path: Path, relative_to: Path | None = None) -> list[Any]:
     """[name, bytes, time of change]: changes when the file does, without reading it."""
     stat = path.stat()
     name = path.relative_to(relative_to) if relative_to else path.name
     return [str(name), stat.st_size, stat.st_mtime_ns]
 
 
-def packed(
+def open_store(
     name: str,
     key: Any,
     blocks: Sequence[Block] | Callable[[], Sequence[Block]],
@@ -76,10 +76,10 @@ def packed(
     """
     n_blocks = None if callable(blocks) else len(blocks)
     text = json.dumps([STORE_VERSION, name, key, image_shape, images_per_block, n_blocks, skip_bad_images])
-    folder = cache_dir() / f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+    folder = find_cache_dir() / f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(f"{folder.name}.lock")):
+        with _lock(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
                 blocks = blocks() if callable(blocks) else blocks
                 about = describe(blocks)
@@ -113,12 +113,12 @@ def _build(
         bad: dict[int, str] = {}
         digests = []
         with (temporary / "images.u8").open("wb") as file:
-            for number, images in enumerate(_decoded(folder.name, blocks, decode)):
+            for number, images in enumerate(_decode_blocks(folder.name, blocks, decode)):
                 if isinstance(images, DataError):
                     bad[number] = str(images)
                     continue
                 images = np.ascontiguousarray(images).reshape(images_per_block, *image_shape)
-                digests.append(image_digests(images))
+                digests.append(digest_images(images))
                 file.write(images.data)
             file.flush()
             os.fsync(file.fileno())
@@ -135,7 +135,9 @@ def _build(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _decoded(name: str, blocks: Sequence[Any], decode: Callable[[Any], np.ndarray]) -> Iterator[np.ndarray | DataError]:
+def _decode_blocks(
+    name: str, blocks: Sequence[Any], decode: Callable[[Any], np.ndarray]
+) -> Iterator[np.ndarray | DataError]:
     """Decoded blocks in order; threads, since Pillow leaves the interpreter lock while it decodes."""
 
     def attempt(block: Any) -> np.ndarray | DataError:
@@ -155,7 +157,7 @@ def _decoded(name: str, blocks: Sequence[Any], decode: Callable[[Any], np.ndarra
 def _report_bad(name: str, bad: dict[int, str], n_blocks: int, skip_bad_images: bool) -> None:
     if not bad:
         return
-    listed = "\n  ".join(_first(bad.values(), 10))
+    listed = "\n  ".join(_list_first(bad.values(), 10))
     message = f"{name}: {len(bad)} of {n_blocks} images cannot be read:\n  {listed}"
     if len(bad) == n_blocks:
         raise DataError(message)
@@ -164,13 +166,13 @@ def _report_bad(name: str, bad: dict[int, str], n_blocks: int, skip_bad_images: 
     logger.warning("%s\nThey are left out.", message)
 
 
-def _first(messages: Iterable[str], n: int) -> list[str]:
+def _list_first(messages: Iterable[str], n: int) -> list[str]:
     messages = list(messages)
     return messages[:n] + ([f"… and {len(messages) - n} more"] if len(messages) > n else [])
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[None]:
     """Hold an advisory lock; it is released with the process, however that ends."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

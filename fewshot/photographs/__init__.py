@@ -2,7 +2,12 @@
 
 from fewshot.photographs.inspection.check import FolderCheck, check_folder
 from fewshot.photographs.inspection.extrapolation import Extrapolation, extrapolate
-from fewshot.photographs.inspection.learning_curve import FolderEstimate, ShotsCurve, leave_one_group_out, shots_curve
+from fewshot.photographs.inspection.learning_curve import (
+    FolderEstimate,
+    ShotsCurve,
+    measure_shots_curve,
+    predict_left_out,
+)
 from fewshot.photographs.pages.check_page import write_check
 from fewshot.photographs.pages.predictions import Neighbour, PageFacts, Prediction, write_csv
 from fewshot.photographs.pages.predictions_page import write_predictions
@@ -17,8 +22,8 @@ __all__ = [
     "ShotsCurve",
     "check_folder",
     "extrapolate",
-    "leave_one_group_out",
-    "shots_curve",
+    "measure_shots_curve",
+    "predict_left_out",
     "write_check",
     "write_csv",
     "write_predictions",

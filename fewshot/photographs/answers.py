@@ -8,13 +8,13 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.estimator.estimator import FewShotClassifier
-from fewshot.images.listing import nfc
+from fewshot.images.listing import normalise_text
 from fewshot.photographs.pages.predictions import Neighbour, Prediction
 
 N_NEIGHBOURS = 3
 
 
-def support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
+def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
     """A picture of each support image: its thumbnail, written into `folder` under the name that its file had.
 
     The file itself is not opened: who wrote the classifier chose its path, and the page is perhaps given to others.
@@ -29,14 +29,14 @@ def support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
     return pictures
 
 
-def predictions(
+def predict(
     classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor, pictures: list[Path]
 ) -> list[Prediction]:
     """What the classifier says of each photograph, by its `content`; `pictures`: of the support images."""
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
     fitted, rejection = classifier.fitted_, classifier.rejection_
     probabilities = classifier.probabilities(fitted.logits(content))
-    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accepts(fitted, support, content)
+    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accept(fitted, support, content)
     method = classifier.encoder_.method
     n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # not by bare pixels
     nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
@@ -47,7 +47,7 @@ def predictions(
             for share, row in zip(nearest.values[i], nearest.indices[i].tolist(), strict=True)
         ]
         shown = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        folder = nfc(path.parent.name)
+        folder = normalise_text(path.parent.name)
         truth = folder if path.parent != root and folder in names else None
         shares = dict(zip(names, probabilities[i].tolist(), strict=True))
         best = names[int(probabilities[i].argmax())]

@@ -17,19 +17,19 @@ from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
 from fewshot.estimator.support import Support, as_groups
 from fewshot.images.formats import count_unread
-from fewshot.images.listing import ImageFile, class_files, few, image_files
+from fewshot.images.listing import ImageFile, list_class_files, list_few, list_image_files
 from fewshot.photographs import (
     PageFacts,
     Prediction,
     check_folder,
     extrapolate,
-    leave_one_group_out,
-    shots_curve,
+    measure_shots_curve,
+    predict_left_out,
     write_check,
     write_csv,
     write_predictions,
 )
-from fewshot.photographs.answers import predictions, support_pictures
+from fewshot.photographs.answers import predict, write_support_pictures
 from fewshot.photographs.inspection.intervals import Proportion, proportion
 from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
 from fewshot.runtime.terminal import visible_text
@@ -45,11 +45,11 @@ def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
     classifier.save(config.out)
     counts = np.bincount(classifier.support_.labels)
     print(f"{len(counts)} classes, {len(classifier.support_)} photographs ({counts.min()} to {counts.max()} a class)")
-    probabilities, rows = classifier.held_out()
+    probabilities, rows = classifier.predict_held_out()
     if len(rows):
         right = probabilities.argmax(1) == classifier.support_.labels[rows]
         expected = proportion(right.astype(float), np.ones(len(rows)), _groups_of(classifier, rows))
-        print(f"right on photographs left out: {_percent(expected)}; temperature {classifier.temperature_:.3g}")
+        print(f"right on photographs left out: {_format_percent(expected)}; temperature {classifier.temperature_:.3g}")
     else:
         print("no class has photographs of two groups: the accuracy is unknown and probabilities are not calibrated")
     if classifier.rejection_ is not None:
@@ -62,7 +62,7 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     """Answers for each photograph, written and summed up; unreadable ones are listed and left out."""
     check_writable(config.csv, config.html, inputs=[config.model])
     classifier = FewShotClassifier.load(config.model)
-    paths, unread = photographs(Path(config.photos))
+    paths, unread = list_photographs(Path(config.photos))
     kept, contents, bad = [], [], {}
     for start in range(0, len(paths), 64):
         chunk = paths[start : start + 64]
@@ -78,8 +78,8 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
         raise DataError(f"{config.photos}: none of its {len(paths)} photographs can be read")
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
-        pictures = support_pictures(classifier, Path(folder))
-        answers = predictions(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
+        pictures = write_support_pictures(classifier, Path(folder))
+        answers = predict(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
         return _tell(classifier, config, answers, names, len(bad))
 
 
@@ -98,7 +98,7 @@ def _tell(
         if config.csv:
             write_csv(config.csv, predictions, names)
         if config.html:
-            write_predictions(config.html, predictions, names, _facts(classifier, config), accuracy)
+            write_predictions(config.html, predictions, names, _collect_facts(classifier, config), accuracy)
     except OutputError as error:
         failed = error
     if failed or not (config.csv or config.html):
@@ -110,7 +110,7 @@ def _tell(
     none = f"{sum(p.rejected for p in predictions)} {visible_text(classifier.unknown)}"
     print(f"{len(predictions)} photographs, {n_bad} unreadable, {none}")
     if accuracy:
-        print(f"right: {_percent(accuracy)}")
+        print(f"right: {_format_percent(accuracy)}")
     if written:
         print(f"written: {', '.join(written)}")
     return predictions
@@ -119,7 +119,7 @@ def _tell(
 def check_support(config: CheckPhotographsConfig) -> None:
     """What is to be mended in a folder, and what accuracy it allows; a folder that is not ready has no estimate."""
     check_writable(config.html, config.json)
-    encoder = Encoder.made(config) if config.estimate else None
+    encoder = Encoder.create(config) if config.estimate else None
     seen_px = encoder.method.backbone.input_px if encoder else config.size_px or 224
     check = check_folder(config.support, config.groups, seen_px)
     print(check.as_text())
@@ -128,7 +128,7 @@ def check_support(config: CheckPhotographsConfig) -> None:
     estimate: dict[str, Any] = {}
     if encoder:
         try:
-            estimate = _estimate(encoder, config)
+            estimate = _estimate_accuracy(encoder, config)
         except DataError as error:
             print(f"No estimate of the accuracy: {error}")
     if config.html:
@@ -136,21 +136,21 @@ def check_support(config: CheckPhotographsConfig) -> None:
         print(f"written: {config.html}")
 
 
-def _estimate(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any]:
+def _estimate_accuracy(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any]:
     """Accuracy on photographs left out and against their number, printed, and as `write_check` takes them."""
     if not encoder.method.uses_features:
         raise DataError(f"it needs a method that works from features, not {config.method}")
-    files = _readable(_files(config))
+    files = _keep_readable(_list_files(config))
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
     groups = None if config.groups is None else [file.group for file in files]
     parts = encoder.encode(encoder.reader().parts([file.path for file in files]))
     support = Support.gather(parts, labels, as_groups(groups))
     seen = (encoder.method.head, support.content.flatten(1), labels, support.independent)
-    estimate, curve = leave_one_group_out(*seen, len(names)), shots_curve(*seen)
+    estimate, curve = predict_left_out(*seen, len(names)), measure_shots_curve(*seen)
     law = extrapolate(curve)
-    print(f"Accuracy on photographs left out: {_percent(estimate.overall)}")
+    print(f"Accuracy on photographs left out: {_format_percent(estimate.overall)}")
     for shots, point in zip(curve.shots, curve.points, strict=True):
-        print(f"  with {shots} photographs a class: {_percent(point)}")
+        print(f"  with {shots} photographs a class: {_format_percent(point)}")
     for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
         print(f"  {line}")
     facts = [("method", encoder.plan.options.method), ("backbone", encoder.plan.options.backbone)]
@@ -160,13 +160,13 @@ def _estimate(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any
     }  # fmt: skip
 
 
-def photographs(place: Path) -> tuple[list[Path], str]:
+def list_photographs(place: Path) -> tuple[list[Path], str]:
     """The photographs of a folder and of the folders in it, or the one file; and what is said of others there."""
     if not place.is_dir():
         if not place.exists():
             raise DataError(f"there is neither a photograph nor a folder {place}")
         return [place], ""
-    found, others = image_files(place)
+    found, others = list_image_files(place)
     unread = count_unread(path.name for path in others)
     if not found:
         raise DataError(f"{place}: no photograph in it" + (f" that can be read, but {unread}" if unread else ""))
@@ -174,17 +174,17 @@ def photographs(place: Path) -> tuple[list[Path], str]:
 
 
 def _fit(classifier: FewShotClassifier, config: PhotographsConfig) -> None:
-    files = _readable(_files(config)) if config.skip_bad_images else _files(config)
+    files = _keep_readable(_list_files(config)) if config.skip_bad_images else _list_files(config)
     paths, labels = [file.path for file in files], [file.class_name for file in files]
     classifier.fit(paths, labels, None if config.groups is None else [file.group for file in files])
 
 
-def _files(config: PhotographsConfig) -> list[ImageFile]:
+def _list_files(config: PhotographsConfig) -> list[ImageFile]:
     root = Path(config.support)
-    return assign_groups(root, class_files(root), config.groups)
+    return assign_groups(root, list_class_files(root), config.groups)
 
 
-def _readable(files: list[ImageFile]) -> list[ImageFile]:
+def _keep_readable(files: list[ImageFile]) -> list[ImageFile]:
     """The files that are images; the others are listed."""
     reader, bad = Reader(3, 8), {}
     for start in range(0, len(files), 256):
@@ -194,11 +194,11 @@ def _readable(files: list[ImageFile]) -> list[ImageFile]:
     kept = [file for number, file in enumerate(files) if number not in bad]
     lost = sorted({file.class_name for file in files} - {file.class_name for file in kept})
     if lost:
-        raise DataError(f"no photograph of {few(lost)} can be read; mend or remove the class")
+        raise DataError(f"no photograph of {list_few(lost)} can be read; mend or remove the class")
     return kept
 
 
-def _facts(classifier: FewShotClassifier, config: PredictPhotographsConfig) -> PageFacts:
+def _collect_facts(classifier: FewShotClassifier, config: PredictPhotographsConfig) -> PageFacts:
     options, rejection = classifier.encoder_.plan.options, classifier.rejection_
     return PageFacts(
         model_file=Path(config.model).name,
@@ -215,5 +215,5 @@ def _groups_of(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | 
     return None if groups is None else groups[rows]
 
 
-def _percent(p: Proportion) -> str:
+def _format_percent(p: Proportion) -> str:
     return f"{p.mean:.1%} (95% interval {p.low:.1%} to {p.high:.1%}, {p.n_images} photographs of {p.n_groups} groups)"

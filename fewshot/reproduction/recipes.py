@@ -11,7 +11,7 @@ from fewshot.config.saved import CLASSES
 from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
 from fewshot.reproduction.runs import Run
-from fewshot.reproduction.tables.accuracies import REFERENCE, short
+from fewshot.reproduction.tables.accuracies import REFERENCE, shorten
 from fewshot.training.run_folder import RunFolder
 
 SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test_episodes", "test_seed")
@@ -30,7 +30,7 @@ def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequ
         if name not in known.keys() | rows:
             raise unknown_name(f"recipe of {recipes}", name, known)
     wanted = [name for name, planned in known.items() if not names or {name, planned.entry.row} & set(names)]
-    runs = [run for seed in seeds for run in _runs_of_seed(recipes, known, wanted, out, seed)]
+    runs = [run for seed in seeds for run in _make_runs(recipes, known, wanted, out, seed)]
     _refuse_different_episodes(runs)
     return runs
 
@@ -59,21 +59,21 @@ def read_entries(recipes: Path) -> dict[str, Planned]:
     return known
 
 
-def measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
+def select_measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
     """Those of the runs that measure one of `cells` (`5w1s`), and those that they start from.
 
     Raises `ConfigError` for a cell that none measures.
     """
-    measured = {short(cell) for run in runs for cell in run.cells}
+    measured = {shorten(cell) for run in runs for cell in run.cells}
     for cell in cells:
         if cell not in measured:
             raise ConfigError(f"no recipe measures {cell}; there are {', '.join(sorted(measured))}")
-    wanted = [run for run in runs if not cells or set(map(short, run.cells)) & set(cells)]
+    wanted = [run for run in runs if not cells or set(map(shorten, run.cells)) & set(cells)]
     needed = {run.stage_one.folder.path for run in wanted if run.stage_one}
     return [run for run in runs if run in wanted or run.folder.path in needed]
 
 
-def _runs_of_seed(recipes: Path, known: dict[str, Planned], wanted: Sequence[str], out: Path, seed: int) -> list[Run]:
+def _make_runs(recipes: Path, known: dict[str, Planned], wanted: Sequence[str], out: Path, seed: int) -> list[Run]:
     runs: dict[str, Run] = {}
 
     def add(name: str, *needed_by: str) -> Run:
@@ -84,7 +84,7 @@ def _runs_of_seed(recipes: Path, known: dict[str, Planned], wanted: Sequence[str
         if name not in runs:
             run = _parse(known[name], out / recipes.name / f"{name}-seed{seed}", seed)
             pretrained = getattr(run.config, "pretrained_run", None)
-            runs[name] = _starting_from(run, add(Path(pretrained).name, *needed_by, name)) if pretrained else run
+            runs[name] = _start_from(run, add(Path(pretrained).name, *needed_by, name)) if pretrained else run
         return runs[name]
 
     for name in sorted(wanted, key=lambda name: (known[name].entry.kind != PRETRAIN, name)):
@@ -104,7 +104,7 @@ def _parse(planned: Planned, folder: Path, seed: int) -> Run:
         raise ConfigError(f"{planned.path} is no valid recipe") from None
 
 
-def _starting_from(run: Run, stage_one: Run) -> Run:
+def _start_from(run: Run, stage_one: Run) -> Run:
     path = str(stage_one.folder.path)
     config = replace(run.config, pretrained_run=path)
     return replace(run, config=config, arguments=(*run.arguments, "--pretrained_run", path), stage_one=stage_one)
@@ -114,7 +114,7 @@ def _refuse_different_episodes(runs: Sequence[Run]) -> None:
     """Raise where two runs measure the same cell on different episodes."""
     first: dict[str, Run] = {}
     for run in runs:
-        for cell in map(short, run.cells):
+        for cell in map(shorten, run.cells):
             other = first.setdefault(cell, run)
             for option in SAME:
                 values = [getattr(r.config, option) for r in (other, run)]

@@ -24,7 +24,7 @@ class Result:
     """One training, a recipe with a seed, and what it reached.
 
     `facts`: configuration, `stages` (what each was trained on, and its minutes), `history` (step, seconds, mean
-    and half-width of each validation). `records`: for each row, by its `row_key`, the cells that were measured.
+    and half-width of each validation). `records`: for each row, by its `name_row`, the cells that were measured.
     """
 
     recipe: str
@@ -39,7 +39,7 @@ class Result:
         """
         path = Path(path)
         rows = [(row, measured) for row, cells in self.records.items() for measured in cells]
-        common = _common([measured.header.as_dict() for _, measured in rows])
+        common = _find_common([measured.header.as_dict() for _, measured in rows])
         content = {
             "version": VERSION,
             "recipe": self.recipe,
@@ -50,7 +50,7 @@ class Result:
                 {
                     "row": row,
                     "header": {key: value for key, value in measured.header.as_dict().items() if key not in common},
-                    **_packed(measured, path),
+                    **_pack(measured, path),
                 }
                 for row, measured in rows
             ],
@@ -67,7 +67,7 @@ class Result:
             common, rows = content.pop("common"), {}
             for record in content.pop("records"):
                 header = RecordHeader(**common | record["header"])
-                rows.setdefault(record["row"], []).append(Scores(header, _unpacked(record, header)))
+                rows.setdefault(record["row"], []).append(Scores(header, _unpack(record, header)))
             return cls(content.pop("recipe"), content.pop("seed"), content, rows)
         except DataError:
             raise
@@ -75,12 +75,12 @@ class Result:
             raise DataError(f"{path} does not hold the result of a run ({error!r})") from error
 
 
-def row_key(test_set: str, row: str) -> str:
+def name_row(test_set: str, row: str) -> str:
     """What the records of a row are called in a result; `test_set`: of `test_also`, or ""."""
     return f"{test_set}: {row}" if test_set else row
 
 
-def curve(history: Sequence[Sequence[float]]) -> str:
+def describe_curve(history: Sequence[Sequence[float]]) -> str:
     """Whether validation was still rising when training ended, as far as its interval can tell.
 
     Rising: the best of the last quarter of training lies above the best before by more than a standard error.
@@ -109,9 +109,9 @@ def read_results(folder: str | Path) -> list[Result]:
     return [result for _, (_, result) in sorted(found.items())]
 
 
-def _packed(measured: Measured, path: Path) -> dict[str, Any]:
+def _pack(measured: Measured, path: Path) -> dict[str, Any]:
     spec = measured.header.spec
-    n_queries = _n_queries(spec)
+    n_queries = _count_queries(spec)
     if n_queries is None or n_queries >= 1 << 16:
         raise DataError(f"{path}: only episodes of one number of queries, below 65,536, can be kept, got {spec}")
     right = np.rint(measured.accuracy * n_queries)
@@ -129,21 +129,21 @@ def _packed(measured: Measured, path: Path) -> dict[str, Any]:
     }
 
 
-def _unpacked(record: dict[str, Any], header: RecordHeader) -> np.ndarray:
+def _unpack(record: dict[str, Any], header: RecordHeader) -> np.ndarray:
     right = np.frombuffer(zlib.decompress(base64.b64decode(record["right"])), COUNTS[record["bytes"]])
-    n_queries, n_episodes = _n_queries(header.spec), header.n_episodes
+    n_queries, n_episodes = _count_queries(header.spec), header.n_episodes
     if record["n_queries"] != n_queries or len(right) != n_episodes or right.max() > n_queries:
         raise ValueError(f"{record['row']}: the counts are not those of {n_episodes} episodes of {n_queries} queries")
     return right / n_queries
 
 
-def _n_queries(spec: dict[str, Any]) -> int | None:
+def _count_queries(spec: dict[str, Any]) -> int | None:
     """Queries of an episode; None where they vary."""
     n_way, n_query = spec["n_way"], spec["n_query"]
     return n_way * n_query if isinstance(n_way, int) and isinstance(n_query, int) else None
 
 
-def _common(headers: list[dict[str, Any]]) -> dict[str, Any]:
+def _find_common(headers: list[dict[str, Any]]) -> dict[str, Any]:
     """What all headers say alike, to the letter: 1, 1.0 and true differ."""
     texts = [{key: json.dumps(value) for key, value in header.items()} for header in headers]
     shared = set(texts[0].items()).intersection(*(text.items() for text in texts[1:])) if texts else ()

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewshot.config import differing_options, variants_changed
+from fewshot.config import find_differing_options, have_variants_changed
 from fewshot.evaluation.report import format_percent, write_section
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
-from fewshot.reproduction.tables.summary import COLUMNS, summary
+from fewshot.reproduction.tables.summary import COLUMNS, format_summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
 
@@ -88,7 +88,7 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
     return "\n    ".join([f"exit status {child.returncode}; the end of {path}:", *lines])
 
 
-def planned_rows(runs: Iterable[Run]) -> dict[str, Plan]:
+def plan_rows(runs: Iterable[Run]) -> dict[str, Plan]:
     """What the runs of each name measure for the tables; of the reference also the floor."""
     planned: dict[str, Plan] = {}
     for run in runs:
@@ -97,7 +97,7 @@ def planned_rows(runs: Iterable[Run]) -> dict[str, Plan]:
     return planned
 
 
-def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> list[Result]:
+def load_stored(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> list[Result]:
     """The results in `folder` that stem from the recipes as they are now; says which do not, unless `quiet`.
 
     `runs`: one of each recipe, of any seed.
@@ -106,7 +106,7 @@ def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) ->
     current = []
     for result in read_results(folder):
         config = configs.get(result.recipe)
-        differing = differing_options(result.facts["config"], replace(config, seed=result.seed)) if config else {}
+        differing = find_differing_options(result.facts["config"], replace(config, seed=result.seed)) if config else {}
         what = [f"{key} was {held!r}, is {now!r}" for key, (held, now) in differing.items() if _matters(key, held, now)]
         if config is None or what:
             why = f"the recipe has changed since ({', '.join(what)})" if config else "there is no such recipe"
@@ -120,39 +120,39 @@ def stored_results(folder: Path, runs: Sequence[Run], *, quiet: bool = False) ->
 def _matters(option: str, held: object, now: object) -> bool:
     """Whether an option that differs is of the recipe, and does not just say where things lie."""
     if option == "test_variants":  # of the same weights: more of them, or fewer, change no number that is there
-        return variants_changed(held or {}, now or {})
+        return have_variants_changed(held or {}, now or {})
     another_place = option == "pretrained_run" and held is not None and now is not None
     return option not in NOT_COMPARED and not another_place
 
 
-def section(recipes: Path, stored: Path, published_file: Path) -> str:
+def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers."""
     runs = find_runs(recipes, Path("unused"))
-    results, planned = stored_results(stored, runs), planned_rows(runs)
+    results, planned = load_stored(stored, runs), plan_rows(runs)
     cells = sorted(
         {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]
     )
-    rows, numbers = accuracies.rows_of(results, planned), published.read(published_file)
+    rows, numbers = accuracies.make_rows(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
     inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
     program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
     command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [accuracies.accuracies(rows, cells), trainings.facts(results, command, planned)]
+    parts = [accuracies.format_accuracies(rows, cells), trainings.format_facts(results, command, planned)]
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
-        of_set = accuracies.rows_of(results, also, test_set)
-        parts += [f"The same test classes, {test_set}:", accuracies.accuracies(of_set, cells)]
-    against = published.against(rows, cells, numbers)
+        of_set = accuracies.make_rows(results, also, test_set)
+        parts += [f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells)]
+    against = published.format_against(rows, cells, numbers)
     if against:
-        parts += ["Against published numbers:", against, f"Sources. {published.sources(numbers)}."]
-    minus = accuracies.differences(rows, cells, REFERENCE)
+        parts += ["Against published numbers:", against, f"Sources. {published.format_sources(numbers)}."]
+    minus = accuracies.format_differences(rows, cells, REFERENCE)
     if minus:
         parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
-    cost = trainings.costs(results)
+    cost = trainings.format_costs(results)
     if cost:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
                   "whole process):", cost]  # fmt: skip
-    return "\n\n".join([*parts, "How they were trained:", trainings.training(results, planned)])
+    return "\n\n".join([*parts, "How they were trained:", trainings.format_trainings(results, planned)])
 
 
 def main_table(scripts: Path, stored: Path) -> str:
@@ -160,9 +160,9 @@ def main_table(scripts: Path, stored: Path) -> str:
     rows, numbers = {}, {}
     for dataset in COLUMNS:
         runs = find_runs(scripts / "recipes" / dataset, Path("unused"))
-        rows[dataset] = accuracies.rows_of(stored_results(stored / dataset, runs), planned_rows(runs))
+        rows[dataset] = accuracies.make_rows(load_stored(stored / dataset, runs), plan_rows(runs))
         numbers[dataset] = published.read(scripts / "published" / f"{dataset}.yaml")
-    return summary(rows, numbers)
+    return format_summary(rows, numbers)
 
 
 def refresh_main_table(scripts: Path, stored: Path, files: Iterable[Path]) -> list[Path]:

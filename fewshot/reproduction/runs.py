@@ -8,9 +8,9 @@ from fewshot.config.recipes import SCRIPTS
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.records import Measured, Records, name_cell
 from fewshot.evaluation.rows import RowKind
-from fewshot.experiments.build import test_cells, variants
-from fewshot.experiments.starting import starting_row
-from fewshot.reproduction.results import Result, row_key
+from fewshot.experiments.build import list_test_cells, list_variants
+from fewshot.experiments.starting import choose_starting_row
+from fewshot.reproduction.results import Result, name_row
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.run_folder import RunFolder
@@ -64,17 +64,19 @@ class Run:
     def own_row(self) -> RowKind:
         """What its records are called, beside those that the script compares it with."""
         trained = self.config.max_steps or self.stage_one
-        return RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else starting_row(self.config)
+        return (
+            RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else choose_starting_row(self.config)
+        )
 
     @property
     def variants(self) -> list[str]:
         """Further rows of the same weights."""
-        return list(variants(self.config))
+        return list(list_variants(self.config))
 
     @property
     def cells(self) -> list[str]:
         """What its records measure, `5-way 1-shot`."""
-        return [name_cell(vars(spec)) for spec in test_cells(self.config)]
+        return [name_cell(vars(spec)) for spec in list_test_cells(self.config)]
 
     def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
         """Where the script stores a row's records of a cell."""
@@ -92,10 +94,10 @@ class Run:
         """
         rows: set[str] = {self.own_row, *self.variants}
         if self.config.test_floor and not self.is_pretrain:
-            rows.add(starting_row(self.config))
+            rows.add(choose_starting_row(self.config))
         try:
             return all(
-                (record.header.config or {}).get("test_variants", {}).get(row) == variants(self.config).get(row)
+                (record.header.config or {}).get("test_variants", {}).get(row) == list_variants(self.config).get(row)
                 for test_set in ("", *self.config.test_also)
                 for row in rows
                 for record in self.records(row, test_set)
@@ -127,7 +129,7 @@ class Run:
         for test_set in ("", *self.config.test_also):
             for row in dict.fromkeys((self.own_row, *self.variants, RowKind.PRETRAINED, RowKind.FROZEN, *FLOOR_ROWS)):
                 if self.records_file(row, self.cells[0], test_set).exists():
-                    records[row_key(test_set, row)] = self._without_config(row, test_set)
+                    records[name_row(test_set, row)] = self._drop_config(row, test_set)
         last = load_checkpoint(self.folder.last)
         history = [[step, round(seconds, 1), round(mean, 5), round(half, 5)]
                    for step, seconds, mean, half in last.get("history", [])]  # fmt: skip
@@ -140,6 +142,6 @@ class Run:
         out = self.folder.path.parents[1]
         return text.replace(f"{out}/", f"{RUNS}/") if out.is_absolute() else text
 
-    def _without_config(self, row: str, test_set: str) -> list[Measured]:
+    def _drop_config(self, row: str, test_set: str) -> list[Measured]:
         """Records whose headers leave out the configuration, which a result holds once, and name the run's command."""
         return [record.add_facts(config=None, command=self.command) for record in self.records(row, test_set)]

@@ -9,7 +9,7 @@ import torch
 
 from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
-from fewshot.images.listing import few
+from fewshot.images.listing import list_few
 from fewshot.methods import Method
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.training.run_folder import RunFolder
@@ -87,10 +87,10 @@ class Overlap:
         if self.unknown:
             return f"nobody can tell whether classes of {held_out} were trained on: {self.unknown}"
         if self.classes:
-            return f"trained on {len(self.classes)} classes of {held_out}: {few(self.classes)}"
+            return f"trained on {len(self.classes)} classes of {held_out}: {list_few(self.classes)}"
         number = f"{self.n_seen_images:,} of the {self.n_images:,} images"
         so_few = "" if self.is_leak else "; so few are tolerated"
-        return f"trained on {number} of {held_out}: of {few(self.image_classes)}, under other class names{so_few}"
+        return f"trained on {number} of {held_out}: of {list_few(self.image_classes)}, under other class names{so_few}"
 
 
 def find_overlap(trained: Sequence[TrainingSet], held_out: ImageSet) -> Overlap:

@@ -2,14 +2,15 @@
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fewshot.config import TrainingOptions, as_dict, differing_options
-from fewshot.errors import ConfigError
+from fewshot.config import TrainingOptions, as_dict, find_differing_options
+from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime import processes
 from fewshot.runtime.files import write_whole
 from fewshot.runtime.plugins import list_loaded_plugins
@@ -35,8 +36,12 @@ class RunFolder:
         self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
 
     def records(self, *names: str) -> Path:
-        """Where the records of a test cell lie; `names`: of a test set, a row of the test table and the cell."""
-        return self.path / "records" / f"{'-'.join(filter(None, names)).replace(' ', '-')}.jsonl"
+        """Where the records of a test cell lie, always in this folder.
+
+        `names`: of a test set, a row of the test table and the cell.
+        """
+        name = re.sub(r"[\s/\\\x00]", "-", "-".join(filter(None, names)))
+        return self.path / "records" / f"{name}.jsonl"
 
     def read_config(self) -> dict[str, Any]:
         """The configuration the run was made with."""
@@ -55,7 +60,7 @@ class RunFolder:
         """Raise `ConfigError` where the folder holds a run of another configuration."""
         differing = [
             f"{key}: {there!r} there, {now!r} now"
-            for key, (there, now) in differing_options(self.read_config(), config).items()
+            for key, (there, now) in find_differing_options(self.read_config(), config).items()
             if key not in NOT_COMPARED
         ]
         if differing:
@@ -85,7 +90,7 @@ def run_folder(path: str | None, config: TrainingOptions, resume: bool) -> Itera
         if processes.is_first():
             try:
                 folder.claim(config, resume)
-            except (ConfigError, OSError) as error:
+            except (FewShotError, OSError) as error:
                 problem = error
         problem = processes.broadcast_first(problem)
         if problem:

@@ -12,7 +12,7 @@ from fewshot.evaluation.embed import embed_frozen
 from fewshot.evaluation.evaluate import Watch, evaluate
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records
-from fewshot.images.listing import few
+from fewshot.images.listing import list_few
 from fewshot.methods import Method
 from fewshot.runtime import seeding
 from fewshot.runtime.precision import autocast
@@ -72,7 +72,7 @@ def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_class
         return
     overlap = find_overlap([TrainingSet.of(train_set)], val_set)
     if overlap.classes:
-        found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {few(overlap.classes)}"
+        found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {list_few(overlap.classes)}"
     else:
         found = f"this run is {overlap.describe(val_set)}"
     if overlap.is_leak and not allow_seen_classes:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fewshot import cli
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, from_saved
+from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, read_saved
 from fewshot.config.recipes import read_recipe
 from fewshot.errors import ConfigError, UnknownNameError
 
@@ -152,13 +152,13 @@ def test_what_a_recipe_cannot_say(tmp_path):
 def test_a_saved_configuration_is_read_back_as_what_it_was(config):
     saved = as_dict(config)
     assert saved["kind"] == config.kind
-    assert from_saved(saved, "config.json") == config
+    assert read_saved(saved, "config.json") == config
     early = {key: value for key, value in saved.items() if key != "kind"}  # of a version that did not say it
-    assert from_saved(early, "config.json") == config
+    assert read_saved(early, "config.json") == config
 
 
 def test_a_saved_configuration_of_a_later_version_is_refused():
     with pytest.raises(ConfigError, match=r"x/config.json has options that .* does not know: \['newer'\]"):
-        from_saved({"kind": "episodic", "newer": 1}, "x/config.json")
+        read_saved({"kind": "episodic", "newer": 1}, "x/config.json")
     with pytest.raises(UnknownNameError, match=r"unknown kind of the configuration x/config.json 'episodical'"):
-        from_saved({"kind": "episodical"}, "x/config.json")
+        read_saved({"kind": "episodical"}, "x/config.json")

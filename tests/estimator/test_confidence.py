@@ -8,14 +8,14 @@ from sklearn.metrics import roc_auc_score
 from fewshot import EpisodeSpec, ImageSet, create_method, evaluate
 from fewshot.errors import DataError
 from fewshot.estimator.confidence import (
-    auroc,
+    compute_auroc,
+    deal_folds,
     expected_calibration_error,
     fit_temperature,
-    folds,
 )
-from fewshot.estimator.fitting import held_out_logits
+from fewshot.estimator.fitting import predict_held_out
 from fewshot.estimator.open_set import measure_confidence
-from fewshot.estimator.rejection import threshold_for
+from fewshot.estimator.rejection import choose_threshold
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.runtime import seeding
 
@@ -53,16 +53,16 @@ def test_auroc_is_scikit_learns():
     draw = seeding.numpy_generator(0, "auroc")
     known, unknown = draw.integers(0, 6, 40) + 1.0, draw.integers(0, 6, 30) + 0.0  # with ties
     expected = roc_auc_score([1] * 40 + [0] * 30, np.concatenate([known, unknown]))
-    assert auroc(known, unknown) == pytest.approx(expected, abs=1e-12)
+    assert compute_auroc(known, unknown) == pytest.approx(expected, abs=1e-12)
     with pytest.raises(DataError, match="0 unknown"):
-        auroc(known, np.zeros(0))
+        compute_auroc(known, np.zeros(0))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 0.5, 0.99])
 def test_a_further_unknown_image_is_accepted_no_more_often_than_allowed(rate):
     """Its score lies in each of the 20 places among 19 others with the same chance."""
     places = np.arange(20) - 0.5
-    accepted = (places >= threshold_for(np.arange(19.0), rate)).mean()
+    accepted = (places >= choose_threshold(np.arange(19.0), rate)).mean()
     assert accepted <= max(rate, 1 / 20)  # above all 19 is the most that they can tell
     assert accepted + 1 / 20 > rate
 
@@ -70,14 +70,14 @@ def test_a_further_unknown_image_is_accepted_no_more_often_than_allowed(rate):
 def test_groups_of_one_class_each_are_dealt_class_by_class():
     """Else a fold would leave out several groups of one class and none of another."""
     labels = np.repeat([0, 1, 2], 4)
-    assert folds(labels, np.arange(12)).tolist() == folds(labels, None).tolist() == [0, 1, 2, 3] * 3
+    assert deal_folds(labels, np.arange(12)).tolist() == deal_folds(labels, None).tolist() == [0, 1, 2, 3] * 3
 
 
 def test_folds_keep_groups_together_and_no_class_empty():
     labels = np.array([0, 0, 0, 1, 1, 2])
-    assert folds(labels, None).tolist() == [0, 1, 2, 0, 1, -1]  # class 2 has one image: never held out
+    assert deal_folds(labels, None).tolist() == [0, 1, 2, 0, 1, -1]  # class 2 has one image: never held out
     groups = np.array(["b", "b", "a", "a", "c", "c"])
-    fold = folds(labels, groups)
+    fold = deal_folds(labels, groups)
     assert fold[0] == fold[1]
     assert fold[2] == fold[3]
     assert fold[5] == -1
@@ -93,13 +93,13 @@ def test_held_out_images_see_nothing_of_their_group():
         seen.extend(queries)
         return torch.full((len(queries), 2), float(len(rows)))
 
-    logits, which = held_out_logits(predict, labels, groups)
+    logits, which = predict_held_out(predict, labels, groups)
     assert sorted(which) == sorted(seen) == list(range(6))
     assert logits.shape == (6, 2)
 
 
 def test_one_image_a_class_gives_nothing_held_out():
-    logits, which = held_out_logits(lambda rows, queries: 1 / 0, np.array([0, 1, 2]), None)
+    logits, which = predict_held_out(lambda rows, queries: 1 / 0, np.array([0, 1, 2]), None)
     assert logits.shape == (0, 3)
     assert len(which) == 0
     with pytest.raises(DataError, match="held-out"):

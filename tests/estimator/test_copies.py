@@ -10,7 +10,7 @@ from PIL import Image
 from fewshot import FewShotClassifier
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig
 from fewshot.estimator.independence import join_groups
-from fewshot.images.similarity import details, near_pairs, perceptual_hash
+from fewshot.images.similarity import extract_details, find_near_pairs, hash_perceptually
 from fewshot.methods.finetune import FineTune
 from fewshot.photographs import commands
 from fewshot.runtime import seeding
@@ -51,7 +51,7 @@ def twice(n: int, copy: str = "equal", n_classes: int = 2) -> tuple[list[np.ndar
 def test_noise_of_which_each_picture_is_there_twice_teaches_nothing(copy, caplog):
     images, labels = twice(60, copy)
     classifier = FewShotClassifier(**NETWORK, method="nearest").fit(images, labels)
-    probabilities, rows = classifier.held_out()
+    probabilities, rows = classifier.predict_held_out()
     right = (probabilities.argmax(1) == np.array(labels)[rows]).mean()
     assert len(rows) == 120
     assert right < 0.7  # of two classes; counted as independent, copies find each other: 1.0
@@ -74,7 +74,7 @@ def test_equal_features_are_copies():
     X = np.repeat(seeding.numpy_generator(0, "features").normal(size=(60, 40)), 2, 0)
     y = np.repeat(np.arange(60) % 2, 2)
     classifier = FewShotClassifier(None).fit(X, y)
-    probabilities, rows = classifier.held_out()
+    probabilities, rows = classifier.predict_held_out()
     assert (probabilities.argmax(1) == y[rows]).mean() < 0.7
     assert len(classifier.copies_) == 60
 
@@ -91,7 +91,7 @@ def test_groups_that_a_copy_lies_in_are_joined():
     images = [noise(0), noise(1), saved_again(noise(1)), noise(3), noise(4), noise(5)]
     classifier = FewShotClassifier(**NETWORK, method="nearest").fit(images, [0, 0, 0, 0, 1, 1], groups)
     assert classifier.support_.independent.tolist() == [0, 0, 0, 0, 1, 2]
-    assert classifier.held_out()[1].tolist() == [4, 5]  # the images of class 0 are all of one group
+    assert classifier.predict_held_out()[1].tolist() == [4, 5]  # the images of class 0 are all of one group
 
 
 def test_probabilities_are_calibrated_by_each_picture_once():
@@ -123,7 +123,7 @@ def test_a_new_class_brings_copies_of_pictures_that_are_there(tmp_path):
     classifier.save(tmp_path / "a.fewshot")
     loaded = FewShotClassifier.load(tmp_path / "a.fewshot")
     assert loaded.copies_ == classifier.copies_
-    for mine, theirs in zip(loaded.held_out(), classifier.held_out(), strict=True):
+    for mine, theirs in zip(loaded.predict_held_out(), classifier.predict_held_out(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert classifier.remove_class(2).copies_ == []
     assert classifier.support_.independent is None
@@ -171,12 +171,12 @@ def test_details_are_numbers_whatever_the_picture():
     inside = slice(margin, -margin)
     picture[inside, inside] = draw.uniform(0, 255, (32 - 2 * margin, 32 - 2 * margin))
     pictures = np.stack([picture, picture, np.zeros_like(picture)])
-    vectors = details(pictures)
+    vectors = extract_details(pictures)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0], atol=1e-5)
-    assert [(i, j) for i, j, _ in near_pairs(perceptual_hash(pictures), vectors)] == [(0, 1)]
+    assert [(i, j) for i, j, _ in find_near_pairs(hash_perceptually(pictures), vectors)] == [(0, 1)]
 
 
 def test_pictures_one_by_one_look_as_all_at_once():
     pictures = seeding.numpy_generator(0, "greys").normal(128, 50, (5, 32, 32)).astype(np.float32)
-    np.testing.assert_allclose(np.stack([details(p) for p in pictures]), details(pictures), atol=1e-6)
-    np.testing.assert_array_equal(np.stack([perceptual_hash(p) for p in pictures]), perceptual_hash(pictures))
+    np.testing.assert_allclose(np.stack([extract_details(p) for p in pictures]), extract_details(pictures), atol=1e-6)
+    np.testing.assert_array_equal(np.stack([hash_perceptually(p) for p in pictures]), hash_perceptually(pictures))

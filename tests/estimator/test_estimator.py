@@ -165,7 +165,7 @@ def test_held_out_answers_do_not_know_their_group():
     X = np.repeat(draw.normal(size=(40, 8)), 2, 0)
     y = np.repeat(np.arange(40) % 2, 2)
     classifier = FewShotClassifier(None, method="nearest").fit(X, y, groups=np.repeat(np.arange(40), 2))
-    probabilities, rows = classifier.held_out()
+    probabilities, rows = classifier.predict_held_out()
     assert (probabilities.argmax(1) == y[rows]).mean() < 0.75
     assert classifier.score(X, y) == 1
 

@@ -23,7 +23,7 @@ from fewshot.evaluation.records import Records
 from fewshot.evaluation.report import format_table, format_title
 from fewshot.experiments import build
 from fewshot.experiments.build import load_split
-from fewshot.experiments.starting import check_row_unseen, check_unseen, starting_method, training_sets
+from fewshot.experiments.starting import build_starting_method, check_row_unseen, check_unseen, training_sets
 from fewshot.reproduction.comparison import compare_runs, summary
 from fewshot.reproduction.tables import accuracies, published
 from fewshot.runtime import seeding
@@ -92,9 +92,9 @@ def test_fc100_tests_classes_that_cifar_fs_trains(cifar_root):
     config.test_n_shot = [1]
     method = create_method("protonet", create_backbone("conv4", 3, 32, n_filters=8))
     with pytest.raises(LeakageError, match=r"this run was trained on 11 classes of ImageSet\(fc100/test: 20 classes"):
-        check_row_unseen(method, config, train_set, build.test_sets(config)[""])
+        check_row_unseen(method, config, train_set, build.load_test_sets(config)[""])
     own = replace(config, test_dataset=None)
-    assert check_row_unseen(method, own, train_set, build.test_sets(own)[""]).mark == ""
+    assert check_row_unseen(method, own, train_set, build.load_test_sets(own)[""]).mark == ""
 
 
 @pytest.mark.needs_data
@@ -231,7 +231,7 @@ def config_of(pets: Path, run_dir: Path, kind: type = ExperimentConfig, **change
 
 def trained(config: ExperimentConfig) -> ExperimentConfig:
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    train(starting_method(config, train_set), train_set, val_set, config)
+    train(build_starting_method(config, train_set), train_set, val_set, config)
     return config
 
 
@@ -316,8 +316,8 @@ def test_a_run_cannot_start_from_one_that_saw_its_test_classes(finished, pets, t
     config = config_of(pets, tmp_path / "two", pretrained_run=finished.run_dir, dataset_options=other)
     train_set = load_split(config, "train")
     with pytest.raises(LeakageError, match=r"one was trained on 2 classes of ImageSet\(pets/test"):
-        starting_method(config, train_set)
-    starting_method(replace(config, allow_seen_classes=True), train_set)
+        build_starting_method(config, train_set)
+    build_starting_method(replace(config, allow_seen_classes=True), train_set)
 
 
 def test_only_rows_that_saw_them_are_marked(finished, pets, tmp_path):
@@ -325,7 +325,7 @@ def test_only_rows_that_saw_them_are_marked(finished, pets, tmp_path):
     config.dataset_options = {**config.dataset_options, "split_file": "other.json"}
     train_set = load_split(config, "train")  # c0 and c1
     rows = {}
-    method = starting_method(config, train_set)
+    method = build_starting_method(config, train_set)
     for row in ("trained", "few steps", "pretrained", "untrained", "frozen", "raw pixels"):
         rows[row] = len(check_row_unseen(method, config, train_set, load_split(config, "test"), row).classes)
     assert rows == {"trained": 2, "few steps": 2, "pretrained": 2, "untrained": 0, "frozen": 0, "raw pixels": 0}
@@ -348,7 +348,7 @@ def test_a_classifier_of_stage_one_is_held_to_the_same(pets, tmp_path):
     config = config_of(pets, tmp_path / "run", PretrainExperimentConfig, batch_size=8)
     config.test_also = {"other": {"split_file": "other.json"}}
     method, train_set = create_method("protonet", None), load_split(config, "train")
-    sets = build.test_sets(config)
+    sets = build.load_test_sets(config)
     assert not check_row_unseen(method, config, train_set, sets[""]).is_leak
     with pytest.raises(LeakageError, match="this run was trained on 2 classes"):
         check_row_unseen(method, config, train_set, sets["other"])
@@ -428,14 +428,14 @@ def test_every_table_marks_the_row(tmp_path):
     )
     assert format_title({"a": plain}, "x", "maml") == "Test classes, never seen in training (x): maml"
     results = [result("protonet", trained=plain), result("maml", trained=marked)]
-    rows = accuracies.rows_of(
+    rows = accuracies.make_rows(
         results, {name: accuracies.Plan(name, {"trained": [ONE]}) for name in ("protonet", "maml")}
     )
     name = "maml (11 of 20 classes seen in training)"
-    assert set(lines_of(accuracies.accuracies(rows, [ONE]))) == {"protonet", name}
-    assert set(lines_of(accuracies.differences(rows, [ONE], "protonet"))) == {name}
-    assert "minus maml (11 of 20 classes seen in training)" in accuracies.differences(rows, [ONE], "maml")
+    assert set(lines_of(accuracies.format_accuracies(rows, [ONE]))) == {"protonet", name}
+    assert set(lines_of(accuracies.format_differences(rows, [ONE], "protonet"))) == {name}
+    assert "minus maml (11 of 20 classes seen in training)" in accuracies.format_differences(rows, [ONE], "maml")
     numbers = {"maml": {"paper": {"source": "a paper", "5w1s": 80}}}
-    assert set(lines_of(published.against(rows, [ONE], numbers))) == {name}
+    assert set(lines_of(published.format_against(rows, [ONE], numbers))) == {name}
     early = [scores([0.9, 0.8])]  # records of early versions say nothing
     assert format_table({"trained": early}).splitlines()[2].startswith("trained  ")

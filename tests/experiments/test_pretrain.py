@@ -22,8 +22,13 @@ from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentC
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
 from fewshot.evaluation.records import Records
 from fewshot.experiments import build
-from fewshot.experiments.build import build_classifier, build_method, cells_of, config_from, load_run, load_split
-from fewshot.experiments.starting import compared_methods, load_pretrained, selected_on, starting_method
+from fewshot.experiments.build import build_classifier, build_method, list_cells, load_config, load_run, load_split
+from fewshot.experiments.starting import (
+    build_compared_methods,
+    build_starting_method,
+    find_selected_on,
+    load_pretrained,
+)
 from fewshot.methods import METHODS, Method
 from fewshot.methods.base_classifier import Classifier, CosineClassifier
 from fewshot.runtime import provenance, seeding
@@ -394,17 +399,17 @@ def test_both_kinds_of_runs_can_be_loaded(pretrained, glyphs, tmp_path):
     assert all(torch.equal(tensor, method.state_dict()[name]) for name, tensor in stored.state_dict().items())
     episodic = ExperimentConfig(run_dir=str(tmp_path / "episodic"))
     RunFolder(tmp_path / "episodic").claim(episodic, resume=False)
-    assert config_from(RunFolder(tmp_path / "episodic")) == episodic
+    assert load_config(RunFolder(tmp_path / "episodic")) == episodic
 
 
 def test_stage_two_starts_from_the_backbone_of_stage_one(pretrained, glyphs):
     folder, stored = pretrained
     config = ExperimentConfig(pretrained_run=str(folder), **GLYPHS)
-    method, fresh = starting_method(config, glyphs), build_method(config, glyphs.image_shape)
+    method, fresh = build_starting_method(config, glyphs), build_method(config, glyphs.image_shape)
     for name, tensor in method.backbone.state_dict().items():
         assert torch.equal(tensor, stored.backbone.state_dict()[name])
     assert not torch.equal(*(next(m.backbone.parameters()) for m in (method, fresh)))
-    rows = compared_methods(method, config, glyphs)
+    rows = build_compared_methods(method, config, glyphs)
     assert list(rows) == ["trained", "pretrained", "untrained", "raw pixels"]
     assert torch.equal(*(next(m.backbone.parameters()) for m in (rows["untrained"], fresh)))
     assert torch.equal(*(next(m.backbone.parameters()) for m in (rows["pretrained"], stored)))
@@ -414,7 +419,7 @@ def test_stage_two_may_look_at_views_of_what_stage_one_saw_once(pretrained, glyp
     folder, stored = pretrained
     viewed = GLYPHS["backbone_options"] | {"views": {"turns": 4}}
     config = ExperimentConfig(pretrained_run=str(folder), max_steps=0, **GLYPHS | {"backbone_options": viewed})
-    source = starting_method(config, glyphs).backbone.source
+    source = build_starting_method(config, glyphs).backbone.source
     assert all(torch.equal(tensor, stored.backbone.state_dict()[name]) for name, tensor in source.state_dict().items())
 
 
@@ -422,26 +427,26 @@ def test_stage_two_may_look_at_views_of_what_stage_one_saw_once(pretrained, glyp
 def test_rows_and_what_selected_them(pretrained, glyphs, tmp_path, max_steps):
     folder, _ = pretrained
     config = ExperimentConfig(run_dir=str(tmp_path / "b"), max_steps=max_steps, **GLYPHS)
-    method = starting_method(config, glyphs)
-    assert list(compared_methods(method, config, glyphs)) == (
+    method = build_starting_method(config, glyphs)
+    assert list(build_compared_methods(method, config, glyphs)) == (
         ["trained", "untrained", "raw pixels"] if max_steps else ["untrained", "raw pixels"]
     )
     RunFolder(tmp_path / "b").claim(config, resume=False)
-    assert selected_on(folder) == "nothing: last step"
+    assert find_selected_on(folder) == "nothing: last step"
     (folder / "best.safetensors").write_bytes(b"")
-    assert selected_on(folder) == "val"
-    assert selected_on(tmp_path / "b") == ("nothing: last step" if max_steps else "nothing")
-    assert selected_on(tmp_path / "b", "raw pixels") == "nothing"
+    assert find_selected_on(folder) == "val"
+    assert find_selected_on(tmp_path / "b") == ("nothing: last step" if max_steps else "nothing")
+    assert find_selected_on(tmp_path / "b", "raw pixels") == "nothing"
     second = replace(config, run_dir=str(tmp_path / "c"), pretrained_run=str(folder))
     RunFolder(tmp_path / "c").claim(second, resume=False)
-    assert selected_on(tmp_path / "c", "pretrained") == "val"
-    assert selected_on(tmp_path / "c") == ("nothing: last step" if max_steps else "val")
+    assert find_selected_on(tmp_path / "c", "pretrained") == "val"
+    assert find_selected_on(tmp_path / "c") == ("nothing: last step" if max_steps else "val")
 
 
 def test_a_method_that_keeps_base_features_gets_them_in_every_row(glyphs, nearest_is_registered, pretrained):
     config = ExperimentConfig(method="keeps-the-mean", max_steps=0, pretrained_run=str(pretrained[0]), **GLYPHS)
-    method = starting_method(config, glyphs)
-    rows = compared_methods(method, config, glyphs)
+    method = build_starting_method(config, glyphs)
+    rows = build_compared_methods(method, config, glyphs)
     assert list(rows) == ["trained", "untrained", "raw pixels"]
     torch.testing.assert_close(
         rows["raw pixels"].mean, glyphs.gather(torch.arange(len(glyphs))).flatten(1).float().mean(0) / 255
@@ -449,7 +454,7 @@ def test_a_method_that_keeps_base_features_gets_them_in_every_row(glyphs, neares
     assert (rows["untrained"].mean != 0).any()
     assert not torch.equal(rows["trained"].mean, rows["untrained"].mean)
     with pytest.raises(ConfigError, match="which training the backbone makes stale: set max_steps: 0"):
-        starting_method(replace(config, max_steps=5), glyphs)
+        build_starting_method(replace(config, max_steps=5), glyphs)
 
 
 def test_a_method_that_needs_its_backbone_has_no_row_of_raw_pixels(glyphs, monkeypatch):
@@ -463,7 +468,10 @@ def test_a_method_that_needs_its_backbone_has_no_row_of_raw_pixels(glyphs, monke
 
     monkeypatch.setitem(METHODS._factories, "choosy", Choosy)
     config = ExperimentConfig(method="choosy", max_steps=5, **GLYPHS)
-    assert list(compared_methods(starting_method(config, glyphs), config, glyphs)) == ["trained", "untrained"]
+    assert list(build_compared_methods(build_starting_method(config, glyphs), config, glyphs)) == [
+        "trained",
+        "untrained",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -472,24 +480,24 @@ def test_a_method_that_needs_its_backbone_has_no_row_of_raw_pixels(glyphs, monke
 def test_a_method_with_weights_of_its_own_has_no_row_of_raw_pixels(glyphs, method, has_row):
     options = GLYPHS | ({"backbone": "conv4-relation"} if method == "relation" else {})
     config = ExperimentConfig(method=method, max_steps=5, **options)
-    assert ("raw pixels" in compared_methods(starting_method(config, glyphs), config, glyphs)) is has_row
+    assert ("raw pixels" in build_compared_methods(build_starting_method(config, glyphs), config, glyphs)) is has_row
 
 
 def test_a_missing_run_names_the_command_that_makes_it(glyphs, tmp_path):
     config = ExperimentConfig(pretrained_run=str(tmp_path / "pretrain_cosine"), **GLYPHS)
     command = f"python scripts/pretrain.py --config scripts/recipes/glyphs/pretrain_cosine.yaml --run_dir {tmp_path}"
     with pytest.raises(ConfigError, match=f"there is no run; make it first: {re.escape(command)}"):
-        starting_method(config, glyphs)
+        build_starting_method(config, glyphs)
 
 
 def test_another_backbone_is_refused(pretrained, glyphs, tmp_path):
     config = ExperimentConfig(pretrained_run=str(pretrained[0]), **GLYPHS)
     with pytest.raises(ConfigError, match=r"has the backbone conv4, this run resnet12"):
-        starting_method(replace(config, backbone="resnet12", backbone_options={}), glyphs)
+        build_starting_method(replace(config, backbone="resnet12", backbone_options={}), glyphs)
     with pytest.raises(
         ConfigError, match=r"weights differ, body.blocks.0.0.weight is \(8, 1, 3, 3\) there and \(16, 1"
     ):
-        starting_method(replace(config, backbone_options={"n_filters": 16}), glyphs)
+        build_starting_method(replace(config, backbone_options={"n_filters": 16}), glyphs)
 
 
 @pytest.mark.parametrize("published", ["first", "second"])
@@ -508,7 +516,7 @@ def test_an_unfinished_run_is_refused(glyphs, tmp_path):
     config = PretrainExperimentConfig(max_steps=9, **GLYPHS)
     folder, _ = stored_run(tmp_path / "unfinished", config, glyphs, step=4)
     with pytest.raises(ConfigError, match="has not ended: step 4 of 9; let it go on with --resume"):
-        starting_method(ExperimentConfig(pretrained_run=str(folder), **GLYPHS), glyphs)
+        build_starting_method(ExperimentConfig(pretrained_run=str(folder), **GLYPHS), glyphs)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -517,11 +525,11 @@ def test_a_run_that_saw_held_out_classes_is_refused(glyphs, tmp_path, split):
     folder, _ = stored_run(tmp_path / "seen", config, glyphs)
     second = ExperimentConfig(pretrained_run=str(folder), **GLYPHS)
     with pytest.raises(LeakageError, match=rf"was trained on \d+ classes of ImageSet\(glyphs/{split}"):
-        starting_method(second, glyphs)
+        build_starting_method(second, glyphs)
     between = tmp_path / "between"  # neither may a run that started from such a one
     RunFolder(between).claim(replace(second, run_dir=str(between)), resume=False)
     with pytest.raises(LeakageError, match=rf"was trained on \d+ classes of ImageSet\(glyphs/{split}"):
-        starting_method(replace(second, pretrained_run=str(between)), glyphs)
+        build_starting_method(replace(second, pretrained_run=str(between)), glyphs)
 
 
 def test_other_options_of_the_data_set_compare_the_classes(glyphs, tmp_path, monkeypatch):
@@ -529,7 +537,7 @@ def test_other_options_of_the_data_set_compare_the_classes(glyphs, tmp_path, mon
     config = PretrainExperimentConfig(max_steps=1, **GLYPHS)
     folder, _ = stored_run(tmp_path / "other", replace(config, dataset_options={"image_px": 28}), glyphs)
     second = ExperimentConfig(pretrained_run=str(folder), **GLYPHS)
-    starting_method(second, glyphs)  # other options, the same classes
+    build_starting_method(second, glyphs)  # other options, the same classes
     swapped = {"train": "test", "val": "val", "test": "train"}
 
     def load(config, split, **changes):
@@ -537,7 +545,7 @@ def test_other_options_of_the_data_set_compare_the_classes(glyphs, tmp_path, mon
 
     monkeypatch.setattr("fewshot.experiments.starting.load_split", load)
     with pytest.raises(LeakageError, match=r"was trained on \d+ classes of ImageSet\(glyphs/test"):
-        starting_method(second, glyphs)
+        build_starting_method(second, glyphs)
 
 
 # ---------------------------------------------------------------- the scripts
@@ -593,8 +601,8 @@ def test_a_variant_is_the_same_weights_with_other_options(glyphs):
     options = {"n_way": 5, "inner_steps": 1}
     config = ExperimentConfig(method="maml", method_options=options, max_steps=5, test_episodes=3, **GLYPHS)
     config.test_variants = {"transductive": {"transductive": True}}
-    method = starting_method(config, glyphs)
-    rows = compared_methods(method, config, glyphs)
+    method = build_starting_method(config, glyphs)
+    rows = build_compared_methods(method, config, glyphs)
     assert list(rows) == ["trained", "transductive", "untrained"]
     assert rows["transductive"].transductive
     assert not method.transductive
@@ -602,17 +610,17 @@ def test_a_variant_is_the_same_weights_with_other_options(glyphs):
         torch.testing.assert_close(rows["transductive"].state_dict()[name], tensor, rtol=0, atol=0)
     config.test_variants = {"untrained": {}}
     with pytest.raises(ConfigError, match="test_variants: 'untrained' is a row of every test table already"):
-        compared_methods(method, config, glyphs)
+        build_compared_methods(method, config, glyphs)
 
 
 def test_a_variant_may_have_other_queries(glyphs):
     config = ExperimentConfig(method="maml", max_steps=5, test_n_shot=[1, 5], test_n_query=15, **GLYPHS)
     config.test_variants = {"as published": {"transductive": True, "n_query": "shots"}, "short": {"n_query": 2}}
-    rows = compared_methods(starting_method(config, glyphs), config, glyphs)
+    rows = build_compared_methods(build_starting_method(config, glyphs), config, glyphs)
     assert rows["as published"].transductive
-    assert [(cell.n_shot, cell.n_query) for cell in cells_of(config, "trained")] == [(1, 15), (5, 15)]
-    assert [(cell.n_shot, cell.n_query) for cell in cells_of(config, "as published")] == [(1, 1), (5, 5)]
-    assert [(cell.n_shot, cell.n_query) for cell in cells_of(config, "short")] == [(1, 2), (5, 2)]
+    assert [(cell.n_shot, cell.n_query) for cell in list_cells(config, "trained")] == [(1, 15), (5, 15)]
+    assert [(cell.n_shot, cell.n_query) for cell in list_cells(config, "as published")] == [(1, 1), (5, 5)]
+    assert [(cell.n_shot, cell.n_query) for cell in list_cells(config, "short")] == [(1, 2), (5, 2)]
     for n_query, error, message in [
         ("many", ConfigError, "test_variants: short: n_query is a number or shots, got 'many'"),
         (0, EpisodeError, "n_query must be a number of at least 1"),
@@ -620,7 +628,7 @@ def test_a_variant_may_have_other_queries(glyphs):
     ]:
         config.test_variants = {"short": {"n_query": n_query}}
         with pytest.raises(error, match=message):  # before training
-            build.test_sets(config)
+            build.load_test_sets(config)
 
 
 def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
@@ -636,12 +644,12 @@ def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "evaluate", counting)
     config = ExperimentConfig(max_steps=5, test_episodes=9, test_n_shot=[1, 5], run_dir=str(tmp_path), **GLYPHS)
     config.test_variants = {"trained": {"temperature": 2.0}}
-    method = starting_method(config, glyphs)
+    method = build_starting_method(config, glyphs)
 
     def measured_now() -> list[int]:
         measured.clear()
-        cells = cells_of(config, "trained")
-        files = build.record_files(config, "", "trained", cells)
+        cells = list_cells(config, "trained")
+        files = build.list_record_files(config, "", "trained", cells)
         records = build.measure(method, glyphs, cells, config, "val", files)
         for file, record in zip(files, records, strict=True):
             np.testing.assert_array_equal(Records.read(file).accuracy, record.accuracy)
@@ -673,9 +681,9 @@ def record_spec(record: Records) -> EpisodeSpec:
 
 def test_without_the_floor_only_the_method_is_measured(glyphs):
     config = ExperimentConfig(max_steps=5, test_floor=False, **GLYPHS)
-    method = starting_method(config, glyphs)
-    assert list(compared_methods(method, config, glyphs)) == ["trained"]
-    assert list(compared_methods(method, replace(config, test_floor=True), glyphs)) == [
+    method = build_starting_method(config, glyphs)
+    assert list(build_compared_methods(method, config, glyphs)) == ["trained"]
+    assert list(build_compared_methods(method, replace(config, test_floor=True), glyphs)) == [
         "trained", "untrained", "raw pixels",
     ]  # fmt: skip
 
@@ -689,5 +697,5 @@ def test_published_weights_are_called_frozen(glyphs, monkeypatch):
     monkeypatch.setattr("fewshot.experiments.starting.build_method", build)
     published = replace(config, backbone_options={"pretrained": True})
     method = build_method(config, (1, 28, 28))
-    assert list(compared_methods(method, published, glyphs)) == ["trained", "frozen", "raw pixels"]
-    assert next(iter(compared_methods(method, replace(published, max_steps=0), glyphs))) == "frozen"
+    assert list(build_compared_methods(method, published, glyphs)) == ["trained", "frozen", "raw pixels"]
+    assert next(iter(build_compared_methods(method, replace(published, max_steps=0), glyphs))) == "frozen"

@@ -9,8 +9,8 @@ import torch
 from fewshot import ImageSet, create_backbone
 from fewshot.backbones.viewed import RADIUS_UNIT
 from fewshot.errors import ConfigError, FewShotError, UnknownNameError
-from fewshot.images.circle_crops import circled
-from fewshot.images.circles import Circles, cut_circles, find_circles, fitted
+from fewshot.images.circle_crops import crop_circles
+from fewshot.images.circles import Circles, cut_circles, find_circles, fit_circles
 from fewshot.runtime import seeding
 
 SIDE = 100
@@ -42,7 +42,7 @@ def test_what_lies_on_the_rim_does_not_move_the_fitted_circle():
     picture[:, 70:, 20:50] = 20  # something dark over a sixth of the outline
     picture[:, 15:45, 85:] = 230  # something bright close by
     start = Circles(*(torch.tensor([value]) for value in (0.0, 0.05, 0.66)))
-    found = fitted(picture[None], start)
+    found = fit_circles(picture[None], start)
     assert [part.item() for part in found] == pytest.approx([0.05, 0.0, 0.6], abs=0.01)
 
 
@@ -65,13 +65,13 @@ def test_image_sets_are_cut_out_once(monkeypatch, tmp_path):
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path))
     images = torch.stack([drawn(0.1, 0.0, 0.5), drawn(-0.1, 0.05, 0.7), drawn(0, 0, 0.6)])
     whole = ImageSet(images, [0, 1, 1], ["a", "b"], groups=[0, 1, 1], name="drawn", split="test")
-    cut = circled(whole)
+    cut = crop_circles(whole)
     assert (cut.images[:, :, 0, 0] == 128).all()  # grey in the corners
     along = torch.linspace(8, SIDE - 9, 9).long()
     assert (cut.images[:, 2, SIDE // 2, along] < 60).all()  # the coin's blue, 40, from border to border
     assert (cut.labels.tolist(), cut.groups.tolist(), cut.split) == ([0, 1, 1], [0, 1, 1], "test")
     monkeypatch.setattr("fewshot.images.circles.find_circles", None)  # the second time it is there
-    assert circled(whole).fingerprint == cut.fingerprint != whole.fingerprint
+    assert crop_circles(whole).fingerprint == cut.fingerprint != whole.fingerprint
 
 
 def features(**views) -> torch.nn.Module:

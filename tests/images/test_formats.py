@@ -11,9 +11,9 @@ from PIL import Image
 
 from fewshot.errors import DataError
 from fewshot.images import formats
-from fewshot.images.decode import decode_image, decode_sized, square_pixels
+from fewshot.images.decode import decode_image, decode_sized, make_square
 from fewshot.images.formats import count_unread, is_image
-from fewshot.images.listing import class_files, image_files
+from fewshot.images.listing import list_class_files, list_image_files
 from fewshot.photographs.inspection.reading import read_photograph
 
 ORIENTATION = 0x0112
@@ -22,7 +22,7 @@ ORIENTATION = 0x0112
 @pytest.fixture
 def no_heif(monkeypatch):
     Image.init()
-    monkeypatch.setattr(formats, "readable_formats", lambda: ("JPEG", "PNG", "TIFF"))
+    monkeypatch.setattr(formats, "list_readable_formats", lambda: ("JPEG", "PNG", "TIFF"))
 
 
 def box(*brands: bytes) -> bytes:
@@ -58,7 +58,7 @@ def test_files_of_formats_that_are_not_read_are_counted(no_heif):
 
 
 def test_heic_is_an_image_where_something_reads_it(monkeypatch):
-    monkeypatch.setattr(formats, "readable_formats", lambda: ("HEIF",))
+    monkeypatch.setattr(formats, "list_readable_formats", lambda: ("HEIF",))
     assert is_image("a.heic")
     assert count_unread(["a.heic"]) == ""
 
@@ -67,11 +67,13 @@ def test_a_class_folder_says_what_it_leaves_out(no_heif, tmp_path, caplog):
     for name in ("a/1.png", "a/2.heic", "b/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert len(class_files(tmp_path)) == 2
+    assert len(list_class_files(tmp_path)) == 2
     assert "left out: 1 photograph in a format that is not read (1 .heic)" in caplog.text
     (tmp_path / "b" / "1.png").rename(tmp_path / "b" / "1.heic")
-    with pytest.raises(DataError, match=r"no image in b \(1 photograph in a format that is not read \(1 \.heic\)"):
-        class_files(tmp_path)
+    with pytest.raises(
+        DataError, match=r"no image in b \(only files of other kinds: \.heic; 1 photograph in a format that is not"
+    ):
+        list_class_files(tmp_path)
 
 
 def test_only_regular_files_are_read(tmp_path):
@@ -114,7 +116,7 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path / "a")
     (tmp_path / "b" / "0.png").symlink_to(tmp_path / "a" / "1.png")
-    found, unread = image_files(tmp_path)
+    found, unread = list_image_files(tmp_path)
     assert len({path.resolve() for path in found}) == len(found) == 3
     assert unread == []
 
@@ -125,7 +127,7 @@ def test_a_link_to_a_photograph_elsewhere_is_one(tmp_path):
     for name in ("x.png", "y.png"):
         (tmp_path / "c").mkdir(exist_ok=True)
         (tmp_path / "c" / name).symlink_to(tmp_path / "store" / "1.png")
-    assert [file.file_name for file in class_files(tmp_path) if file.class_name == "c"] == ["x.png"]
+    assert [file.file_name for file in list_class_files(tmp_path) if file.class_name == "c"] == ["x.png"]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF", "PNG"])
@@ -179,12 +181,12 @@ def test_a_large_jpeg_is_decoded_at_a_fraction(monkeypatch):
 
 @pytest.mark.parametrize("mode", ["La", "RGBa", "LA", "PA", "YCbCr", "HSV", "LAB", "CMYK", "1", "I;16", "I;16B"])
 def test_pillow_images_of_every_mode(mode):
-    assert square_pixels(Image.new(mode, (9, 9)), "image 0", 3, 4, "pad").shape == (3, 4, 4)
-    assert square_pixels(Image.new("RGB", (9, 9)).convert("L"), "image 0", 1, 4, "pad").shape == (1, 4, 4)
+    assert make_square(Image.new(mode, (9, 9)), "image 0", 3, 4, "pad").shape == (3, 4, 4)
+    assert make_square(Image.new("RGB", (9, 9)).convert("L"), "image 0", 1, 4, "pad").shape == (1, 4, 4)
 
 
 def test_premultiplied_colours_are_divided_first():
     half = Image.new("RGBa", (4, 4), (100, 0, 0, 128))  # red 200 at half, on white: 200 * 0.5 + 255 * 0.5
-    red, green, _ = square_pixels(half, "image 0", 3, 4, "pad")[:, 0, 0].tolist()
+    red, green, _ = make_square(half, "image 0", 3, 4, "pad")[:, 0, 0].tolist()
     assert red == pytest.approx(227, abs=2)
     assert green == pytest.approx(127, abs=2)

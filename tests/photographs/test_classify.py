@@ -16,7 +16,7 @@ from PIL import Image
 from fewshot import FewShotClassifier, cli
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import ConfigError, DataError
-from fewshot.photographs.commands import check_support, fit_folder, photographs, predict_folder
+from fewshot.photographs.commands import check_support, fit_folder, list_photographs, predict_folder
 from fewshot.runtime import seeding
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "classify.py"
@@ -94,10 +94,10 @@ def test_a_bad_file_in_the_support_is_named_or_skipped(folder):
 def test_places_without_photographs(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no photograph in it"):
-        photographs(tmp_path / "empty")
+        list_photographs(tmp_path / "empty")
     with pytest.raises(DataError, match="neither a photograph nor a folder"):
-        photographs(tmp_path / "missing")
-    assert photographs(folder / "ask" / "loose.png") == ([folder / "ask" / "loose.png"], "")
+        list_photographs(tmp_path / "missing")
+    assert list_photographs(folder / "ask" / "loose.png") == ([folder / "ask" / "loose.png"], "")
     with pytest.raises(ConfigError, match="--model names"):
         cli.parse(PredictPhotographsConfig, "", ["somewhere"], positional=["photos"])
 

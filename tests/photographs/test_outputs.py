@@ -16,7 +16,7 @@ from fewshot.config import FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import CheckpointError, ConfigError, DataError, OutputError
 from fewshot.estimator import storage
 from fewshot.photographs import Prediction, write_csv
-from fewshot.photographs.commands import fit_folder, photographs, predict_folder
+from fewshot.photographs.commands import fit_folder, list_photographs, predict_folder
 from fewshot.runtime import seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.terminal import visible_text
@@ -125,7 +125,7 @@ def test_links_back_do_not_multiply_photographs(tmp_path):
     root = support(tmp_path / "ask", "a", "b")
     (root / "a" / "back").symlink_to(root)
     (root / "back").symlink_to(root)
-    assert len(photographs(root)[0]) == 8
+    assert len(list_photographs(root)[0]) == 8
 
 
 def test_a_bad_photograph_behind_the_first_sixty_four_is_left_out(tmp_path):

@@ -15,7 +15,12 @@ from fewshot.methods import create_method
 from fewshot.photographs.inspection.check import check_folder
 from fewshot.photographs.inspection.extrapolation import extrapolate, fit_laws
 from fewshot.photographs.inspection.intervals import proportion, wilson
-from fewshot.photographs.inspection.learning_curve import ShotsCurve, fold_supports, leave_one_group_out, shots_curve
+from fewshot.photographs.inspection.learning_curve import (
+    ShotsCurve,
+    fold_supports,
+    measure_shots_curve,
+    predict_left_out,
+)
 from fewshot.photographs.inspection.reading import read_photograph
 
 PX = 64
@@ -264,7 +269,7 @@ def clouds(seed: int = 0, n: int = 30, n_way: int = 3, n_groups: int = 7, spread
 def test_leave_one_group_out_is_the_slow_loop(name, grouped):
     features, labels, groups = clouds()
     head = HEADS[name]
-    found = leave_one_group_out(head, features, labels, groups if grouped else None)
+    found = predict_left_out(head, features, labels, groups if grouped else None)
     group = np.unique(groups, return_inverse=True)[1] if grouped else np.arange(len(labels))
     supports, right = fold_supports(labels, group), 0
     for i in range(len(labels)):
@@ -295,26 +300,26 @@ def test_noise_is_right_by_chance_not_below():
     head = create_method("baseline", None, solver="logistic", c=0.01).head
     labels = np.repeat([0, 1], 6)
     noise = torch.randn(60, 12, 20, generator=torch.Generator().manual_seed(0))
-    right = [leave_one_group_out(head, features, labels).overall.mean for features in noise]
+    right = [predict_left_out(head, features, labels).overall.mean for features in noise]
     assert np.mean(right) == pytest.approx(0.5, abs=0.08)
 
 
 def test_chunks_change_nothing(monkeypatch):
     features, labels, _ = clouds(n=40)
-    whole = leave_one_group_out(HEADS["protonet"], features, labels, None).logits
+    whole = predict_left_out(HEADS["protonet"], features, labels, None).logits
     monkeypatch.setattr("fewshot.photographs.inspection.learning_curve.CHUNK_BYTES", 3 * features.numel() * 4)
-    assert torch.allclose(leave_one_group_out(HEADS["protonet"], features, labels, None).logits, whole, atol=1e-4)
+    assert torch.allclose(predict_left_out(HEADS["protonet"], features, labels, None).logits, whole, atol=1e-4)
 
 
 def test_a_class_of_one_group_is_not_measured():
     features = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
-    found = leave_one_group_out(HEADS["protonet"], features, [0, 0, 1, 1, 2, 2], list("abcdee"))
+    found = predict_left_out(HEADS["protonet"], features, [0, 0, 1, 1, 2, 2], list("abcdee"))
     assert found.by_class[2] is None
     assert found.by_class[0].mean == found.by_class[1].mean == 1
     assert found.overall[0] == 1
     assert found.overall.n_images == 4
     with pytest.raises(DataError, match="two groups"):
-        leave_one_group_out(HEADS["protonet"], features[:4], [0, 0, 1, 1], list("aabb"))
+        predict_left_out(HEADS["protonet"], features[:4], [0, 0, 1, 1], list("aabb"))
 
 
 def test_a_group_is_never_its_own_support():
@@ -323,8 +328,8 @@ def test_a_group_is_never_its_own_support():
     features = torch.tensor(np.repeat(rng.normal(size=(40, 8)), 3, 0), dtype=torch.float32)
     labels = np.repeat(rng.integers(0, 2, 40), 3)
     groups = np.repeat(np.arange(40), 3)
-    assert leave_one_group_out(HEADS["nearest"], features, labels).overall.mean == 1
-    honest = leave_one_group_out(HEADS["nearest"], features, labels, groups).overall
+    assert predict_left_out(HEADS["nearest"], features, labels).overall.mean == 1
+    honest = predict_left_out(HEADS["nearest"], features, labels, groups).overall
     assert honest.low < 0.5 < honest.high
 
 
@@ -335,7 +340,7 @@ def test_a_group_is_never_its_own_support():
 )  # fmt: skip
 def test_lists_that_do_not_fit(features, labels, groups):
     with pytest.raises(DataError, match=r"need features|labels must be"):
-        leave_one_group_out(HEADS["protonet"], features, labels, groups)
+        predict_left_out(HEADS["protonet"], features, labels, groups)
 
 
 def test_wilson_by_the_quadratic_it_solves():
@@ -386,11 +391,11 @@ def test_curve_at_the_most_shots_and_at_one():
     labels = np.tile(np.arange(4), 12)
     features = torch.tensor(labels[:, None] * 10.0 + np.random.default_rng(0).random((48, 1)), dtype=torch.float32)
     groups = np.repeat(np.arange(12), 4)
-    curve = shots_curve(HEADS["protonet"], features, labels, groups, n_draws=10)
+    curve = measure_shots_curve(HEADS["protonet"], features, labels, groups, n_draws=10)
     assert curve.shots == (1, 2, 4, 8, 11)
     assert [p.mean for p in curve.points] == [1.0] * 5
     noise = torch.tensor(np.random.default_rng(1).normal(size=(48, 6)), dtype=torch.float32)
-    flat = shots_curve(HEADS["protonet"], noise, labels, groups, n_draws=30)
+    flat = measure_shots_curve(HEADS["protonet"], noise, labels, groups, n_draws=30)
     assert all(p.low < 0.25 < p.high for p in flat.points)
 
 
@@ -403,7 +408,7 @@ def test_queries_and_support_of_the_curve_share_no_group_and_queries_are_those_o
         calls.append((support[..., -1].long(), support_labels, query[..., -1].long()))
         return HEADS["protonet"](support, support_labels, query, n_way)
 
-    curve = shots_curve(head, features, labels, groups, shots=(1, 2, 3), n_draws=12)
+    curve = measure_shots_curve(head, features, labels, groups, shots=(1, 2, 3), n_draws=12)
     assert len(calls) == 3
     previous = None
     for k, (support, support_labels, query) in zip((1, 2, 3), calls, strict=True):
@@ -417,24 +422,24 @@ def test_queries_and_support_of_the_curve_share_no_group_and_queries_are_those_o
             assert all(set(a.tolist()) <= set(b.tolist()) for a, b in zip(previous, support, strict=True))
         previous = support
     assert curve.asked.sum(1).tolist() == [calls[0][2].numel()] * 3
-    again = shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12)
+    again = measure_shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12)
     assert np.array_equal(curve.right, again.right)
-    other = shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12, seed=1)
+    other = measure_shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12, seed=1)
     assert not np.array_equal(curve.asked, other.asked)
 
 
 def test_four_images_a_class_measure_up_to_three():
     features, labels = torch.randn(32, 4, generator=torch.Generator().manual_seed(0)), np.repeat(np.arange(8), 4)
-    curve = shots_curve(HEADS["protonet"], features, labels, n_draws=5)
+    curve = measure_shots_curve(HEADS["protonet"], features, labels, n_draws=5)
     assert curve.shots == (1, 2, 3)
     assert curve.limited_by == tuple(range(8))
     with pytest.raises(DataError, match="from 1 to 3"):
-        shots_curve(HEADS["protonet"], features, labels, shots=(1, 4), n_draws=5)
+        measure_shots_curve(HEADS["protonet"], features, labels, shots=(1, 4), n_draws=5)
 
 
 def test_photographs_that_cannot_be_divided_are_refused():
     with pytest.raises(DataError, match="groups"):
-        shots_curve(HEADS["protonet"], torch.zeros(4, 1), [0, 0, 1, 2], list("abab"), n_draws=5)
+        measure_shots_curve(HEADS["protonet"], torch.zeros(4, 1), [0, 0, 1, 2], list("abab"), n_draws=5)
 
 
 def law_curve(a: float, b: float, c: float, shots=(1, 2, 4, 8, 16), n: int = 4000):

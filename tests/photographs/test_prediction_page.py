@@ -20,15 +20,15 @@ from fewshot.photographs import (
     Prediction,
     check_folder,
     extrapolate,
-    leave_one_group_out,
-    shots_curve,
+    measure_shots_curve,
+    predict_left_out,
     write_check,
     write_csv,
     write_predictions,
 )
 from fewshot.photographs.inspection.intervals import Proportion
-from fewshot.photographs.pages.confusion import confusion, confusion_table
-from fewshot.photographs.pages.html import thumbnails
+from fewshot.photographs.pages.confusion import count_confusions, write_confusion_table
+from fewshot.photographs.pages.html import make_thumbnails
 
 NASTY = "<script>alert(1)</script>\"'&.png"
 NAMES = ["cat", 'd<o>g "x"', "emu"]
@@ -167,10 +167,10 @@ def test_many_classes_become_a_list(tmp_path):
 def test_a_thousand_photographs_fit(tmp_path, photo):
     """Thumbnails of noise, the hardest to compress, keep to what a thousand may take: 15 MB in base64."""
     paths = [photo(f"{k}.png", 192) for k in range(12)]
-    data = thumbnails(paths + [tmp_path / f"absent {k}" for k in range(988)])
+    data = make_thumbnails(paths + [tmp_path / f"absent {k}" for k in range(988)])
     assert len(data) == 12
     assert max(map(len, data.values())) * 1000 < 15e6 * 0.75
-    few = thumbnails(paths[:1])
+    few = make_thumbnails(paths[:1])
     assert 1000 < len(few[paths[0]]) <= 9000 * 4 / 3 + 50
 
 
@@ -196,10 +196,10 @@ def test_right_and_wrong():
 
 
 def test_confusion_counts_by_hand():
-    rows, columns, counts = confusion(["b", "a", "b", "x"], ["b", "b", "none", "a"], ["a", "b", "c"])
+    rows, columns, counts = count_confusions(["b", "a", "b", "x"], ["b", "b", "none", "a"], ["a", "b", "c"])
     assert (rows, columns) == (["a", "b", "x"], ["a", "b", "none"])
     assert counts.tolist() == [[0, 1, 0], [0, 1, 1], [1, 0, 0]]
-    table = confusion_table(rows, columns, counts)
+    table = write_confusion_table(rows, columns, counts)
     assert 'style="--s:0.500" title="b answered as none: 1">1</td>' in table
     assert table.count('class="sum">50%') == 1
     assert table.count('class="sum">0%') == 2
@@ -235,7 +235,7 @@ def test_check_page(tmp_path, photo):
     labels = np.repeat([0, 1], 16)
     features = torch.tensor(labels[:, None] * 1.5 + rng.normal(size=(32, 3)), dtype=torch.float32)
     head = create_method("protonet", None).head
-    estimate, curve = leave_one_group_out(head, features, labels), shots_curve(head, features, labels, n_draws=10)
+    estimate, curve = predict_left_out(head, features, labels), measure_shots_curve(head, features, labels, n_draws=10)
     write_check(
         tmp_path / "c.html", check_folder(root, size_px=32), estimate, labels, ["cat", "dog"], curve,
         extrapolate(curve, (0.6, 0.99), n_boots=50), [("backbone", "x")],

@@ -72,7 +72,7 @@ def test_the_time_to_an_accuracy(recipe, monkeypatch):
     real = end_to_end.train
     monkeypatch.setattr(end_to_end, "train", lambda *a: seen.append(a[-1]) or real(*a))
     changes = {"val_episodes": 40, "val_every_steps": 2, "checkpoint_every_steps": 2}
-    numbers = end_to_end.time_to_accuracy(recipe, 0.22, **changes)
+    numbers = end_to_end.measure_time_to_accuracy(recipe, 0.22, **changes)
     curve, (config,) = numbers["curve"], seen
     assert (config.val_n_way, config.val_n_shot, config.schedule, config.stop_at_accuracy) == (5, 1, "halve", 0.22)
     assert [step for step, *_ in curve] == list(range(2, numbers["steps"] + 1, 2))
@@ -85,7 +85,7 @@ def test_the_time_to_an_accuracy(recipe, monkeypatch):
 
 
 def test_an_accuracy_that_is_not_reached_says_so(recipe):
-    numbers = end_to_end.time_to_accuracy(
+    numbers = end_to_end.measure_time_to_accuracy(
         recipe, 1.0, max_steps=4, val_every_steps=2, checkpoint_every_steps=2, val_episodes=40, lr=1e-9
     )
     assert (numbers["reached"], numbers["steps"], len(numbers["curve"])) == (0.0, 4, 2)
@@ -93,9 +93,9 @@ def test_an_accuracy_that_is_not_reached_says_so(recipe):
 
 def test_the_share_of_time_that_ranges_cover():
     ranges = [(5.0, 7.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.6), (9.0, 20.0)]  # 0–3, 5–7, 9–20
-    assert end_to_end.covered(ranges, 0, 10) == pytest.approx((3 + 2 + 1) / 10)
-    assert end_to_end.covered(ranges, 2, 6) == pytest.approx((1 + 1) / 4)
-    assert end_to_end.covered([], 0, 1) == 0
+    assert end_to_end.measure_covered(ranges, 0, 10) == pytest.approx((3 + 2 + 1) / 10)
+    assert end_to_end.measure_covered(ranges, 2, 6) == pytest.approx((1 + 1) / 4)
+    assert end_to_end.measure_covered([], 0, 1) == 0
 
 
 @settings(max_examples=50, deadline=None)
@@ -103,7 +103,7 @@ def test_the_share_of_time_that_ranges_cover():
 def test_the_covered_share_is_that_of_the_seconds_counted_one_by_one(ranges, begin):
     end = begin + 13
     seconds = sum(any(start <= s and s + 1 <= stop for start, stop in ranges) for s in range(begin, end))
-    assert end_to_end.covered([tuple(r) for r in ranges], begin, end) == pytest.approx(seconds / 13)
+    assert end_to_end.measure_covered([tuple(r) for r in ranges], begin, end) == pytest.approx(seconds / 13)
 
 
 def test_peak_memory_counts_what_is_held_now():
@@ -146,11 +146,11 @@ def test_both_precisions_are_measured(monkeypatch):
     monkeypatch.setattr(arithmetic, "REPEATS", 1)
     monkeypatch.setattr(arithmetic, "TRAINED", {"Relation": ("relation", "conv4-relation", (1, 28), 2, 1, 1)})
     monkeypatch.setattr(arithmetic, "EMBEDDED", {"Conv-4": ("conv4", (1, 28), 8)})
-    monkeypatch.setattr(arithmetic, "episodes_of_noise", lambda: reuse.episode_of_noise(1, 28, 5, 1, 1))
+    monkeypatch.setattr(arithmetic, "draw_omniglot_noise", lambda: reuse.draw_noise(1, 28, 5, 1, 1))
     before, precisions = torch.get_num_threads(), []
     autocast = arithmetic.autocast
     monkeypatch.setattr(arithmetic, "autocast", lambda *given: precisions.append(given[0]) or autocast(*given))
-    rows = arithmetic.precision_speed()
+    rows = arithmetic.measure_precisions()
     assert len(rows) == 3
     assert precisions == ["float32", "bfloat16"] * 4  # of each kind of step one warms up
     assert all(row["ratio"] == pytest.approx(row["float32_ms"] / row["bfloat16_ms"]) for row in rows.values())

@@ -52,10 +52,10 @@ def test_an_unknown_part_is_refused(tmp_path, monkeypatch, capsys):
 
 
 def test_the_plain_loop_takes_the_same_meta_gradient():
-    episode = maml.episodes_of_noise()
+    episode = maml.draw_omniglot_noise()
     few = type(episode)(*(x[:2] if isinstance(x, torch.Tensor) else x for x in vars(episode).values()))
-    method = maml.method_of("maml", 2, adapt_norm=True, transductive=True, inner_lr=0.01).double()
-    loop, network = maml.plain_loop(method, 2)
+    method = maml.make_method("maml", 2, adapt_norm=True, transductive=True, inner_lr=0.01).double()
+    loop, network = maml.make_plain_loop(method, 2)
     theirs = loop(few)
     ours = method.loss(few)
     ours.backward()

@@ -58,11 +58,11 @@ def test_the_margin_counts_the_deviations_that_made_the_floor():
 
 def test_below_means_less_than_the_floor():
     floors = {"a": Floor(0.8, 0.9, 0.025, 0.01), "b": Floor(0.5, 0.9, 0.1, 0.01)}
-    assert guard.below({"a": 0.8, "b": 0.5}, floors) == []
-    assert guard.below({"a": 0.7999, "b": 0.5}, floors) == ["a"]
-    assert guard.below({"a": 0.9, "b": math.nan}, floors) == ["b"]
+    assert guard.find_below({"a": 0.8, "b": 0.5}, floors) == []
+    assert guard.find_below({"a": 0.7999, "b": 0.5}, floors) == ["a"]
+    assert guard.find_below({"a": 0.9, "b": math.nan}, floors) == ["b"]
     with pytest.raises(DataError, match=r"measured in \['a'\], but the floors are for \['a', 'b'\]"):
-        guard.below({"a": 0.9}, floors)
+        guard.find_below({"a": 0.9}, floors)
 
 
 def entry(floor: float, **options: object) -> Floors:
@@ -90,7 +90,7 @@ def test_a_damaged_file_is_named(tmp_path, text):
 
 def test_every_recipe_and_every_method_has_its_floors(tmp_path):
     config, floors = guard.read_config(CONFIG), guard.read_floors(FLOORS)
-    runs = guard.short_runs(RECIPES, tmp_path, config, [CHECK_SEED])
+    runs = guard.make_short_runs(RECIPES, tmp_path, config, [CHECK_SEED])
     published = {name for name in list_methods() if find_method(name).published}
     assert published <= {run.config.method for run in runs if not run.is_pretrain}
     assert {run.name for run in runs} == set(config.recipes) == set(floors)
@@ -138,7 +138,7 @@ def only_protonet(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("only_protonet")
 def test_a_recipe_is_cut_short(recipes, tmp_path):
-    first, second = guard.short_runs(recipes, tmp_path, BOTH, [7])
+    first, second = guard.make_short_runs(recipes, tmp_path, BOTH, [7])
     assert (first.name, first.config.max_steps, first.config.episodes_per_step) == ("protonet", 3, 4)
     assert (second.name, second.config.max_steps) == ("quick", 5)
     assert {(run.config.seed, run.config.test_episodes) for run in (first, second)} == {(7, 300)}
@@ -148,19 +148,19 @@ def test_a_recipe_is_cut_short(recipes, tmp_path):
 def test_a_method_without_a_recipe_is_refused(recipes, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS._factories, "newcomer", METHODS["protonet"])
     with pytest.raises(ConfigError, match=r"no recipe of .*toy is for the method newcomer: add one"):
-        guard.short_runs(recipes, tmp_path, BOTH, [7])
-    assert len(guard.short_runs(recipes, tmp_path, BOTH, [7], ["quick"])) == 1  # asked for by name
+        guard.make_short_runs(recipes, tmp_path, BOTH, [7])
+    assert len(guard.make_short_runs(recipes, tmp_path, BOTH, [7], ["quick"])) == 1  # asked for by name
     monkeypatch.setitem(METHODS._factories, "newcomer", type("Own", (METHODS["protonet"],), {"published": False}))
-    assert len(guard.short_runs(recipes, tmp_path, BOTH, [7])) == 2
+    assert len(guard.make_short_runs(recipes, tmp_path, BOTH, [7])) == 2
 
 
 @pytest.mark.usefixtures("only_protonet")
 def test_a_recipe_that_the_guard_cannot_cut_short_is_refused(recipes, tmp_path):
     with pytest.raises(ConfigError, match="does not say how the recipe quick is cut short"):
-        guard.short_runs(recipes, tmp_path, GuardConfig(recipes={"protonet": {}}), [7])
+        guard.make_short_runs(recipes, tmp_path, GuardConfig(recipes={"protonet": {}}), [7])
     mistyped = replace(BOTH, recipes={**BOTH.recipes, "quick": {"max_step": 3}})
     with pytest.raises(UnknownNameError, match=r"option of the recipe quick 'max_step'. Did you mean 'max_steps'\?"):
-        guard.short_runs(recipes, tmp_path, mistyped, [7])
+        guard.make_short_runs(recipes, tmp_path, mistyped, [7])
 
 
 def test_a_mistyped_configuration_is_refused(tmp_path, capsys):
@@ -194,7 +194,7 @@ def trying(monkeypatch):
             tried.append(run.name)
             return made_up(run, *np.add(reached[run.name], run.config.seed / 100), **header)
 
-        monkeypatch.setattr(trials, "tried", trial)
+        monkeypatch.setattr(trials, "try_run", trial)
         return tried
 
     return make
@@ -204,7 +204,7 @@ def trying(monkeypatch):
 def test_what_fell_is_named(recipes, tmp_path, trying, capsys):
     guard.write_floors(tmp_path / "f.json", {"protonet": entry(0.8, max_steps=3), "quick": entry(0.7)})
     trying({"protonet": (0.85, 0.79), "quick": (0.7, 0.7)}, precision="bfloat16")
-    fallen = guard.compare(guard.short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH)
+    fallen = guard.compare(guard.make_short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH)
     assert fallen == ["protonet, 5-way 5-shot: 79.0 is below 80.0"]
     first, second, note, last = capsys.readouterr().out.splitlines()
     assert re.search(r"protonet .* 85.0 \(floor 80.0, +\+2.0 sd\) .* 79.0 \(floor 80.0, +-0.4 sd\) .*BELOW", first)
@@ -225,7 +225,7 @@ def test_without_the_right_floors_nothing_is_tried(recipes, tmp_path, trying, fl
     guard.write_floors(tmp_path / "f.json", floors)
     tried = trying({"protonet": (0.9, 0.9), "quick": (0.9, 0.9)})
     with pytest.raises(ConfigError, match=words):
-        guard.compare(guard.short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH)
+        guard.compare(guard.make_short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH)
     assert tried == []
 
 
@@ -236,7 +236,7 @@ def test_a_missing_library_is_said(recipes, tmp_path, trying, capsys, monkeypatc
     (recipes / "quick.yaml").write_text("method: elsewhere\nmax_steps: 5\n")
     guard.write_floors(tmp_path / "f.json", {"protonet": entry(0.8, max_steps=3)})
     tried = trying({"protonet": (0.9, 0.9)})
-    assert guard.compare(guard.short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH) == []
+    assert guard.compare(guard.make_short_runs(recipes, tmp_path, BOTH, [0]), tmp_path / "f.json", BOTH) == []
     assert tried == ["protonet"]
     expected = "quick             not measured: no_such_library is not installed (make no_such_library)"
     assert expected in capsys.readouterr().out.splitlines()
@@ -246,7 +246,7 @@ def test_a_missing_library_is_said(recipes, tmp_path, trying, capsys, monkeypatc
 def test_calibrating_makes_floors_of_the_seeds(recipes, tmp_path, trying):
     guard.write_floors(tmp_path / "f.json", {"other": entry(0.1)})
     trying({"protonet": (0.8, 0.9), "quick": (0.5, 0.5)})
-    guard.calibrate(guard.short_runs(recipes, tmp_path, BOTH, [0, 2, 4]), tmp_path / "f.json", BOTH)
+    guard.calibrate(guard.make_short_runs(recipes, tmp_path, BOTH, [0, 2, 4]), tmp_path / "f.json", BOTH)
     floors = guard.read_floors(tmp_path / "f.json")
     assert floors["other"] == entry(0.1)
     own = floors["protonet"]  # 0.8, 0.82, 0.84: mean 0.82, sd 0.02; the episodes' error is 0.01
@@ -272,12 +272,12 @@ def test_the_script_says_by_its_status_whether_something_fell(trying, monkeypatc
 
 def reached(tmp_path: Path, recipe: str, **changes: object) -> dict[str, float]:
     """What the guard measures of a recipe, with some options changed."""
-    *_, run = guard.short_runs(RECIPES, tmp_path, guard.read_config(CONFIG), [CHECK_SEED], [recipe])
+    *_, run = guard.make_short_runs(RECIPES, tmp_path, guard.read_config(CONFIG), [CHECK_SEED], [recipe])
     return guard.tried(replace(run, config=replace(run.config, **changes))).means
 
 
 def test_a_network_that_lacks_max_pools_falls_below_the_floor(tmp_path):
     floors = guard.read_floors(FLOORS)["protonet"].cells
-    assert guard.below(reached(tmp_path / "intact", "protonet"), floors) == []
+    assert guard.find_below(reached(tmp_path / "intact", "protonet"), floors) == []
     broken = reached(tmp_path / "broken", "protonet", backbone_options={"n_pooled": 1})
-    assert "5-way 1-shot" in guard.below(broken, floors)
+    assert "5-way 1-shot" in guard.find_below(broken, floors)

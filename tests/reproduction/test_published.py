@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from made_up import made_up_header
 
 from fewshot.errors import ConfigError
 from fewshot.evaluation.records import Scores
 from fewshot.reproduction.recipes import find_runs
-from fewshot.reproduction.runner import planned_rows
+from fewshot.reproduction.runner import plan_rows
 from fewshot.reproduction.tables import accuracies, published
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def row(name: str = "maml", **by_cell: list[float] | None) -> accuracies.Row:
     for short, values in by_cell.items():
         cell = {"c5w1s": ONE, "c5w5s": FIVE}[short]
         spec = {"n_way": 5, "n_shot": int(short[-2]), "n_query": 15}
-        cells[cell] = [] if values is None else [Scores({"spec": spec}, np.array(values))]
+        cells[cell] = [] if values is None else [Scores(made_up_header(spec=spec), np.array(values))]
     return accuracies.Row(name, cells)
 
 
@@ -50,7 +51,7 @@ WIDE = [0.94, 0.96]
 @pytest.mark.parametrize("kind", ["paper", "re-run"])
 def test_the_verdict_on_the_only_published_number(kind, target, difference, verdict):
     numbers = {"maml": {kind: {"source": "x", "5w1s": target}}}
-    (line,) = lines_of(published.against([row(c5w1s=WIDE)], [ONE], numbers))
+    (line,) = lines_of(published.format_against([row(c5w1s=WIDE)], [ONE], numbers))
     named = [str(target), difference]
     both = [*named, "–", "–"] if kind == "paper" else ["–", "–", *named]
     assert line == ["maml", "5w1s", "95.00 ± 12.71", *both, verdict]
@@ -60,7 +61,7 @@ def test_the_verdict_on_the_only_published_number(kind, target, difference, verd
 @pytest.mark.parametrize(("target", "verdict"), [(80.14, "within the interval"), (80.15, "below")])
 def test_below_begins_beyond_the_printed_interval(target, verdict):
     numbers = {"maml": {"paper": {"source": "x", "5w1s": target}}}
-    (line,) = lines_of(published.against([row(c5w1s=[0.80, 0.8002])], [ONE], numbers))
+    (line,) = lines_of(published.format_against([row(c5w1s=[0.80, 0.8002])], [ONE], numbers))
     assert line[2] == "80.01 ± 0.13"
     assert line[-1] == verdict
 
@@ -69,7 +70,7 @@ def test_below_begins_beyond_the_printed_interval(target, verdict):
 @pytest.mark.parametrize(("target", "verdict"), [("80.43 ± 0.4", "within the interval"), ("80.44 ± 0.4", "below")])
 def test_the_interval_of_a_published_number_counts_too(target, verdict):
     numbers = {"maml": {"re-run": {"source": "x", "5w1s": target}}}
-    (line,) = lines_of(published.against([row(c5w1s=[0.80, 0.8002])], [ONE], numbers))
+    (line,) = lines_of(published.format_against([row(c5w1s=[0.80, 0.8002])], [ONE], numbers))
     assert line[2] == "80.01 ± 0.13"
     assert line[-3] == target
     assert line[-1] == verdict
@@ -79,41 +80,41 @@ def test_below_because_of_a_short_training_says_so():
     numbers = {"maml": {"paper": {"source": "x", "5w1s": 99, "5w5s": 99}, "re-run": {"source": "x", "5w5s": 79}}}
     ours = row(c5w1s=[0.8, 0.8], c5w5s=[0.8, 0.8])
     ours.still_rising.update([ONE, FIVE])
-    assert [line[-1] for line in lines_of(published.against([ours], [ONE, FIVE], numbers))] == [
+    assert [line[-1] for line in lines_of(published.format_against([ours], [ONE, FIVE], numbers))] == [
         "below, still rising",
         "passed",
     ]
     ours.still_rising.clear()
-    assert lines_of(published.against([ours], [ONE, FIVE], numbers))[0][-1] == "below"
+    assert lines_of(published.format_against([ours], [ONE, FIVE], numbers))[0][-1] == "below"
 
 
 def test_a_note_stands_beside_the_verdicts_on_its_numbers_alone():
     paper = {"source": "x", "note": "64 features against 512", "5w1s": 99, "5w5s": 79}
     both = [row(c5w1s=[0.8, 0.8], c5w5s=[0.8, 0.8])], [ONE, FIVE]
-    assert [line[-1] for line in lines_of(published.against(*both, {"maml": {"paper": paper}}))] == [
+    assert [line[-1] for line in lines_of(published.format_against(*both, {"maml": {"paper": paper}}))] == [
         "below; 64 features against 512",
         "passed; 64 features against 512",
     ]
     both[0][0].still_rising.add(ONE)
     numbers = {"maml": {"paper": paper, "re-run": {"source": "y", "5w5s": 81}}}
-    assert [line[-1] for line in lines_of(published.against(*both, numbers))] == [
+    assert [line[-1] for line in lines_of(published.format_against(*both, numbers))] == [
         "below, still rising; 64 features against 512",
         "below",  # on the re-run, which has no note
     ]
     not_run = row(c5w1s=None)
-    assert lines_of(published.against([not_run], [ONE], numbers))[0][-1] == "not run"
+    assert lines_of(published.format_against([not_run], [ONE], numbers))[0][-1] == "not run"
 
 
 def test_a_mean_that_is_printed_as_the_number_has_reached_it():
     numbers = {"maml": {"paper": {"source": "x", "5w1s": 98.5}}}
-    (line,) = lines_of(published.against([row(c5w1s=[0.984999, 0.984999])], [ONE], numbers))
+    (line,) = lines_of(published.format_against([row(c5w1s=[0.984999, 0.984999])], [ONE], numbers))
     assert line[2:5] == ["98.50 ± 0.00", "98.5", "+0.00"]
     assert line[-1] == "passed"
 
 
 def test_the_re_run_is_what_the_verdict_is_on():
     numbers = {"maml": {"paper": {"source": "x", "5w1s": 99.9}, "re-run": {"source": "y", "5w1s": 80.5}}}
-    text = published.against([row(c5w1s=[0.85, 0.85])], [ONE], numbers)
+    text = published.format_against([row(c5w1s=[0.85, 0.85])], [ONE], numbers)
     assert lines_of(text) == [["maml", "5w1s", "85.00 ± 0.00", "99.9", "−14.90", "80.5", "+4.50", "passed"]]
     head = [cell.strip() for cell in text.splitlines()[0][2:-1].split(" | ")]
     assert head == ["method", "cell", "ours", "paper", "ours − paper", "best re-run", "ours − re-run", "verdict"]
@@ -125,22 +126,22 @@ def test_cells_without_a_number_a_run_or_a_recipe():
         "nobody": {"paper": {"source": "x", "5w1s": 99.9}},
     }
     rows = [row("ours alone", c5w1s=[0.5, 0.5]), row(c5w1s=None, c5w5s=[0.85, 0.85])]
-    assert lines_of(published.against(rows, [ONE, FIVE, "20-way 1-shot"], numbers)) == [
+    assert lines_of(published.format_against(rows, [ONE, FIVE, "20-way 1-shot"], numbers)) == [
         ["maml", "5w1s", "not run", "99.9", "–", "–", "–", "not run"],
         ["maml", "5w5s", "85.00 ± 0.00", "–", "–", "80.5", "+4.50", "passed"],
     ]
-    assert published.against(rows[:1], [ONE], numbers) == ""
-    assert published.against(rows, [ONE], {}) == ""
+    assert published.format_against(rows[:1], [ONE], numbers) == ""
+    assert published.format_against(rows, [ONE], {}) == ""
 
 
 def test_sources_say_what_was_not_checked():
     numbers = {"maml": {"paper": {"source": "Finn", "5w1s": 99.9}, "re-run": {"source": "a; b", "5w5s": 80.5}}}
-    text = published.sources(numbers)
+    text = published.format_sources(numbers)
     assert text.startswith("**maml**, paper: Finn; **maml**, re-run: a; b. ")
     assert "verdict is on the re-run, or the paper where there is none" in text
     assert "memory" not in text
     numbers["maml"]["paper"]["5w5s"] = "98.55?"
-    assert "Numbers with ? are quoted from memory and were not checked" in published.sources(numbers)
+    assert "Numbers with ? are quoted from memory and were not checked" in published.format_sources(numbers)
 
 
 # ---------------------------------------------------------------- the file
@@ -208,7 +209,7 @@ def test_a_file_of_bytes_is_refused_by_name(tmp_path):
 def test_every_published_number_stands_beside_a_cell_that_a_recipe_measures(file):
     numbers = published.read(file)  # refuses what is not in (0, 100]
     runs = find_runs(ROOT / "scripts" / "recipes" / file.stem, Path("unused"))
-    measured = {row.name: set(map(accuracies.short, row.cells)) for row in accuracies.rows_of([], planned_rows(runs))}
+    measured = {row.name: set(map(accuracies.shorten, row.cells)) for row in accuracies.make_rows([], plan_rows(runs))}
     assert numbers
     for name, kinds in numbers.items():
         assert name in measured, f"{file.name}: no recipe measures {name}"

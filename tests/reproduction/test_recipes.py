@@ -176,7 +176,7 @@ def test_its_episodes_fit_the_classes(name):
     make_augmentation(config.augmentation)  # raises for an unknown limit
     EpisodeSampler(split(config, "val"), EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query))
     for changes in ({}, *config.test_also.values()):
-        for cell in build.test_cells(config):
+        for cell in build.list_test_cells(config):
             EpisodeSampler(split(config, "test", **changes), cell)
     if name in EPISODIC and config.max_steps:
         spec = EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups)

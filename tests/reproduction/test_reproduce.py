@@ -19,9 +19,9 @@ from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.evaluation import report
 from fewshot.evaluation.records import EpisodeRecord
 from fewshot.reproduction.heads import fill_expected
-from fewshot.reproduction.recipes import find_runs, measuring
+from fewshot.reproduction.recipes import find_runs, select_measuring
 from fewshot.reproduction.results import Result
-from fewshot.reproduction.runner import run_all, section
+from fewshot.reproduction.runner import format_section, run_all
 from fewshot.reproduction.runs import Run
 from fewshot.runtime.checkpoint import save_checkpoint
 
@@ -257,13 +257,13 @@ def test_cells_choose_runs_and_what_they_start_from(project):
     runs = find_runs(recipes, Path("out"), [0, 1])
 
     def chosen(*cells: str) -> list[tuple[str, int]]:
-        return [(run.name, run.config.seed) for run in measuring(runs, cells)]
+        return [(run.name, run.config.seed) for run in select_measuring(runs, cells)]
 
     assert chosen() == [(run.name, run.config.seed) for run in runs]
     assert chosen("20w5s") == [(name, seed) for seed in (0, 1) for name in ("pretrain", "baseline", "protonet_20way")]
     assert chosen("5w1s") == [(name, seed) for seed in (0, 1) for name in ("pretrain", "protonet")]
     with pytest.raises(ConfigError, match="no recipe measures 5w2s; there are 20w1s, 20w5s, 5w1s, 5w5s"):
-        measuring(runs, ["5w2s"])
+        select_measuring(runs, ["5w2s"])
 
 
 def test_a_row_name_chooses_its_recipes_of_all_ways(project):
@@ -370,12 +370,12 @@ def test_a_budget_stops_a_run_and_leaves_the_others(project, capsys):
 def test_a_row_of_a_changed_recipe_is_not_run(project, tmp_path, capsys):
     scripts, recipes, found = project
     run_all(found, scripts, scripts / "kept")
-    text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+    text = format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
     assert re.search(r"\n\| protonet +\| 60.00 ± 0.00 +\| 60.00 ± 0.00 +\| 1 ", text)
     assert "Command: `python scripts/reproduce.py toy --seeds 2`" in text
     capsys.readouterr()
     (recipes / "protonet.yaml").write_text("max_steps: 10\nepisodes_per_step: 4\n")
-    text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+    text = format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
     assert re.search(r"\n\| protonet +\| not run +\| not run +\| – ", text)
     reason = "left out of the tables: protonet, seed 2: the recipe has changed since (max_steps was 9, is 10)\n"
     assert capsys.readouterr().out == reason
@@ -388,7 +388,7 @@ def test_a_variant_that_is_new_or_changed_is_measured(project, tmp_path, capsys)
     for n, options in enumerate(({"n_query": 1}, {"n_query": 2})):
         recipe = f"max_steps: 9\nepisodes_per_step: 4\ntest_variants: {{few: {options}}}\n"
         (recipes / "protonet.yaml").write_text(recipe.replace("'", ""))
-        text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+        text = format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
         assert re.search(r"\n\| protonet, few +\| not run +\| not run +\| – ", text)
         assert re.search(r"\n\| protonet +\| 60.00 ± 0.00 +\| 60.00 ± 0.00 +\| 1 ", text) or n
         assert ("protonet, seed 2: the recipe has changed since (test_variants was " in capsys.readouterr().out) == n
@@ -399,14 +399,14 @@ def test_a_variant_that_is_new_or_changed_is_measured(project, tmp_path, capsys)
             few.write(scripts / "prepared" / "protonet-seed2" / "records" / f"few-5-way-{shot}-shot.jsonl")
         assert run_all([again], scripts, scripts / "kept") == []
         assert calls(scripts)[3 + n :] == ["train_episodic protonet-seed2 resume - 2"]
-        text = section(recipes, scripts / "kept", tmp_path / "none.yaml")
+        text = format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
         assert re.search(r"\n\| protonet, few +\| 40.00 ± 0.00 +\| 40.00 ± 0.00 +\| 1 ", text)
 
 
 def test_columns_stand_in_the_order_of_ways_and_shots(tmp_path):
     """Whatever recipe names a cell first; and a folder without measured floors has no rows for them."""
     recipes = Path(__file__).parents[2] / "scripts" / "recipes" / "euro_finetune"
-    text = section(recipes, tmp_path, tmp_path / "none.yaml")
+    text = format_section(recipes, tmp_path, tmp_path / "none.yaml")
     assert re.search(r"^\| method +\| 8w1s +\| 8w4s +\| 8w10s ", text)
     assert "raw pixels" not in text
 
@@ -423,6 +423,8 @@ def test_what_is_expected_is_filled_in_from_results(project, capsys):
     assert fill_expected(recipes, scripts / "kept") == [recipes / "pretrain.yaml", recipes / "protonet.yaml"]
     filled = "# Expected: 5w1s, 5w5s; seed 2\n#           stage 1: 80.00 ± 0.00 / 80.00 ± 0.00\n"
     filled = f"# Command:  python x\n{filled}#           nearest: not measured yet\n# Source:   a paper\n{text}"
+    assert (recipes / "pretrain.yaml").read_text() == filled
+    assert fill_expected(recipes, scripts / "nothing was run here") == []
     assert (recipes / "pretrain.yaml").read_text() == filled
     alone = "# Expected: 60.00 ± 0.00 / 60.00 ± 0.00 (5w1s, 5w5s; seed 2)\n"
     assert (recipes / "protonet.yaml").read_text() == f"{alone}max_steps: 9\nepisodes_per_step: 4\n"

@@ -13,7 +13,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
 from fewshot.reproduction import runner
 from fewshot.reproduction.tables.accuracies import Row
-from fewshot.reproduction.tables.summary import COLUMNS, LINES, summary
+from fewshot.reproduction.tables.summary import COLUMNS, LINES, format_summary
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS, RESULTS = ROOT / "scripts", ROOT / "results"
@@ -40,7 +40,7 @@ def test_a_number_stands_in_the_column_of_its_data_set_and_cell():
     rows = all_rows()
     rows["omniglot"][0] = row("protonet", n_way=20, n_shot=5)
     rows["coins"] = [row("protonet", n_shot=4), row("not in the table")]
-    lines = lines_of(summary(rows, NOTHING))
+    lines = lines_of(format_summary(rows, NOTHING))
     assert lines[""] == ["Omniglot 5w1s", "5w5s", "20w1s", "20w5s", "CIFAR-FS 5w1s", "5w5s", "coins 5w1s", "5w4s"]
     assert lines["ProtoNet"] == ["–", "–", "–", "50.0 ± 127.1", "–", "–", "–", "50.0 ± 127.1"]
     assert lines["Baseline++"] == ["50.0 ± 127.1", *"–––––––"]
@@ -50,7 +50,7 @@ def test_a_number_stands_in_the_column_of_its_data_set_and_cell():
 def test_what_was_not_run_and_what_saw_the_test_classes_says_so():
     rows = all_rows()
     rows["cifar_fs"] = [Row("protonet", {"5-way 1-shot": []}), row("maml", seen_mark="trained on 3 of 20 classes")]
-    lines = lines_of(summary(rows, NOTHING))
+    lines = lines_of(format_summary(rows, NOTHING))
     assert lines["ProtoNet"][4:6] == ["not run", "–"]
     assert lines["MAML"][4] == "50.0 ± 127.1 (trained on 3 of 20 classes)"
     assert lines["MAML"][0] == "50.0 ± 127.1"
@@ -61,7 +61,7 @@ def test_the_re_run_is_the_published_one_in_the_same_digits():
         "omniglot": {"protonet": {"paper": {"5w1s": 99.9}, "re-run": {"5w1s": 98.46, "20w5s": "97.0 ± 0.3"}}},
         "coins": {"maml": {"re-run": {"5w1s": 50.0}}},
     }
-    lines = lines_of(summary(all_rows(), published))
+    lines = lines_of(format_summary(all_rows(), published))
     assert lines["*best independent re-run of ProtoNet*"] == ["*98.5*", "–", "–", "*97.0*", *"––––"]
 
 
@@ -69,7 +69,7 @@ def test_a_line_that_no_row_feeds_is_refused():
     rows = all_rows()
     rows["omniglot"] = rows["omniglot"][1:]
     with pytest.raises(DataError, match="line 'ProtoNet' is fed by 'protonet', which is a row of no data set"):
-        summary(rows, NOTHING)
+        format_summary(rows, NOTHING)
 
 
 def test_only_files_with_the_lines_for_it_are_written(tmp_path, monkeypatch):
@@ -112,7 +112,9 @@ def test_readme_and_results_hold_the_table_that_results_make():
 
 @pytest.mark.parametrize("dataset", sorted(path.name for path in (SCRIPTS / "recipes").iterdir() if path.is_dir()))
 def test_each_page_holds_the_tables_that_results_make(dataset):
-    text = runner.section(SCRIPTS / "recipes" / dataset, RESULTS / dataset, SCRIPTS / "published" / f"{dataset}.yaml")
+    text = runner.format_section(
+        SCRIPTS / "recipes" / dataset, RESULTS / dataset, SCRIPTS / "published" / f"{dataset}.yaml"
+    )
     page = (ROOT / "docs" / "results" / f"{dataset}.md").read_text(encoding="utf-8")
     assert f"<!-- reproduce {dataset}: begin -->\n{text}\n<!-- reproduce {dataset}: end -->" in page, AGAIN
 

@@ -9,7 +9,7 @@ from made_up import made_up_header
 from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
 from fewshot.evaluation.rows import RowKind
-from fewshot.reproduction.results import Result, curve
+from fewshot.reproduction.results import Result, describe_curve
 from fewshot.reproduction.tables import accuracies, trainings
 from fewshot.reproduction.tables.accuracies import Plan
 
@@ -52,7 +52,7 @@ PLAN = {"protonet": Plan("protonet", {"trained": [ONE, FIVE]})}
 
 def test_the_interval_is_of_the_mean_over_seeds_in_each_episode():
     results = [result("protonet", seed, trained=[scores(a)]) for seed, a in enumerate((SEED_0, SEED_1))]
-    (row,) = accuracies.rows_of(results, {"protonet": Plan("protonet", {"trained": [ONE]})})
+    (row,) = accuracies.make_rows(results, {"protonet": Plan("protonet", {"trained": [ONE]})})
     np.testing.assert_allclose(row.accuracy(ONE), [0.75, 0.75, 0.95, 0.95])
     assert row.estimate(ONE) == pytest.approx((0.85, 0.1837386), abs=1e-7)
     half_widths = [scores(a).half_width_95 for a in (SEED_0, SEED_1)]
@@ -63,15 +63,15 @@ def test_the_spread_is_of_the_seeds_means():
     # Means 0.8, 0.9, 0.85: standard deviation with n - 1 = 2: sqrt((0.0025 + 0.0025) / 2) = 0.05; with n: 0.0408.
     values = ([0.7, 0.9], [0.8, 1.0], [0.85, 0.85])
     results = [result("protonet", seed, trained=[scores(a)]) for seed, a in enumerate(values)]
-    (row,) = accuracies.rows_of(results, PLAN)
+    (row,) = accuracies.make_rows(results, PLAN)
     assert row.spread(ONE) == pytest.approx(0.05)
     # Mean over seeds of each episode: 0.7833.., 0.9166..; mean 0.85, half-width 12.7062 * 0.0666667 = 0.847080
-    assert accuracies.ours(row, ONE) == "85.00 ± 84.71 (5.00)"
-    (alone,) = accuracies.rows_of(results[:1], PLAN)
+    assert accuracies.format_ours(row, ONE) == "85.00 ± 84.71 (5.00)"
+    (alone,) = accuracies.make_rows(results[:1], PLAN)
     assert alone.spread(ONE) is None
-    assert accuracies.ours(alone, ONE) == "80.00 ± 127.06"  # 12.7062 * 0.1
-    assert accuracies.ours(alone, FIVE) == "not run"
-    assert accuracies.ours(alone, TWENTY) == "–"
+    assert accuracies.format_ours(alone, ONE) == "80.00 ± 127.06"  # 12.7062 * 0.1
+    assert accuracies.format_ours(alone, FIVE) == "not run"
+    assert accuracies.format_ours(alone, TWENTY) == "–"
 
 
 # ---------------------------------------------------------------- rows
@@ -93,9 +93,9 @@ def maml_results() -> list[Result]:
 
 
 def test_recipes_of_other_ways_stand_in_one_row_each_variant_in_its_own():
-    rows = accuracies.rows_of(maml_results(), MAML)
+    rows = accuracies.make_rows(maml_results(), MAML)
     assert [row.name for row in rows] == ["maml", "maml, transductive"]
-    lines = lines_of(accuracies.accuracies(rows, [ONE, FIVE, TWENTY]))
+    lines = lines_of(accuracies.format_accuracies(rows, [ONE, FIVE, TWENTY]))
     zero = " ± 0.00"
     both = f"{zero} (0.00)"
     assert lines == {
@@ -106,7 +106,7 @@ def test_recipes_of_other_ways_stand_in_one_row_each_variant_in_its_own():
 
 def test_what_is_planned_and_did_not_run_says_so_and_what_no_recipe_measures_is_a_dash():
     plan = {**MAML, "protonet": Plan("protonet", {"trained": [ONE]})}
-    lines = lines_of(accuracies.accuracies(accuracies.rows_of(maml_results()[:1], plan), [ONE, FIVE, TWENTY]))
+    lines = lines_of(accuracies.format_accuracies(accuracies.make_rows(maml_results()[:1], plan), [ONE, FIVE, TWENTY]))
     assert lines["maml"] == ["50.00 ± 0.00", "75.00 ± 0.00", "not run", "1 / 1 / 0", "no", "val"]
     assert lines["protonet"] == ["not run", "–", "–", "–", "–", "–"]
 
@@ -118,7 +118,7 @@ def test_names_of_rows():
         "frozen_net": Plan("frozen_net", {RowKind.FROZEN: [ONE]}),
         "protonet": Plan("protonet", {RowKind.UNTRAINED: [ONE], RowKind.RAW_PIXELS: [ONE], "two steps": [ONE]}),
     }
-    assert [row.name for row in accuracies.rows_of([], plan)] == [
+    assert [row.name for row in accuracies.make_rows([], plan)] == [
         "classifier-baseline_cosine", "coins", "frozen_net", "untrained protonet", "raw pixels", "protonet, two steps",
     ]  # fmt: skip
 
@@ -126,11 +126,11 @@ def test_names_of_rows():
 def test_a_further_test_set_has_rows_of_its_own():
     stored = result("protonet", trained=[scores([0.5])])
     stored.records["no rotations: trained"] = [scores([0.25])]
-    (row,) = accuracies.rows_of([stored], PLAN, "no rotations")
+    (row,) = accuracies.make_rows([stored], PLAN, "no rotations")
     assert row.accuracy(ONE) == [0.25]
-    (row,) = accuracies.rows_of([stored], PLAN)
+    (row,) = accuracies.make_rows([stored], PLAN)
     assert row.accuracy(ONE) == [0.5]
-    (row,) = accuracies.rows_of([stored], PLAN, "another")
+    (row,) = accuracies.make_rows([stored], PLAN, "another")
     assert row.cells == {ONE: [], FIVE: []}
 
 
@@ -140,13 +140,13 @@ def test_a_further_test_set_has_rows_of_its_own():
 def test_seeds_measured_on_different_episodes_are_refused(key, value):
     other = result("protonet", 1, trained=[scores([0.5, 0.5], **{key: value})])
     with pytest.raises(DataError, match=rf"protonet, 5-way 1-shot: .* different episodes, {key}: \[.*, '?{value}'?\]"):
-        accuracies.rows_of([result("protonet", trained=[scores([0.5, 0.5])]), other], PLAN)
+        accuracies.make_rows([result("protonet", trained=[scores([0.5, 0.5])]), other], PLAN)
 
 
 def test_two_recipes_that_measure_the_same_cell_of_a_row_are_refused():
     plan = {name: Plan("maml", {"trained": cells}) for name, cells in (("maml", [ONE]), ("maml_20way", [ONE, TWENTY]))}
     with pytest.raises(DataError, match="maml, 5-way 1-shot: maml_20way and a recipe before it both measure"):
-        accuracies.rows_of([], plan)
+        accuracies.make_rows([], plan)
 
 
 def test_best_first_in_the_first_cell_then_what_has_a_later_one_then_what_did_not_run():
@@ -158,7 +158,7 @@ def test_best_first_in_the_first_cell_then_what_has_a_later_one_then_what_did_no
         result("later", trained=[scores([0.97], 5)]),
         result("better_later", trained=[scores([0.98], 5)]),
     ]
-    table = accuracies.accuracies(accuracies.rows_of(results, plan), [ONE, FIVE])
+    table = accuracies.format_accuracies(accuracies.make_rows(results, plan), [ONE, FIVE])
     assert list(lines_of(table)) == ["best", "worse", "better_later", "later", "absent"]
     assert head_of(table) == ["method", "5w1s", "5w5s", "seeds", "transductive", "weights selected on"]
 
@@ -176,8 +176,8 @@ BETTER = [
 
 def differences(*results: Result, reference: str = "protonet") -> str:
     recipes = dict.fromkeys([*(r.recipe for r in results), "absent"])
-    rows = accuracies.rows_of(results, {name: Plan(name, {"trained": [ONE, FIVE]}) for name in recipes})
-    return accuracies.differences(rows, [ONE, FIVE], reference)
+    rows = accuracies.make_rows(results, {name: Plan(name, {"trained": [ONE, FIVE]}) for name in recipes})
+    return accuracies.format_differences(rows, [ONE, FIVE], reference)
 
 
 def test_differences_are_paired_by_episode_on_the_mean_over_seeds():
@@ -230,16 +230,16 @@ def test_no_table_of_differences_without_a_reference_or_something_to_compare():
     ],
 )
 def test_the_curve_at_the_end(means, word):
-    assert curve([[10 * i, 1.0, mean, 0.0196] for i, mean in enumerate(means, 1)]) == word
+    assert describe_curve([[10 * i, 1.0, mean, 0.0196] for i, mean in enumerate(means, 1)]) == word
 
 
 def test_the_first_three_quarters_end_at_their_last_step():
     history = [[10, 1.0, 0.5, 0.0196], [20, 1.0, 0.5, 0.0196], [30, 1.0, 0.9, 0.0196], [40, 1.0, 0.5, 0.0196]]
-    assert curve(history) == "falling"  # step 30 of 40 is not in the last quarter
+    assert describe_curve(history) == "falling"  # step 30 of 40 is not in the last quarter
 
 
 def test_a_curve_that_begins_in_the_last_quarter_has_too_few_points():
-    assert curve([[90 + i, 1.0, 0.5, 0.01] for i in range(5)]) == "too few points"
+    assert describe_curve([[90 + i, 1.0, 0.5, 0.01] for i in range(5)]) == "too few points"
 
 
 def test_how_recipes_were_trained():
@@ -254,7 +254,7 @@ def test_how_recipes_were_trained():
         result("baseline", 0, {"stages": [["1,920 images", 2.0], ["", 0.01]], "history": []}, trained=one),
         result("nearest", 0, {"stages": [["", 0.01]], "history": []}, trained=one),
     ]
-    table = trainings.training(results, ["protonet", "meta", "baseline", "nearest", "absent"])
+    table = trainings.format_trainings(results, ["protonet", "meta", "baseline", "nearest", "absent"])
     assert head_of(table) == [
         "recipe", "training seeds", "trained on", "minutes a seed", "best validation", "validation at the end",
     ]  # fmt: skip
@@ -274,7 +274,7 @@ def test_minutes_of_different_hardware_are_not_averaged():
         result("meta", 1, {"stages": [["8 images", 1.0], ["80 episodes", 0.5]]}, trained=gpu),
         result("meta", 2, {"stages": [["8 images", 2.0], ["80 episodes", 0.7]]}, trained=gpu),
     ]
-    (line,) = lines_of(trainings.training(results, ["meta"])).values()
+    (line,) = lines_of(trainings.format_trainings(results, ["meta"])).values()
     assert line[2] == "9.0 + 6.0; 1.5 + 0.6"
     assert line[-1] == "a CPU, 8 CPU cores; a GPU"
 
@@ -285,7 +285,7 @@ def test_cells_whose_training_ended_too_early():
     results = [result("maml", 0, flat), result("maml", 1, flat), result("maml_20way", 0, flat),
                result("maml_20way", 1, rising), result("protonet", 0, rising), result("other", 0, rising)]  # fmt: skip
     plan = {**MAML, "protonet": Plan("protonet", {row: [ONE] for row in ("trained", "untrained", "raw pixels")})}
-    assert {row.name: row.still_rising for row in accuracies.rows_of(results, plan)} == {
+    assert {row.name: row.still_rising for row in accuracies.make_rows(results, plan)} == {
         "maml": {TWENTY}, "maml, transductive": {TWENTY}, "protonet": {ONE}, "untrained protonet": set(),
         "raw pixels": set(),
     }  # fmt: skip
@@ -294,14 +294,16 @@ def test_cells_whose_training_ended_too_early():
 def test_the_cell_of_validation_may_be_a_range():
     history = [[10, 1.0, 0.7, 0.01]]
     facts = {"history": history, "config": {"val_n_way": [5, 10], "val_n_shot": 1}}
-    assert "| 70.00 (5–10w1s) |" in trainings.training([result("meta", 0, facts, trained=[scores([1.0])])], ["meta"])
+    assert "| 70.00 (5–10w1s) |" in trainings.format_trainings(
+        [result("meta", 0, facts, trained=[scores([1.0])])], ["meta"]
+    )
 
 
 def test_seeds_of_different_stages_are_refused():
     stages = [["8 images", 1.0], ["80 episodes", 0.4]]
     results = [result("meta", trained=[scores([1.0])]), result("meta", 1, {"stages": stages}, trained=[scores([1.0])])]
     with pytest.raises(DataError, match="meta: its seeds were trained in different numbers of stages"):
-        trainings.training(results, ["meta"])
+        trainings.format_trainings(results, ["meta"])
 
 
 def test_what_differs_is_a_column_and_what_is_shared_a_fact():
@@ -309,19 +311,19 @@ def test_what_differs_is_a_column_and_what_is_shared_a_fact():
         result("protonet", trained=[scores([0.5, 0.5])], raw=[scores([0.5, 0.5])]),
         result("maml", trained=[scores([0.5, 0.5], commit="123", hardware="a GPU")]),
     ]
-    table = trainings.training(results, ["protonet", "maml", "absent"])
+    table = trainings.format_trainings(results, ["protonet", "maml", "absent"])
     assert head_of(table)[-3:] == ["validation at the end", "commit", "hardware"]
     assert {name: line[-2:] for name, line in lines_of(table).items()} == {
         "protonet": ["def", "a CPU, 8 CPU cores"], "maml": ["123", "a GPU"], "absent": ["–", "–"],
     }  # fmt: skip
-    text = trainings.facts(results, "python x.py", MAML)
+    text = trainings.format_facts(results, "python x.py", MAML)
     assert "Shared by all: precision float32, data abc, torch 2.0, Python 3.12." in text
     for not_shared in ("commit", "GPU", "cores"):
         assert not_shared not in text
 
 
 def test_facts():
-    text = trainings.facts([result("protonet", 7, trained=[scores([0.5] * 1234)])], "python x.py", PLAN)
+    text = trainings.format_facts([result("protonet", 7, trained=[scores([0.5] * 1234)])], "python x.py", PLAN)
     for fact in (
         "omniglot, test classes, 1,234 episodes a cell", "15 queries a class", "episodes of seed 0", "Accuracy in %",
         "mean over training seeds ± 95% interval over episodes (standard deviation over training seeds)",
@@ -331,16 +333,16 @@ def test_facts():
     few = {"spec": {"n_way": 5, "n_shot": 1, "n_query": 2}}
     config = {"config": {"test_variants": {"few": {"n_query": 2}, "other": {"steps": 3}}}}
     rows = {"trained": [scores([0.5])], "other": [scores([0.5])], "few": [scores([0.5], **few)]}
-    text = trainings.facts([result("maml_20way", 0, config, **rows)], "python x.py", MAML)
+    text = trainings.format_facts([result("maml_20way", 0, config, **rows)], "python x.py", MAML)
     assert "1 episodes a cell, 15 (maml, few: 2) queries a class, episodes" in text
-    assert trainings.facts([], "python x.py", {}) == "Nothing was run yet. Command: `python x.py`"
+    assert trainings.format_facts([], "python x.py", {}) == "Nothing was run yet. Command: `python x.py`"
 
 
 # ---------------------------------------------------------------- Markdown
 
 
 def test_columns_are_aligned_and_bars_escaped():
-    assert accuracies.markdown(["a", "long head"], [["b|c", "1"], ["d", "−"]]).splitlines() == [
+    assert accuracies.format_markdown(["a", "long head"], [["b|c", "1"], ["d", "−"]]).splitlines() == [
         "| a    | long head |",
         "| ---  | ---       |",
         r"| b\|c | 1         |",
@@ -351,7 +353,7 @@ def test_columns_are_aligned_and_bars_escaped():
 def test_a_bar_in_the_name_of_a_variant_stays_in_its_cell():
     stored = result("maml", trained=[scores([0.5])])
     stored.records["a|b"] = [scores([0.5])]
-    table = accuracies.accuracies(accuracies.rows_of([stored], {"maml": Plan("maml", {"a|b": [ONE]})}), [ONE])
+    table = accuracies.format_accuracies(accuracies.make_rows([stored], {"maml": Plan("maml", {"a|b": [ONE]})}), [ONE])
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()} == {6}
     assert r"| maml, a\|b |" in table
 
@@ -360,8 +362,8 @@ def test_what_an_episode_costs():
     about = {"seconds": 40.0, "embedding_seconds": 0.0, "peak_mib": 900, "n_trainable": {"network": 1234, "head": 56}}
     tuned = result("full", frozen=[scores([0.5] * 20, **about)], untrained=[scores([0.2] * 20, **about)])
     kept = result("protonet", frozen=[scores([0.5] * 20, seconds=2.0, embedding_seconds=7.2, peak_mib=None)])
-    assert trainings.costs([kept]) == ""
-    assert lines_of(trainings.costs([tuned, kept])) == {
+    assert trainings.format_costs([kept]) == ""
+    assert lines_of(trainings.format_costs([tuned, kept])) == {
         "full": ["5w1s", "1,234", "56", "2.00", "–", "900"],
         "protonet": ["5w1s", "–", "–", "0.10", "7", "–"],
     }

@@ -10,7 +10,7 @@ from fewshot.config import ExperimentConfig
 from fewshot.errors import ConfigError
 from fewshot.evaluation import embed
 from fewshot.experiments.build import build_method, load_run
-from fewshot.experiments.starting import starting_method
+from fewshot.experiments.starting import build_starting_method
 from fewshot.methods import Method
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
@@ -125,10 +125,10 @@ def test_the_option_holds_for_runs_read_back(toy_sets, tmp_path):
 
 def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
     config = ExperimentConfig(method="anil", freeze_backbone=True)
-    starting_method(config, toy_sets[0])
+    build_starting_method(config, toy_sets[0])
     assert "initial weights that nothing has trained" in caplog.text
     caplog.clear()
-    starting_method(replace(config, freeze_backbone=False), toy_sets[0])
+    build_starting_method(replace(config, freeze_backbone=False), toy_sets[0])
     assert not caplog.text
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.images.formats import is_image
-from fewshot.images.listing import ImageFile, class_files, classes_of, nfc, visible
+from fewshot.images.listing import ImageFile, classes_of, list_class_files, list_visible, normalise_text
 from fewshot.photographs.inspection import copies
 from fewshot.photographs.inspection import findings as rules
 from fewshot.photographs.inspection.findings import SEVERITIES, Finding
-from fewshot.photographs.inspection.measurements import Seen, look_at
+from fewshot.photographs.inspection.measurements import Seen, inspect
 from fewshot.photographs.inspection.reading import read_all
 from fewshot.runtime.terminal import visible_text
 
@@ -52,7 +52,7 @@ class FolderCheck:
         lines = [self.headline()]
         for name, n in self.class_counts.items():
             bar = "█" * max(int(n > 0), round(n * BAR_CHARACTERS / most))
-            of_groups = "" if self.group_counts is None else f" in {_n(self.group_counts[name], 'group')}"
+            of_groups = "" if self.group_counts is None else f" in {_tally(self.group_counts[name], 'group')}"
             lines.append(f"  {name.ljust(widest)}  {n:>5,}{of_groups} {bar}")
         for finding in self.findings:
             lines.append(f"{finding.severity.upper()}: {finding.sentence}.")
@@ -65,8 +65,8 @@ class FolderCheck:
 
     def headline(self) -> str:
         """One line: what there is, and how fast it was read."""
-        groups = "" if self.n_groups is None else f" in {_n(self.n_groups, 'group')}"
-        count = f"{_n(self.n_images, 'photograph')} of {_n(len(self.class_counts), 'class', 'classes')}{groups}"
+        groups = "" if self.n_groups is None else f" in {_tally(self.n_groups, 'group')}"
+        count = f"{_tally(self.n_images, 'photograph')} of {_tally(len(self.class_counts), 'class', 'classes')}{groups}"
         return f"{Path(self.root).name}: {count}, read in {self.seconds:.1f} s"
 
 
@@ -82,20 +82,20 @@ def check_folder(
     if size_px < 1:
         raise DataError(f"size_px is a whole number of pixels, at least 1, got {size_px!r}")
     root, start = Path(root), time.perf_counter()
-    files = assign_groups(root, class_files(root), groups)
+    files = assign_groups(root, list_class_files(root), groups)
     seen, reasons = _read(root, files, n_threads)
     counts = Counter(s.file.class_name for s in seen)
     class_counts = {name: counts[name] for name in classes_of(files)}
     pairs = {(s.file.class_name, s.file.group) for s in seen}
     group_counts = None if groups is None else {c: sum(name == c for name, _ in pairs) for c in class_counts}
     found: Iterable[Finding] = (
-        *rules.unreadable(reasons),
-        *copies.copies(seen),
-        *rules.classes(class_counts, group_counts),
-        *copies.near_copies(seen),
-        *rules.soft(seen),
-        *rules.shapes(seen, size_px),
-        *rules.foreign(_others(root, groups)),
+        *rules.find_unreadable(reasons),
+        *copies.find_copies(seen),
+        *rules.find_classes(class_counts, group_counts),
+        *copies.find_near_copies(seen),
+        *rules.find_soft(seen),
+        *rules.find_shapes(seen, size_px),
+        *rules.find_foreign(_list_others(root, groups)),
     )
     return FolderCheck(
         str(root),
@@ -111,7 +111,7 @@ def check_folder(
 def _read(root: Path, files: list[ImageFile], n_threads: int | None) -> tuple[list[Seen], dict[str, str]]:
     """Photographs that could be read, and the reason of each file that could not."""
     seen, reasons = [], {}
-    looks = read_all([file.path for file in files], look_at, n_threads=n_threads)
+    looks = read_all([file.path for file in files], inspect, n_threads=n_threads)
     for file, look in zip(files, looks, strict=True):
         name = file.path.relative_to(root).as_posix()
         if isinstance(look, DataError):
@@ -121,13 +121,15 @@ def _read(root: Path, files: list[ImageFile], n_threads: int | None) -> tuple[li
     return seen, reasons
 
 
-def _others(root: Path, groups: str | None) -> list[str]:
+def _list_others(root: Path, groups: str | None) -> list[str]:
     """Visible files that are no images, but for the table of groups; relative to `root`."""
-    folders = [root, *(path for path in visible(root) if path.is_dir())]
-    paths = [path for folder in folders for path in visible(folder) if not path.is_dir() and not is_image(path.name)]
+    folders = [root, *(path for path in list_visible(root) if path.is_dir())]
+    paths = [
+        path for folder in folders for path in list_visible(folder) if not path.is_dir() and not is_image(path.name)
+    ]
     table = {(root / groups).resolve(), Path(groups).resolve()} if groups else set()
-    return [nfc(path.relative_to(root).as_posix()) for path in paths if path.resolve() not in table]
+    return [normalise_text(path.relative_to(root).as_posix()) for path in paths if path.resolve() not in table]
 
 
-def _n(n: int, one: str, many: str | None = None) -> str:
+def _tally(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -58,17 +58,17 @@ def extrapolate(
             f"accuracy was measured at {len(curve.shots)} numbers of images only, {MIN_POINTS} are needed: add images"
         )
         empty = np.zeros(0)
-        answers = tuple(_measured(curve, q) or Answer(q, None, f"{q:.0%}: {text}") for q in accuracies)
+        answers = tuple(_find_measured(curve, q) or Answer(q, None, f"{q:.0%}: {text}") for q in accuracies)
         return Extrapolation(None, empty, empty, empty, empty, answers, text)
     k = np.array(curve.shots, dtype=np.float64)
     means = np.array([point.mean for point in curve.points])
     law = fit_laws(k, means[None])[0]
-    laws = fit_laws(k, _resampled(curve, n_boots, seed))  # (n_boots, 3)
+    laws = fit_laws(k, _resample(curve, n_boots, seed))  # (n_boots, 3)
     shots = np.arange(1, MAX_FACTOR * most + 1)
     boots = _value(laws, shots)  # (n_boots, n)
     low, high = np.quantile(boots, [0.025, 0.975], axis=0)
     mean = _value(law[None], shots)[0]
-    answers = tuple(_measured(curve, q) or _answer(q, shots, mean, boots, laws) for q in accuracies)
+    answers = tuple(_find_measured(curve, q) or _answer(q, shots, mean, boots, laws) for q in accuracies)
     a, b, c = map(float, law)
     text = f"accuracy = {a:.3f} − {b:.3f} · k^(−{c:.2f}), k images a class, good for at most {shots[-1]}"
     return Extrapolation((a, b, c), shots, mean, low, high, answers, text)
@@ -94,7 +94,7 @@ def fit_laws(k: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     return best[:, 1:]
 
 
-def _resampled(curve: ShotsCurve, n_boots: int, seed: int) -> np.ndarray:
+def _resample(curve: ShotsCurve, n_boots: int, seed: int) -> np.ndarray:
     """Accuracies (n_boots, n_shots) of groups drawn with replacement, only such draws as ask any image."""
     n_groups = int(curve.groups.max()) + 1
     right, asked = (np.zeros((len(curve.shots), n_groups)) for _ in range(2))
@@ -112,11 +112,12 @@ def _value(laws: np.ndarray, k: np.ndarray) -> np.ndarray:
     return a - b * k[None].astype(np.float64) ** -c
 
 
-def _measured(curve: ShotsCurve, accuracy: float) -> Answer | None:
+def _find_measured(curve: ShotsCurve, accuracy: float) -> Answer | None:
     for k, point in zip(curve.shots, curve.points, strict=True):
         if point.mean >= accuracy:
             text = (
-                f"{accuracy:.0%}: {_images(k)} reached it here ({point.mean:.0%}, {point.low:.0%} to {point.high:.0%})"
+                f"{accuracy:.0%}: {_format_images(k)} reached it here ({point.mean:.0%}, "
+                f"{point.low:.0%} to {point.high:.0%})"
             )
             return Answer(accuracy, k, text)
     return None
@@ -144,8 +145,8 @@ def _answer(accuracy: float, shots: np.ndarray, mean: np.ndarray, boots: np.ndar
         span = f"between {low:.0f} and {upper} images a class"
         text = f"{accuracy:.0%}: too uncertain to say ({span}); add images and look again"
         return Answer(accuracy, None, text)
-    return Answer(accuracy, k, f"{accuracy:.0%}: about {_images(k)} ({low:.0f} to {high:.0f})")
+    return Answer(accuracy, k, f"{accuracy:.0%}: about {_format_images(k)} ({low:.0f} to {high:.0f})")
 
 
-def _images(k: int) -> str:
+def _format_images(k: int) -> str:
     return f"{k} image{'s' * (k != 1)} a class"

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from fewshot.images.formats import count_unread, unread_kind
-from fewshot.images.listing import few
+from fewshot.images.formats import count_unread, find_unread_kind
+from fewshot.images.listing import list_few
 from fewshot.photographs.inspection.measurements import Seen
 
 Severity = Literal["error", "warning", "note"]
@@ -38,17 +38,17 @@ class Finding:
     flagged: tuple[Flagged, ...] = ()
 
 
-def soft(seen: Sequence[Seen]) -> Iterator[Finding]:
+def find_soft(seen: Sequence[Seen]) -> Iterator[Finding]:
     """Far less sharp than the folder's median at the scale a backbone sees."""
     median = float(np.median([s.look.sharpness for s in seen])) if len(seen) >= MIN_FOR_MEDIAN else 0.0
     blurred = sorted((s for s in seen if s.look.sharpness < BLURRED * median), key=lambda s: s.look.sharpness)
     if blurred:
-        text = f"{counted(blurred)} far softer than the folder's median: take {it(blurred)} again if blurred"
+        text = f"{tally(blurred)} far softer than the folder's median: take {it(blurred)} again if blurred"
         why = [Flagged((s.name,), f"sharpness {s.look.sharpness / median:.2f} of the median") for s in blurred]
         yield Finding("blurred", "warning", text, tuple(why))
 
 
-def shapes(seen: Sequence[Seen], size_px: int) -> Iterator[Finding]:
+def find_shapes(seen: Sequence[Seen], size_px: int) -> Iterator[Finding]:
     """Smaller than the backbone sees, and long strips."""
     tiny = sorted((s for s in seen if _shorter(s) < size_px), key=_shorter)
     if tiny:
@@ -58,33 +58,37 @@ def shapes(seen: Sequence[Seen], size_px: int) -> Iterator[Finding]:
             if mostly
             else f"use larger pictures, for {it(tiny, 'it', 'they')} will be enlarged and look soft"
         )
-        text = f"{counted(tiny)} smaller than the {size_px} px that the backbone sees: {advice}"
+        text = f"{tally(tiny)} smaller than the {size_px} px that the backbone sees: {advice}"
         why = [Flagged((s.name,), f"{s.look.width_px} x {s.look.height_px} px") for s in tiny]
         yield Finding("tiny", "note" if mostly else "warning", text, tuple(why))
     strips = sorted((s for s in seen if s.look.aspect > EXTREME_ASPECT), key=lambda s: -s.look.aspect)
     if strips:
         text = (
-            f"{counted(strips)} more than {EXTREME_ASPECT:.0f} times as long as wide: cut out the part that matters, "
+            f"{tally(strips)} more than {EXTREME_ASPECT:.0f} times as long as wide: cut out the part that matters, "
             "or most of it is cropped away"
         )
         why = [Flagged((s.name,), f"{s.look.width_px} x {s.look.height_px} px") for s in strips]
         yield Finding("long strips", "warning", text, tuple(why))
 
 
-def classes(counts: dict[str, int], groups: dict[str, int] | None) -> Iterator[Finding]:
+def find_classes(counts: dict[str, int], groups: dict[str, int] | None) -> Iterator[Finding]:
     """Classes with no, one or few photographs, or all of them in one group; `counts`: readable ones of each."""
     if len(counts) == 1:
         yield Finding("one class", "error", f"there is only the class {next(iter(counts))}: add another folder")
     empty = [name for name, n in counts.items() if n == 0]
     if empty:
-        yield Finding("empty class", "error", f"no photograph of {few(empty)} can be read: mend or remove the class")
+        yield Finding(
+            "empty class", "error", f"no photograph of {list_few(empty)} can be read: mend or remove the class"
+        )
     single = [name for name, n in counts.items() if n == 1]
     if single:
-        text = f"only one photograph of {few(single)}: add more; with one, accuracy on it cannot be estimated"
+        text = f"only one photograph of {list_few(single)}: add more; with one, accuracy on it cannot be estimated"
         yield Finding("one photograph", "warning", text)
     one_group = [name for name, n in (groups or {}).items() if n == 1 and counts[name] > 1]
     if one_group:
-        text = f"all photographs of {few(one_group)} are of one group: add another group, or nothing tests the class"
+        text = (
+            f"all photographs of {list_few(one_group)} are of one group: add another group, or nothing tests the class"
+        )
         yield Finding("one group", "warning", text)
     some = {name: n for name, n in counts.items() if n}
     if some and max(some.values()) >= UNBALANCED * min(some.values()):
@@ -93,22 +97,22 @@ def classes(counts: dict[str, int], groups: dict[str, int] | None) -> Iterator[F
         yield Finding("unbalanced", "warning", text)
 
 
-def foreign(names: Sequence[str]) -> Iterator[Finding]:
+def find_foreign(names: Sequence[str]) -> Iterator[Finding]:
     """Files that are no images, or photographs of a format that cannot be read."""
-    camera = [name for name in names if unread_kind(name)]
+    camera = [name for name in names if find_unread_kind(name)]
     if camera:
         text = f"left out: {count_unread(camera)}"
         yield Finding("camera formats", "warning", text, tuple(Flagged((n,), "not read") for n in camera))
     others = [name for name in names if name not in set(camera)]
     if others:
-        text = f"{counted(others, 'file is no image and is', 'files are no images and are')} left out: nothing to do"
+        text = f"{tally(others, 'file is no image and is', 'files are no images and are')} left out: nothing to do"
         yield Finding("other files", "note", text, tuple(Flagged((n,), "not read") for n in others))
 
 
-def unreadable(reasons: dict[str, str]) -> Iterator[Finding]:
+def find_unreadable(reasons: dict[str, str]) -> Iterator[Finding]:
     """Image files that do not decode, each with its reason."""
     if reasons:
-        text = f"{counted(reasons, 'file', 'files')} cannot be read: mend, convert or delete {it(reasons)}"
+        text = f"{tally(reasons, 'file', 'files')} cannot be read: mend, convert or delete {it(reasons)}"
         yield Finding("unreadable", "error", text, tuple(Flagged((n,), why) for n, why in reasons.items()))
 
 
@@ -116,7 +120,7 @@ def _shorter(s: Seen) -> int:
     return min(s.look.width_px, s.look.height_px)
 
 
-def counted(items: Sized, one: str = "photograph is", many: str = "photographs are") -> str:
+def tally(items: Sized, one: str = "photograph is", many: str = "photographs are") -> str:
     """The number of `items` and the words that follow it."""
     return f"1 {one}" if len(items) == 1 else f"{len(items):,} {many}"
 

@@ -52,7 +52,7 @@ class ShotsCurve:
 
 
 @torch.no_grad()
-def leave_one_group_out(
+def predict_left_out(
     head: Head,
     features: Tensor,
     labels: Sequence[int],
@@ -66,7 +66,7 @@ def leave_one_group_out(
     groups of one size go through the head together, the images left out with the label −1. `n_way`: number
     of classes, where some have no image. Raises `DataError` where no class has images of two groups.
     """
-    label, group = _checked(features, labels, groups)
+    label, group = _check(features, labels, groups)
     n_way = max(n_way, int(label.max()) + 1)
     members = [np.flatnonzero(group == g) for g in range(int(group.max()) + 1)]
     sizes = np.array([len(rows) for rows in members])
@@ -81,7 +81,7 @@ def leave_one_group_out(
             support_labels = seen[torch.from_numpy(those).to(features.device)]  # (B, n)
             support = features.expand(len(left_out), -1, -1)  # (B, n, D), not copied
             logits[left_out] = head(support, support_labels, features[left_out], n_way).to(logits.dtype)
-    tested = _tested(label, group, n_way)
+    tested = _find_tested(label, group, n_way)
     asked = tested[label]
     right = (logits.argmax(1).cpu().numpy() == label) & asked
     by = None if groups is None else group
@@ -109,7 +109,7 @@ def fold_supports(label: np.ndarray, group: np.ndarray, seed: int = 0) -> np.nda
 
 
 @torch.no_grad()
-def shots_curve(
+def measure_shots_curve(
     head: Head,
     features: Tensor,
     labels: Sequence[int],
@@ -125,20 +125,20 @@ def shots_curve(
     are among those of a larger one, and the queries are the same for all k. `shots`: None: 1, 2, 4, … and the
     most that every draw allows. Every class has the same number of queries in a draw, and every draw.
     """
-    label, group = _checked(features, labels, groups)
+    label, group = _check(features, labels, groups)
     n_way = int(label.max()) + 1
-    tested = np.flatnonzero(_tested(label, group, n_way))
+    tested = np.flatnonzero(_find_tested(label, group, n_way))
     draws = [_draw(label, group, tested, n_way, np.random.default_rng((seed, i))) for i in range(n_draws)]
     rest = np.array([[len(rows) for rows in support] for support, _ in draws])  # (n_draws, n_way)
     most = int(rest.min())
-    chosen = _shots(shots, most)
+    chosen = _choose_shots(shots, most)
     n_query = min(len(rows) for _, query in draws for rows in query)
     query = torch.tensor(np.stack([np.concatenate([rows[:n_query] for rows in q]) for _, q in draws]))
     truth = label[query.numpy()]  # (n_draws, n_tested * n_query)
     right, asked = (np.zeros((len(chosen), len(label))) for _ in range(2))
     for row, k in enumerate(chosen):
         support = torch.tensor(np.stack([np.concatenate([rows[:k] for rows in s]) for s, _ in draws]))
-        hit = _answers(head, features, label, support, query, n_way) == truth
+        hit = _predict(head, features, label, support, query, n_way) == truth
         np.add.at(right[row], query.numpy(), hit)
         np.add.at(asked[row], query.numpy(), 1)
     by = None if groups is None else group
@@ -147,7 +147,7 @@ def shots_curve(
     return ShotsCurve(chosen, points, right, asked, group, tuple(np.flatnonzero(fewest == most).tolist()))
 
 
-def _answers(head: Head, features: Tensor, label: np.ndarray, support: Tensor, query: Tensor, n_way: int) -> np.ndarray:
+def _predict(head: Head, features: Tensor, label: np.ndarray, support: Tensor, query: Tensor, n_way: int) -> np.ndarray:
     """Labels (n_draws, n_query) given to rows `query` by heads fitted to rows `support` (n_draws, n_support)."""
     chunk = max(1, CHUNK_BYTES // (support.shape[1] * features.shape[1] * features.element_size()))
     support_labels = torch.from_numpy(label)[support]
@@ -164,13 +164,13 @@ def _draw(
     """Rows for support of each class and for queries of each tested class, in random order; no group in both."""
     table = np.zeros((int(group.max()) + 1, n_way), np.int64)  # images of each class in each group
     np.add.at(table, (group, label), 1)
-    is_query = _query_groups(table, tested, rng)
+    is_query = _choose_query_groups(table, tested, rng)
     order = rng.permutation(len(label))
     rows = [order[label[order] == c] for c in range(n_way)]
     return [r[~is_query[group[r]]] for r in rows], [rows[c][is_query[group[rows[c]]]] for c in tested]
 
 
-def _query_groups(table: np.ndarray, tested: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _choose_query_groups(table: np.ndarray, tested: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Which groups give queries, (n_groups,) bool: a query for each tested class, and every class keeps an image."""
     for _ in range(MAX_TRIES):  # an order of the groups may lead nowhere: the next one
         left, asked = table.sum(0), np.zeros(table.shape[1], np.int64)
@@ -188,7 +188,7 @@ def _query_groups(table: np.ndarray, tested: np.ndarray, rng: np.random.Generato
     )
 
 
-def _shots(shots: Sequence[int] | None, most: int) -> tuple[int, ...]:
+def _choose_shots(shots: Sequence[int] | None, most: int) -> tuple[int, ...]:
     if shots is None:
         return tuple(sorted({2**p for p in range(most.bit_length())} | {most}))
     chosen = tuple(sorted(set(shots)))
@@ -197,7 +197,7 @@ def _shots(shots: Sequence[int] | None, most: int) -> tuple[int, ...]:
     return chosen
 
 
-def _tested(label: np.ndarray, group: np.ndarray, n_way: int) -> np.ndarray:
+def _find_tested(label: np.ndarray, group: np.ndarray, n_way: int) -> np.ndarray:
     """Whether each class has images of two groups or more, (n_way,) bool."""
     pairs = np.unique(np.stack([label, group]), axis=1)
     tested = np.bincount(pairs[0], minlength=n_way) > 1
@@ -206,7 +206,7 @@ def _tested(label: np.ndarray, group: np.ndarray, n_way: int) -> np.ndarray:
     return tested
 
 
-def _checked(features: Tensor, labels: Sequence[int], groups: Sequence[object] | None) -> tuple[np.ndarray, np.ndarray]:
+def _check(features: Tensor, labels: Sequence[int], groups: Sequence[object] | None) -> tuple[np.ndarray, np.ndarray]:
     """Labels and dense groups as int64 (n,); one group for each image where none are given."""
     label = np.asarray(labels, dtype=np.int64)
     group = np.arange(len(label)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewshot.images.listing import ImageFile
-from fewshot.images.similarity import details, perceptual_hash, sharpness, small_grey
+from fewshot.images.similarity import extract_details, hash_perceptually, measure_sharpness, shrink_grey
 from fewshot.photographs.inspection.reading import Photograph
 
 
@@ -35,15 +35,15 @@ class Seen:
     look: Look
 
 
-def look_at(photograph: Photograph) -> Look:
+def inspect(photograph: Photograph) -> Look:
     """Everything the rules below ask of a photograph, so that its pixels can go."""
-    small = small_grey(photograph.grey)
+    small = shrink_grey(photograph.grey)
     return Look(
         photograph.width_px,
         photograph.height_px,
         photograph.content,
         photograph.picture,
-        perceptual_hash(small),
-        details(small),
-        sharpness(photograph.grey),
+        hash_perceptually(small),
+        extract_details(small),
+        measure_sharpness(photograph.grey),
     )

@@ -4,7 +4,7 @@ import numpy as np
 
 from fewshot.photographs.inspection.extrapolation import Extrapolation
 from fewshot.photographs.inspection.learning_curve import ShotsCurve
-from fewshot.photographs.pages.html import text
+from fewshot.photographs.pages.html import escape
 
 WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 16, 46
@@ -12,7 +12,7 @@ STEPS = (0.02, 0.05, 0.1, 0.2, 0.25)
 MAX_TICKS = 7
 
 
-def curve_chart(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
+def draw_curve(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
     """The measured points with their 95% intervals and, dashed, the law with its band where there is one."""
     drawn = law if law is not None and law.law is not None else None
     last = int(drawn.shots[-1]) if drawn else curve.shots[-1]
@@ -26,7 +26,7 @@ def curve_chart(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
     def y(accuracy: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (min(1.0, max(floor, accuracy)) - floor) / (1 - floor))
 
-    parts = [_grid(floor, step, x, y, last)]
+    parts = [_draw_grid(floor, step, x, y, last)]
     if drawn:
         up = " ".join(f"{x(k):.1f},{y(a):.1f}" for k, a in zip(drawn.shots, drawn.high, strict=True))
         down = " ".join(f"{x(k):.1f},{y(a):.1f}" for k, a in zip(drawn.shots[::-1], drawn.low[::-1], strict=True))
@@ -37,17 +37,17 @@ def curve_chart(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
     for k, p in zip(curve.shots, curve.points, strict=True):
         label = f"{k} images a class: {p.mean:.1%}, 95% interval {p.low:.1%} to {p.high:.1%}"
         parts.append(
-            f'<g><title>{text(label)}</title><line class="whisker" x1="{x(k):.1f}" x2="{x(k):.1f}" '
+            f'<g><title>{escape(label)}</title><line class="whisker" x1="{x(k):.1f}" x2="{x(k):.1f}" '
             f'y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>'
             f'<circle class="dot" cx="{x(k):.1f}" cy="{y(p.mean):.1f}" r="4.5"/>'
             f'<text class="ink" x="{x(k) + 8:.1f}" y="{y(p.mean) + 17:.1f}">{p.mean:.0%}</text></g>'
         )
     said = "; ".join(f"{k}: {p.mean:.0%}" for k, p in zip(curve.shots, curve.points, strict=True))
-    label = text(f"Accuracy against images a class. {said}")
+    label = escape(f"Accuracy against images a class. {said}")
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def _grid(floor: float, step: float, x, y, last: int) -> str:
+def _draw_grid(floor: float, step: float, x, y, last: int) -> str:
     lines = []
     for accuracy in np.arange(floor, 1 + step / 2, step):
         at = y(float(accuracy))

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.images.listing import few
+from fewshot.images.listing import list_few
 from fewshot.photographs.inspection.check import FolderCheck
 from fewshot.photographs.inspection.extrapolation import Extrapolation
 from fewshot.photographs.inspection.findings import SEVERITIES, Finding, Flagged
 from fewshot.photographs.inspection.intervals import Proportion
 from fewshot.photographs.inspection.learning_curve import FolderEstimate, ShotsCurve
 from fewshot.photographs.pages import html
-from fewshot.photographs.pages.charts import curve_chart
-from fewshot.photographs.pages.confusion import confusion, confusion_table
-from fewshot.photographs.pages.html import text
+from fewshot.photographs.pages.charts import draw_curve
+from fewshot.photographs.pages.confusion import count_confusions, write_confusion_table
+from fewshot.photographs.pages.html import escape
 from fewshot.runtime.files import write_whole
 
 SHOWN_SETS = 24  # sets of files with pictures in each finding
@@ -36,24 +36,26 @@ def write_check(
     """One self-contained HTML file, all or nothing.
 
     `estimate`: by leaving one group out, with the `labels` (n,) and `class_names` it was made with; `curve` and
-    `law`: accuracy against images a class; `facts`: names and values for the foot of the page.
+    `law`: accuracy against images a class; `write_facts`: names and values for the foot of the page.
     """
     title = f"{Path(check.root).name}: {check.n_images:,} photographs, {len(check.class_counts)} classes"
-    parts = [f"<header><h1>{text(title)}</h1>{_tiles(check, estimate)}</header>"]
-    parts += [_finding(Path(check.root), finding) for finding in check.findings]
+    parts = [f"<header><h1>{escape(title)}</h1>{_write_tiles(check, estimate)}</header>"]
+    parts += [_write_finding(Path(check.root), finding) for finding in check.findings]
     if not check.findings:
         parts.append("<section><h2>Nothing to mend</h2></section>")
-    parts.append(_counts(check))
+    parts.append(_write_counts(check))
     if estimate is not None:
-        parts.append(_estimate(estimate, labels, class_names))
+        parts.append(_write_estimate(estimate, labels, class_names))
     if curve is not None:
-        parts.append(_curve(curve, law, class_names))
-    shown = html.facts([("seen by the backbone", f"{check.size_px} px"), ("read in", f"{check.seconds:.1f} s"), *facts])
+        parts.append(_write_curve(curve, law, class_names))
+    shown = html.write_facts(
+        [("seen by the backbone", f"{check.size_px} px"), ("read in", f"{check.seconds:.1f} s"), *facts]
+    )
     parts.append(f"<footer>{shown}</footer>")
-    write_whole(path, html.page(title, "<main>\n" + "\n".join(parts) + "\n</main>"))
+    write_whole(path, html.write_page(title, "<main>\n" + "\n".join(parts) + "\n</main>"))
 
 
-def _tiles(check: FolderCheck, estimate: FolderEstimate | None) -> str:
+def _write_tiles(check: FolderCheck, estimate: FolderEstimate | None) -> str:
     figures = []
     if estimate is not None:
         p = estimate.overall
@@ -63,25 +65,25 @@ def _tiles(check: FolderCheck, estimate: FolderEstimate | None) -> str:
     for severity in SEVERITIES:
         n = sum(finding.severity == severity for finding in check.findings)
         figures.append((f"{n}", severity + "s" * (n != 1)))
-    return html.tiles(figures)
+    return html.write_tiles(figures)
 
 
-def _finding(root: Path, finding: Finding) -> str:
-    head = f'<p class="kind">{text(finding.severity)}: {text(finding.kind)}</p><h2>{text(finding.sentence)}.</h2>'
-    files = _files(root, finding)
+def _write_finding(root: Path, finding: Finding) -> str:
+    head = f'<p class="kind">{escape(finding.severity)}: {escape(finding.kind)}</p><h2>{escape(finding.sentence)}.</h2>'
+    files = _write_files(root, finding)
     if files and finding.severity == "note":  # worth knowing, not worth scrolling past
         files = f'<details class="more"><summary>show</summary>{files}</details>'
     return f'<section class="finding {finding.severity}">{head}{files}</section>'
 
 
-def _files(root: Path, finding: Finding) -> str:
+def _write_files(root: Path, finding: Finding) -> str:
     if not finding.flagged:
         return ""
     pictured = () if finding.kind in WITHOUT_PICTURES else finding.flagged[:SHOWN_SETS]
-    data = html.thumbnails(root / name for flagged in pictured for name in flagged.files[:SHOWN_IN_SET])
+    data = html.make_thumbnails(root / name for flagged in pictured for name in flagged.files[:SHOWN_IN_SET])
     sets = "".join(_set(root, flagged, data) for flagged in pictured)
     rest = finding.flagged[len(pictured) :]
-    items = "".join(f"<li>{text(' = '.join(f.files))}: {text(f.why)}</li>" for f in rest[:SHOWN_NAMES])
+    items = "".join(f"<li>{escape(' = '.join(f.files))}: {escape(f.why)}</li>" for f in rest[:SHOWN_NAMES])
     more = f"<li>and {len(rest) - SHOWN_NAMES:,} more</li>" if len(rest) > SHOWN_NAMES else ""
     listed = f'<ul class="files">{items}{more}</ul>'
     if not pictured:
@@ -92,30 +94,30 @@ def _files(root: Path, finding: Finding) -> str:
 
 def _set(root: Path, flagged: Flagged, data: dict[Path, str]) -> str:
     figures = "".join(
-        f"<figure>{html.picture(data.get(root / name), name)}<figcaption>{text(name)}</figcaption></figure>"
+        f"<figure>{html.write_picture(data.get(root / name), name)}<figcaption>{escape(name)}</figcaption></figure>"
         for name in flagged.files[:SHOWN_IN_SET]
     )
     more = len(flagged.files) - SHOWN_IN_SET
     why = flagged.why + (f"; and {more} more files" if more > 0 else "")
-    return f'<div class="set"><div>{figures}</div><p>{text(why)}</p></div>'
+    return f'<div class="set"><div>{figures}</div><p>{escape(why)}</p></div>'
 
 
-def _counts(check: FolderCheck) -> str:
+def _write_counts(check: FolderCheck) -> str:
     most = max(1, *check.class_counts.values())
     bars = []
     for name, n in check.class_counts.items():
         groups = "" if check.group_counts is None else f" in {check.group_counts[name]:,} groups"
-        bars.append(html.bar(n / most, name, f"{n:,}{groups}"))
+        bars.append(html.write_bar(n / most, name, f"{n:,}{groups}"))
     return f'<section><h2>Photographs of each class</h2><div class="bars">{"".join(bars)}</div></section>'
 
 
-def _estimate(estimate: FolderEstimate, labels: Sequence[int] | None, class_names: Sequence[str]) -> str:
+def _write_estimate(estimate: FolderEstimate, labels: Sequence[int] | None, class_names: Sequence[str]) -> str:
     p = estimate.overall
     what, number = ("group", f"{p.n_groups:,} groups") if p.n_groups != p.n_images else ("photograph", "photographs")
     names = [class_names[c] if c < len(class_names) else f"class {c}" for c in range(len(estimate.by_class))]
     note = (
         f"Each of the {number} was left out in turn, with a {what} of each other class, and predicted from the rest: "
-        f"{_interval(p)}, from {p.n_images:,} photographs. The interval is for other groups of the same kind; "
+        f"{_format_interval(p)}, from {p.n_images:,} photographs. The interval is for other groups of the same kind; "
         "another camera, light or place can do worse."
     )
     bars, unknown = [], []
@@ -124,45 +126,48 @@ def _estimate(estimate: FolderEstimate, labels: Sequence[int] | None, class_name
             unknown.append(name)
         else:
             bars.append(
-                html.bar(of_class.mean, name, f"{of_class.mean:.0%} ({of_class.low:.0%} to {of_class.high:.0%})")
+                html.write_bar(of_class.mean, name, f"{of_class.mean:.0%} ({of_class.low:.0%} to {of_class.high:.0%})")
             )
-    missing = f'<p class="note">Not measured, all of one group: {text(", ".join(unknown))}.</p>' if unknown else ""
+    missing = f'<p class="note">Not measured, all of one group: {escape(", ".join(unknown))}.</p>' if unknown else ""
     table = ""
     if labels is not None:
         rows = [i for i, label in enumerate(np.asarray(labels).tolist()) if estimate.by_class[label] is not None]
         guesses = estimate.predictions.tolist()
-        table = confusion_table(*confusion([names[labels[i]] for i in rows], [names[guesses[i]] for i in rows], names))
+        table = write_confusion_table(
+            *count_confusions([names[labels[i]] for i in rows], [names[guesses[i]] for i in rows], names)
+        )
     return (
-        f'<section><h2>How often it would be right</h2><p class="note">{text(note)}</p>'
+        f'<section><h2>How often it would be right</h2><p class="note">{escape(note)}</p>'
         f'<div class="bars">{"".join(bars)}</div>{missing}</section>'
         + (f"<details open><summary>What is taken for what</summary>{table}</details>" if table else "")
     )
 
 
-def _curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequence[str]) -> str:
+def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequence[str]) -> str:
     limits = [class_names[c] if c < len(class_names) else f"class {c}" for c in curve.limited_by]
     note = (
-        f"Measured on groups left out, every class counting the same, up to {_images(curve.shots[-1])}: more than "
-        f"that is not there of {few(limits)} once photographs are kept for the test."
+        "Measured on groups left out, every class counting the same, up to "
+        f"{_format_images(curve.shots[-1])}: more than "
+        f"that is not there of {list_few(limits)} once photographs are kept for the test."
     )
     answers = ""
     if law is not None:
-        items = "".join(f"<li>{text(answer.sentence)}</li>" for answer in law.answers)
+        items = "".join(f"<li>{escape(answer.sentence)}</li>" for answer in law.answers)
         dashed = (
             " The dashed line goes on as the measured points do; no farther than 4 times the last one."
             if law.law
             else ""
         )
-        answers = f'<p class="note">{text(law.sentence)}.{dashed}</p><ul>{items}</ul>'
+        answers = f'<p class="note">{escape(law.sentence)}.{dashed}</p><ul>{items}</ul>'
     return (
-        f'<section><h2>How many photographs are needed</h2>{curve_chart(curve, law)}<p class="note">{text(note)}</p>'
+        f'<section><h2>How many photographs are needed</h2>{draw_curve(curve, law)}<p class="note">{escape(note)}</p>'
         f"{answers}</section>"
     )
 
 
-def _images(k: int) -> str:
+def _format_images(k: int) -> str:
     return f"{k} image{'s' * (k != 1)} a class"
 
 
-def _interval(p: Proportion) -> str:
+def _format_interval(p: Proportion) -> str:
     return f"{p.mean:.1%} right, 95% interval {p.low:.1%} to {p.high:.1%}"

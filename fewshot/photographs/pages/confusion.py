@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewshot.photographs.pages.html import text
+from fewshot.photographs.pages.html import escape
 
 MAX_CLASSES = 30  # a larger matrix cannot be read; its most frequent confusions are listed instead
 MAX_PAIRS = 40
 STRONG = 0.85  # share of a row whose shade wants white numbers
 
 
-def confusion(
+def count_confusions(
     truth: Sequence[str], answer: Sequence[str], names: Sequence[str]
 ) -> tuple[list[str], list[str], np.ndarray]:
     """Row names, column names, and counts (n_rows, n_columns) of true classes against answers.
@@ -27,17 +27,17 @@ def confusion(
     return rows, columns, counts
 
 
-def confusion_table(rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> str:
+def write_confusion_table(rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> str:
     """HTML of a shaded matrix, or of the most frequent confusions where there are too many classes."""
     if max(len(rows), len(columns)) > MAX_CLASSES:
-        return _pairs(rows, columns, counts)
-    head = "".join(f'<th scope="col"><span>{text(name)}</span></th>' for name in columns)
+        return _write_pairs(rows, columns, counts)
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in columns)
     lines = []
     for name, line in zip(rows, counts, strict=True):
         total = max(1, line.sum())
-        cells = "".join(_cell(name, column, int(n), n / total) for column, n in zip(columns, line, strict=True))
+        cells = "".join(_write_cell(name, column, int(n), n / total) for column, n in zip(columns, line, strict=True))
         right = line[columns.index(name)] / total if name in columns else 0.0
-        lines.append(f'<tr><th scope="row">{text(name)}</th>{cells}<td class="sum">{right:.0%}</td></tr>')
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}<td class="sum">{right:.0%}</td></tr>')
     return (
         '<div class="scroll" tabindex="0"><table class="confusion"><caption>Rows: the true class. Columns: the answer. '
         "Shading: share of the row.</caption>"
@@ -46,15 +46,15 @@ def confusion_table(rows: Sequence[str], columns: Sequence[str], counts: np.ndar
     )
 
 
-def _cell(row: str, column: str, n: int, share: float) -> str:
+def _write_cell(row: str, column: str, n: int, share: float) -> str:
     kind = "hit" if row == column else "miss"
     strong = " strong" if share > STRONG else ""
     label = f"{row} answered as {column}: {n}"
     number = n if n else ""
-    return f'<td class="{kind}{strong}" style="--s:{share:.3f}" title="{text(label)}">{number}</td>'
+    return f'<td class="{kind}{strong}" style="--s:{share:.3f}" title="{escape(label)}">{number}</td>'
 
 
-def _pairs(rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> str:
+def _write_pairs(rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> str:
     wrong = [
         (int(counts[i, j]), row, column)
         for i, row in enumerate(rows)
@@ -62,7 +62,7 @@ def _pairs(rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> s
         if row != column and counts[i, j]
     ]
     wrong.sort(key=lambda item: (-item[0], item[1], item[2]))
-    lines = "".join(f"<tr><td>{text(r)}</td><td>{text(c)}</td><td>{n}</td></tr>" for n, r, c in wrong[:MAX_PAIRS])
+    lines = "".join(f"<tr><td>{escape(r)}</td><td>{escape(c)}</td><td>{n}</td></tr>" for n, r, c in wrong[:MAX_PAIRS])
     return (
         f'<table class="list"><caption>{len(rows)} classes are too many for a matrix: the most frequent confusions.'
         "</caption><thead><tr><th>true class</th><th>answer</th><th>times</th></tr></thead>"

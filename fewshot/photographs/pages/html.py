@@ -19,12 +19,12 @@ SMALLEST_BYTES, LARGEST_BYTES = 600, 9_000  # of one thumbnail
 LADDER = ((1.0, 80), (1.0, 60), (0.8, 55), (0.6, 50), (0.45, 45), (0.33, 40), (0.2, 30))  # share of the size, quality
 
 
-def text(value: object) -> str:
+def escape(value: object) -> str:
     """Anything as HTML text or attribute: markup and quotes are escaped, undecodable bytes of names made visible."""
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode(), quote=True)
 
 
-def page(title: str, body: str, script: str = "") -> str:
+def write_page(title: str, body: str, script: str = "") -> str:
     """A whole HTML document. Its policy allows its own style, embedded images and exactly `script`, nothing else."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -32,56 +32,56 @@ def page(title: str, body: str, script: str = "") -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="color-scheme" content="light dark">\n<title>{text(title)}</title>\n'
-        f"<style>\n{asset('page.css')}</style>\n</head>\n<body>\n{body}\n"
+        f'<meta name="color-scheme" content="light dark">\n<title>{escape(title)}</title>\n'
+        f"<style>\n{read_asset('page.css')}</style>\n</head>\n<body>\n{body}\n"
         + (f"<script>{script}</script>\n" if script else "")
         + "</body>\n</html>\n"
     )
 
 
-def asset(name: str) -> str:
+def read_asset(name: str) -> str:
     """A file of this package, as text."""
     return files("fewshot.photographs.pages").joinpath(name).read_text(encoding="utf-8")
 
 
-def thumbnails(
+def make_thumbnails(
     paths: Iterable[Path | None], longer_px: int = THUMBNAIL_PX, n_bytes: int = BYTES_FOR_ALL
 ) -> dict[Path, str]:
     """A `data:` address with a WebP for each distinct path that can be read: `n_bytes` for all of them."""
     distinct = list(dict.fromkeys(path for path in paths if path is not None))
     share = min(LARGEST_BYTES, max(SMALLEST_BYTES, n_bytes // max(1, len(distinct))))
-    made = read_all(distinct, lambda photograph: _webp(Image.fromarray(photograph.pixels), share), longer_px)
+    made = read_all(distinct, lambda photograph: _encode_webp(Image.fromarray(photograph.pixels), share), longer_px)
     return {path: data for path, data in zip(distinct, made, strict=True) if not isinstance(data, DataError)}
 
 
-def picture(data: str | None, alt: str, title: str = "") -> str:
+def write_picture(data: str | None, alt: str, title: str = "") -> str:
     """An image that loads when it scrolls into view, or a box with the words where there is none."""
     if data is None:
-        return f'<span class="missing" title="{text(title or alt)}">no picture</span>'
-    return f'<img loading="lazy" decoding="async" src="{data}" alt="{text(alt)}" title="{text(title or alt)}">'
+        return f'<span class="missing" title="{escape(title or alt)}">no picture</span>'
+    return f'<img loading="lazy" decoding="async" src="{data}" alt="{escape(alt)}" title="{escape(title or alt)}">'
 
 
-def tiles(figures: Sequence[tuple[str, str]]) -> str:
+def write_tiles(figures: Sequence[tuple[str, str]]) -> str:
     """Large numbers with a line below each."""
-    cells = "".join(f"<div><b>{text(number)}</b><span>{text(label)}</span></div>" for number, label in figures)
+    cells = "".join(f"<div><b>{escape(number)}</b><span>{escape(label)}</span></div>" for number, label in figures)
     return f'<div class="tiles">{cells}</div>'
 
 
-def facts(pairs: Iterable[tuple[str, object]]) -> str:
+def write_facts(pairs: Iterable[tuple[str, object]]) -> str:
     """A list of facts, those that are None left out."""
-    rows = "".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in pairs if v is not None)
+    rows = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs if v is not None)
     return f'<dl class="facts">{rows}</dl>'
 
 
-def bar(share: float, label: str, number: str, kind: str = "") -> str:
+def write_bar(share: float, label: str, number: str, kind: str = "") -> str:
     """A line of a bar chart: name, bar of `share` 0..1, number."""
     return (
-        f'<div class="bar {kind}"><span title="{text(label)}">{text(label)}</span>'
-        f'<i><u style="width:{100 * share:.1f}%"></u></i><em>{text(number)}</em></div>'
+        f'<div class="bar {kind}"><span title="{escape(label)}">{escape(label)}</span>'
+        f'<i><u style="width:{100 * share:.1f}%"></u></i><em>{escape(number)}</em></div>'
     )
 
 
-def _webp(image: Image.Image, n_bytes: int) -> str:
+def _encode_webp(image: Image.Image, n_bytes: int) -> str:
     """`image` as a `data:` address, at the first step of the ladder that takes no more than `n_bytes`, or its last."""
     for share, quality in LADDER:
         size = tuple(max(1, round(share * side)) for side in image.size)

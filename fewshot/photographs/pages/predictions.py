@@ -72,7 +72,7 @@ class PageFacts:
     threshold: float | None = None
 
 
-def word_for_none(predictions: Sequence[Prediction]) -> str:
+def choose_word_for_none(predictions: Sequence[Prediction]) -> str:
     """What is answered for a photograph of no class."""
     return predictions[0].none if predictions else NONE
 
@@ -85,7 +85,7 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction], class_names: 
     """
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
-    rows.writerow([*COLUMNS, *_class_columns(class_names)])
+    rows.writerow([*COLUMNS, *_name_class_columns(class_names)])
     for p in predictions:
         shares = [f"{p.probabilities[name]:.6f}" for name in class_names]
         rejected = "yes" if p.rejected else "no"
@@ -93,7 +93,7 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction], class_names: 
     write_whole(path, buffer.getvalue().encode("utf-8", "backslashreplace").decode())
 
 
-def _class_columns(class_names: Sequence[str]) -> Iterator[str]:
+def _name_class_columns(class_names: Sequence[str]) -> Iterator[str]:
     taken = set(COLUMNS)
     for name in class_names:
         column = _defuse(name)

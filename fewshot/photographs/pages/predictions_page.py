@@ -7,9 +7,9 @@ from pathlib import Path
 from fewshot.errors import DataError
 from fewshot.photographs.inspection.intervals import Proportion
 from fewshot.photographs.pages import html
-from fewshot.photographs.pages.confusion import confusion, confusion_table
-from fewshot.photographs.pages.html import text
-from fewshot.photographs.pages.predictions import Neighbour, PageFacts, Prediction, word_for_none
+from fewshot.photographs.pages.confusion import count_confusions, write_confusion_table
+from fewshot.photographs.pages.html import escape
+from fewshot.photographs.pages.predictions import Neighbour, PageFacts, Prediction, choose_word_for_none
 from fewshot.runtime.files import write_whole
 
 SHOWN_CLASSES, SHOWN_NEIGHBOURS = 5, 3
@@ -38,16 +38,19 @@ def write_predictions(
     title = f"{len(predictions):,} photograph{'s' * (len(predictions) != 1)}, {len(class_names)} classes"
     ordered = sorted(predictions, key=lambda p: (p.sure, p.path))[:SHOWN_ROWS]
     parts = [
-        f"<header><h1>{text(title)}</h1>{_tiles(predictions, accuracy)}</header>",
-        f'<div class="overview">{_classes(predictions, class_names)}{_confusion(predictions, class_names)}</div>',
-        _controls(ordered, class_names, len(predictions)),
-        _rows(ordered),
-        _footer(facts or PageFacts(), word_for_none(predictions)),
+        f"<header><h1>{escape(title)}</h1>{_write_tiles(predictions, accuracy)}</header>",
+        f'<div class="overview">{_write_classes(predictions, class_names)}'
+        f"{_write_confusion(predictions, class_names)}</div>",
+        _write_controls(ordered, class_names, len(predictions)),
+        _write_rows(ordered),
+        _write_footer(facts or PageFacts(), choose_word_for_none(predictions)),
     ]
-    write_whole(path, html.page(title, "<main>\n" + "\n".join(parts) + "\n</main>", html.asset("predictions.js")))
+    write_whole(
+        path, html.write_page(title, "<main>\n" + "\n".join(parts) + "\n</main>", html.read_asset("predictions.js"))
+    )
 
 
-def _tiles(predictions: Sequence[Prediction], accuracy: Proportion | None) -> str:
+def _write_tiles(predictions: Sequence[Prediction], accuracy: Proportion | None) -> str:
     known = [p.right for p in predictions if p.right is not None]
     figures = []
     if accuracy is not None:
@@ -56,46 +59,48 @@ def _tiles(predictions: Sequence[Prediction], accuracy: Proportion | None) -> st
         figures.append((f"{sum(known) / len(known):.1%}", f"right, of {len(known):,} with a known class"))
     if known:
         figures.append((f"{len(known) - sum(known):,}", "wrong"))
-    figures.append((f"{sum(p.rejected for p in predictions):,}", word_for_none(predictions)))
+    figures.append((f"{sum(p.rejected for p in predictions):,}", choose_word_for_none(predictions)))
     unsure = sum(p.sure < 0.5 for p in predictions)
-    return html.tiles([*figures, (f"{unsure:,}", "less than 50% sure")])
+    return html.write_tiles([*figures, (f"{unsure:,}", "less than 50% sure")])
 
 
-def _classes(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
-    counts, none = Counter(p.answer for p in predictions), word_for_none(predictions)
+def _write_classes(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
+    counts, none = Counter(p.answer for p in predictions), choose_word_for_none(predictions)
     most = max(counts.values(), default=1)
     found = [(name, counts[name]) for name in dict.fromkeys((*class_names, none)) if counts[name]]
-    bars = "".join(html.bar(n / most, name, f"{n:,}", "none" if name == none else "") for name, n in found)
+    bars = "".join(html.write_bar(n / most, name, f"{n:,}", "none" if name == none else "") for name, n in found)
     opened = " open" if len(found) <= MAX_BUTTONS else ""
     return f'<details{opened}><summary>Answers by class</summary><div class="bars">{bars}</div></details>'
 
 
-def _confusion(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
+def _write_confusion(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
     known = [p for p in predictions if p.truth is not None]
     if not known:
         return ""
-    table = confusion_table(*confusion([str(p.truth) for p in known], [p.answer for p in known], class_names))
+    table = write_confusion_table(
+        *count_confusions([str(p.truth) for p in known], [p.answer for p in known], class_names)
+    )
     return f"<details open><summary>What is taken for what</summary>{table}</details>"
 
 
-def _controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: int) -> str:
+def _write_controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: int) -> str:
     counts = Counter(p.answer for p in ordered)
     n_wrong = sum(p.right is False for p in ordered)
     buttons = [("all", "", "all", len(ordered))]
     if n_wrong:
         buttons.append(("wrong", "", "wrong", n_wrong))
-    none = word_for_none(ordered)
+    none = choose_word_for_none(ordered)
     if counts[none] and none not in class_names:
         buttons.append(("answer", none, none, counts[none]))
     found = [name for name in class_names if counts[name]]
     few = len(found) <= MAX_BUTTONS
     buttons += [("answer", name, name, counts[name]) for name in found if few]
     made = "".join(
-        f'<button type="button" data-kind="{kind}" data-name="{text(name)}" '
-        f'aria-pressed="{"true" if kind == "all" else "false"}">{text(label)} <small>{n:,}</small></button>'
+        f'<button type="button" data-kind="{kind}" data-name="{escape(name)}" '
+        f'aria-pressed="{"true" if kind == "all" else "false"}">{escape(label)} <small>{n:,}</small></button>'
         for kind, name, label, n in buttons
     )
-    options = "".join(f'<option value="{text(n)}">{text(n)} ({counts[n]:,})</option>' for n in found)
+    options = "".join(f'<option value="{escape(n)}">{escape(n)} ({counts[n]:,})</option>' for n in found)
     choice = (
         "" if few else f'<select id="class" aria-label="class"><option value="">any class</option>{options}</select>'
     )
@@ -110,67 +115,67 @@ def _controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: 
     )
 
 
-def _rows(ordered: Sequence[Prediction]) -> str:
-    large = html.thumbnails(p.picture for p in ordered)
+def _write_rows(ordered: Sequence[Prediction]) -> str:
+    large = html.make_thumbnails(p.picture for p in ordered)
     near = [n for p in ordered for n in p.nearest[:SHOWN_NEIGHBOURS]]
-    small = html.thumbnails((n.path for n in near), NEIGHBOUR_PX, NEIGHBOUR_BYTES)
+    small = html.make_thumbnails((n.path for n in near), NEIGHBOUR_PX, NEIGHBOUR_BYTES)
     number = {path: i for i, path in enumerate(small)}
     symbols = "".join(  # each support image is stored once, however often it is somebody's nearest
         f'<symbol id="s{number[path]}" viewBox="0 0 1 1"><image href="{data}" width="1" height="1" '
         'preserveAspectRatio="xMidYMid slice"/></symbol>'
         for path, data in small.items()
     )
-    rows = "\n".join(_row(p, large.get(p.picture) if p.picture else None, number) for p in ordered)
+    rows = "\n".join(_write_row(p, large.get(p.picture) if p.picture else None, number) for p in ordered)
     return (
         f'<svg width="0" height="0" class="store" aria-hidden="true">{symbols}</svg>\n<div id="rows">\n{rows}\n</div>'
     )
 
 
-def _row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> str:
+def _write_row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> str:
     ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
     top = ranked[:SHOWN_CLASSES]
-    bars = [html.bar(share, name, f"{share:.0%}", _kind(name, p)) for name, share in top]
+    bars = [html.write_bar(share, name, f"{share:.0%}", _choose_kind(name, p)) for name, share in top]
     if len(ranked) > len(top):
         rest = max(0.0, sum(share for _, share in ranked[len(top) :]))
-        bars.append(html.bar(rest, f"{len(ranked) - len(top)} others", f"{rest:.0%}", "rest"))
+        bars.append(html.write_bar(rest, f"{len(ranked) - len(top)} others", f"{rest:.0%}", "rest"))
     verdict = {None: "", True: '<span class="tag right">right</span>', False: '<span class="tag wrong">wrong</span>'}
-    truth = "" if p.right is not False else f'<p class="truth">It is {text(p.truth)}.</p>'
+    truth = "" if p.right is not False else f'<p class="truth">It is {escape(p.truth)}.</p>'
     sure = "" if p.rejected else f"<small>{p.sure:.0%}</small>"
     nearest_class = (
-        f'<p class="truth">The nearest class is {text(p.predicted)}, {p.sure:.0%}.</p>' if p.rejected else ""
+        f'<p class="truth">The nearest class is {escape(p.predicted)}, {p.sure:.0%}.</p>' if p.rejected else ""
     )
-    neighbours = "".join(_neighbour(n, number, p.truth) for n in p.nearest[:SHOWN_NEIGHBOURS])
+    neighbours = "".join(_write_neighbour(n, number, p.truth) for n in p.nearest[:SHOWN_NEIGHBOURS])
     alike = f'<div class="near"><h3>Most like</h3><ul>{neighbours}</ul></div>' if neighbours else ""
     name = Path(p.path).name
     return (
-        f'<article tabindex="-1" data-answer="{text(p.answer)}" data-wrong="{int(p.right is False)}" '
-        f'data-sure="{p.sure:.6f}" data-path="{text(p.path)}">'
-        f'<div class="photo">{html.picture(data, f"{name}, answered {p.answer}", p.path)}</div>'
-        f'<div class="says"><h2{" class=none" if p.rejected else ""}>{text(p.answer)} '
+        f'<article tabindex="-1" data-answer="{escape(p.answer)}" data-wrong="{int(p.right is False)}" '
+        f'data-sure="{p.sure:.6f}" data-path="{escape(p.path)}">'
+        f'<div class="photo">{html.write_picture(data, f"{name}, answered {p.answer}", p.path)}</div>'
+        f'<div class="says"><h2{" class=none" if p.rejected else ""}>{escape(p.answer)} '
         f"{sure}{verdict[p.right]}</h2>{truth}{nearest_class}"
-        f'<p class="path" title="{text(p.path)}">{text(p.path)}</p></div>'
+        f'<p class="path" title="{escape(p.path)}">{escape(p.path)}</p></div>'
         f'<div class="bars">{"".join(bars)}</div>{alike}</article>'
     )
 
 
-def _neighbour(n: Neighbour, number: Mapping[Path, int], truth: str | None) -> str:
+def _write_neighbour(n: Neighbour, number: Mapping[Path, int], truth: str | None) -> str:
     label = f"{Path(n.path).name}, class {n.class_name}, similarity {n.similarity:.2f}"
     image = '<span class="missing">no picture</span>'
     if n.path in number:
-        image = f'<svg role="img" viewBox="0 0 1 1" aria-label="{text(label)}"><use href="#s{number[n.path]}"/></svg>'
+        image = f'<svg role="img" viewBox="0 0 1 1" aria-label="{escape(label)}"><use href="#s{number[n.path]}"/></svg>'
     kind = "" if truth is None else " class=same" if n.class_name == truth else " class=other"
-    words = f"<span>{text(n.class_name)}</span><small>{n.similarity:.2f}</small>"
-    return f'<li{kind} title="{text(label)}">{image}{words}</li>'
+    words = f"<span>{escape(n.class_name)}</span><small>{n.similarity:.2f}</small>"
+    return f'<li{kind} title="{escape(label)}">{image}{words}</li>'
 
 
-def _kind(name: str, p: Prediction) -> str:
+def _choose_kind(name: str, p: Prediction) -> str:
     if name == p.truth:
         return "true"
     return "first" if name == p.predicted and not p.rejected else ""
 
 
-def _footer(f: PageFacts, none: str) -> str:
-    shown = html.facts(
+def _write_footer(f: PageFacts, none: str) -> str:
+    shown = html.write_facts(
         [
             ("model", f.model_file),
             ("method", f.method),

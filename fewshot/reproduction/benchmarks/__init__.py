@@ -27,71 +27,73 @@ def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, scr
         target: the accuracy that training is timed to.
     """
     if section == "data":
-        return _data(load_dataset(dataset, "train"), load_dataset(dataset, "test"))
+        return _measure_data(load_dataset(dataset, "train"), load_dataset(dataset, "test"))
     if section == "evaluation":
         test_set = load_dataset(dataset, "test")
-        speed = evaluation.evaluation(_protonet(test_set), test_set, n_episodes, n_easyfsl)
-        return {"evaluation, episodes/s": speed, "memory of evaluation": process.evaluation_memory(dataset)}
+        speed = evaluation.measure_evaluation(_make_protonet(test_set), test_set, n_episodes, n_easyfsl)
+        return {"evaluation, episodes/s": speed, "memory of evaluation": process.measure_evaluation_memory(dataset)}
     if section == "frozen":
         test_set = load_dataset(dataset, "test")
-        rows = evaluation.frozen_methods(_protonet(test_set), test_set, n_episodes)
+        rows = evaluation.measure_frozen_methods(_make_protonet(test_set), test_set, n_episodes)
         return {f"{n_episodes} episodes, {name}": values for name, values in rows.items()}
     if section == "heads":
-        return _heads()
+        return _measure_heads()
     if section == "maml":
-        return _maml()
+        return _measure_maml()
     if section == "memory":
         return {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
     if section == "precision":
-        return arithmetic.precision_speed()
+        return arithmetic.measure_precisions()
     if section == "depthwise":
-        return {"EfficientNet-Lite0, training step of 32 images": depthwise.depthwise_speed()}
+        return {"EfficientNet-Lite0, training step of 32 images": depthwise.measure_depthwise()}
     if section == "process":
         return {"start-up": process.start_up(script)}
     if section == "photographs":
-        return _photographs()
+        return _measure_photographs()
     recipe = script.parent / "recipes" / dataset / "protonet.yaml"
-    return {f"ProtoNet to {100 * target:g}% validation 5-way 1-shot": end_to_end.time_to_accuracy(recipe, target)}
+    return {
+        f"ProtoNet to {100 * target:g}% validation 5-way 1-shot": end_to_end.measure_time_to_accuracy(recipe, target)
+    }
 
 
-def _protonet(images: ImageSet) -> Method:
+def _make_protonet(images: ImageSet) -> Method:
     with seeding.fork(0):
         return create_method("protonet", create_backbone("conv4", *images.image_shape[:2]))
 
 
-def _data(train_set: ImageSet, test_set: ImageSet) -> Numbers:
-    method, wide = _protonet(train_set), TrainConfig(train_n_way=60)
+def _measure_data(train_set: ImageSet, test_set: ImageSet) -> Numbers:
+    method, wide = _make_protonet(train_set), TrainConfig(train_n_way=60)
     augmented = TrainConfig(train_n_way=60, augmentation={"rotation_degrees": 10.0, "scale": 0.1})
     return {
-        "drawing, 5-way 1-shot": {"episodes/s": data.episodes_per_second(test_set, EpisodeSpec(5, 1, 15))},
-        "data path, 60-way": data.data_path(method, train_set, wide, "auto"),
-        "data path, 60-way, augmented": data.data_path(method, train_set, augmented, "auto"),
+        "drawing, 5-way 1-shot": {"episodes/s": data.measure_drawing(test_set, EpisodeSpec(5, 1, 15))},
+        "data path, 60-way": data.measure_data_path(method, train_set, wide, "auto"),
+        "data path, 60-way, augmented": data.measure_data_path(method, train_set, augmented, "auto"),
     }
 
 
-def _heads() -> Numbers:
+def _measure_heads() -> Numbers:
     from fewshot.reproduction.benchmarks import heads  # scikit-learn is not everybody's
 
     return {
-        "Baseline, the authors' SGD, 5w5s": heads.faithful_speed(),
-        "logistic regression, 5w1s": heads.logistic_speed(1),
-        "logistic regression, 5w5s": heads.logistic_speed(5),
+        "Baseline, the authors' SGD, 5w5s": heads.measure_faithful_sgd(),
+        "logistic regression, 5w1s": heads.measure_logistic(1),
+        "logistic regression, 5w5s": heads.measure_logistic(5),
     }
 
 
-def _photographs() -> Numbers:
-    from fewshot.reproduction.benchmarks.estimator import estimator_speed
+def _measure_photographs() -> Numbers:
+    from fewshot.reproduction.benchmarks.estimator import measure_estimator
 
     lite0 = {"backbone": "efficientnet-lite0"}
     return {
-        "estimator, efficientnet-lite0, 224 px": estimator_speed(**lite0),
-        "estimator, 160 px, circle found, 8 turns": estimator_speed(
+        "estimator, efficientnet-lite0, 224 px": measure_estimator(**lite0),
+        "estimator, 160 px, circle found, 8 turns": measure_estimator(
             **lite0, size_px=160, rotation_invariant=True, find_circle=True
         ),
-        "estimator, 128 px, circle found, 24 turns, aligned": estimator_speed(
+        "estimator, 128 px, circle found, 24 turns, aligned": measure_estimator(
             **lite0, size_px=128, rotation_invariant=24, find_circle=True, method="aligned", views={"rings": "blocks.3"}
         ),
-        "estimator, 112 px, finetune, full, 15 steps": estimator_speed(
+        "estimator, 112 px, finetune, full, 15 steps": measure_estimator(
             **lite0,
             size_px=112,
             method="finetune",
@@ -102,12 +104,12 @@ def _photographs() -> Numbers:
     }
 
 
-def _maml() -> Numbers:
+def _measure_maml() -> Numbers:
     from fewshot.reproduction.benchmarks import maml
 
     numbers = {
-        f"MAML, {backbone}, inner steps: {steps}; s": maml.maml_speed(steps, backbone)
+        f"MAML, {backbone}, inner steps: {steps}; s": maml.measure_speed(steps, backbone)
         for backbone in ("conv4", "conv4-strided")
         for steps in (1, 5)
     }
-    return numbers | {"MAML, conv4, inner steps: 5; peak MiB": maml.maml_memory(5)}
+    return numbers | {"MAML, conv4, inner steps: 5; peak MiB": maml.measure_memory(5)}

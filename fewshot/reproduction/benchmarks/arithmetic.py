@@ -12,9 +12,9 @@ from fewshot.backbones import create_backbone
 from fewshot.datasets import ImageSet
 from fewshot.evaluation.embed import embed
 from fewshot.methods import Method, create_method
-from fewshot.reproduction.benchmarks.maml import episodes_of_noise, method_of
-from fewshot.reproduction.benchmarks.reuse import episode_of_noise
-from fewshot.reproduction.benchmarks.timing import turns
+from fewshot.reproduction.benchmarks.maml import draw_omniglot_noise, make_method
+from fewshot.reproduction.benchmarks.reuse import draw_noise
+from fewshot.reproduction.benchmarks.timing import measure_in_turns
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import choose_layout
 from fewshot.runtime.precision import Precision, autocast
@@ -36,7 +36,7 @@ EMBEDDED = {  # backbone, (channels, side in pixels), images
 }
 
 
-def precision_speed() -> dict[str, dict[str, float]]:
+def measure_precisions() -> dict[str, dict[str, float]]:
     """Milliseconds of CPU time in float32 and in bfloat16, and their ratio: medians of steps that take turns.
 
     One thread and its CPU time, so that other work on the machine counts little; random images, weights laid out as
@@ -47,9 +47,9 @@ def precision_speed() -> dict[str, dict[str, float]]:
     try:
         for name, (method, backbone, (channels, side_px), *episode) in TRAINED.items():
             made = _create(method, backbone, channels, side_px)
-            rows[f"step of {name}"] = _compare_steps(made, episode_of_noise(channels, side_px, *episode))
-        maml = method_of("maml", inner_steps=5, adapt_norm=True)
-        rows["step of second-order MAML, Conv-4, 32 tasks, 5 inner steps"] = _compare_steps(maml, episodes_of_noise())
+            rows[f"step of {name}"] = _compare_steps(made, draw_noise(channels, side_px, *episode))
+        maml = make_method("maml", inner_steps=5, adapt_norm=True)
+        rows["step of second-order MAML, Conv-4, 32 tasks, 5 inner steps"] = _compare_steps(maml, draw_omniglot_noise())
         for name, (backbone, (channels, side_px), n_images) in EMBEDDED.items():
             made = _create("protonet", backbone, channels, side_px)
             rows[f"embedding {n_images} images, {name}"] = _compare_embeddings(made, channels, side_px, n_images)
@@ -90,6 +90,6 @@ def _compare_embeddings(method: Method, channels: int, side_px: int, n_images: i
 
 
 def _take_turns(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    seconds = turns(runs, REPEATS, clock=time.process_time)
+    seconds = measure_in_turns(runs, REPEATS, clock=time.process_time)
     milliseconds = {f"{precision}_ms": 1000 * value for precision, value in seconds.items()}
     return milliseconds | {"ratio": seconds["float32"] / seconds["bfloat16"]}

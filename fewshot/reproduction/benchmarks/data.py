@@ -5,7 +5,7 @@ import torch
 from fewshot.config import TrainConfig
 from fewshot.datasets import ImageSet
 from fewshot.methods import Method
-from fewshot.reproduction.benchmarks.timing import median_seconds
+from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime.layout import channels_last
 from fewshot.runtime.precision import Precision, autocast, switch_tf32
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
@@ -13,13 +13,15 @@ from fewshot.sampling.streams import EpisodeStream
 from fewshot.training.optimization import make_optimizer
 
 
-def episodes_per_second(imageset: ImageSet, spec: EpisodeSpec) -> float:
+def measure_drawing(imageset: ImageSet, spec: EpisodeSpec) -> float:
     """Index episodes drawn per second, in batches of 1,000, on one core (numpy)."""
     sampler = EpisodeSampler(imageset, spec)
-    return 1000 / median_seconds(lambda: sampler.batch(0, 1000), 10)
+    return 1000 / measure_median_seconds(lambda: sampler.batch(0, 1000), 10)
 
 
-def data_path(method: Method, train_set: ImageSet, config: TrainConfig, precision: Precision) -> dict[str, float]:
+def measure_data_path(
+    method: Method, train_set: ImageSet, config: TrainConfig, precision: Precision
+) -> dict[str, float]:
     """Milliseconds of the data path (draw, gather, augment, normalise) and of a whole training step."""
     device = next(method.parameters()).device
     stream, optimizer = EpisodeStream(train_set, config, device), make_optimizer(method, config)
@@ -37,5 +39,5 @@ def data_path(method: Method, train_set: ImageSet, config: TrainConfig, precisio
         optimizer.zero_grad()
 
     with channels_last(method), switch_tf32(precision, device):  # as `train` does
-        data_ms, step_ms = 1000 * median_seconds(data, 15), 1000 * median_seconds(step, 15, warmup=3)
+        data_ms, step_ms = 1000 * measure_median_seconds(data, 15), 1000 * measure_median_seconds(step, 15, warmup=3)
     return {"data_ms": data_ms, "step_ms": step_ms, "share": data_ms / step_ms}

@@ -7,7 +7,7 @@ from torch import nn
 
 from fewshot.backbones import create_backbone
 from fewshot.backbones.surgery.depthwise import restore_depthwise
-from fewshot.reproduction.benchmarks.timing import turns
+from fewshot.reproduction.benchmarks.timing import measure_in_turns
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import channels_last
 from fewshot.runtime.precision import autocast, resolve
@@ -15,7 +15,7 @@ from fewshot.runtime.precision import autocast, resolve
 IMAGES, SIDE, REPEATS = 32, 112, 7
 
 
-def depthwise_speed() -> dict[str, float]:
+def measure_depthwise() -> dict[str, float]:
     """Milliseconds of forward and backward on 32 random images of 112 px, EfficientNet-Lite0, precision "auto"."""
     device = torch.device("cpu")
     with seeding.fork(0):
@@ -30,6 +30,6 @@ def depthwise_speed() -> dict[str, float]:
         loss.backward()
 
     with channels_last(network), channels_last(plain):
-        seconds = turns({"plain": lambda: step(plain), "float32": lambda: step(network)}, REPEATS)
+        seconds = measure_in_turns({"plain": lambda: step(plain), "float32": lambda: step(network)}, REPEATS)
     milliseconds = {f"{name}_ms": 1000 * value for name, value in seconds.items()}
     return milliseconds | {"ratio": seconds["plain"] / seconds["float32"]}

@@ -25,7 +25,7 @@ VALIDATION = {"val_n_way": 5, "val_n_shot": 1, "val_episodes": 400, "val_every_s
 BUSY_STEPS, WATCHED = 100, (0.4, 0.8)  # training that the profiler watches on a GPU: after its start, before saving
 
 
-def time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dict[str, Any]:
+def measure_time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dict[str, Any]:
     """Train by `recipe`, with 5-way 1-shot validation, until its mean reaches `target`, a fraction.
 
     `curve`: step, seconds, mean and half-width of the 95% interval of each validation; seconds are of training and
@@ -52,11 +52,11 @@ def time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dict[str, A
         "validation_share": validation_seconds / seconds, "peak_mib": measure_peak_mib(),
     }  # fmt: skip
     if torch.cuda.is_available():
-        numbers["gpu_busy"] = gpu_busy(config, train_set)
+        numbers["gpu_busy"] = measure_gpu_busy(config, train_set)
     return numbers | {"curve": curve}
 
 
-def gpu_busy(config: ExperimentConfig, train_set: ImageSet) -> float:
+def measure_gpu_busy(config: ExperimentConfig, train_set: ImageSet) -> float:
     """Share of the time that the GPU is at work in training without validation, in the middle of a short run."""
     config = replace(config, run_dir=None, max_steps=BUSY_STEPS, stop_at_accuracy=0.0)
     method = build_method(config, train_set.image_shape)
@@ -69,10 +69,10 @@ def gpu_busy(config: ExperimentConfig, train_set: ImageSet) -> float:
         if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
     ]
     first, last = min(start for start, _ in ranges), max(end for _, end in ranges)
-    return covered(ranges, *(first + share * (last - first) for share in WATCHED))
+    return measure_covered(ranges, *(first + share * (last - first) for share in WATCHED))
 
 
-def covered(ranges: Iterable[tuple[float, float]], begin: float, end: float) -> float:
+def measure_covered(ranges: Iterable[tuple[float, float]], begin: float, end: float) -> float:
     """The share of [begin, end] that lies within any of the ranges (start, end)."""
     total, at = 0.0, begin
     for start, stop in sorted(ranges):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fewshot.estimator import FewShotClassifier
 from fewshot.estimator.support import Support
-from fewshot.reproduction.benchmarks.timing import median_seconds
+from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime import seeding
 
 N_CLASSES, N_SHOT, N_QUERY = 8, 4, 64
@@ -16,13 +16,13 @@ PHOTO_PX = (640, 480)
 REPEATS = 3
 
 
-def estimator_speed(**options: object) -> dict[str, float]:
+def measure_estimator(**options: object) -> dict[str, float]:
     """Seconds to fit 8 classes of 4 JPEG files and to add a class of 4, images/s predicted of 64; loading excluded.
 
     `options`: of `FewShotClassifier`. The files are noise of 640 x 480 px, written before the clock starts.
     """
     with tempfile.TemporaryDirectory() as folder:
-        paths = [_photograph(Path(folder), number) for number in range(N_CLASSES * N_SHOT + N_QUERY)]
+        paths = [_draw_photograph(Path(folder), number) for number in range(N_CLASSES * N_SHOT + N_QUERY)]
         support, query = paths[: N_CLASSES * N_SHOT], paths[N_CLASSES * N_SHOT :]
         labels = np.repeat(np.arange(N_CLASSES), N_SHOT)
         classifier = FewShotClassifier(**options).fit(support, labels)
@@ -35,12 +35,12 @@ def estimator_speed(**options: object) -> dict[str, float]:
             classifier.add_class(N_CLASSES, query[:N_SHOT])
             classifier.remove_class(N_CLASSES)
 
-        fit_s, add_s = median_seconds(fit, REPEATS), median_seconds(add, REPEATS)
-        predict_s = median_seconds(lambda: classifier.predict(query), REPEATS)
+        fit_s, add_s = measure_median_seconds(fit, REPEATS), measure_median_seconds(add, REPEATS)
+        predict_s = measure_median_seconds(lambda: classifier.predict(query), REPEATS)
     return {"fit_s": fit_s, "add_and_remove_a_class_s": add_s, "predicted_images_per_s": N_QUERY / predict_s}
 
 
-def _photograph(folder: Path, number: int) -> Path:
+def _draw_photograph(folder: Path, number: int) -> Path:
     draw = seeding.numpy_generator(number, "photograph")
     small = draw.integers(0, 256, (15, 20, 3), dtype=np.uint8)
     path = folder / f"{number}.jpg"

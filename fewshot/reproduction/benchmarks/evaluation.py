@@ -14,7 +14,7 @@ from fewshot.datasets import ImageSet
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.methods import Method, create_method
-from fewshot.reproduction.benchmarks.timing import median_seconds
+from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime.layout import channels_last
 from fewshot.sampling.episodes import EpisodeSpec
 
@@ -26,34 +26,32 @@ FROZEN: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def evaluation(method: Method, test_set: ImageSet, n_ours: int, n_theirs: int) -> dict[str, float]:
+def measure_evaluation(method: Method, test_set: ImageSet, n_ours: int, n_theirs: int) -> dict[str, float]:
     """Episodes per second of our evaluator, embedding included, and of easyfsl's own sampler and loop.
 
     easyfsl is timed on the same weights in plain layers, as its users write a Conv-4, and also on our
     backbone, which is faster (channels-last, batch normalisation folded).
     """
     spec = EpisodeSpec(5, 1, 15)
-    ours = n_ours / median_seconds(lambda: evaluate(method, test_set, spec, n_ours, precision="auto"), 3)
+    ours = n_ours / measure_median_seconds(lambda: evaluate(method, test_set, spec, n_ours, precision="auto"), 3)
     mean = evaluate(method, test_set, spec, n_theirs, precision="auto").mean
-    easyfsl_evaluation(method.backbone, test_set, spec, 10)  # warm-up
-    theirs, their_mean = easyfsl_evaluation(plain_layers(method.backbone), test_set, spec, n_theirs)
+    measure_easyfsl(method.backbone, test_set, spec, 10)  # warm-up
+    theirs, their_mean = measure_easyfsl(copy_plain_layers(method.backbone), test_set, spec, n_theirs)
     with channels_last(method):
-        with_ours, _ = easyfsl_evaluation(method.backbone, test_set, spec, n_theirs)
+        with_ours, _ = measure_easyfsl(method.backbone, test_set, spec, n_theirs)
     return {
         "ours": ours, "easyfsl": theirs, "ratio": ours / theirs, "easyfsl, our backbone": with_ours,
         "ratio, our backbone": ours / with_ours, "accuracy": mean, "easyfsl_accuracy": their_mean,
     }  # fmt: skip
 
 
-def plain_layers(backbone: nn.Module) -> nn.Module:
+def copy_plain_layers(backbone: nn.Module) -> nn.Module:
     """The layers of a `ConvNet` backbone one after the other, in contiguous memory format."""
     layers = [layer for block in copy.deepcopy(backbone.body).blocks for layer in block]
     return nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.contiguous_format)
 
 
-def easyfsl_evaluation(
-    backbone: nn.Module, test_set: ImageSet, spec: EpisodeSpec, n_episodes: int
-) -> tuple[float, float]:
+def measure_easyfsl(backbone: nn.Module, test_set: ImageSet, spec: EpisodeSpec, n_episodes: int) -> tuple[float, float]:
     """Episodes per second and accuracy of easyfsl 1.5.0's TaskSampler and evaluate on the same network and images."""
     from easyfsl.methods import PrototypicalNetworks
     from easyfsl.samplers import TaskSampler
@@ -96,7 +94,7 @@ def _lenient_sampler() -> Iterator[None]:
         Sampler.__init__ = initial  # type: ignore[method-assign]
 
 
-def frozen_methods(method: Method, imageset: ImageSet, n_episodes: int) -> dict[str, dict[str, float]]:
+def measure_frozen_methods(method: Method, imageset: ImageSet, n_episodes: int) -> dict[str, dict[str, float]]:
     """Seconds and episodes per second of evaluating each method of frozen features, 5-way 5-shot.
 
     The backbone of `method` embeds `imageset` once for all of them; drawing the episodes counts.

@@ -20,7 +20,7 @@ from fewshot.datasets import load_dataset
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.methods import Method, create_method
 from fewshot.reproduction.benchmarks import end_to_end, heads, maml
-from fewshot.reproduction.benchmarks.timing import median_seconds
+from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import channels_last
 from fewshot.runtime.precision import autocast
@@ -83,12 +83,12 @@ def describe_device(device: torch.device, out: Path, dry: bool) -> Numbers:
 
 def measure_steps(device: torch.device, out: Path, dry: bool) -> Numbers:
     """Milliseconds of a training step and of its forward pass alone, images/s, peak memory; a profile of one."""
-    return {name: _step(device, out, dry, name, *case) for name, case in STEPS.items()}
+    return {name: _measure_step(device, out, dry, name, *case) for name, case in STEPS.items()}
 
 
-def _step(device: torch.device, out: Path, dry: bool, name: str, backbone: str, *shape: int) -> Numbers:
+def _measure_step(device: torch.device, out: Path, dry: bool, name: str, backbone: str, *shape: int) -> Numbers:
     count, way, shot, query, channels, side_px = (1, 2, 1, 1, *shape[4:]) if dry else shape
-    episode = noise(count, way, shot, query, channels, side_px).to(device)
+    episode = draw_noise(count, way, shot, query, channels, side_px).to(device)
     with seeding.fork(0):
         method = create_method("protonet", create_backbone(backbone, channels, side_px)).to(device).train()
     optimizer = make_optimizer(method, TrainConfig())
@@ -103,9 +103,9 @@ def _step(device: torch.device, out: Path, dry: bool, name: str, backbone: str, 
         optimizer.zero_grad()
 
     with channels_last(method):
-        step_ms = milliseconds(step, device, dry)
+        step_ms = measure_milliseconds(step, device, dry)
         with torch.no_grad():
-            forward_ms = milliseconds(forward, device, dry)
+            forward_ms = measure_milliseconds(forward, device, dry)
         if name == PROFILED:
             _write_profile(step, device, out / "profile.txt")
     n_images = count * way * (shot + query)
@@ -127,12 +127,12 @@ def _write_profile(step: Callable[[], None], device: torch.device, file: Path) -
 
 def measure_maml(device: torch.device, out: Path, dry: bool) -> Numbers:
     """Milliseconds of a second-order meta-gradient of 32 tasks, 5-way 1-shot: ours, and a loop over the tasks."""
-    episode = maml.episodes_of_noise(device)
+    episode = maml.draw_omniglot_noise(device)
     if dry:
         episode = Episode(*(x[:2] if isinstance(x, torch.Tensor) else x for x in vars(episode).values()))
     numbers: Numbers = {}
     for inner_steps in (1,) if dry else (1, 5):
-        method = maml.method_of("maml", inner_steps, adapt_norm=True, transductive=True).to(device)
+        method = maml.make_method("maml", inner_steps, adapt_norm=True, transductive=True).to(device)
         for precision in ("float32", "bfloat16"):
 
             def ours(method: Method = method, precision: str = precision) -> None:
@@ -141,10 +141,12 @@ def measure_maml(device: torch.device, out: Path, dry: bool) -> Numbers:
                 loss.backward()
                 method.zero_grad()
 
-            numbers[f"ours, {inner_steps} inner steps, {precision}"] = milliseconds(ours, device, dry, repeats=10)
-        loop, _ = maml.plain_loop(method, inner_steps)
+            numbers[f"ours, {inner_steps} inner steps, {precision}"] = measure_milliseconds(
+                ours, device, dry, repeats=10
+            )
+        loop, _ = maml.make_plain_loop(method, inner_steps)
         name = f"plain loop, {inner_steps} inner steps, float32"
-        numbers[name] = milliseconds(lambda loop=loop: loop(episode), device, dry, repeats=3)
+        numbers[name] = measure_milliseconds(lambda loop=loop: loop(episode), device, dry, repeats=3)
     return numbers
 
 
@@ -162,15 +164,15 @@ def measure_evaluation(device: torch.device, out: Path, dry: bool) -> Numbers:
         def run(method: Method = method) -> None:
             evaluate(method, test_set, EpisodeSpec(5, 5, 15), n_episodes, precision="auto")
 
-        rates[name] = n_episodes / median_seconds(run, 1 if dry else 3, warmup=0 if dry else 1)
+        rates[name] = n_episodes / measure_median_seconds(run, 1 if dry else 3, warmup=0 if dry else 1)
     return rates
 
 
 def measure_heads(device: torch.device, out: Path, dry: bool) -> Numbers:
     """Milliseconds an episode of heads that are fitted, 5-way 5-shot, 512 features."""
     few = {"n_ours": 10} if dry else {}
-    faithful = heads.faithful_speed(n_literal=1, device=device, **few)
-    logistic = heads.logistic_speed(n_sklearn=2 if dry else 20, device=device, **few)
+    faithful = heads.measure_faithful_sgd(n_literal=1, device=device, **few)
+    logistic = heads.measure_logistic(n_sklearn=2 if dry else 20, device=device, **few)
     return {"Baseline, the authors' SGD": faithful, "logistic regression": logistic}
 
 
@@ -179,8 +181,8 @@ def measure_end_to_end(device: torch.device, out: Path, dry: bool) -> Numbers:
     recipes = Path(__file__).parents[3] / "scripts" / "recipes"
     if dry:
         changes = {"max_steps": 2, "val_episodes": 5, "val_every_steps": 2, "train_n_way": 5}
-        return end_to_end.time_to_accuracy(recipes / "glyphs" / "protonet.yaml", 0.975, **changes)
-    return end_to_end.time_to_accuracy(recipes / "omniglot" / "protonet.yaml", 0.975)
+        return end_to_end.measure_time_to_accuracy(recipes / "glyphs" / "protonet.yaml", 0.975, **changes)
+    return end_to_end.measure_time_to_accuracy(recipes / "omniglot" / "protonet.yaml", 0.975)
 
 
 PARTS: dict[str, Part] = {
@@ -193,7 +195,7 @@ PARTS: dict[str, Part] = {
 }
 
 
-def noise(count: int, way: int, shot: int, query: int, channels: int, side_px: int) -> Episode:
+def draw_noise(count: int, way: int, shot: int, query: int, channels: int, side_px: int) -> Episode:
     """`count` episodes of images without meaning."""
     generator = seeding.generator(0, "benchmark steps")
 
@@ -207,14 +209,16 @@ def noise(count: int, way: int, shot: int, query: int, channels: int, side_px: i
     return Episode(images(way * shot), labels(shot), images(way * query), labels(query), way, classes)
 
 
-def milliseconds(run: Callable[[], object], device: torch.device, dry: bool, repeats: int = 30) -> float:
+def measure_milliseconds(run: Callable[[], object], device: torch.device, dry: bool, repeats: int = 30) -> float:
     """Median wall time of `run`, to its end on the device."""
 
     def whole() -> None:
         run()
         wait(device)
 
-    return 1000 * (median_seconds(whole, 1, warmup=0) if dry else median_seconds(whole, repeats, warmup=5))
+    return 1000 * (
+        measure_median_seconds(whole, 1, warmup=0) if dry else measure_median_seconds(whole, repeats, warmup=5)
+    )
 
 
 def wait(device: torch.device) -> None:

@@ -8,14 +8,14 @@ from torch.nn import functional as F
 from fewshot.methods.solvers.sgd_draws import draw
 from fewshot.methods.solvers.sgd_head import BATCH, DAMPENING, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, fit_linear
 from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
-from fewshot.reproduction.benchmarks.timing import median_seconds
+from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime import seeding
 
 N_WAY, N_SHOT, N_QUERY, WIDTH = 5, 5, 15, 512
 SPREAD = 0.3  # of class means, against 1 within classes: nine queries in ten are right
 
 
-def gaussian_episodes(n_episodes: int, n_shot: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def draw_gaussian_episodes(n_episodes: int, n_shot: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Features (B, N_WAY * (n_shot + N_QUERY), WIDTH), classes interleaved, and their labels (B, …)."""
     generator = seeding.generator(0, "benchmark heads")
     labels = torch.arange(N_WAY).repeat(n_shot + N_QUERY)
@@ -24,7 +24,7 @@ def gaussian_episodes(n_episodes: int, n_shot: int, device: torch.device | str =
     return features.relu().to(device), labels.expand(n_episodes, -1).contiguous().to(device)
 
 
-def literal_sgd(support: Tensor, labels: Tensor, order: Tensor) -> nn.Linear:
+def run_literal_sgd(support: Tensor, labels: Tensor, order: Tensor) -> nn.Linear:
     """The authors' loop on one episode: support (n_support, D), labels (n_support,), order (N_PASSES, n_support)."""
     head = nn.Linear(support.shape[1], N_WAY, device=support.device)
     optimizer = torch.optim.SGD(
@@ -38,9 +38,11 @@ def literal_sgd(support: Tensor, labels: Tensor, order: Tensor) -> nn.Linear:
     return head
 
 
-def faithful_speed(n_ours: int = 1000, n_literal: int = 3, device: torch.device | str = "cpu") -> dict[str, float]:
+def measure_faithful_sgd(
+    n_ours: int = 1000, n_literal: int = 3, device: torch.device | str = "cpu"
+) -> dict[str, float]:
     """Milliseconds an episode of Baseline's SGD, 5-way 5-shot, 512 features: draws included, and a literal loop."""
-    features, labels = gaussian_episodes(n_ours, N_SHOT, device)
+    features, labels = draw_gaussian_episodes(n_ours, N_SHOT, device)
     support, labels = features[:, : N_WAY * N_SHOT], labels[:, : N_WAY * N_SHOT]
     order = draw(support[:n_literal], labels[:n_literal], N_WAY, 0).order
 
@@ -50,21 +52,21 @@ def faithful_speed(n_ours: int = 1000, n_literal: int = 3, device: torch.device 
 
     def literal() -> None:
         for b in range(n_literal):
-            literal_sgd(support[b], labels[b], order[b])
+            run_literal_sgd(support[b], labels[b], order[b])
 
-    ours_ms = 1000 * median_seconds(ours, 3) / n_ours
-    literal_ms = 1000 * median_seconds(literal, 3, warmup=0) / n_literal
+    ours_ms = 1000 * measure_median_seconds(ours, 3) / n_ours
+    literal_ms = 1000 * measure_median_seconds(literal, 3, warmup=0) / n_literal
     return {"ours_ms": ours_ms, "literal_ms": literal_ms, "ratio": literal_ms / ours_ms}
 
 
-def logistic_speed(
+def measure_logistic(
     n_shot: int = N_SHOT, n_ours: int = 1000, n_sklearn: int = 100, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
     """Milliseconds an episode of softmax regression, ours and scikit-learn's at its default tolerance; 5-way, 512-d.
 
     Also the accuracy of both on the queries of the episodes that scikit-learn solves.
     """
-    features, labels = gaussian_episodes(n_ours, n_shot, device)
+    features, labels = draw_gaussian_episodes(n_ours, n_shot, device)
     n_support = N_WAY * n_shot
     support, query = features[:, :n_support], features[:n_sklearn, n_support:]
     x, y = features[:n_sklearn].cpu().numpy(), labels[:n_sklearn].cpu().numpy()
@@ -78,8 +80,8 @@ def logistic_speed(
 
     right = labels[:n_sklearn, n_support:].cpu()
     theirs = [fit(b).score(x[b, n_support:], y[b, n_support:]) for b in range(n_sklearn)]
-    ours_ms = 1000 * median_seconds(ours, 3) / n_ours
-    sklearn_ms = 1000 * median_seconds(lambda: [fit(b) for b in range(n_sklearn)], 3, warmup=0) / n_sklearn
+    ours_ms = 1000 * measure_median_seconds(ours, 3) / n_ours
+    sklearn_ms = 1000 * measure_median_seconds(lambda: [fit(b) for b in range(n_sklearn)], 3, warmup=0) / n_sklearn
     return {
         "ours_ms": ours_ms, "sklearn_ms": sklearn_ms, "ratio": sklearn_ms / ours_ms,
         "accuracy": float((ours() == right).float().mean()), "sklearn_accuracy": sum(theirs) / n_sklearn,

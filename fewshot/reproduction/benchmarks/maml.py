@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from fewshot.backbones import create_backbone
 from fewshot.methods import Method, create_method
-from fewshot.reproduction.benchmarks.timing import peak_mib, turns
+from fewshot.reproduction.benchmarks.timing import measure_in_turns, measure_peak_mib
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import Episode
 
 N_TASKS, N_WAY = 32, 5
 
 
-def episodes_of_noise(device: torch.device | str = "cpu") -> Episode:
+def draw_omniglot_noise(device: torch.device | str = "cpu") -> Episode:
     """A meta-batch of Omniglot's shape, 5-way 1-shot with 1 query a class: 32 x 10 images of 28 px."""
     generator = seeding.generator(0, "benchmark maml")
     images = torch.randint(0, 256, (2, N_TASKS, N_WAY, 1, 28, 28), dtype=torch.uint8, generator=generator)
@@ -25,14 +25,14 @@ def episodes_of_noise(device: torch.device | str = "cpu") -> Episode:
     return Episode(images[0], labels, images[1], labels, N_WAY, labels, unpadded=True).to(device)
 
 
-def method_of(name: str, inner_steps: int, order: int = 2, backbone: str = "conv4", **options: object) -> Method:
+def make_method(name: str, inner_steps: int, order: int = 2, backbone: str = "conv4", **options: object) -> Method:
     """MAML on a network of 64 filters with seeded weights."""
     with seeding.fork(0):
         network = create_backbone(backbone, 1, 28)
         return create_method(name, network, inner_steps=inner_steps, order=order, **options).train()
 
 
-def plain_loop(method: Method, inner_steps: int) -> tuple[Callable[[Episode], Tensor], nn.Module]:
+def make_plain_loop(method: Method, inner_steps: int) -> tuple[Callable[[Episode], Tensor], nn.Module]:
     """The second-order meta-gradient of `method`'s weights, one task after the other by `torch.autograd.grad`.
 
     Returns a function of a meta-batch of 1-shot tasks, which gives the mean loss of the queries, and the network, a
@@ -64,7 +64,7 @@ def plain_loop(method: Method, inner_steps: int) -> tuple[Callable[[Episode], Te
     return run, network
 
 
-def maml_speed(
+def measure_speed(
     inner_steps: int, backbone: str = "conv4", repeats: int = 5, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
     """Seconds of a second-order meta-gradient: the median of runs that take turns, and the ratios to learn2learn.
@@ -72,9 +72,9 @@ def maml_speed(
     All weights are adapted, and queries normalised by their own batch statistics, as learn2learn does. Both in
     float32 and under bfloat16 autocast; ours is compared with the faster of learn2learn's.
     """
-    episode = episodes_of_noise(device)
-    ours = method_of("maml", inner_steps, backbone=backbone, adapt_norm=True, transductive=True).to(device)
-    theirs = method_of("maml-learn2learn", inner_steps, backbone=backbone).to(device)
+    episode = draw_omniglot_noise(device)
+    ours = make_method("maml", inner_steps, backbone=backbone, adapt_norm=True, transductive=True).to(device)
+    theirs = make_method("maml-learn2learn", inner_steps, backbone=backbone).to(device)
 
     def step(method: Method, half: bool) -> Callable[[], float]:
         def run() -> float:
@@ -89,7 +89,7 @@ def maml_speed(
         "ours": step(ours, False), "ours_bf16": step(ours, True),
         "learn2learn": step(theirs, False), "learn2learn_bf16": step(theirs, True),
     }  # fmt: skip
-    seconds = turns(runs, repeats)
+    seconds = measure_in_turns(runs, repeats)
     best = min(seconds["learn2learn"], seconds["learn2learn_bf16"])
     return seconds | {
         "ratio_float32": seconds["learn2learn"] / seconds["ours"],
@@ -97,16 +97,16 @@ def maml_speed(
     }
 
 
-def maml_memory(inner_steps: int = 5) -> dict[str, float]:
+def measure_memory(inner_steps: int = 5) -> dict[str, float]:
     """Peak MiB, above the imports, of one meta-gradient of 32 tasks: by order, all tasks at once and in groups."""
-    base = peak_mib("import fewshot.reproduction.benchmarks.maml")
+    base = measure_peak_mib("import fewshot.reproduction.benchmarks.maml")
     cases = {
         "order_1": "order=1, tasks_at_once=32",
         "order_2": "order=2, tasks_at_once=32",
         "order_2_groups": "order=2",
     }
     return {
-        name: peak_mib(
+        name: measure_peak_mib(
             "from fewshot.reproduction.benchmarks.maml import episodes_of_noise, method_of\n"
             f"method_of('maml', {inner_steps}, transductive=True, {options}).loss(episodes_of_noise()).backward()"
         )

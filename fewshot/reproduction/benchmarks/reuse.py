@@ -9,7 +9,7 @@ import torch
 
 from fewshot.backbones import create_backbone
 from fewshot.methods import create_method
-from fewshot.reproduction.benchmarks.timing import median_seconds
+from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime import seeding
 from fewshot.runtime.layout import channels_last
 from fewshot.runtime.memory import measure_peak_mib, reuse_freed_memory
@@ -56,7 +56,7 @@ def print_step(name: str, keep: bool) -> None:
     method_name, backbone, (channels, side), way, shot, query = STEPS[name]
     with seeding.fork(0):
         method = create_method(method_name, create_backbone(backbone, channels, side)).train()
-        episode = episode_of_noise(channels, side, way, shot, query)
+        episode = draw_noise(channels, side, way, shot, query)
     optimizer, device = torch.optim.Adam(method.parameters()), torch.device("cpu")
 
     def step() -> None:
@@ -67,11 +67,11 @@ def print_step(name: str, keep: bool) -> None:
         optimizer.step()
 
     with channels_last(method):  # as `train` does
-        milliseconds = 1000 * median_seconds(step, REPEATS, warmup=2)
+        milliseconds = 1000 * measure_median_seconds(step, REPEATS, warmup=2)
     print(milliseconds, measure_peak_mib())
 
 
-def episode_of_noise(channels: int, side: int, way: int, shot: int, query: int) -> Episode:
+def draw_noise(channels: int, side: int, way: int, shot: int, query: int) -> Episode:
     """An episode of random images."""
 
     def images(per_class: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 PEAK = "print('peak', [l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
 
 
-def median_seconds(run: Callable[[], object], repeats: int, warmup: int = 1) -> float:
+def measure_median_seconds(run: Callable[[], object], repeats: int, warmup: int = 1) -> float:
     """Median wall time of `run`."""
     seconds = []
     for _ in range(warmup + repeats):
@@ -20,7 +20,7 @@ def median_seconds(run: Callable[[], object], repeats: int, warmup: int = 1) -> 
     return statistics.median(seconds[warmup:])
 
 
-def turns(
+def measure_in_turns(
     runs: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Median seconds of each run, by `clock`; they take turns, so that a busy machine slows all alike."""
@@ -33,12 +33,12 @@ def turns(
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
-def process_seconds(command: list[str], repeats: int = 5) -> float:
+def measure_process_seconds(command: list[str], repeats: int = 5) -> float:
     """Median wall time of a whole process."""
-    return median_seconds(lambda: subprocess.run(command, check=True, capture_output=True), repeats)
+    return measure_median_seconds(lambda: subprocess.run(command, check=True, capture_output=True), repeats)
 
 
-def peak_mib(code: str) -> float:
+def measure_peak_mib(code: str) -> float:
     """Peak resident memory of a Python process that runs `code`, MiB."""
     output = subprocess.run(
         [sys.executable, "-c", f"{code}\n{PEAK}"], check=True, capture_output=True, text=True

@@ -12,7 +12,7 @@ from fewshot.datasets import ImageSet
 from fewshot.errors import DataError
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.experiments.build import choose_device, load_run, load_split
-from fewshot.experiments.starting import check_unseen, selected_on
+from fewshot.experiments.starting import check_unseen, find_selected_on
 from fewshot.methods import Method
 from fewshot.reproduction.comparison.paired import Comparison, Measured, compare
 from fewshot.runtime import processes
@@ -39,7 +39,7 @@ def compare_runs(config: CompareConfig) -> Comparison:
     for folder, method, run, imageset, overlap in zip(folders, methods, runs, sets, overlaps, strict=True):
         method.to(device)
         one = measure_classes(method, imageset, spec, config.n_episodes, config.seed, precision=config.precision)
-        facts = {"run": folder, "selected_on": selected_on(folder), "config": as_dict(run), **overlap.header}
+        facts = {"run": folder, "selected_on": find_selected_on(folder), "config": as_dict(run), **overlap.header}
         measured.append(replace(one, records=one.records.add_facts(**facts)))
     return compare(measured[0], measured[1], sets[0].class_names, names)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.config import PRETRAIN, kind_of
+from fewshot.config import PRETRAIN, find_kind
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.rows import RowKind
 from fewshot.methods import find_method
@@ -15,7 +15,7 @@ from fewshot.registry import unknown_name
 from fewshot.reproduction.figures.curves import N_QUERY, SHOTS, SHOTS_N_WAY, WAYS, WAYS_N_SHOT, Curves, read_curves
 from fewshot.reproduction.figures.drawing import Line, Panel, draw
 from fewshot.reproduction.results import Result
-from fewshot.reproduction.runner import stored_results
+from fewshot.reproduction.runner import load_stored
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables.accuracies import OWN_ROWS
 
@@ -42,7 +42,7 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
 
     `runs`: of all recipes; `shown`: those whose lines are drawn.
     """
-    stored = stored_results(results, list({run.name: run for run in runs}.values()))
+    stored = load_stored(results, list({run.name: run for run in runs}.values()))
     first = {result.recipe: result for result in reversed(stored)}  # of each recipe, the lowest seed
     names = [name for name in dict.fromkeys(run.name for run in shown) if name in first]
     curves = _current([c for c in read_curves(results) if c.recipe in names], stored)
@@ -147,7 +147,7 @@ def _episodes(told: Sequence[Result]) -> str:
 def _minute_line(result: Result, row: str) -> Line:
     config, before = result.facts["config"], sum(minutes for _, minutes in result.facts["stages"][:-1])
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
-    stage_one = kind_of(config) == PRETRAIN
+    stage_one = find_kind(config) == PRETRAIN
     kind = Classifier if stage_one else find_method(config["method"])
     cells = result.recipe.removeprefix(f"{row}_")  # of recipes for one way or shot, such as maml_10way
     name = kind.label if row == config.get("method") else row

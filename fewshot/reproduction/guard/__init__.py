@@ -3,10 +3,27 @@
 Floors are made of several training seeds, on validation classes; nothing here ever sees a test class.
 """
 
-from fewshot.reproduction.guard.bounds import Floor, below, read_floors, write_floors
-from fewshot.reproduction.guard.trials import GuardConfig, Trial, calibrate, compare, read_config, short_runs, tried
+from fewshot.reproduction.guard.bounds import Floor, find_below, read_floors, write_floors
+from fewshot.reproduction.guard.trials import (
+    GuardConfig,
+    Trial,
+    calibrate,
+    compare,
+    make_short_runs,
+    read_config,
+    try_run,
+)
 
 __all__ = [
-    "Floor", "GuardConfig", "Trial", "below", "calibrate", "compare", "read_config", "read_floors", "short_runs",
-    "tried", "write_floors",
+    "Floor",
+    "GuardConfig",
+    "Trial",
+    "calibrate",
+    "compare",
+    "find_below",
+    "make_short_runs",
+    "read_config",
+    "read_floors",
+    "try_run",
+    "write_floors",
 ]  # fmt: skip

@@ -56,7 +56,7 @@ class Floors:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def below(means: Mapping[str, float], floors: Mapping[str, Floor]) -> list[str]:
+def find_below(means: Mapping[str, float], floors: Mapping[str, Floor]) -> list[str]:
     """The cells in which a mean accuracy lies below its floor; `DataError` where the floors are of other cells."""
     if means.keys() != floors.keys():
         raise DataError(f"measured in {sorted(means)}, but the floors are for {sorted(floors)}")

@@ -13,11 +13,11 @@ import numpy as np
 from fewshot import cli
 from fewshot.errors import ConfigError
 from fewshot.evaluation.records import Records
-from fewshot.experiments.build import build_classifier, load_split, measure, test_cells
-from fewshot.experiments.starting import starting_method
+from fewshot.experiments.build import build_classifier, list_test_cells, load_split, measure
+from fewshot.experiments.starting import build_starting_method
 from fewshot.methods import find_method, list_methods
 from fewshot.registry import unknown_name
-from fewshot.reproduction.guard.bounds import Floor, Floors, below, read_floors, write_floors
+from fewshot.reproduction.guard.bounds import Floor, Floors, find_below, read_floors, write_floors
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.runs import Run
 from fewshot.runtime.provenance import collect_provenance
@@ -56,7 +56,7 @@ class Trial:
             f"{cell} {100 * mean:5.1f} (floor {100 * floors[cell].floor:4.1f}, {floors[cell].margin(mean):+6.1f} sd)"
             for cell, mean in self.means.items()
         ]
-        verdict = "BELOW THE FLOOR" if below(self.means, floors) else "ok"
+        verdict = "BELOW THE FLOOR" if find_below(self.means, floors) else "ok"
         return "  ".join([f"{self.recipe:16}", *cells, f"{self.seconds:5.1f} s", verdict])
 
 
@@ -68,7 +68,7 @@ def read_config(path: Path) -> GuardConfig:
         raise ConfigError(f"{path} is no valid configuration of the guard") from None
 
 
-def short_runs(
+def make_short_runs(
     recipes: Path, out: Path, config: GuardConfig, seeds: Sequence[int], names: Sequence[str] = ()
 ) -> list[Run]:
     """The recipes' runs, cut short, in order of running: all, or `names` and those they start from.
@@ -81,10 +81,10 @@ def short_runs(
     unguarded = published - {run.config.method for run in runs if not run.is_pretrain}
     if unguarded and not names:
         raise ConfigError(f"no recipe of {recipes} is for the method {', '.join(sorted(unguarded))}: add one")
-    return [_cut_short(run, config) for run in runs]
+    return [_shorten(run, config) for run in runs]
 
 
-def _cut_short(run: Run, config: GuardConfig) -> Run:
+def _shorten(run: Run, config: GuardConfig) -> Run:
     if run.name not in config.recipes:
         raise ConfigError(f"the guard does not say how the recipe {run.name} is cut short; add it to its recipes")
     known = [part.name for part in fields(run.config)]
@@ -94,33 +94,33 @@ def _cut_short(run: Run, config: GuardConfig) -> Run:
     return replace(run, config=replace(run.config, test_episodes=config.n_episodes, **config.recipes[run.name]))
 
 
-def missing_library(run: Run) -> str:
+def find_missing_library(run: Run) -> str:
     """The library that the recipe needs and that is not installed; empty where there is none."""
     library = "" if run.is_pretrain else find_method(run.config.method).requires
     return library if library and find_spec(library) is None else ""
 
 
-def tried(run: Run) -> Trial:
+def try_run(run: Run) -> Trial:
     """Train a run, on training classes alone, and measure its last weights on validation classes."""
     started, config = time.perf_counter(), run.config
     train_set, val_set = load_split(config, "train"), load_split(config, "val")
     if run.is_pretrain:
         method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     else:
-        method = starting_method(config, train_set)
+        method = build_starting_method(config, train_set)
     train(method, train_set, None, config)
-    records = measure(method, val_set, test_cells(config), config, selected_on="nothing: last step")
+    records = measure(method, val_set, list_test_cells(config), config, selected_on="nothing: last step")
     return Trial(run.name, config.seed, records, time.perf_counter() - started)
 
 
-def _trials(runs: Sequence[Run]) -> Iterator[Trial]:
+def _try_runs(runs: Sequence[Run]) -> Iterator[Trial]:
     """The trial of each run as it comes; one whose library is missing is named and left out."""
     for run in runs:
-        library = missing_library(run)
+        library = find_missing_library(run)
         if library:
             print(f"{run.name:16}  not measured: {library} is not installed (make {library})", flush=True)
         else:
-            yield tried(run)
+            yield try_run(run)
 
 
 def compare(runs: Sequence[Run], path: Path, config: GuardConfig) -> list[str]:
@@ -130,14 +130,14 @@ def compare(runs: Sequence[Run], path: Path, config: GuardConfig) -> list[str]:
     """
     held, fallen, differing, started = read_floors(path), [], {}, time.perf_counter()
     for run in runs:
-        if not missing_library(run):
+        if not find_missing_library(run):
             _check_made_so(run.name, held, config, path)
-    for trial in _trials(runs):
+    for trial in _try_runs(runs):
         floors, header = held[trial.recipe], trial.records[0].header
         print(trial.row(floors.cells), flush=True)
         fallen += [
             f"{trial.recipe}, {cell}: {100 * trial.means[cell]:.1f} is below {100 * floors.cells[cell].floor:.1f}"
-            for cell in below(trial.means, floors.cells)
+            for cell in find_below(trial.means, floors.cells)
         ]
         pairs = {key: (floors.about[key], getattr(header, key)) for key in SAME}
         differing |= {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
@@ -161,14 +161,14 @@ def _check_made_so(recipe: str, held: Mapping[str, Floors], config: GuardConfig,
 def calibrate(runs: Sequence[Run], path: Path, config: GuardConfig) -> None:
     """Write the floors of the recipes to the file `path`, from their runs with several training seeds."""
     trials: dict[str, list[Trial]] = {}
-    for trial in _trials(runs):
+    for trial in _try_runs(runs):
         cells = "  ".join(f"{cell} {100 * mean:5.1f}" for cell, mean in trial.means.items())
         print(f"{trial.recipe:16}  seed {trial.seed}  {cells}  {trial.seconds:5.1f} s", flush=True)
         trials.setdefault(trial.recipe, []).append(trial)
-    write_floors(path, {name: floors_of(several, config.recipes[name]) for name, several in trials.items()})
+    write_floors(path, {name: compute_floors(several, config.recipes[name]) for name, several in trials.items()})
 
 
-def floors_of(trials: Sequence[Trial], options: Mapping[str, Any]) -> Floors:
+def compute_floors(trials: Sequence[Trial], options: Mapping[str, Any]) -> Floors:
     """The floors of a recipe from its trials with several training seeds, with what they were made of."""
     header, cells, accuracies = trials[0].records[0].header, {}, {}
     for number, cell in enumerate(trials[0].means):

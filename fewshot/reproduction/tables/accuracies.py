@@ -12,7 +12,7 @@ from fewshot.evaluation.records import Measured
 from fewshot.evaluation.report import format_percent, format_signed_percent
 from fewshot.evaluation.rows import RowKind
 from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
-from fewshot.reproduction.results import Result, curve, row_key
+from fewshot.reproduction.results import Result, describe_curve, name_row
 
 REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
 OWN_ROWS = (RowKind.TRAINED, RowKind.FROZEN)  # what a method reaches itself
@@ -68,10 +68,10 @@ class Row:
 
     def header(self, key: str) -> str:
         """What its records' headers say under `key`."""
-        return distinct(m.header.value(key) for records in self.cells.values() for m in records)
+        return join_distinct(m.header.value(key) for records in self.cells.values() for m in records)
 
 
-def rows_of(results: Sequence[Result], planned: Mapping[str, Plan], test_set: str = "") -> list[Row]:
+def make_rows(results: Sequence[Result], planned: Mapping[str, Plan], test_set: str = "") -> list[Row]:
     """A row for each method. `planned`: what the runs of each recipe measure.
 
     Cells that are planned and not among the results are in the row, empty. Raises `DataError` where two recipes
@@ -83,13 +83,13 @@ def rows_of(results: Sequence[Result], planned: Mapping[str, Plan], test_set: st
             name = label(plan.row, kind)
             row = rows.setdefault(name, Row(name))
             mine = [result for result in results if result.recipe == recipe]
-            rising = kind not in FLOOR_ROWS and any(curve(r.facts["history"]) == "rising" for r in mine)
+            rising = kind not in FLOOR_ROWS and any(describe_curve(r.facts["history"]) == "rising" for r in mine)
             row.still_rising.update(cells if rising else ())
             for cell in cells:
                 stored = [
                     measured
                     for result in mine
-                    for measured in result.records.get(row_key(test_set, kind), [])
+                    for measured in result.records.get(name_row(test_set, kind), [])
                     if measured.cell == cell
                 ]
                 if cell in row.cells:
@@ -118,14 +118,14 @@ def _refuse_other_episodes(row: Row) -> None:
                 )
 
 
-def short(cell: str) -> str:
+def shorten(cell: str) -> str:
     """`5w1s` for `5-way 1-shot`."""
     return cell.replace("-way ", "w").replace("-shot", "s")
 
 
-def accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
+def format_accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
     """The main table: mean over seeds ± 95% interval over episodes, (standard deviation over seeds)."""
-    head = ["method", *map(short, cells), "seeds", "transductive", "weights selected on"]
+    head = ["method", *map(shorten, cells), "seeds", "transductive", "weights selected on"]
     lines = []
     for row in sorted(rows, key=lambda row: _rank(row, cells)):
         ran = any(row.cells.get(cell) for cell in cells)
@@ -133,14 +133,14 @@ def accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
         lines.append(
             [
                 row.title,
-                *(ours(row, cell) for cell in cells),
-                *([_n_seeds(row, cells), *about] if ran else [NO_CELL] * 3),
+                *(format_ours(row, cell) for cell in cells),
+                *([_format_n_seeds(row, cells), *about] if ran else [NO_CELL] * 3),
             ]
         )
-    return markdown(head, lines)
+    return format_markdown(head, lines)
 
 
-def _n_seeds(row: Row, cells: Sequence[str]) -> str:
+def _format_n_seeds(row: Row, cells: Sequence[str]) -> str:
     """`3`, or `3 / 3 / – / 1` in the order of the cells where they have different numbers of seeds."""
     numbers = [len(row.cells[cell]) if cell in row.cells else None for cell in cells]
     different = set(numbers) - {None}
@@ -155,7 +155,7 @@ def _rank(row: Row, cells: Sequence[str]) -> tuple[int, float]:
     return len(cells), 0.0
 
 
-def ours(row: Row, cell: str) -> str:
+def format_ours(row: Row, cell: str) -> str:
     """`98.46 ± 0.14 (0.08)`, or that it was not run, or a dash for a cell that no recipe measures."""
     if cell not in row.cells:
         return NO_CELL
@@ -165,7 +165,7 @@ def ours(row: Row, cell: str) -> str:
     return format_percent(row.estimate(cell)) + ("" if spread is None else f" ({100 * spread:.2f})")
 
 
-def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> str:
+def format_differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> str:
     """Each row minus the row called `reference`, paired by episode; a dash where the episodes or drawings differ."""
     base = next((row for row in rows if row.name == reference), None)
     if base is None or not any(base.cells.values()):
@@ -173,18 +173,18 @@ def differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> st
     lines = []
     for row in sorted(rows, key=lambda row: _rank(row, cells)):
         if row is not base and any(row.cells.values()):
-            lines.append([row.title, *(_difference(row, base, cell) for cell in cells)])
-    return markdown([f"minus {base.title}", *map(short, cells)], lines) if lines else ""
+            lines.append([row.title, *(_format_difference(row, base, cell) for cell in cells)])
+    return format_markdown([f"minus {base.title}", *map(shorten, cells)], lines) if lines else ""
 
 
-def _difference(row: Row, base: Row, cell: str) -> str:
+def _format_difference(row: Row, base: Row, cell: str) -> str:
     mine, theirs = row.cells.get(cell), base.cells.get(cell)
     if not mine or not theirs or not same_episodes(mine[0].header, theirs[0].header):
         return NO_CELL
     return format_signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
 
 
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def format_markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns; `|` in a text is escaped."""
     text = [[t.replace("|", r"\|") for t in line] for line in (head, ["---"] * len(head), *lines)]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
@@ -193,6 +193,6 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def distinct(values: Iterable[object]) -> str:
+def join_distinct(values: Iterable[object]) -> str:
     """The values, each once, as they come first."""
     return "; ".join(dict.fromkeys(map(str, values)))

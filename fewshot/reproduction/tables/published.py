@@ -10,7 +10,7 @@ import yaml
 
 from fewshot.errors import ConfigError
 from fewshot.evaluation.statistics import Estimate
-from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, markdown, ours, short
+from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, format_markdown, format_ours, shorten
 
 Published = Mapping[str, Mapping[str, Mapping[str, Any]]]
 KINDS = ("paper", "re-run")
@@ -33,10 +33,10 @@ def read(path: str | Path) -> Published:
         published = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML file: {error}") from error
-    for row, kinds in _mapping(published, f"{path}").items():
-        for kind, numbers in _mapping(kinds, f"{path}: {row}").items():
+    for row, kinds in _check_mapping(published, f"{path}").items():
+        for kind, numbers in _check_mapping(kinds, f"{path}: {row}").items():
             where = f"{path}: {row}: {kind}"
-            if kind not in KINDS or not _mapping(numbers, where).get("source"):
+            if kind not in KINDS or not _check_mapping(numbers, where).get("source"):
                 raise ConfigError(f"{where} must be {' or '.join(KINDS)}, and name its source")
             if not isinstance(numbers.get("note", "none"), str):
                 raise ConfigError(f"{where}: the note must be text, got {numbers['note']!r}")
@@ -46,7 +46,7 @@ def read(path: str | Path) -> Published:
     return published
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+def _check_mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must hold names with a value each, got {value!r}")
     return value
@@ -57,7 +57,7 @@ def _is_percentage(number: Any) -> bool:
     return bool(known) and 0 < parse_number(str(number)).mean <= 1
 
 
-def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> str:
+def format_against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> str:
     """A line for each row and cell with a published number: ours, the number, the difference; for paper and re-run.
 
     The verdict is on the re-run, or the paper where there is none: passed by the mean; within the interval, ours over
@@ -68,23 +68,23 @@ def against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> 
     for row in (row for row in rows if row.name in published):
         for cell in cells:
             numbers = {
-                kind: str(entry[short(cell)]) for kind, entry in published[row.name].items() if short(cell) in entry
+                kind: str(entry[shorten(cell)]) for kind, entry in published[row.name].items() if shorten(cell) in entry
             }
             if numbers and cell in row.cells:
                 ran = bool(row.cells[cell])
                 estimate = row.estimate(cell) if ran else None
                 judged = "re-run" if "re-run" in numbers else "paper"
-                paper, rerun = (_compared(numbers.get(kind), estimate) for kind in ("paper", "re-run"))
-                verdict = _verdict(estimate, parse_number(numbers[judged])) if estimate else NOT_RUN
+                paper, rerun = (_compare(numbers.get(kind), estimate) for kind in ("paper", "re-run"))
+                verdict = _judge(estimate, parse_number(numbers[judged])) if estimate else NOT_RUN
                 verdict += ", still rising" if verdict == BELOW and cell in row.still_rising else ""
                 note = published[row.name][judged].get("note")
                 verdict += f"; {note}" if note and estimate else ""
-                lines.append([row.title, short(cell), ours(row, cell), *paper, *rerun, verdict])
+                lines.append([row.title, shorten(cell), format_ours(row, cell), *paper, *rerun, verdict])
     head = ["method", "cell", "ours", "paper", "ours − paper", "best re-run", "ours − re-run", "verdict"]
-    return markdown(head, lines) if lines else ""
+    return format_markdown(head, lines) if lines else ""
 
 
-def sources(published: Published) -> str:
+def format_sources(published: Published) -> str:
     """What the verdict is on, and where the published numbers stand."""
     entries = [(row, kind, entry) for row, kinds in published.items() for kind, entry in kinds.items()]
     stand = "; ".join(f"**{row}**, {kind}: {entry['source']}" for row, kind, entry in entries)
@@ -102,7 +102,7 @@ def parse_number(text: str) -> Estimate:
     return Estimate(float(written["mean"]) / 100, float(written["half"] or 0) / 100)
 
 
-def _compared(number: str | None, estimate: Estimate | None) -> list[str]:
+def _compare(number: str | None, estimate: Estimate | None) -> list[str]:
     if number is None:
         return [NO_CELL, NO_CELL]
     if estimate is None:
@@ -111,7 +111,7 @@ def _compared(number: str | None, estimate: Estimate | None) -> list[str]:
     return [number, f"{difference:+.2f}".replace("-", "−")]
 
 
-def _verdict(ours: Estimate, theirs: Estimate) -> str:
+def _judge(ours: Estimate, theirs: Estimate) -> str:
     (mean, half), (target, their_half) = ([round(100 * value, 2) for value in estimate] for estimate in (ours, theirs))
     reached = round(mean + hypot(half, their_half), 2)
     return "passed" if mean >= target else "within the interval" if reached >= target else BELOW

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fewshot.errors import DataError
 from fewshot.evaluation.report import format_percent
-from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, markdown, short
+from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, format_markdown, shorten
 from fewshot.reproduction.tables.published import Published, parse_number
 
 COLUMNS = {
@@ -33,7 +33,7 @@ RERUN_LINE, RERUN_ROW = "*best independent re-run of ProtoNet*", "protonet"
 DIGITS = 1
 
 
-def summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
+def format_summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
     """The main table in Markdown; a dash for what no recipe measures, and for a number that nobody published.
 
     Args:
@@ -50,13 +50,13 @@ def summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published
     for title, name in LINES.items():
         if not any(name in of_set for of_set in by_name.values()):
             raise DataError(f"the main table's line {title!r} is fed by {name!r}, which is a row of no data set")
-        lines.append([title, *(_ours(by_name[dataset].get(name), cell) for dataset, cell in cells)])
-    lines.append([RERUN_LINE, *(_rerun(published[dataset], cell) for dataset, cell in cells)])
-    return markdown(head, lines)
+        lines.append([title, *(_format_ours(by_name[dataset].get(name), cell) for dataset, cell in cells)])
+    lines.append([RERUN_LINE, *(_format_rerun(published[dataset], cell) for dataset, cell in cells)])
+    return format_markdown(head, lines)
 
 
-def _ours(row: Row | None, cell: str) -> str:
-    full = next((c for c in row.cells if short(c) == cell), None) if row else None
+def _format_ours(row: Row | None, cell: str) -> str:
+    full = next((c for c in row.cells if shorten(c) == cell), None) if row else None
     if row is None or full is None:
         return NO_CELL
     if not row.cells[full]:
@@ -64,6 +64,6 @@ def _ours(row: Row | None, cell: str) -> str:
     return format_percent(row.estimate(full), DIGITS) + row.mark
 
 
-def _rerun(published: Published, cell: str) -> str:
+def _format_rerun(published: Published, cell: str) -> str:
     numbers = published.get(RERUN_ROW, {}).get("re-run", {})
     return f"*{100 * parse_number(str(numbers[cell])).mean:.{DIGITS}f}*" if cell in numbers else NO_CELL

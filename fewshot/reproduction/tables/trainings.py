@@ -6,21 +6,30 @@ from statistics import fmean
 from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import name_cell
-from fewshot.reproduction.results import Result, curve, row_key
-from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, OWN_ROWS, Plan, distinct, label, markdown, short
+from fewshot.reproduction.results import Result, describe_curve, name_row
+from fewshot.reproduction.tables.accuracies import (
+    NO_CELL,
+    NOT_RUN,
+    OWN_ROWS,
+    Plan,
+    format_markdown,
+    join_distinct,
+    label,
+    shorten,
+)
 
 OFTEN_SHARED = {
     "precision": "precision",
     "data_fingerprint": "data",
     "commit": "commit",
     "hardware": "hardware",
-}  # keys of headers: what all results have in common stands in `facts`, the rest in columns of `training`
+}  # keys of headers: what all results have in common is in `format_facts`, the rest in columns of `format_trainings`
 
 
-def training(results: Sequence[Result], recipes: Iterable[str]) -> str:
+def format_trainings(results: Sequence[Result], recipes: Iterable[str]) -> str:
     """How each recipe was trained: seeds, what it saw, minutes of each stage, its validation curve.
 
-    What not all results share is here too: precision, data, commit, hardware; else it stands in `facts`.
+    What not all results share is here too: precision, data, commit, hardware; else it stands in `format_facts`.
     """
     differing = [key for key in OFTEN_SHARED if _differs(key, results)]
     head = [
@@ -30,12 +39,12 @@ def training(results: Sequence[Result], recipes: Iterable[str]) -> str:
     lines = []
     for recipe in recipes:
         mine = [result for result in results if result.recipe == recipe]
-        about = [*_about(mine), *(_said(key, mine) for key in differing)] if mine else []
+        about = [*_describe_seeds(mine), *(_join_values(key, mine) for key in differing)] if mine else []
         lines.append([recipe, *(about or [NOT_RUN, *[NO_CELL] * (len(head) - 2)])])
-    return markdown(head, lines)
+    return format_markdown(head, lines)
 
 
-def costs(results: Sequence[Result]) -> str:
+def format_costs(results: Sequence[Result]) -> str:
     """What an episode costs, where a method adapts weights to each: numbers adapted, seconds, memory; else empty."""
     measured = [(r.recipe, m) for r in results for row, cells in r.records.items() if row in OWN_ROWS for m in cells]
     if not any(m.header.n_trainable for _, m in measured):
@@ -47,17 +56,17 @@ def costs(results: Sequence[Result]) -> str:
         adapted = [f"{n[part]:,}" if n else NO_CELL for part in ("network", "head")]
         before = m.header.embedding_seconds or 0.0
         seconds = [f"{m.header.seconds / m.header.n_episodes:.2f}", f"{before:.0f}" if before else NO_CELL]
-        lines.append([recipe, short(m.cell), *adapted, *seconds, _mib(m.header.peak_mib)])
+        lines.append([recipe, shorten(m.cell), *adapted, *seconds, _format_mib(m.header.peak_mib)])
     lines.sort(key=lambda line: line[:2])
-    return markdown(head, lines)
+    return format_markdown(head, lines)
 
 
-def _mib(peak: float | None) -> str:
+def _format_mib(peak: float | None) -> str:
     return NO_CELL if peak is None else f"{peak:,.0f}"
 
 
-def _about(results: Sequence[Result]) -> list[str]:
-    """What `training` says of the seeds of one recipe; a stage that saw nothing is not spoken of.
+def _describe_seeds(results: Sequence[Result]) -> list[str]:
+    """What `format_trainings` says of the seeds of one recipe; a stage that saw nothing is not spoken of.
 
     Minutes of different hardware stand apart, in the order in which the hardware is named.
     """
@@ -66,68 +75,70 @@ def _about(results: Sequence[Result]) -> list[str]:
         raise DataError(f"{results[0].recipe}: its seeds were trained in different numbers of stages")
     minutes: dict[str, list[list[float]]] = {}  # those of each hardware are averaged
     for result, of_seed in zip(results, stages, strict=True):
-        minutes.setdefault(_said("hardware", [result]), []).append([m for _, m in of_seed])
+        minutes.setdefault(_join_values("hardware", [result]), []).append([m for _, m in of_seed])
     trained = [result for result in results if result.facts["stages"][-1][0]]  # itself, not just stage 1
     return [
         ", ".join(str(result.seed) for result in results),
-        distinct(" + ".join(what for what, _ in of_seed) or "nothing" for of_seed in stages),
+        join_distinct(" + ".join(what for what, _ in of_seed) or "nothing" for of_seed in stages),
         "; ".join(" + ".join(f"{fmean(m):.1f}" for m in zip(*seeds, strict=True)) for seeds in minutes.values())
         or NO_CELL,
-        _best_validation(trained) or NO_CELL,
-        distinct(curve(result.facts["history"]) for result in trained) or NO_CELL,
+        _find_best_validation(trained) or NO_CELL,
+        join_distinct(describe_curve(result.facts["history"]) for result in trained) or NO_CELL,
     ]
 
 
-def _best_validation(results: Sequence[Result]) -> str:
+def _find_best_validation(results: Sequence[Result]) -> str:
     """`94.40 (20w1s)`: the best mean, averaged over seeds, and the cell that it was measured on."""
     best = [max(mean for _, _, mean, _ in result.facts["history"]) for result in results if result.facts["history"]]
     if not best:
         return ""
     config = results[0].facts["config"]
     spec = {"n_way": config["val_n_way"], "n_shot": config["val_n_shot"]}
-    return f"{100 * fmean(best):.2f} ({short(name_cell(spec))})"
+    return f"{100 * fmean(best):.2f} ({shorten(name_cell(spec))})"
 
 
-def _said(key: str, results: Sequence[Result]) -> str:
+def _join_values(key: str, results: Sequence[Result]) -> str:
     """What the headers of all their records say under `key`."""
-    return distinct(header.value(key) for header in _headers(results))
+    return join_distinct(header.value(key) for header in _list_headers(results))
 
 
 def _differs(key: str, results: Sequence[Result]) -> bool:
-    return len({_said(key, [result]) for result in results}) > 1
+    return len({_join_values(key, [result]) for result in results}) > 1
 
 
-def _headers(results: Sequence[Result]) -> list[RecordHeader]:
+def _list_headers(results: Sequence[Result]) -> list[RecordHeader]:
     return [measured.header for result in results for records in result.records.values() for measured in records]
 
 
-def facts(results: Sequence[Result], command: str, planned: Mapping[str, Plan]) -> str:
+def format_facts(results: Sequence[Result], command: str, planned: Mapping[str, Plan]) -> str:
     """Sentences on what all numbers of the tables share, and how they are made again."""
-    headers = _headers(results)
+    headers = _list_headers(results)
     if not headers:
         return f"Nothing was run yet. Command: `{command}`"
-    dataset, split, seed = (_said(key, results) for key in ("dataset", "split", "seed"))
-    shared = [f"{name} {_said(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)]
+    dataset, split, seed = (_join_values(key, results) for key in ("dataset", "split", "seed"))
+    shared = [
+        f"{name} {_join_values(key, results)}" for key, name in OFTEN_SHARED.items() if not _differs(key, results)
+    ]
     return (
-        f"{dataset}, {split} classes, {distinct(format(h.n_episodes, ',') for h in headers)} episodes a cell, "
-        f"{_queries(results, planned)} queries a class, episodes of seed {seed}. Accuracy in "
+        f"{dataset}, {split} classes, {join_distinct(format(h.n_episodes, ',') for h in headers)} episodes a cell, "
+        f"{_format_queries(results, planned)} queries a class, episodes of seed {seed}. Accuracy in "
         "%: mean over training seeds ± 95% interval over episodes (standard deviation over training seeds). "
-        f"Shared by all: {', '.join([*shared, ''])}torch {distinct(h.versions['torch'] for h in headers)}, "
-        f"Python {distinct(h.versions['python'] for h in headers)}. Command: `{command}`"
+        f"Shared by all: {', '.join([*shared, ''])}torch {join_distinct(h.versions['torch'] for h in headers)}, "
+        f"Python {join_distinct(h.versions['python'] for h in headers)}. Command: `{command}`"
     )
 
 
-def _queries(results: Sequence[Result], planned: Mapping[str, Plan]) -> str:
+def _format_queries(results: Sequence[Result], planned: Mapping[str, Plan]) -> str:
     """`15`, or `15 (maml, published protocol: 1; 5)` where a variant of a row has others."""
     usual, others = [], {}
     for result in results:
         config = result.facts["config"]
         own = [name for name, options in config.get("test_variants", {}).items() if "n_query" in options]
-        variants = {row_key(test_set, name): name for test_set in ("", *config.get("test_also", {})) for name in own}
+        variants = {name_row(test_set, name): name for test_set in ("", *config.get("test_also", {})) for name in own}
         for row, cells in result.records.items():
             n_query = [measured.header.spec["n_query"] for measured in cells]
             if row in variants:
                 others.setdefault(label(planned[result.recipe].row, variants[row]), []).extend(n_query)
             else:
                 usual += n_query
-    return distinct(usual) + "".join(f" ({name}: {distinct(n_query)})" for name, n_query in others.items())
+    return join_distinct(usual) + "".join(f" ({name}: {join_distinct(n_query)})" for name, n_query in others.items())
