@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import made_up_header
 
-from fewshot.errors import DataError
+from fewshot.errors import DataError, OutputError
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import EpisodeRecord, Records, Scores
 from fewshot.reproduction.results import Result, read_results
@@ -158,7 +158,7 @@ def test_an_older_file_stays_where_the_new_one_cannot_be_made(tmp_path, monkeypa
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OutputError, match="no space left"):
         Result("maml", 3, FACTS, {"trained": [scores([10])]}).write(path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
     assert path.read_text() == before

@@ -140,7 +140,7 @@ def test_a_method_that_trains_evaluates_in_two_threads(answer, small_protonet):
     """The one that came first ends while the other is in the middle, and must leave it in evaluation mode."""
     images, method = striped(6, 8, split="val"), small_protonet().train()
     work = {
-        "embed": lambda: embed(method, images),
+        "embed": lambda: embed(method, images).values,
         "evaluate": lambda: torch.tensor(evaluate(method, images, EpisodeSpec(3, 1, 2), 9).accuracy),
     }[answer]
     alone, statistics = work(), [buffer.clone() for buffer in method.buffers()]
@@ -186,7 +186,7 @@ def test_another_threads_view_that_stops_early_stops_no_other():
         assert passed.wait(MINUTE)
 
     hook = viewed.source.body.blocks[0].register_forward_hook(wait)
-    other = Thread(target=viewed._up_to_the_layer, args=(image,))
+    other = Thread(target=viewed._run_to_layer, args=(image,))
     other.start()
     assert stopping.wait(MINUTE)
     hook.remove()
