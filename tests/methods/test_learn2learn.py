@@ -198,7 +198,7 @@ def test_what_cannot_be_is_refused():
     support, labels, query, _ = images(1)
     with pytest.raises(EpisodeError, match=r"4 classes .* n_way=3"):
         method(n_way=3)(support, labels, query, WAY)
-    with pytest.raises(ConfigError, match="order is 1"):
+    with pytest.raises(ConfigError, match="order must be one of 1, 2, got 3"):
         method(order=3)
     with pytest.raises(ConfigError, match="at least 1, got 4 and 0"):
         method(test_inner_steps=0)

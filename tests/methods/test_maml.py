@@ -289,11 +289,11 @@ def test_wrong_options_and_episodes_are_named():
     with pytest.raises(ConfigError, match="not both"):
         maml("anil", transductive=True, support_statistics=True)
     for name in ("maml", "anil"):
-        with pytest.raises(ConfigError, match="order is 1"):
+        with pytest.raises(ConfigError, match="order must be one of 1, 2, got 3"):
             maml(name, order=3)
         with pytest.raises(ConfigError, match="inner steps at least 1"):
             maml(name, inner_steps=0)
-        with pytest.raises(ConfigError, match="sum/K or mean"):
+        with pytest.raises(ConfigError, match="sum/K, mean, got"):
             maml(name, inner_reduction="sum")
         batch = episodes()
         with pytest.raises(EpisodeError, match=f"5 classes does not fit {name}'s classifier, .* n_way=4"):

@@ -197,7 +197,7 @@ def test_full_context_takes_the_feature_dim_of_the_backbone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"similarity": "manhattan"}, "cosine or squared_euclidean, got 'manhattan'"),
+        ({"similarity": "manhattan"}, "cosine, squared_euclidean, got 'manhattan'"),
         ({"full_context": True}, "needs feature_dim"),
         ({"full_context": True, "feature_dim": 5, "processing_steps": 0}, "at least 1, got 0"),
     ],

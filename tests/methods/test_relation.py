@@ -314,9 +314,9 @@ def test_backbones_without_fitting_maps(backbone, message):
 
 def test_unknown_options():
     backbone = create_backbone("conv4-relation", 1, 16, n_filters=8)
-    with pytest.raises(ConfigError, match="mse or cross_entropy, got 'hinge'"):
+    with pytest.raises(ConfigError, match="mse, cross_entropy, got 'hinge'"):
         create_method("relation", backbone, loss="hinge")
-    with pytest.raises(ConfigError, match="sum or mean, got 'max'"):
+    with pytest.raises(ConfigError, match="sum, mean, got 'max'"):
         create_method("relation", backbone, shot_pooling="max")
 
 

@@ -22,7 +22,7 @@ DPI = 110
 def draw_calibration(answers: Answers) -> np.ndarray:
     """How often answers of each probability are right, and how many there are, (height, width, 3) uint8."""
     with figure_style():
-        figure, axes = _figure(4.4, 4.3)
+        figure, axes = _figure(4.4, 4.3, left=0.6, bottom=0.5)
         bins = answers.calibration()
         x, y, n = np.array(bins).T
         axes.plot([0, 100], [0, 100], color=GREY, lw=0.8, label="as right as it is sure")
@@ -40,7 +40,7 @@ def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
     order = np.argsort(accuracy, kind="stable")[: np.isfinite(accuracy).sum()]  # NaN stands last
     shown = order[:MOST_CLASSES]
     with figure_style():
-        figure, axes = _figure(5.6, 1.3 + 0.2 * len(shown))
+        figure, axes = _figure(5.8, 1.3 + 0.2 * len(shown), left=2.7, bottom=0.8)
         mean = 100 * float((answers.classes == answers.answers).mean())
         axes.axvline(mean, color=VERMILION, lw=1, label=f"all queries: {mean:.1f}")
         axes.hlines(range(len(shown)), 0, 100 * accuracy[shown], color=PALE, lw=2, zorder=1)
@@ -48,11 +48,12 @@ def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
         axes.set_yticks(
             range(len(shown)), [f"{shorten(names[c], NAME_LENGTH)}  ({asked[c]})" for c in shown], parse_math=False
         )
+        axes.tick_params(axis="y", labelsize=8)
         axes.set(xlim=(0, 101), ylim=(len(shown) - 0.4, -0.6), xlabel="accuracy (%); in brackets: queries")
         which = f"the {len(shown)} hardest of {len(order)}" if len(shown) < len(order) else f"all {len(order)}"
         figure.suptitle(f"Accuracy on each class: {which}", x=0.01, ha="left", fontsize=10)
         axes.grid(axis="x")
-        figure.legend(loc="outside lower right", ncols=2)
+        figure.legend(loc="lower right", ncols=2)
         return _pixels(figure)
 
 
@@ -63,7 +64,7 @@ def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
     counts, asked = (table[np.ix_(shown, shown)] for table in (wrong, answers.asked))
     shares = np.where((asked > 0) & ~np.eye(len(shown), dtype=bool), 100 * counts / np.maximum(asked, 1), np.nan)
     with figure_style():
-        figure, axes = _figure(4.2 + 0.2 * len(shown), 3.0 + 0.2 * len(shown))
+        figure, axes = _figure(3.5 + 0.2 * len(shown), 2.8 + 0.2 * len(shown), left=2.4, bottom=2.4, right=1.1)
         axes.set_facecolor("#F2F2F2")  # of pairs that never met
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(1.0, float(np.nanmax(shares, initial=0.0))))
         called = [shorten(names[c], NAME_LENGTH) for c in shown]
@@ -73,7 +74,7 @@ def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
         axes.set(xlabel="taken for", ylabel="class of the query")
         which = f"the {len(shown)} hardest of {len(wrong)} classes" if len(shown) < len(wrong) else "all classes"
         figure.suptitle(f"Confusion: {which}", x=0.01, ha="left", fontsize=10)
-        bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
+        bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0, 0.04, 1)))
         bar.set_label("% of the queries that met the other class (grey: none did)")
         bar.outline.set_visible(False)
         return _pixels(figure)
@@ -84,7 +85,7 @@ def draw_episode_accuracies(records: Records) -> np.ndarray:
     accuracy = 100 * records.accuracy
     mean, half = (100 * value for value in records.estimate)
     with figure_style():
-        figure, axes = _figure(4.6, 3.2)
+        figure, axes = _figure(4.6, 3.2, left=0.6, bottom=0.8)
         axes.hist(accuracy, bins=min(25, len(np.unique(accuracy))), color=BLUE, alpha=0.8, edgecolor="white", lw=0.5)
         axes.axvspan(mean - half, mean + half, color=VERMILION, alpha=0.3, lw=0)
         axes.axvline(
@@ -92,15 +93,19 @@ def draw_episode_accuracies(records: Records) -> np.ndarray:
         )
         axes.set(xlabel="accuracy on an episode (%)", ylabel="episodes")
         axes.set_title(f"{records.header.n_episodes:,} episodes, {records.cell}")
-        figure.legend(loc="outside lower right")
+        figure.legend(loc="lower right")
         return _pixels(figure)
 
 
-def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
+def _figure(
+    width: float, height: float, *, left: float, bottom: float, right: float = 0.2, top: float = 0.4
+) -> tuple["Figure", "Axes"]:
+    """A figure and its axes; lengths in inches. Margins are given: finding them takes longer than the drawing."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    figure = Figure(figsize=(width, height))
+    place = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    return figure, figure.add_axes(place)
 
 
 def _pixels(figure: "Figure") -> np.ndarray:
