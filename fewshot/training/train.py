@@ -4,7 +4,6 @@ import contextlib
 import math
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from fewshot.config import TrainingOptions, as_dict
 from fewshot.datasets import ImageSet
 from fewshot.errors import TrainingError
 from fewshot.evaluation.embed import embed_frozen
-from fewshot.evaluation.records import Records
 from fewshot.methods import Method
 from fewshot.runtime import processes, seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -28,6 +26,7 @@ from fewshot.runtime.signals import Interruption
 from fewshot.sampling.streams import Stream, draws_plain_episodes, make_stream
 from fewshot.training.leakage import write_training_sets
 from fewshot.training.learner import Learner
+from fewshot.training.result import TrainingResult
 from fewshot.training.run_folder import RunFolder, run_folder
 from fewshot.training.step import TrainingStep, deterministic_algorithms
 from fewshot.training.tracking import Tracker
@@ -35,20 +34,6 @@ from fewshot.training.validation import Validation, refuse_leaks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How training ended; the method then holds the weights of `best_step`.
-
-    `validation`: the records that chose them; None without a validation set, where they are the last
-    step's. `seconds`: of training and validation, over all attempts of a resumed run.
-    """
-
-    steps: int
-    best_step: int
-    validation: Records | None
-    seconds: float
 
 
 def train(method: Method, train_set: ImageSet, val_set: ImageSet | None, config: TrainingOptions) -> TrainingResult:
