@@ -43,8 +43,13 @@ def create_backbone(
         std: as mean (for others than three channels: 1).
         options: the body's own.
 
-    Raises `UnknownNameError` for an unknown name or option, `ConfigError` for an option of the wrong type and for a
-    combination that cannot be, `CheckpointError` for weights that do not fit.
+    Returns:
+        The network, which maps uint8 images (n, in_channels, H, W) to features (n, D).
+
+    Raises:
+        UnknownNameError: for an unknown name or option.
+        ConfigError: for an option of the wrong type, and for options that exclude each other.
+        CheckpointError: for weights that do not fit.
     """
     given = {"pretrained": pretrained, "weights": weights, "views": views, "mean": mean, "std": std, **options}
     check_backbone(name, {"in_channels": in_channels, "input_px": input_px, **given})

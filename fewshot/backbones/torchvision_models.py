@@ -51,7 +51,15 @@ def torchvision_body(
     """The torchvision model `name`, https://docs.pytorch.org/vision/stable/models.html.
 
     Its last linear layer is removed. With weights, size and normalisation are those of the model's
-    default weights. `options` go to `torchvision.models.get_model`.
+    default weights.
+
+    Args:
+        name: as torchvision calls it.
+        in_channels: channels of the images.
+        input_px: side of the images; None: what the weights were made for.
+        pretrained: with published weights, which torchvision downloads.
+        weights: a local file of weights instead.
+        options: as for `torchvision.models.get_model`.
     """
     from torchvision import models
 

@@ -9,7 +9,11 @@ from fewshot.reproduction import benchmarks
 
 
 def run(config: BenchmarkConfig) -> None:
-    """Measure, print and write."""
+    """Measure how fast a part of the library is, print the numbers, and write them as JSON.
+
+    Args:
+        config: the options of the subcommand.
+    """
     script = find_recipes().parent / "train_episodic.py"
     options = (config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target)
     numbers: benchmarks.Numbers = {}

@@ -5,5 +5,9 @@ from fewshot.photographs.commands import check_support
 
 
 def run(config: CheckPhotographsConfig) -> None:
-    """Do it; it prints what it found."""
+    """Report what is wrong with a folder of photographs, and what accuracy to expect of it.
+
+    Args:
+        config: the options of the subcommand.
+    """
     check_support(config)

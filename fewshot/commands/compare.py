@@ -6,7 +6,11 @@ from fewshot.runtime import processes
 
 
 def run(config: CompareConfig) -> None:
-    """Measure, print, write."""
+    """Compare two runs on identical episodes, print the differences, and write them with a figure.
+
+    Args:
+        config: the options of the subcommand.
+    """
     comparison = compare_runs(config)
     if processes.is_first():
         print(summary(comparison))

@@ -16,7 +16,11 @@ COLUMNS = ("accuracy", "ece_before", "ece_after", "auroc", "false_accept", "fals
 
 
 def run(config: ConfidenceConfig) -> None:
-    """Embed once, measure each method, print a table."""
+    """Embed a data set once, and print how reliable the probabilities of each method are.
+
+    Args:
+        config: the options of the subcommand.
+    """
     imageset = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
     backbone = create_backbone(config.backbone, imageset.image_shape[0], pretrained=True, **config.backbone_options)
     method = create_method("protonet", backbone).eval().to(choose_device())

@@ -7,6 +7,10 @@ from fewshot.datasets.sources import NEEDS
 
 
 def run(config: DataConfig) -> None:
-    """Check and fetch; exit status 1 where not all is there as published."""
+    """Check the files of a data set, and fetch what is missing; exit status 1 where not all is as published.
+
+    Args:
+        config: the options of the subcommand.
+    """
     if not get_data(NEEDS, config.dataset, find_data_root(config.root), config.verify_only):
         raise SystemExit(1)

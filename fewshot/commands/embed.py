@@ -17,7 +17,11 @@ from fewshot.runtime import processes
 
 
 def run(config: EmbedConfig) -> None:
-    """Load, embed, write."""
+    """Write the features of a data set to a file.
+
+    Args:
+        config: the options of the subcommand.
+    """
     method, imageset = _load(config)
     method = method.to(choose_device())
     network = method if method.uses_features or method.backbone is None else method.backbone

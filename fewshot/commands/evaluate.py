@@ -13,7 +13,11 @@ from fewshot.training.run_folder import RunFolder
 
 
 def run(config: EvaluateConfig) -> None:
-    """Load, measure, write, print."""
+    """Measure a run's method on test episodes, print the result, and write a record of each episode.
+
+    Args:
+        config: the options of the subcommand.
+    """
     device = choose_device()
     method, run_config = load_run(config.run_dir, config.method_options)
     run_config = config.applied_to(run_config)

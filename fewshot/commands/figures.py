@@ -10,7 +10,11 @@ from fewshot.runtime.plugins import load_plugins
 
 
 def run(config: FiguresConfig) -> None:
-    """Measure, draw, print."""
+    """Draw accuracy against shots, ways and minutes, measuring what is not measured yet.
+
+    Args:
+        config: the options of the subcommand.
+    """
     dataset, results, out = config.dataset, Path(config.results) / config.dataset, Path(config.out)
     runs = find_runs(find_recipes(config.recipes) / dataset, out, seeds_of(out / dataset))
     load_plugins(plugin for one in runs for plugin in one.config.plugins)

@@ -5,5 +5,9 @@ from fewshot.photographs.commands import fit_folder
 
 
 def run(config: FitPhotographsConfig) -> None:
-    """Do it; it prints what it found."""
+    """Fit a classifier to a folder of photographs, and save it.
+
+    Args:
+        config: the options of the subcommand.
+    """
     fit_folder(config)

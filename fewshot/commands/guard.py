@@ -9,7 +9,11 @@ from fewshot.reproduction import guard
 
 
 def run(config: CheckLearningConfig) -> None:
-    """Train, compare or calibrate, print; exit status 1 where a recipe falls below its bounds."""
+    """Train every recipe for seconds, and compare it with its bounds; exit status 1 where one falls below.
+
+    Args:
+        config: the options of the subcommand.
+    """
     recipes = find_recipes()
     shortened, bounds = guard.read_config(recipes.parent / "guard.yaml"), recipes.parent / "guard_floors.json"
     seeds = config.seeds if config.calibrate else [config.seed]

@@ -10,7 +10,11 @@ ALSO = {"backbones": "timm/NAME and torchvision/NAME: any model of these librari
 
 
 def run(config: ListConfig) -> None:
-    """Print a line for each name."""
+    """Print each registered name with one line that says what it is.
+
+    Args:
+        config: the options of the subcommand.
+    """
     registry = REGISTRIES[config.kind]
     width = max(map(len, registry.names()))
     for name in registry.names():

@@ -5,5 +5,9 @@ from fewshot.photographs.commands import predict_folder
 
 
 def run(config: PredictPhotographsConfig) -> None:
-    """Do it; it prints what it found."""
+    """Classify photographs with a saved classifier, and write the answers.
+
+    Args:
+        config: the options of the subcommand.
+    """
     predict_folder(config)

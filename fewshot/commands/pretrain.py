@@ -23,7 +23,11 @@ from fewshot.training.train import train
 
 
 def run(config: PretrainExperimentConfig) -> None:
-    """Build, train, measure, print."""
+    """Train a classifier of the base classes, measure it on test episodes, and print a table.
+
+    Args:
+        config: the options of the subcommand.
+    """
     check_options(config)
     run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)

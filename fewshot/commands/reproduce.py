@@ -14,7 +14,11 @@ from fewshot.runtime.plugins import load_plugins
 
 
 def run(config: ReproduceConfig) -> None:
-    """Run, compare, print, write."""
+    """Run the recipes of a data set, keep their results, and write the tables.
+
+    Args:
+        config: the options of the subcommand.
+    """
     dataset, results, folder = config.dataset, Path(config.results) / config.dataset, find_recipes(config.recipes)
     recipes, published = folder / dataset, folder.parent / "published" / f"{dataset}.yaml"
     runs = select_measuring(find_runs(recipes, Path(config.out), config.seeds, config.methods), config.cells)

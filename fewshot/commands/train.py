@@ -21,7 +21,11 @@ from fewshot.training.train import train
 
 
 def run(config: ExperimentConfig) -> None:
-    """Build, train, measure, print."""
+    """Train a method on episodes, measure it beside what it is compared with, and print a table.
+
+    Args:
+        config: the options of the subcommand.
+    """
     check_options(config)
     run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)

@@ -20,10 +20,20 @@ def find_data_root(root: str | Path | None = None) -> Path:
 def load_dataset(name: str, split: str, root: str | Path | None = None, **options: Any) -> ImageSet:
     """Load a split of a registered data set.
 
-    `root`: the folder that holds the data sets' folders (see `find_data_root`); for `folder`, the folder
-    of classes itself. `options`: the data set's own, as its function documents them.
-    Raises `UnknownNameError` for an unknown name, split or option, `ConfigError` for an option of the wrong type,
-    `DataError` for data that are missing or damaged, with the path and what to do.
+    Args:
+        name: see `list_datasets`.
+        split: "train", "val" or "test".
+        root: the folder that holds the data sets' folders (default: see `find_data_root`); for `folder`, the folder of
+            classes itself.
+        options: the data set's own, as its function documents them.
+
+    Returns:
+        The images with their labels.
+
+    Raises:
+        UnknownNameError: for an unknown name, split or option.
+        ConfigError: for an option of the wrong type.
+        DataError: for data that are missing or damaged, with the path and what to do.
     """
     return DATASETS.create(name, find_data_root(root), split, **options)
 

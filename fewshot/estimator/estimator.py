@@ -1,33 +1,24 @@
 """`FewShotClassifier`: a classifier of a user's own images, by scikit-learn's conventions."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
-from fewshot.config.classifier import AnswerOptions
-from fewshot.errors import ConfigError, DataError, LeakageError
+from fewshot.errors import ConfigError, DataError
 from fewshot.estimator import storage
+from fewshot.estimator.checks import check_lengths, warn_of_training_images
 from fewshot.estimator.encoder import Encoder
-from fewshot.estimator.fitting import learn
-from fewshot.estimator.independence import name_copies
-from fewshot.estimator.labels import as_label, as_labels, check_unknown
-from fewshot.estimator.reading import as_list
-from fewshot.estimator.rejection import Rejection
+from fewshot.estimator.labels import as_label, as_labels
+from fewshot.estimator.learned import LearnedState
 from fewshot.estimator.support import Support, as_groups
-from fewshot.experiments.starting import training_sets
-from fewshot.images.listing import list_few
-from fewshot.training.leakage import find_seen_images
-
-logger = logging.getLogger(__name__)
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
+class FewShotClassifier(ClassifierMixin, LearnedState):
     """Learns classes from a few images each, and predicts the classes of others.
 
     `X` below are paths, Pillow images, arrays or tensors, see `Reader`, or features. Everything that is no image is
@@ -67,11 +58,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
     """
 
     def fit(self, X: Any, y: Sequence[Any] | None = None, groups: Sequence[Any] | None = None) -> Self:
-        """Learn the classes of the images `X` (n) from their labels `y` (n).
+        """Learn the classes of a support set.
 
-        `groups` (n): images that share a photograph, specimen or video share a group; held-out
-        estimates then never see both sides of one. Copies share a group in any case. Raises `DataError`
-        for fewer than two classes, and where one picture has two labels.
+        Args:
+            X: n images, or features (n, d).
+            y: their labels (n,), words or numbers.
+            groups: (n,) images that share a photograph, specimen or video share a group; held-out estimates then never
+                see both sides of one. Copies share a group in any case.
+
+        Returns:
+            The classifier itself.
+
+        Raises:
+            DataError: for fewer than two classes, and where one picture has two labels.
+            ConfigError: for options that make no sense.
         """
         if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
             raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {self.false_accept_rate}")
@@ -79,7 +79,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
             raise DataError("this estimator requires y to be passed, but the target y is None: give a label for each")
         images = self._list(X, fitting=True)
         labels = as_labels(y)
-        _check_lengths(len(images), labels=labels, groups=groups)
+        check_lengths(len(images), labels=labels, groups=groups)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {classes.tolist()}")
@@ -87,15 +87,29 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         encoder.check_n_classes(len(classes))
         parts = encoder.encode(encoder.reader().parts(images))
         support = Support.gather(parts, numbers, as_groups(groups))
-        _warn_of_training_images(self.run_dir, support.digests)
+        warn_of_training_images(self.run_dir, support.digests)
         return self.learn(encoder, classes, support)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities (n, n_classes), columns in the order of `classes_`: softmax of logits / `temperature_`."""
+        """Predict how likely each class is: softmax of logits / `temperature_`.
+
+        Args:
+            X: n images, or features (n, d).
+
+        Returns:
+            Probabilities (n, n_classes), columns in the order of `classes_`.
+        """
         return self.probabilities(self.logits(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each image, (n,); `unknown` where a `false_accept_rate` is set and it is none."""
+        """Predict the likeliest class of each image.
+
+        Args:
+            X: n images, or features (n, d).
+
+        Returns:
+            Labels (n,); `unknown` where a `false_accept_rate` is set and the image is of no known class.
+        """
         check_is_fitted(self)
         queries = self._encode(X)
         answers = self.classes_[self.fitted_.logits(queries).argmax(1).numpy()]
@@ -105,18 +119,37 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         return np.where(self.rejection_.accept(self.fitted_, self.support_, queries), answers, self.unknown)
 
     def logits(self, X: Any) -> torch.Tensor:
-        """Logits (n, n_classes) of the method, before temperature and softmax."""
+        """Compute the method's logits, before temperature and softmax.
+
+        Args:
+            X: n images, or features (n, d).
+
+        Returns:
+            Logits (n, n_classes), float32 on the CPU.
+        """
         check_is_fitted(self)
         return self.fitted_.logits(self._encode(X))
 
     def add_class(self, name: Any, images: Any, groups: Sequence[Any] | None = None) -> Self:
-        """One more class; the images of the others are not looked at again."""
+        """Add a class; the images of the others are not encoded again.
+
+        Args:
+            name: its label, of the type of the others.
+            images: images of it, or features (n, d).
+            groups: (n,) as for `fit`; given exactly if `fit` was given them.
+
+        Returns:
+            The classifier itself.
+
+        Raises:
+            DataError: for a class that exists already, and for images that cannot be used.
+        """
         check_is_fitted(self)
         name = as_label(name, self.classes_)
         if name in self.classes_:
             raise DataError(f"there is a class {name!r} already; remove_class({name!r}) first")
         images = self._list(images)
-        _check_lengths(len(images), groups=groups)
+        check_lengths(len(images), groups=groups)
         if not len(images):
             raise DataError(f"class {name!r} needs an image at least")
         if (groups is None) != (self.support_.groups is None):
@@ -131,11 +164,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         parts = self.encoder_.encode(self.inputs_.parts(images))
         new = Support.gather(parts, labels, as_groups(groups))
         if not getattr(self, "from_file_", False):  # no path is opened because a file names it
-            _warn_of_training_images(self.run_dir, new.digests)
+            warn_of_training_images(self.run_dir, new.digests)
         return self.learn(self.encoder_, classes, self.support_.relabel(moved).join(new))
 
     def remove_class(self, name: Any) -> Self:
-        """Forget a class; two must remain."""
+        """Forget a class.
+
+        Args:
+            name: its label.
+
+        Returns:
+            The classifier itself.
+
+        Raises:
+            DataError: for an unknown class, and where fewer than two would remain.
+        """
         check_is_fitted(self)
         if name not in self.classes_:
             raise DataError(f"there is no class {name!r}; the classes are {self.classes_.tolist()}")
@@ -149,78 +192,36 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, AnswerOptions):
         return self.learn(self.encoder_, np.delete(self.classes_, gone), support)
 
     def save(self, path: str | Path) -> None:
-        """Write the classifier to one file, weights included: safetensors with a JSON header, no code."""
+        """Write the classifier to one file, weights included: safetensors with a JSON header, no code.
+
+        Args:
+            path: of the file, which is replaced.
+        """
         check_is_fitted(self)
         storage.save(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Self:
-        """The classifier that `save` wrote. Raises `CheckpointError` for a foreign, cut-short or newer file."""
+        """Load the classifier that `save` wrote.
+
+        Args:
+            path: of the file.
+            device: where it computes; None takes an accelerator if there is one.
+
+        Returns:
+            The classifier, which answers as it did.
+
+        Raises:
+            CheckpointError: for a foreign, cut-short or newer file.
+        """
         return storage.load(cls, Path(path), device)
 
     def predict_held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (m, n_classes) of support images by a classifier that saw nothing of their group, and which
-        images these are, (m,); images whose class has no other group are not among them.
+        """Predict support images, each by a classifier that was fitted without its group.
+
+        Returns:
+            Probabilities (m, n_classes), and which images these are, (m,): those whose class has another group.
         """
         check_is_fitted(self)
         logits, rows = self.fitted_.held_out
         return self.probabilities(logits), rows
-
-    def learn(self, encoder: Encoder, classes: np.ndarray, support: Support) -> Self:
-        """Take up a support set: fit the method, the temperature and the threshold; all or nothing changes."""
-        fitted, temperature = learn(encoder, support, len(classes), self.calibrate)
-        rejection = None
-        if self.false_accept_rate is not None:
-            check_unknown(self.unknown, classes)
-            if not encoder.method.uses_features:
-                message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
-                raise ConfigError(message)
-            rejection = Rejection.learn(encoder, support, self.false_accept_rate)
-        self.encoder_, self.inputs_ = encoder, encoder.reader()
-        self.classes_, self.support_, self.fitted_ = classes, support, fitted
-        self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
-        self.rejection_ = rejection
-        self.copies_, known = name_copies(support.names, support.copies), getattr(self, "copies_", [])
-        if self.copies_ and self.copies_ != known:
-            sets = list_few([" = ".join(names) for names in self.copies_])
-            logger.warning("the same or nearly the same pictures share a group, lest they test each other: %s", sets)
-        return self
-
-    def _encode(self, X: Any) -> torch.Tensor:
-        """What the method classifies of `X`, (n, …), on the CPU."""
-        images = self._list(X)
-        if not len(images):
-            raise DataError("there is no image to classify: the list is empty")
-        return torch.cat([part.values for part in self.encoder_.encode(self.inputs_.parts(images))])
-
-    def _list(self, X: Any, fitting: bool = False) -> Sequence[Any]:
-        """Images one by one; features checked by scikit-learn's rules."""
-        if self.backbone is not None or self.run_dir is not None:
-            return as_list(X)
-        return validate_data(self, X, reset=fitting, dtype=np.float64)
-
-    def probabilities(self, logits: torch.Tensor) -> np.ndarray:
-        """softmax(logits / `temperature_`), (n, n_classes)."""
-        return torch.softmax(logits.double() / self.temperature_, 1).numpy()
-
-
-def _warn_of_training_images(run_dir: str | Path | None, digests: np.ndarray | None) -> None:
-    """Say so where images with these digests (n, 8) are among those that the run's network was trained on."""
-    if run_dir is None or digests is None:
-        return
-    try:
-        trained = training_sets(run_dir)
-    except LeakageError:  # the run is gone
-        return
-    n_seen = int(find_seen_images(trained, digests).sum())
-    if n_seen:
-        logger.warning(
-            "%d of %d images were trained on by %s: what is estimated from them does not hold for new images",
-            n_seen, len(digests), run_dir,
-        )  # fmt: skip
-
-
-def _check_lengths(n_images: int, **given: Any) -> None:
-    for what, values in given.items():
-        if values is not None and len(values) != n_images:
-            raise DataError(f"{len(values)} {what} for {n_images} images")

@@ -70,7 +70,12 @@ class Scores(Measured):
 
 @dataclass(frozen=True)
 class Records(Measured):
-    """A record of each episode: everything that a table needs."""
+    """A record of each episode: everything that a table needs.
+
+    Args:
+        header: what was measured, on what, and by what (data, weights, commit, command).
+        episodes: one record for each episode, in order.
+    """
 
     header: RecordHeader
     episodes: list[EpisodeRecord]

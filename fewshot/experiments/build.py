@@ -81,9 +81,18 @@ def _build_backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str |
 
 
 def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = None) -> tuple[Method, AnyConfig]:
-    """The method and the configuration of a run: the weights that validation chose, else the last ones.
+    """Load the method that a run trained: the weights that validation chose, else the last ones.
 
-    `method_options` replace the run's own; raises `ConfigError` where the weights are not those of such a method.
+    Args:
+        run_dir: the folder of the run.
+        method_options: replace the run's own, for instance the number of adaptation steps.
+
+    Returns:
+        The method and the configuration of the run.
+
+    Raises:
+        ConfigError: where the weights are not those of a method with such options.
+        CheckpointError: where the run has no readable checkpoint.
     """
     folder = RunFolder(run_dir)
     config = load_config(folder)

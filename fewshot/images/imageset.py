@@ -20,19 +20,24 @@ CHANNELS = (1, 3, 4)  # as pictures have
 class ImageSet:
     """Labelled images, addressed by row number.
 
-    `images`: uint8 (n_stored, channels, height_px, width_px), an array or tensor, possibly memory
-    mapped. `labels`: (n_images,) integers, dense: every class in 0..n_classes-1 has an image.
-    `class_names`: n_classes distinct names. `groups`: (n_images,) integers or strings, or None:
-    images that share a photograph, writer, specimen or video share a group.
+    With `rotations_as_classes()` each class appears four times, turned by 0, 90, 180 and 270 degrees; then n_images =
+    4 * n_stored, row r is stored image `r % n_stored` turned by `r // n_stored` quarters, and no pixel is copied.
 
-    With `rotations_as_classes()` each class appears four times, turned by 0, 90, 180 and 270
-    degrees; then n_images = 4 * n_stored, row r is stored image `r % n_stored` turned by
-    `r // n_stored` quarters, and no pixel is copied.
+    Args:
+        images: uint8 (n_stored, channels, height_px, width_px), an array or tensor, possibly memory mapped.
+        labels: (n_images,) integers, dense: every class in 0..n_classes-1 has an image.
+        class_names: n_classes distinct names.
+        groups: (n_images,) integers or strings, or None: images that share a photograph, writer, specimen or video
+            share a group.
+        name: the data set that the images come from.
+        split: their part of it, such as "train".
+        digests: hashes (n_stored, 8) uint8 of the images, where the packed store already knows them.
+        n_turns: 4 if turned copies are classes of their own, else 1.
+        origins: (n_classes,) what each class is, by a name that every data set gives it which holds it (cifar_fs and
+            fc100 both have "cifar100/apple"), also when it is turned; None: the names of the set and of the class.
 
-    `name` and `split` say where the images come from; `digests` (n_stored, 8) uint8 are hashes of
-    the images where the packed store already knows them. `origins` (n_classes,): what each class is, by a name that
-    every data set gives it which holds it (cifar_fs and fc100 both have "cifar100/apple"; a class keeps its origin when
-    it is turned); None: the names of the set and of the class.
+    Raises:
+        DataError: for lengths, labels or names that do not fit each other, and for a class without images.
     """
 
     def __init__(

@@ -58,9 +58,13 @@ class Method(nn.Module):
             cls.label = cls.__name__
 
     def __init__(self, backbone: nn.Module | None) -> None:
-        """A method on `backbone`: images (n, C, H, W) -> features (n, D), or None where features are given directly.
+        """A method on a backbone.
 
-        Raises `ConfigError` without a backbone where one is needed.
+        Args:
+            backbone: images (n, C, H, W) -> features (n, D); None where features are given directly.
+
+        Raises:
+            ConfigError: without a backbone where one is needed.
         """
         super().__init__()
         if backbone is None and self.needs_network:

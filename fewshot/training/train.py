@@ -58,9 +58,21 @@ def train(method: Method, train_set: ImageSet, val_set: ImageSet | None, config:
     `max_steps=0` nothing is trained, and the method is validated and kept as it is.
     A frozen backbone is not updated; if training images are not augmented, its features are computed once.
     Runs on the accelerator if there is one, and on several processes where launched so (`torchrun`).
-    With `config.run_dir` everything is written there, and `config.resume` goes on bit for bit.
-    Raises `LeakageError` for a test split, and where validation classes or images are among those of training (with
-    `config.allow_seen_classes` it goes on); `TrainingError` for a loss that is not finite.
+
+    Args:
+        method: what is trained, in place; it ends with its best weights.
+        train_set: images of the training classes.
+        val_set: images of other classes, which choose the weights; None: the last step's weights are kept.
+        config: a `TrainConfig` or a `PretrainConfig`. With `run_dir` everything is written there, and `resume` goes on
+            bit for bit.
+
+    Returns:
+        How training ended, with the validation records of the weights that were kept.
+
+    Raises:
+        LeakageError: for a test split, and where validation classes or images are among those of training, unless
+            `config.allow_seen_classes` is set.
+        TrainingError: for a loss that is not finite.
     """
     refuse_leaks(train_set, val_set, config.allow_seen_classes)
     from accelerate import Accelerator  # slow to import

@@ -25,6 +25,12 @@ class RelationModule(nn.Module):
     not the sums. ReLU is monotone, so pooling goes before it. All of this is the same function up to
     rounding. Differs from the authors': convolutions have no bias, which batch normalisation would
     cancel; running statistics move by 0.1 a step where theirs are the last batch's.
+
+    Args:
+        channels: of the backbone's maps.
+        side_px: side of the backbone's maps, which are square.
+        n_filters: of each convolution.
+        n_hidden: units between the two linear layers.
     """
 
     def __init__(self, channels: int, side_px: int, n_filters: int = 64, n_hidden: int = 8) -> None:

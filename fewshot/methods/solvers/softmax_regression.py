@@ -19,17 +19,27 @@ SHORTEST = 2.0**-20  # part of a Newton step
 
 @torch.no_grad()
 def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Weight (B, n_way, D) and bias (B, n_way) that minimise ½|weight|² + c · the sum of cross-entropies.
+    """Minimise ½|weight|² + c · the sum of cross-entropies, for each of B episodes.
 
-    `support` (B, n_support, D), `labels` (B, n_support) in 0..n_way-1 or -1 for padding. The bias is not
-    penalised, and sums to zero over the classes of an episode: scikit-learn's LogisticRegression with C = `c`
-    and three or more classes. (Of two it fits one weight vector, which is this problem with half its C.)
-    The bias of a class without support is zero, as is its weight.
+    The bias is not penalised, and sums to zero over the classes of an episode: scikit-learn's LogisticRegression with
+    C = `c` and three or more classes. (Of two it fits one weight vector, which is this problem with half its C.)
 
     Newton's method in float64, its equations solved by conjugate gradients, with a line search; on the
     Gram matrix of the support, so that the number of features costs nothing more. An episode is done when
     |gradient| <= `TOLERANCE` · |weight|: since the objective's curvature in the weight is at least 1, the
-    weight's relative error is no more than that. Raises TrainingError if any is not done after `MAX_NEWTON_STEPS`.
+    weight's relative error is no more than that.
+
+    Args:
+        support: features (B, n_support, D).
+        labels: (B, n_support) in 0..n_way-1, or -1 for padding.
+        n_way: classes of an episode.
+        c: weight of the data against the penalty.
+
+    Returns:
+        Weight (B, n_way, D) and bias (B, n_way); both are zero for a class without support.
+
+    Raises:
+        TrainingError: if any episode is not done after `MAX_NEWTON_STEPS`.
     """
     real = (labels != PADDING)[..., None]
     x = support.double().masked_fill(~real, 0)

@@ -42,7 +42,7 @@ class Extrapolation:
 def extrapolate(
     curve: ShotsCurve, accuracies: Sequence[float] = (0.7, 0.8, 0.9, 0.95), n_boots: int = 1000, seed: int = 0
 ) -> Extrapolation:
-    """Fit accuracy = a − b · k^(−c), 0 <= b, 0 < c, 0 <= a <= 1, by least squares; answer for each of `accuracies`.
+    """Fit accuracy = a − b · k^(−c), 0 <= b, 0 < c, 0 <= a <= 1, by least squares.
 
     Cortes, Jackel, Solla, Vapnik, Denker, Learning Curves: Asymptotic Values and Rate of Convergence,
     NeurIPS 1993; Figueroa et al., Predicting sample size required for classification performance, BMC
@@ -51,6 +51,15 @@ def extrapolate(
     the same images: resampling the draws would only measure how often we drew.
     Nothing is said beyond 4 times the largest measured number of images, where the interval of the number
     reaches beyond that, or where the law's interval there is wider than 0.2.
+
+    Args:
+        curve: accuracy measured with k images a class.
+        accuracies: fractions; for each the law says how many images a class it takes.
+        n_boots: draws of the bootstrap.
+        seed: of these draws.
+
+    Returns:
+        The law with its intervals, and an answer for each of `accuracies`.
     """
     most = curve.shots[-1]
     if len(curve.shots) < MIN_POINTS:

@@ -32,10 +32,9 @@ def wilson(mean: float, n: float) -> tuple[float, float]:
 
 
 def proportion(right: np.ndarray, asked: np.ndarray, groups: np.ndarray | None = None) -> Proportion:
-    """The fraction `sum(right) / sum(asked)`, both (n_images,), with an interval that knows the groups (n_images,).
+    """The fraction `sum(right) / sum(asked)` with an interval that takes groups into account.
 
-    `asked`: how often each image was a query; `right`: how often the answer was right. Images never asked
-    do not count. Without `groups` each image is independent: Wilson's interval. With them, Wilson's
+    Without `groups` each image is independent: Wilson's interval. With them, Wilson's
     interval for the effective number of images: the number that would give independent images the
     variance between groups, at most n_images, lessened by the ratio of the normal's and Student's
     quantile for few groups: Korn and Graubard, Confidence Intervals for Proportions with Small Expected
@@ -43,6 +42,14 @@ def proportion(right: np.ndarray, asked: np.ndarray, groups: np.ndarray | None =
     interval: Franco, Little, Louis, Slud, J. Survey Statistics and Methodology 7, 2019,
     https://doi.org/10.1093/jssam/smy019. All right or all wrong: groups say nothing of their spread, so each
     group counts as one image. A bootstrap over groups would have no width there.
+
+    Args:
+        right: how often the answer was right, for each image (n_images,).
+        asked: how often each image was a query (n_images,); images never asked do not count.
+        groups: the group of each image (n_images,), or None.
+
+    Returns:
+        The fraction with its 95% interval.
     """
     seen = asked > 0
     right, asked = right[seen].astype(np.float64), asked[seen].astype(np.float64)

@@ -1,0 +1,81 @@
+"""What a classifier has learned: an encoded support set, the method that is fitted to it, temperature and threshold."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from fewshot.config.classifier import AnswerOptions
+from fewshot.errors import ConfigError, DataError
+from fewshot.estimator.encoder import Encoder
+from fewshot.estimator.fitting import learn
+from fewshot.estimator.independence import name_copies
+from fewshot.estimator.labels import check_unknown
+from fewshot.estimator.reading import as_list
+from fewshot.estimator.rejection import Rejection
+from fewshot.estimator.support import Support
+from fewshot.images.listing import list_few
+
+logger = logging.getLogger(__name__)
+
+
+class LearnedState(BaseEstimator, AnswerOptions):
+    """The part of `FewShotClassifier` that works on encoded images."""
+
+    def learn(self, encoder: Encoder, classes: np.ndarray, support: Support) -> Self:
+        """Fit the method, the temperature and the threshold to an encoded support set; all or nothing changes.
+
+        Args:
+            encoder: the method, with what reads its images.
+            classes: the labels (n_classes,), sorted.
+            support: what the encoder made of the images.
+
+        Returns:
+            The classifier itself.
+        """
+        fitted, temperature = learn(encoder, support, len(classes), self.calibrate)
+        rejection = None
+        if self.false_accept_rate is not None:
+            check_unknown(self.unknown, classes)
+            if not encoder.method.uses_features:
+                message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
+                raise ConfigError(message)
+            rejection = Rejection.learn(encoder, support, self.false_accept_rate)
+        self.encoder_, self.inputs_ = encoder, encoder.reader()
+        self.classes_, self.support_, self.fitted_ = classes, support, fitted
+        self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
+        self.rejection_ = rejection
+        copies = cast(np.ndarray, support.copies)  # `Support.check` has found them
+        self.copies_, known = name_copies(support.names, copies), getattr(self, "copies_", [])
+        if self.copies_ and self.copies_ != known:
+            sets = list_few([" = ".join(names) for names in self.copies_])
+            logger.warning("the same or nearly the same pictures share a group, lest they test each other: %s", sets)
+        return self
+
+    def _encode(self, X: Any) -> torch.Tensor:
+        """What the method classifies of `X`, (n, …), on the CPU."""
+        images = self._list(X)
+        if not len(images):
+            raise DataError("there is no image to classify: the list is empty")
+        return torch.cat([part.values for part in self.encoder_.encode(self.inputs_.parts(images))])
+
+    def _list(self, X: Any, fitting: bool = False) -> Sequence[Any]:
+        """Images one by one; features checked by scikit-learn's rules."""
+        if self.backbone is not None or self.run_dir is not None:
+            return as_list(X)
+        return validate_data(self, X, reset=fitting, dtype=np.float64)
+
+    def probabilities(self, logits: torch.Tensor) -> np.ndarray:
+        """Turn logits into probabilities: softmax(logits / `temperature_`).
+
+        Args:
+            logits: (n, n_classes), as `logits` computes them.
+
+        Returns:
+            Probabilities (n, n_classes).
+        """
+        return torch.softmax(logits.double() / self.temperature_, 1).numpy()
