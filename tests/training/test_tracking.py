@@ -64,7 +64,7 @@ def test_what_a_researcher_looks_for_is_there(run):
     for low, mean, high in zip(*(events.Scalars(f"val/accuracy{s}") for s in ("_low", "", "_high")), strict=True):
         assert low.value < mean.value < high.value
     assert events.Scalars("train/learning_rate")[0].value < 1e-3
-    pictures = {f"val_episodes/{b}" for b in range(3)} | {f"val_classes/{x}" for x in ("accuracy", "confusion")}
+    pictures = {f"val_episodes/{b}" for b in range(2)} | {f"val_classes/{x}" for x in ("accuracy", "confusion")}
     pictures |= {f"val_answers/{x}" for x in ("calibration", "most_wrong", "accuracy_of_episodes")}
     assert set(tags["images"]) == pictures | {"val_classes/hardest_pairs"}
     assert "| max_steps | `12` |" in read_text(events, "config")
