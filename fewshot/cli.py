@@ -153,7 +153,10 @@ def _row(arguments: Sequence[str] | None) -> str | None:
     """What --row says, which decides what is read from --config, wherever it stands."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--row")
-    return parser.parse_known_args(arguments)[0].row
+    try:
+        return parser.parse_known_args(arguments)[0].row
+    except argparse.ArgumentError as error:
+        raise ConfigError("--row names a row of the recipe: --row NAME") from error
 
 
 def run(main: Callable[[], Any]) -> NoReturn:

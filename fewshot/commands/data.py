@@ -12,5 +12,15 @@ def run(config: DataConfig) -> None:
     Args:
         config: the options of the subcommand.
     """
-    if not get_data(NEEDS, config.dataset, find_data_root(config.root), config.verify_only):
+    names = config.dataset
+    if not set(names) <= NEEDS.keys():
+        from fewshot.datasets import list_datasets  # imports torch
+
+        without = [name for name in names if name not in NEEDS and name in list_datasets()]
+        for name in without:
+            print(f"{name}\n  ok       nothing to fetch: it is made by a function, or lies where its options say")
+        names = [name for name in names if name not in without]
+        if not names:
+            return
+    if not get_data(NEEDS, names, find_data_root(config.root), config.verify_only):
         raise SystemExit(1)

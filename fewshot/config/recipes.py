@@ -5,12 +5,13 @@ extends: base.yaml           # that file's options hold where this one gives no 
 row: classifier-baseline     # row of the tables (default: the name of the file)
 run_dir: runs/toy/pretrain   # and any other option of the script that runs it
 test_cells:                  # the training measures the first of them, each row all, with a run for each
-- {n_way: [5, 20], n_shot: [1, 5]}
-- {n_way: 5, n_shot: 10, n_query: 6, n_episodes: 200}
+- {n_way: 5, n_shot: [1, 5]}  # several ways or shots of one run stand in lists, in the first cell
+- {n_way: 5, n_shot: 10, n_query: 6, n_episodes: 200}  # one other n_way or n_shot than the first
 rows:                        # heads on the trained weights: a name, and the options that differ
-simpleshot: {}             # a row is of the method that is called like it, or of `method`
+  simpleshot: {}             # a row is of the method that is called like it, or of `method`
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,6 +29,8 @@ SCRIPTS = {EPISODIC: "train_episodic.py", PRETRAIN: "pretrain.py"}  # what runs 
 OWN = ("kind", "extends", "row", "rows")  # what a file says of itself: no options, and not for files that extend it
 OF_CELL = {"n_way": "test_n_way", "n_shot": "test_n_shot", "n_query": "test_n_query", "n_episodes": "test_episodes"}
 VALIDATION = {"val_n_way", "val_n_shot", "val_n_query", "val_episodes"}
+NOT_OF_A_ROW = ("kind", "extends", "row", "rows", "seed", "run_dir")
+ROW_NAME = re.compile(r"[A-Za-z][\w.+-]*")
 OF_ROWS = {field.name for field in fields(SetupConfig)} | VALIDATION | {"precision", "allow_seen_classes", "test_cells"}
 """Options that rows have from the file they stand in: the others say how it trains."""
 
@@ -94,6 +97,8 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
     if not isinstance(rows, dict) or not all(isinstance(options, dict) for options in rows.values()):
         raise ConfigError(f"{path}: rows must hold names with a mapping of options each, got {rows!r}")
+    for name, own in rows.items():
+        _check_row(name, own, path)
     options = _extend(path, FOREIGN.get(kind, set()))
     training = None if kind in (FROZEN, BASE) else _training(path.stem, row, kind, options, path)
     shared = {key: value for key, value in options.items() if key in OF_ROWS} | {"max_steps": 0}
@@ -103,6 +108,15 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         shared["pretrained_run"] = options["run_dir"]
     entries = [entry for name, own in rows.items() for entry in _make_row(name, _merge(shared, own), path)]
     return Recipe(path, kind, training, entries)
+
+
+def _check_row(name: object, own: Options, path: Path) -> None:
+    """Raise `ConfigError` for a name that no file can have, and for options that are not a row's to decide."""
+    if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
+        raise ConfigError(f"{path}: a row's name is a letter, then letters, digits and any of . _ + -, got {name!r}")
+    refused = [option for option in NOT_OF_A_ROW if option in own]
+    if refused:
+        raise ConfigError(f"{path}: the row {name} must not say {', '.join(refused)}: that is the file's, or --seed's")
 
 
 def _training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
@@ -155,6 +169,8 @@ def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
+    if not isinstance(said["extends"], str):
+        raise ConfigError(f"{path}: extends names one file, relative to this one, got {said['extends']!r}")
     inherited = _extend(path.parent / said["extends"], foreign, (*by, path.resolve()))
     return _merge({key: value for key, value in inherited.items() if key not in foreign}, options)
 

@@ -15,7 +15,8 @@ from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
 from fewshot.runtime.evaluation_mode import evaluating
 from fewshot.runtime.layout import channels_last
-from fewshot.runtime.precision import Precision, autocast
+from fewshot.runtime.precision import Precision, autocast, resolve
+from fewshot.runtime.provenance import hash_weights
 
 # Pixels in one pass of the backbone. On a CPU the activations of 128 images of 28 px stay in its caches: 33,840
 # images took 1.8 s, against 4.2 s in chunks of 256; an accelerator wants large passes.
@@ -53,12 +54,19 @@ def embed(
     """
     if isinstance(network, Method) and not network.uses_features:
         raise ConfigError(f"{network.label} does not work from features as it is configured: it has none of an image")
+    made = {"encoder": hash_encoder(network), "precision": resolve(precision, device_of(network))}
     if not store:
-        return FeatureSet(imageset, _encode(network, imageset, rows, precision), rows)
+        return FeatureSet(imageset, _encode(network, imageset, rows, precision), rows, **made)
     if rows is not None:
         raise ConfigError("only the features of a whole image set are stored: embed some of its rows with store=False")
     make = partial(_encode, network, imageset, None, precision)
-    return FeatureSet(imageset, load_or_make(network, imageset, precision, make))
+    return FeatureSet(imageset, load_or_make(network, imageset, precision, make), **made)
+
+
+def hash_encoder(network: nn.Module) -> str:
+    """Hash of the weights that features of `network`, a `Method` or a backbone, depend on."""
+    backbone = network.backbone if isinstance(network, Method) else network
+    return "no backbone" if backbone is None else hash_weights(backbone)
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from fewshot.datasets import ImageSet
-from fewshot.errors import TrainingError
-from fewshot.evaluation.embed import embed
+from fewshot.errors import DataError, EpisodeError, TrainingError
+from fewshot.evaluation.embed import embed, hash_encoder
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.record_header import make_header
 from fewshot.evaluation.records import EpisodeRecord, Records
@@ -55,21 +55,28 @@ def evaluate(
         A record of each episode, under a header that says what was measured.
 
     Raises:
-        EpisodeError: where `data` cannot hold such episodes.
+        EpisodeError: where `data` cannot hold such episodes, or none are asked for.
+        DataError: for features that another network made.
         ConfigError: for features where the method classifies images.
         TrainingError: for logits that are NaN.
     """
+    if n_episodes < 1:
+        raise EpisodeError(f"n_episodes must be at least 1, got {n_episodes}")
     sampler = EpisodeSampler(data, spec, seed)
     started = time.perf_counter()
     device = device_of(method)
+    if isinstance(data, FeatureSet) and data.encoder not in (None, hash_encoder(method)):
+        raise DataError(f"{data} was made by another network than this {method.label}'s: embed the images with it")
     with evaluating(method), choose_layout(method, precision, device), switch_tf32(precision, device):
         if isinstance(data, ImageSet) and method.uses_features:
             data = embed(method, data, _collect_rows(sampler, n_episodes), precision)
         batches = _draw_batches(sampler, data, n_episodes)
         mine = [_measure(method, first, episode.to(device), seed, precision, watch) for first, episode in batches]
     records = [record for batch in processes.interleave(processes.gather(mine)) for record in batch]
-    imageset = data.imageset if isinstance(data, FeatureSet) else data
-    header = make_header(method, imageset, spec, seed, n_episodes, precision=precision, started=started)
+    imageset, computed_in = data, None
+    if isinstance(data, FeatureSet):
+        imageset, computed_in = data.imageset, data.precision
+    header = make_header(method, imageset, spec, seed, n_episodes, precision=computed_in or precision, started=started)
     return Records(header, records)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot.datasets import ImageSet
 from fewshot.errors import DataError
+from fewshot.runtime.precision import Resolved
 from fewshot.runtime.transfer import send
 
 
@@ -23,19 +24,32 @@ class FeatureSet:
         imageset: the images.
         values: features (n, D), or maps (n, c, h, w).
         rows: which rows of `imageset` these are of, (n,), each once; None: all of them, in order.
+        encoder: hash of the weights that made them, which `evaluate` compares with the method's; None: not known.
+        precision: what they were computed in, for the header of records; None: not known.
 
     Raises:
-        DataError: where `values` and `rows` differ in number.
+        DataError: where `values` and `rows` differ in number, `values` are no features, or `rows` are no rows of
+            `imageset`.
     """
 
     imageset: ImageSet
     values: Tensor
     rows: Tensor | None = None
+    encoder: str | None = None
+    precision: Resolved | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, Tensor) or not self.values.is_floating_point() or self.values.ndim not in (2, 4):
+            kind = f"{self.values.dtype} {tuple(self.values.shape)}" if isinstance(self.values, Tensor) else "no tensor"
+            raise DataError(f"features are a tensor of floating-point numbers (n, D) or (n, c, h, w), got {kind}")
+        if self.rows is not None and (self.rows.dtype != torch.int64 or not self._are_rows(self.rows)):
+            raise DataError(f"rows are numbers of rows of {self.imageset}, 0 to {len(self.imageset) - 1}, int64")
         n_rows = len(self.imageset) if self.rows is None else len(self.rows)
         if len(self.values) != n_rows:
             raise DataError(f"{self}: {len(self.values)} features for {n_rows} rows")
+
+    def _are_rows(self, rows: Tensor) -> bool:
+        return not len(rows) or (int(rows.min()) >= 0 and int(rows.max()) < len(self.imageset))
 
     def __len__(self) -> int:
         return len(self.values)

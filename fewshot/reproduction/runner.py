@@ -63,7 +63,9 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
     """What went wrong, with the last lines of the log; empty where nothing did, or the deadline (monotonic) came."""
     resume = ["--resume"] if run.folder.config.exists() else []
     script = scripts / run.script
-    program = [str(script)] if script.exists() else ["-m", "fewshot", run.subcommand]  # recipes outside the repository
+    program = (
+        [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
+    )  # not of a folder of that name
     command = [sys.executable, *program, *run.arguments, *resume]
     run.folder.path.mkdir(parents=True, exist_ok=True)
     path = run.folder.path / "log.txt"

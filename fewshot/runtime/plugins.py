@@ -54,7 +54,7 @@ def _find_module(name: str) -> Path:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         spec = None
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not Path(spec.origin).exists():
         raise ConfigError(
             f"plugins: there is no module {name!r} that Python can import; the name of a file ends in .py"
         )
@@ -75,7 +75,7 @@ def _load(name: str, source: Path) -> None:
             _import_file(source)
         else:
             importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename}, line {place.lineno}"
         raise ConfigError(f"plugins: {source} cannot be imported: {type(error).__name__}: {error} ({where})") from error

@@ -20,7 +20,7 @@ from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import ADVICE, TrainingSet, find_overlap
 from fewshot.training.tracking import AnswersWatch, Tracker, project
 
-GALLERY_EPISODES = 3
+GALLERY_EPISODES = 2
 logger = logging.getLogger(__name__)
 
 

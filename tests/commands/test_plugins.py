@@ -158,6 +158,8 @@ def test_a_package_is_a_plugin_too_and_all_its_files_are_digested(tmp_path, monk
         ("absent.py", None, "there is no file absent.py"),
         ("no_such_module", None, "there is no module 'no_such_module' that Python can import"),
         ("broken.py", "import json\nraise KeyError('x')\n", r"broken.py cannot .*: KeyError: 'x' \(.*, line 2\)"),
+        ("ends.py", "raise SystemExit('bye')\n", r"ends.py cannot be imported: SystemExit: bye"),
+        ("sys", None, "there is no module 'sys' that Python can import"),
         ("wrong.py", "def f(:\n", r"wrong.py cannot be imported: SyntaxError"),
         ("twice.py", "from fewshot import METHODS\nMETHODS.register('protonet', int)\n",
          "method 'protonet' is registered twice"),

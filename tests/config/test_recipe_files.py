@@ -124,6 +124,8 @@ def test_a_recipe_of_another_kind_names_its_script(stage_one):
         parsed(stage_one, "--row", "simplshot")
     with pytest.raises(ConfigError, match="--row nearest is a row of a recipe: name its file with --config"):
         cli.parse(ExperimentConfig, "", ["--row", "nearest"])
+    with pytest.raises(ConfigError, match="--row names a row of the recipe: --row NAME"):
+        cli.parse(ExperimentConfig, "", ["--config", "a.yaml", "--row"])
 
 
 def test_what_a_recipe_cannot_say(tmp_path):
@@ -136,6 +138,10 @@ def test_what_a_recipe_cannot_say(tmp_path):
     refused(path, "test_cells: [{n_way: 5}]\ntest_n_shot: [1]\n", "by test_cells and by test_n_shot: take one of them")
     two = "test_cells: [{n_way: 5, n_shot: 1}, {n_way: 20, n_shot: 5}]"
     refused(path, f"kind: frozen\nrows: {{nearest: {{}}}}\n{two}\n", "a later test cell has one other n_way or n_shot")
+    for name in ("5", '"../../x"', '""', "a/b"):
+        refused(path, f"kind: frozen\nrows: {{{name}: {{}}}}\n", "a row's name is a letter")
+    refused(path, "kind: frozen\nrows: {nearest: {seed: 7}}\n", "the row nearest must not say seed")
+    refused(path, "extends: [base.yaml]\n", "extends names one file", "['base.yaml']")
     refused(path, "- a list\n", "must hold names of options")
     refused(path, "lr: [\n", "is no YAML file")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")

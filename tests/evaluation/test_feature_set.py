@@ -52,6 +52,49 @@ def test_a_head_on_features_measures_what_it_does_on_images():
         evaluate(method, embed(method, imageset, torch.arange(6)), EpisodeSpec(2, 1, 2), 30)
 
 
+def test_features_of_another_network_are_refused(small_protonet):
+    images = np.arange(12 * 256).astype(np.uint8).reshape(12, 1, 16, 16)
+    imageset = ImageSet(images, np.arange(12) // 4, ["a", "b", "c"])
+    mine, other, spec = small_protonet(), small_protonet(), EpisodeSpec(2, 1, 2)
+    with torch.no_grad():
+        other.backbone.body.blocks[0][0].weight.mul_(-1)
+    features = embed(mine, imageset)
+    assert embed(mine.backbone, imageset).encoder == features.encoder != embed(other, imageset).encoder
+    with pytest.raises(DataError, match="was made by another network than this ProtoNet's"):
+        evaluate(other, features, spec, 5)
+    unknown = FeatureSet(imageset, features.values)  # of the user's own making
+    assert evaluate(other, unknown, spec, 5).mean == evaluate(mine, features, spec, 5).mean
+
+
+def test_the_header_names_the_precision_of_the_features(small_protonet):
+    imageset = ImageSet(np.zeros((12, 1, 16, 16), np.uint8), np.arange(12) // 4, ["a", "b", "c"])
+    method = small_protonet()
+    features = embed(method, imageset, precision="bfloat16")
+    assert evaluate(method, features, EpisodeSpec(2, 1, 2), 5, precision="float32").header.precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "message"),
+    [
+        (np.zeros((12, 1), np.float32), None, "got no tensor"),
+        (torch.zeros(12, 1, dtype=torch.int64), None, r"got torch\.int64 \(12, 1\)"),
+        (torch.zeros(12), None, r"\(n, D\) or \(n, c, h, w\), got torch\.float32 \(12,\)"),
+        (torch.zeros(2, 1), torch.tensor([0, 12]), "rows of .*, 0 to 11"),
+        (torch.zeros(2, 1), torch.tensor([0, -1]), "rows of .*, 0 to 11"),
+        (torch.zeros(12, 1), torch.ones(12, dtype=torch.bool), "rows of .*, 0 to 11, int64"),
+    ],
+)
+def test_what_are_no_features_or_no_rows(values, rows, message):
+    with pytest.raises(DataError, match=message):
+        FeatureSet(shown(), values, rows)
+
+
+@pytest.mark.parametrize("n_episodes", [0, -3])
+def test_no_episodes_are_refused(n_episodes):
+    with pytest.raises(EpisodeError, match=f"n_episodes must be at least 1, got {n_episodes}"):
+        evaluate(create_method("protonet", None), shown(), EpisodeSpec(2, 1, 1), n_episodes)
+
+
 def test_rows_that_no_episode_has_are_not_embedded(monkeypatch):
     seen, method = [], create_method("protonet", None)
     encode = type(method).encode

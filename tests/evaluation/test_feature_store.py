@@ -262,6 +262,7 @@ def test_no_deciding_file_is_forgotten():
         "runtime/choices.py", "runtime/devices.py",  # words; which device: the key
         "evaluation/feature_key.py", "evaluation/feature_set.py", "evaluation/feature_store.py",
         "runtime/transfer.py", "datasets", "images/imageset.py", "sampling",  # copies; which pixels: the fingerprint
+        "runtime/provenance.py", "runtime/plugins.py",  # hashes of weights; what records say of plugins
         "images/augment.py", "config",  # how training goes
     }  # fmt: skip
     root, reached, waiting = feature_store.ROOT, set(), list(feature_store.DECIDING)
