@@ -1,7 +1,7 @@
 """`fewshot compare`: two runs on the same episodes."""
 
 from fewshot.config import CompareConfig
-from fewshot.reproduction.comparison import compare_runs, default_folder, summary, write
+from fewshot.reproduction.comparison import choose_folder, compare_runs, format_summary, write
 from fewshot.runtime import processes
 
 
@@ -13,6 +13,6 @@ def run(config: CompareConfig) -> None:
     """
     comparison = compare_runs(config)
     if processes.is_first():
-        print(summary(comparison))
-        paths = write(comparison, config.out or default_folder(comparison))
+        print(format_summary(comparison))
+        paths = write(comparison, config.out or choose_folder(comparison))
         print("files: " + " ".join(map(str, paths)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import FiguresConfig
-from fewshot.reproduction.figures import chosen, make_figures, measure_curves, seeds_of
+from fewshot.reproduction.figures import choose_runs, find_seeds, make_figures, measure_curves
 from fewshot.reproduction.recipes import find_runs
 from fewshot.runtime.plugins import load_plugins
 
@@ -16,10 +16,10 @@ def run(config: FiguresConfig) -> None:
         config: the options of the subcommand.
     """
     dataset, results, out = config.dataset, Path(config.results) / config.dataset, Path(config.out)
-    runs = find_runs(find_recipes(config.recipes) / dataset, out, seeds_of(out / dataset))
+    runs = find_runs(find_recipes(config.recipes) / dataset, out, find_seeds(out / dataset))
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
-    measured = chosen(runs, config.methods)
+    measured = choose_runs(runs, config.methods)
     measure_curves(measured, results, config.episodes, config.slow_episodes)
-    usual = chosen(runs)
+    usual = choose_runs(runs)
     shown = [run for run in runs if run in usual or run in measured]
     print("figures: " + (" ".join(map(str, make_figures(results, runs, shown))) or "none, there are no results"))

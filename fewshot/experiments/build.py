@@ -38,7 +38,7 @@ from fewshot.runtime.provenance import find_commit, hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
-from fewshot.training.tracking.hyperparameters import hyperparameters
+from fewshot.training.tracking.hyperparameters import list_hyperparameters
 
 NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # in a run's name already, or no matter
 MEASURING = ("val_", "test_", "log_", "checkpoint_", "profile_")
@@ -141,10 +141,10 @@ def name_differences(config: AnyConfig) -> list[str]:
 
     How it is trained comes before how that is measured; where all would be too long, the last ones are counted instead.
     """
-    usual = hyperparameters(type(config)())
+    usual = list_hyperparameters(type(config)())
     parts = [
         f"{name.rpartition('.')[2]}={re.sub(r'[^A-Za-z0-9.+_]+', '_', str(value))}"
-        for name, value in sorted(hyperparameters(config).items(), key=lambda item: item[0].startswith(MEASURING))
+        for name, value in sorted(list_hyperparameters(config).items(), key=lambda item: item[0].startswith(MEASURING))
         if value != usual.get(name) and name not in NAMED
     ]
     kept = [part for n, part in enumerate(parts, start=1) if len("-".join(parts[:n])) <= LONGEST_DIFFERENCES]

@@ -24,7 +24,7 @@ from fewshot.evaluation.report import format_table, format_title
 from fewshot.experiments import build
 from fewshot.experiments.build import load_split
 from fewshot.experiments.starting import build_starting_method, check_row_unseen, check_unseen, training_sets
-from fewshot.reproduction.comparison import compare_runs, summary
+from fewshot.reproduction.comparison import compare_runs, format_summary
 from fewshot.reproduction.tables import accuracies, published
 from fewshot.runtime import seeding
 from fewshot.training.leakage import TOLERATED_SHARE, Overlap, TrainingSet, find_overlap, read_training_sets
@@ -413,7 +413,7 @@ def test_a_comparison_refuses_or_marks_each_run(finished, pets, tmp_path):
     config = CompareConfig(run_a=finished.run_dir, run_b=untrained.run_dir, n_way=2, precision="float32", **options)
     with pytest.raises(LeakageError, match="was trained on 2 classes"):
         compare_runs(config)
-    lines = summary(compare_runs(replace(config, allow_seen_classes=True))).splitlines()
+    lines = format_summary(compare_runs(replace(config, allow_seen_classes=True))).splitlines()
     assert lines[0].startswith("A")
     assert lines[0].endswith(" (2 of 3 classes seen in training)")
     assert "seen in training" not in lines[1]

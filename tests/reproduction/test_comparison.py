@@ -22,10 +22,18 @@ from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, Method, Records, cli,
 from fewshot.config import CompareConfig, ExperimentConfig, as_dict
 from fewshot.errors import ConfigError, DataError, EpisodeError
 from fewshot.experiments.build import build_method
-from fewshot.reproduction.comparison import compare, compare_runs, holm, measure_classes, sign_test, summary, write
+from fewshot.reproduction.comparison import (
+    compare,
+    compare_runs,
+    format_summary,
+    holm,
+    measure_classes,
+    sign_test,
+    write,
+)
 from fewshot.reproduction.comparison.figure import draw, number_marks
-from fewshot.reproduction.comparison.measure import check_same_rows, class_accuracy, distinct_names
-from fewshot.reproduction.comparison.paired import unpaired_half_width
+from fewshot.reproduction.comparison.measure import check_same_rows, measure_class_accuracy, name_distinctly
+from fewshot.reproduction.comparison.paired import compute_unpaired_half_width
 from fewshot.runtime.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -97,8 +105,8 @@ def test_unpaired_interval_against_scipy():
     rng = np.random.default_rng(0)
     a, b = rng.beta(8, 2, 60), rng.beta(2, 2, 60)
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    assert unpaired_half_width(a, b) == pytest.approx((interval.high - interval.low) / 2, rel=1e-9)
-    assert unpaired_half_width(np.ones(5), np.ones(5)) == 0
+    assert compute_unpaired_half_width(a, b) == pytest.approx((interval.high - interval.low) / 2, rel=1e-9)
+    assert compute_unpaired_half_width(np.ones(5), np.ones(5)) == 0
 
 
 def test_class_accuracy_by_hand():
@@ -106,7 +114,7 @@ def test_class_accuracy_by_hand():
     predicted = torch.tensor([[0, 1, 1, 1, 0, 0], [2, 2, 0, 2, 0, 0]])
     logits = torch.nn.functional.one_hot(predicted, 3).float()
     expected = np.array([[1 / 2, 2 / 3, np.nan], [1, np.nan, 3 / 4]])
-    np.testing.assert_allclose(class_accuracy(logits, labels).numpy(), expected)
+    np.testing.assert_allclose(measure_class_accuracy(logits, labels).numpy(), expected)
 
 
 @pytest.mark.parametrize("spec", [SPEC, EpisodeSpec((2, 4), (1, 2), (2, 5))])
@@ -143,8 +151,8 @@ def test_identical_runs_do_not_differ():
     assert found.correlation == pytest.approx(1)
     assert found.unpaired_half_width_95 > 0
     assert [c.holm_p for c in found.classes] == [1] * 6
-    assert "+0.00 ± 0.00" in summary(found)
-    assert "better by most" not in summary(found)
+    assert "+0.00 ± 0.00" in format_summary(found)
+    assert "better by most" not in format_summary(found)
 
 
 def test_swapping_negates():
@@ -166,7 +174,7 @@ def test_a_planted_difference_is_found_and_named():
     assert worst.holm_p == pytest.approx(6 * worst.sign.p_value, abs=0)  # the other five p-values are 1
     assert [c.name for c in found.classes if c.significant] == ["dog"]
     assert all(c.difference == (0, 0) for c in found.classes[1:])
-    text = summary(found)
+    text = format_summary(found)
     assert "A is better on 1, B on 0" in text
     assert "dog" in text
     assert "B is better by most" not in text
@@ -176,7 +184,7 @@ def test_too_few_episodes_to_tell_classes_apart_is_said_so():
     found = both(Nearest(), Nearest(blind_to=(3,)), n=4)  # 12 places for 6 classes: none occurs in 8 episodes
     assert not any(c.significant for c in found.classes)
     # 6 tests at 5%: 7 unanimous episodes give 6 * 2 / 2**7 = 0.09, 8 give 0.047
-    assert f"none of {len(found.classes)} can stand out with so few: it takes 8 episodes" in summary(found)
+    assert f"none of {len(found.classes)} can stand out with so few: it takes 8 episodes" in format_summary(found)
     assert len(found.classes) + len(found.unseen) == 6
 
 
@@ -240,10 +248,10 @@ def test_transductive_methods_are_said_to_be():
         transductive = True
 
     looking = Looking(blind_to=(2,))
-    assert "Note: B is transductive" in summary(both(Nearest(), looking))
-    assert "Note: A is transductive" in summary(both(looking, Nearest()))
-    assert "Note: both are transductive" in summary(both(looking, looking))
-    assert "transductive" not in summary(both(Nearest(), Nearest(blind_to=(1,))))
+    assert "Note: B is transductive" in format_summary(both(Nearest(), looking))
+    assert "Note: A is transductive" in format_summary(both(looking, Nearest()))
+    assert "Note: both are transductive" in format_summary(both(looking, looking))
+    assert "transductive" not in format_summary(both(Nearest(), Nearest(blind_to=(1,))))
 
 
 def test_files_hold_what_was_measured(tmp_path):
@@ -309,9 +317,9 @@ def test_numbers_of_classes_keep_apart_from_each_other_and_from_marks(tmp_path, 
 
 
 def test_names_tell_two_folders_apart():
-    assert distinct_names("runs/proto", "runs/maml") == ("proto", "maml")
-    assert distinct_names("one/proto", "two/proto") == ("one/proto", "two/proto")
-    assert distinct_names("one/proto", "one/proto/") == ("proto", "proto")
+    assert name_distinctly("runs/proto", "runs/maml") == ("proto", "maml")
+    assert name_distinctly("one/proto", "two/proto") == ("one/proto", "two/proto")
+    assert name_distinctly("one/proto", "one/proto/") == ("proto", "proto")
 
 
 @pytest.fixture(scope="module")
@@ -357,8 +365,8 @@ def test_runs_at_other_image_sizes_meet_on_the_same_episodes(runs):
     assert np.array_equal(found.a.classes, found.b.classes)
     assert found.a.records.header.weights != found.b.records.header.weights
     assert found.a.records.header.selected_on == "nothing"
-    assert "the images are the same, prepared otherwise" in summary(found)
-    assert "'size_px': 20" in summary(found)
+    assert "the images are the same, prepared otherwise" in format_summary(found)
+    assert "'size_px': 20" in format_summary(found)
     swapped = compare_runs(options(runs, "larger", "proto"))
     assert swapped.difference.mean == -found.difference.mean
 

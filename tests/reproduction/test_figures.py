@@ -28,16 +28,16 @@ from fewshot.reproduction.figures import (
     Line,
     Panel,
     Point,
-    chosen,
+    choose_runs,
     draw,
     drawing,
+    find_seeds,
     make_figures,
     measure,
     measure_curves,
     read_curves,
-    seeds_of,
 )
-from fewshot.reproduction.figures.lines import curve_lines, minute_panels, with_history
+from fewshot.reproduction.figures.lines import keep_with_history, make_curve_lines, make_minute_panels
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runs import Run
@@ -82,15 +82,15 @@ def test_all_right_is_drawn_half_an_answer_from_one():
 @given(st.floats(0.01, 0.99), st.floats(0.3, 8))
 def test_ticks_lie_inside_and_apart(accuracy, width):
     low = float(drawing.logit(np.array(accuracy)))
-    ticks = sorted(drawing.ticks_between(low, low + width))
+    ticks = sorted(drawing.place_ticks(low, low + width))
     at = [math.log(t / (100 - t)) for t in ticks]
     assert all(low - 1e-9 <= a <= low + width + 1e-9 for a in at)
     assert all(b - a >= drawing.TICK_GAP * width * (1 - 1e-9) for a, b in itertools.pairwise(at))
 
 
 def test_ticks_of_a_usual_figure():
-    assert {50, 90, 99} <= set(drawing.ticks_between(-0.1, 5))
-    assert len(drawing.ticks_between(2.2, 2.6)) >= 3  # 90.0 to 93.1%
+    assert {50, 90, 99} <= set(drawing.place_ticks(-0.1, 5))
+    assert len(drawing.place_ticks(2.2, 2.6)) >= 3  # 90.0 to 93.1%
 
 
 def test_every_method_has_a_colour_of_its_own():
@@ -104,7 +104,7 @@ def test_every_method_has_a_colour_of_its_own():
 
 
 def test_points_that_cannot_be_drawn_say_why(toy_sets, small_protonet):
-    specs, missing = measure.possible(small_protonet(), toy_sets[2])  # 12 classes of 8 images
+    specs, missing = measure.list_possible(small_protonet(), toy_sets[2])  # 12 classes of 8 images
     assert {(s.n_way, s.n_shot) for s in specs} == {(w, 1) for w in (2, 3, 5, 7, 10)} | {(5, s) for s in (2, 3)}
     assert set(missing) == {f"5-way {s}-shot" for s in (4, 5, 7, 10, 15)} | {f"{w}-way 1-shot" for w in (15, 20)}
     assert "12 classes" in missing["15-way 1-shot"]
@@ -113,7 +113,7 @@ def test_points_that_cannot_be_drawn_say_why(toy_sets, small_protonet):
 
 def test_a_method_of_one_way_is_measured_there_alone(toy_sets):
     anil = create_method("anil", create_backbone("conv4", 1, 16, n_filters=4), n_way=3)
-    specs, missing = measure.possible(anil, toy_sets[2])
+    specs, missing = measure.list_possible(anil, toy_sets[2])
     assert [(s.n_way, s.n_shot) for s in specs] == [(3, 1)]
     assert missing["5-way 2-shot"] == "it was trained for 3-way episodes alone"
 
@@ -234,10 +234,10 @@ def test_a_run_of_a_changed_recipe_is_not_measured(project, capsys):
 
 
 def test_seeds_are_those_of_the_folders(tmp_path):
-    assert seeds_of(tmp_path) == [0]
+    assert find_seeds(tmp_path) == [0]
     for name in ("maml-seed2", "maml_20way-seed10", "maml-seedling", "other"):
         (tmp_path / name).mkdir()
-    assert seeds_of(tmp_path) == [2, 10]
+    assert find_seeds(tmp_path) == [2, 10]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 9}', '{"version": 1, "points": [{"n_way": 5}]}'])
@@ -259,7 +259,7 @@ def test_the_same_figures_from_the_stored_files_alone(project, capsys):
     assert [path.name for path in paths] == names
     before = [path.read_bytes() for path in paths]
     elsewhere = find_runs(recipes, Path("nowhere"))
-    assert make_figures(results, elsewhere, chosen(elsewhere)) == paths
+    assert make_figures(results, elsewhere, choose_runs(elsewhere)) == paths
     assert [path.read_bytes() for path in paths] == before
     last = {(p.n_way, p.n_shot): p.mean for p in read_curves(results)[0].points}
     for text, value in zip(before[::2], (last[5, 3], last[5, 1], 0.8), strict=True):
@@ -287,10 +287,10 @@ def test_recipes_called_like_their_method_are_drawn(tmp_path):
                        "pretrain": "kind: pretrain\nmax_steps: 9\n"}.items():  # fmt: skip
         (tmp_path / f"{name}.yaml").write_text(text)
     runs = find_runs(tmp_path, tmp_path / "out")
-    assert [run.name for run in chosen(runs)] == ["maml_20way", "protonet"]
-    assert [run.name for run in chosen(runs, ["maml", "protonet_long"])] == ["maml_20way", "protonet_long"]
+    assert [run.name for run in choose_runs(runs)] == ["maml_20way", "protonet"]
+    assert [run.name for run in choose_runs(runs, ["maml", "protonet_long"])] == ["maml_20way", "protonet_long"]
     with pytest.raises(UnknownNameError, match="Did you mean 'protonet'"):
-        chosen(runs, ["protonett"])
+        choose_runs(runs, ["protonett"])
 
 
 def result(recipe: str, history: list, stages: list, **config: object) -> Result:
@@ -310,7 +310,7 @@ def test_minutes_begin_after_stage_one_and_panels_hold_one_task(capsys):
     untold = result("maml", [], [["", 0.1]])
     shown = [meta, fewer, proto, untold]
     rows = {r.recipe: r.recipe.removesuffix("_10way") for r in [*shown, stage]}
-    five, twenty = minute_panels(shown, {r.recipe: r for r in [*shown, stage]}, rows)
+    five, twenty = make_minute_panels(shown, {r.recipe: r for r in [*shown, stage]}, rows)
     assert [line.name for line in five.lines] == ["stage 1, cosine", "Meta-Baseline", "ANIL, 10-way"]
     assert five.lines[1].x == [2.0, 2.5]
     assert five.lines[1].mean == (0.8, 0.9)
@@ -327,7 +327,7 @@ def test_minutes_are_of_the_lowest_seed_that_kept_its_validations():
     told = [replace(result("protonet", [[10, 6.0, 0.9, 0.1]], []), seed=seed) for seed in (2, 1)]
     later = replace(untold, seed=5)
     for stored in ([lowest, *told, untold, later], [later, untold, *reversed(told), lowest]):
-        chosen_seeds = {name: result.seed for name, result in with_history(stored).items()}
+        chosen_seeds = {name: result.seed for name, result in keep_with_history(stored).items()}
         assert chosen_seeds == {"protonet": 1, "maml": 0}
 
 
@@ -343,14 +343,14 @@ def test_recipes_of_one_way_each_share_a_line():
     results["protonet_long"] = result("protonet_long", [], [], method="protonet")
     drawn = {c.recipe: c for c in [*maml, anil, long]}
     rows = {name: name for name in drawn} | {"maml_20way": "maml"}
-    ways = {line.name: line for line in curve_lines(drawn, results, rows, "ways")}
+    ways = {line.name: line for line in make_curve_lines(drawn, results, rows, "ways")}
     assert set(ways) == {"MAML", "ANIL", "protonet_long"}
     assert (ways["MAML"].x, ways["MAML"].mean) == ((5, 20), (0.9, 0.8))
     assert ways["MAML"].resolution == (0.5 / (100 * 5 * 5), 0.5 / (100 * 20 * 5))
     assert (ways["MAML"].joined, ways["MAML"].beside, ways["MAML"].dashed) == (False, False, False)
     assert (ways["ANIL"].joined, ways["ANIL"].beside) == (True, True)
     assert (ways["protonet_long"].x, ways["protonet_long"].dashed) == ((2, 5, 20), True)
-    shots = {line.name: line for line in curve_lines({c.recipe: c for c in maml}, results, rows, "shots")}
+    shots = {line.name: line for line in make_curve_lines({c.recipe: c for c in maml}, results, rows, "shots")}
     assert (shots["MAML"].x, shots["MAML"].joined) == ((1, 15), True)
 
 

@@ -17,9 +17,23 @@ from fewshot.evaluation.records import Records
 from fewshot.experiments.build import LONGEST_DIFFERENCES, name_differences
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.tracking import Answers, AnswersWatch, track_tests
-from fewshot.training.tracking.hyperparameters import hyperparameters
-from fewshot.training.tracking.pictures import EDGE, NAME_PX, RIGHT, WRONG, _font, draw_episode, draw_pairs, fit_text
-from fewshot.training.tracking.projector import THUMBNAIL_PX, chosen_rows, principal_components, write_embedding
+from fewshot.training.tracking.hyperparameters import list_hyperparameters
+from fewshot.training.tracking.pictures import (
+    EDGE,
+    NAME_PX,
+    RIGHT,
+    WRONG,
+    _load_font,
+    draw_episode,
+    draw_pairs,
+    fit_text,
+)
+from fewshot.training.tracking.projector import (
+    THUMBNAIL_PX,
+    choose_rows,
+    project_on_principal_components,
+    write_embedding,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's reader
 CONFIG = TrainConfig(
@@ -91,14 +105,14 @@ def test_options_are_in_the_hparams_tab(run):
     assert start.hparams["lr"].number_value == 1e-3
     assert start.hparams["compile"].HasField("bool_value")
     assert start.hparams["optimizer"].string_value == "adam"
-    assert set(start.hparams) == set(hyperparameters(CONFIG))
-    assert set(hyperparameters(CONFIG)) == set(vars(CONFIG)) - {"run_dir", "resume", "augmentation"}
+    assert set(start.hparams) == set(list_hyperparameters(CONFIG))
+    assert set(list_hyperparameters(CONFIG)) == set(vars(CONFIG)) - {"run_dir", "resume", "augmentation"}
     assert end.status == Status.Value("STATUS_SUCCESS")
 
 
 def test_options_of_options_have_names_of_their_own():
     config = ExperimentConfig(method_options={"inner_steps": 5}, test_n_shot=[1, 5], test_also={"b": {"size_px": 84}})
-    found = hyperparameters(config)
+    found = list_hyperparameters(config)
     assert found["method_options.inner_steps"] == 5
     assert found["test_also.b.size_px"] == 84
     assert found["test_n_shot"] == "1, 5"
@@ -244,7 +258,7 @@ def test_long_names_keep_both_ends():
         assert name.startswith(start)
         assert name.endswith(end)
         assert abs(len(start) - len(end)) <= 1
-        assert _font().getlength(short) <= width < _font().getlength(f"{short}WW")
+        assert _load_font().getlength(short) <= width < _load_font().getlength(f"{short}WW")
 
 
 # ---------------------------------------------------------------- the projector
@@ -259,7 +273,7 @@ def read_projector(folder: Path):
 
 def test_features_with_names_and_thumbnails(toy_sets, tmp_path):
     val_set = toy_sets[1]
-    rows = chosen_rows(val_set)
+    rows = choose_rows(val_set)
     features = torch.randn(len(rows), 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for _ in range(2):  # the second replaces the first
         write_embedding(tmp_path, "validation classes", features, rows, val_set)
@@ -283,7 +297,7 @@ def test_features_with_names_and_thumbnails(toy_sets, tmp_path):
 
 def test_components_are_at_most_64_and_keep_the_largest_variance():
     features = torch.randn(100, 90, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    kept = principal_components(features)
+    kept = project_on_principal_components(features)
     assert kept.shape == (100, 64)
     variances = torch.linalg.eigvalsh(torch.cov(features.T)).flip(0)[:64]
     torch.testing.assert_close(kept.var(0), variances)
@@ -292,7 +306,7 @@ def test_components_are_at_most_64_and_keep_the_largest_variance():
 def test_at_most_thirty_classes_of_twenty_images():
     labels = np.repeat(np.arange(45), 25)
     many = ImageSet(np.zeros((len(labels), 1, 1, 1), np.uint8), labels, [f"c{c}" for c in range(45)])
-    shown = Counter(labels[chosen_rows(many).numpy()].tolist())
+    shown = Counter(labels[choose_rows(many).numpy()].tolist())
     assert (len(shown), set(shown.values())) == (30, {20})
     assert max(shown) - min(shown) > 40  # not the first ones
 

@@ -33,8 +33,8 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
             (0.702, 0.155, 0.29, 0.627),
         )  # two squares, names
         left, right, key = map(figure.add_axes, places)
-        _episodes(left, comparison)
-        _classes(right, key, comparison)
+        _draw_episodes(left, comparison)
+        _draw_classes(right, key, comparison)
         header = comparison.a.records.header
         facts = (
             f"{header.dataset}/{header.split}, {comparison.a.records.cell}, {header.n_episodes:,} episodes of "
@@ -53,41 +53,41 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     return [png, svg]
 
 
-def _episodes(axes: "Axes", comparison: Comparison) -> None:
+def _draw_episodes(axes: "Axes", comparison: Comparison) -> None:
     a, b = (100 * m.records.accuracy for m in (comparison.a, comparison.b))
     counts = Counter(zip(b.tolist(), a.tolist(), strict=True))
     x, y, n = np.array([(*at, count) for at, count in counts.items()]).T
-    axes.scatter(x, y, _area(n, n.max()), _colours(y - x), alpha=0.6, linewidths=0)
+    axes.scatter(x, y, _scale_area(n, n.max()), _choose_colours(y - x), alpha=0.6, linewidths=0)
     for what, colour in (("A better", A_BETTER), ("B better", B_BETTER)):
         axes.scatter([], [], 30, colour, alpha=0.6, linewidths=0, label=what)
     for count in dict.fromkeys([1, round(n.max() ** 0.5), int(n.max())]):
         label = f"{count:,} episode{'s' * (count > 1)}"
-        axes.scatter([], [], _area(count, n.max()), NEITHER, alpha=0.6, linewidths=0, label=label)
+        axes.scatter([], [], _scale_area(count, n.max()), NEITHER, alpha=0.6, linewidths=0, label=label)
     means = [m.records.estimate for m in (comparison.b, comparison.a)]
     (mean_x, half_x), (mean_y, half_y) = ((100 * mean, 100 * half) for mean, half in means)
     mark = {"fmt": "D", "ms": 5, "color": "black", "mec": "white", "mew": 0.8, "lw": 1.2, "zorder": 4}
     axes.errorbar(mean_x, mean_y, half_y, half_x, label="mean with interval", **mark)
     sign = comparison.sign
     axes.set_title(f"Episodes: A better in {sign.a_better:,}, B in {sign.b_better:,}; {sign.ties:,} ties (grey)")
-    _frame(axes, np.concatenate([x, y]), "accuracy on an episode (%)")
+    _set_limits(axes, np.concatenate([x, y]), "accuracy on an episode (%)")
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=3, columnspacing=1.5)
 
 
-def _classes(axes: "Axes", key: "Axes", comparison: Comparison) -> None:
+def _draw_classes(axes: "Axes", key: "Axes", comparison: Comparison) -> None:
     classes = comparison.classes
     y, x = (np.array([100 * getattr(c, f"accuracy_{letter}").mean for c in classes]) for letter in "ab")
     marked = np.array([c.significant for c in classes])
-    colours = np.where(marked, _colours(y - x), NEITHER)
+    colours = np.where(marked, _choose_colours(y - x), NEITHER)
     axes.scatter(x, y, np.where(marked, 30, 14), colours, alpha=0.75, linewidths=0)
     axes.set_title(f"Classes: {marked.sum()} of {len(classes)} differ after Holm at 5% (coloured)")
-    _frame(axes, np.concatenate([x, y]), "accuracy on a class (%)")
-    _name(axes, key, [c for c in classes if c.significant])
+    _set_limits(axes, np.concatenate([x, y]), "accuracy on a class (%)")
+    _name_classes(axes, key, [c for c in classes if c.significant])
     counts = [c.n_episodes for c in classes]
     episodes = f"each class in {min(counts):,} to {max(counts):,} episodes"
     key.text(0, -0.06, episodes, transform=key.transAxes, color=GREY, fontsize=8)
 
 
-def _name(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
+def _name_classes(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
     """Number the classes at either end, and name them beside the panel."""
     key.set_axis_off()
     number, line = 0, 1.0
@@ -135,7 +135,7 @@ def number_marks(axes: "Axes", numbered: list[tuple[str, float, float, str]]) ->
         )
 
 
-def _frame(axes: "Axes", values: np.ndarray, what: str) -> None:
+def _set_limits(axes: "Axes", values: np.ndarray, what: str) -> None:
     """Square axes of the same range, and the line where A equals B."""
     margin = max(1.0, 0.06 * np.ptp(values))
     low, high = values.min() - margin, values.max() + margin
@@ -147,10 +147,10 @@ def _frame(axes: "Axes", values: np.ndarray, what: str) -> None:
     axes.yaxis.label.set_color(A_BETTER)
 
 
-def _area(count: np.ndarray | int, largest: int) -> np.ndarray | float:
+def _scale_area(count: np.ndarray | int, largest: int) -> np.ndarray | float:
     return SMALLEST_AREA + (LARGEST_AREA - SMALLEST_AREA) * count / largest
 
 
-def _colours(differences: np.ndarray) -> np.ndarray:
+def _choose_colours(differences: np.ndarray) -> np.ndarray:
     """A colour for each A − B, (n,)."""
     return np.select([differences > 0, differences < 0], [A_BETTER, B_BETTER], NEITHER)

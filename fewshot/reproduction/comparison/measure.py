@@ -26,7 +26,7 @@ def compare_runs(config: CompareConfig) -> Comparison:
     The runs may prepare the images in other ways, such as another size; raises `DataError` where
     they do not have the same images of the same classes.
     """
-    device, names = choose_device(), distinct_names(config.run_a, config.run_b)
+    device, names = choose_device(), name_distinctly(config.run_a, config.run_b)
     folders = [config.run_a, config.run_b]
     methods, runs = zip(*map(load_run, folders), strict=True)
     runs = [config.applied_to(run) for run in runs]
@@ -57,7 +57,7 @@ def measure_classes(
     mine: list[tuple[np.ndarray, np.ndarray]] = []
 
     def watch(first: int, episode: Episode, logits: Tensor) -> None:
-        mine.append((episode.classes.cpu().numpy(), class_accuracy(logits, episode.query_labels).cpu().numpy()))
+        mine.append((episode.classes.cpu().numpy(), measure_class_accuracy(logits, episode.query_labels).cpu().numpy()))
 
     records = evaluate(method, imageset, spec, n_episodes, seed, precision=precision, watch=watch)
     batches = processes.interleave(processes.gather(mine))
@@ -65,7 +65,7 @@ def measure_classes(
     return Measured(records, classes, accuracy)
 
 
-def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+def measure_class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Fraction of the right queries of each class, (B, n_way) float64, NaN for a class without queries.
 
     `logits` (B, n_query, n_way); `labels` (B, n_query), -1 for padding.
@@ -82,14 +82,14 @@ def check_same_rows(a: ImageSet, b: ImageSet, names: tuple[str, str], *, groups:
     """
     if a.fingerprint == b.fingerprint:
         return
-    problem = _difference(a, b)
+    problem = _describe_difference(a, b)
     if not problem and groups and not np.array_equal(a.groups, b.groups):
         problem = "their groups differ, and disjoint_groups draws by them"
     if problem:
         raise DataError(f"{names[0]} and {names[1]} cannot be measured on the same episodes: {problem}")
 
 
-def _difference(a: ImageSet, b: ImageSet) -> str:
+def _describe_difference(a: ImageSet, b: ImageSet) -> str:
     """In what the rows of two image sets differ, beside their pixels; empty where they do not."""
     if (a.name, a.split) != (b.name, b.split):
         return f"one has {a}, the other {b}; name one data set for both with --dataset"
@@ -108,7 +108,7 @@ def _difference(a: ImageSet, b: ImageSet) -> str:
     return "" if np.array_equal(a.labels, b.labels) else f"their images {where} come in different orders"
 
 
-def distinct_names(run_a: str | Path, run_b: str | Path) -> tuple[str, str]:
+def name_distinctly(run_a: str | Path, run_b: str | Path) -> tuple[str, str]:
     """The last parts of two paths, as many as tell them apart (one where the paths are the same)."""
     a, b = Path(run_a).resolve().parts, Path(run_b).resolve().parts
     n = next((n for n in range(1, max(len(a), len(b)) + 1) if a[-n:] != b[-n:]), 1)

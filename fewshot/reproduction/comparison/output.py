@@ -22,24 +22,24 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def summary(comparison: Comparison) -> str:
+def format_summary(comparison: Comparison) -> str:
     """The comparison in a screen of text, accuracies in percent."""
     both = (comparison.a, comparison.b)
     width = max(map(len, comparison.names))
     lines = [
         f"{letter}  {name:{width}}  {format_percent(m.records.estimate):>13}   "
-        f"{_about(m.records.header)}{m.records.mark}"
+        f"{_describe(m.records.header)}{m.records.mark}"
         for letter, name, m in zip("AB", comparison.names, both, strict=True)
     ]
     difference = format_signed_percent(comparison.difference)
     lines += [
-        f"{'A − B':{width + 3}}  {difference:>13}   paired by episode; {_unpaired(comparison)}",
+        f"{'A − B':{width + 3}}  {difference:>13}   paired by episode; {_format_unpaired(comparison)}",
         "",
         f"Sign test over episodes: A is better in {comparison.sign.a_better:,}, B in {comparison.sign.b_better:,}; "
         f"{comparison.sign.ties:,} ties are left out; two-sided p = {comparison.sign.p_value:.2g}",
-        *_caveats(comparison),
+        *_list_caveats(comparison),
         "",
-        *_classes(comparison),
+        *_format_classes(comparison),
         "",
         *(f"{letter}: {format_facts(m.records)}" for letter, m in zip("AB", both, strict=True)),
     ]
@@ -55,11 +55,11 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
     comparison.b.records.write(paths[1])
     paths[2].write_text(json.dumps(as_dict(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     with paths[3].open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *map(_row, comparison.classes)])
+        csv.writer(file).writerows([COLUMNS, *map(_make_row, comparison.classes)])
     return paths + draw(comparison, folder)
 
 
-def default_folder(comparison: Comparison) -> Path:
+def choose_folder(comparison: Comparison) -> Path:
     """`compare/A-vs-B/CELL` in the folder of the first run, another one for each cell, data set and seed."""
     header = comparison.a.records.header
     cell = f"{header.dataset}-{header.split}-{EpisodeSpec(**header.spec)}-seed{header.seed}"
@@ -70,26 +70,26 @@ def default_folder(comparison: Comparison) -> Path:
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain values; accuracies are fractions, null stands for what is infinite or undefined."""
     runs = {
-        letter: {"name": name, "accuracy": _estimate(m.records.estimate), "header": m.records.header.as_dict()}
+        letter: {"name": name, "accuracy": _convert_estimate(m.records.estimate), "header": m.records.header.as_dict()}
         for letter, name, m in zip("ab", comparison.names, (comparison.a, comparison.b), strict=True)
     }
     return {
         **runs,
-        "difference": _estimate(comparison.difference),
+        "difference": _convert_estimate(comparison.difference),
         "unpaired_half_width_95": comparison.unpaired_half_width_95,
         "correlation": comparison.correlation,
         "sign_test": comparison.sign._asdict(),
         "significance": SIGNIFICANCE,
         "classes": [
-            {name: value if not isinstance(value, float) else _finite(value) for name, value in
-             zip(COLUMNS, _row(c), strict=True)} for c in comparison.classes
+            {name: value if not isinstance(value, float) else _drop_infinite(value) for name, value in
+             zip(COLUMNS, _make_row(c), strict=True)} for c in comparison.classes
         ],
         "unseen_classes": comparison.unseen,
         **collect_provenance(),
     }  # fmt: skip
 
 
-def _row(c: ClassDifference) -> tuple[object, ...]:
+def _make_row(c: ClassDifference) -> tuple[object, ...]:
     """The values of `COLUMNS`."""
     return (
         c.name, c.class_id, c.n_episodes, c.accuracy_a.mean, c.accuracy_b.mean, *c.difference,
@@ -97,12 +97,12 @@ def _row(c: ClassDifference) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _about(header: RecordHeader) -> str:
+def _describe(header: RecordHeader) -> str:
     kind = "transductive" if header.transductive else "inductive"
     return f"{header.method}, {kind}, weights selected on {header.value('selected_on')}"
 
 
-def _unpaired(comparison: Comparison) -> str:
+def _format_unpaired(comparison: Comparison) -> str:
     paired, unpaired = comparison.difference.half_width_95, comparison.unpaired_half_width_95
     text = f"unpaired it would be ± {100 * unpaired:.2f}"
     if paired > 0:
@@ -111,7 +111,7 @@ def _unpaired(comparison: Comparison) -> str:
     return text + (f"; correlation {r:.2f}" if r is not None else "; one accuracy never changes, so no correlation")
 
 
-def _caveats(comparison: Comparison) -> list[str]:
+def _list_caveats(comparison: Comparison) -> list[str]:
     """Sentences on what makes the two unequal, beside the methods."""
     a, b = comparison.a.records.header, comparison.b.records.header
     lines = []
@@ -128,7 +128,7 @@ def _caveats(comparison: Comparison) -> list[str]:
     return [f"Note: {line}." for line in lines]
 
 
-def _classes(comparison: Comparison) -> list[str]:
+def _format_classes(comparison: Comparison) -> list[str]:
     """The classes with the largest differences at either end."""
     classes = comparison.classes
     counts = [c.n_episodes for c in classes]
@@ -147,11 +147,11 @@ def _classes(comparison: Comparison) -> list[str]:
     best = [c for c in classes[:N_LISTED] if c.difference.mean > 0]
     worst = [c for c in classes[::-1][:N_LISTED] if c.difference.mean < 0]
     for title, chosen in (("A is better by most", best), ("B is better by most", worst)):
-        lines += ["", *_class_table(title, chosen)] if chosen else []
+        lines += ["", *_format_class_table(title, chosen)] if chosen else []
     return lines
 
 
-def _class_table(title: str, classes: Sequence[ClassDifference]) -> list[str]:
+def _format_class_table(title: str, classes: Sequence[ClassDifference]) -> list[str]:
     head = (title, "episodes", "A", "B", "A − B", "p (Holm)")
     rows = [head] + [
         (c.name, f"{c.n_episodes}", f"{100 * c.accuracy_a.mean:.1f}", f"{100 * c.accuracy_b.mean:.1f}",
@@ -165,9 +165,9 @@ def _class_table(title: str, classes: Sequence[ClassDifference]) -> list[str]:
     ]
 
 
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return {"mean": estimate.mean, "half_width_95": _finite(estimate.half_width_95)}
+def _convert_estimate(estimate: Estimate) -> dict[str, float | None]:
+    return {"mean": estimate.mean, "half_width_95": _drop_infinite(estimate.half_width_95)}
 
 
-def _finite(value: float) -> float | None:
+def _drop_infinite(value: float) -> float | None:
     return value if math.isfinite(value) else None

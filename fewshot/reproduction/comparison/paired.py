@@ -93,7 +93,7 @@ def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[s
         raise DataError(f"{names[0]} and {names[1]} were measured on different episodes: {differing}")
     if not np.array_equal(a.classes, b.classes):
         raise DataError(f"{names[0]} and {names[1]} were measured on episodes of different classes")
-    classes = _class_differences(a, b, class_names)
+    classes = _compare_classes(a, b, class_names)
     seen = {c.class_id for c in classes}
     accuracy_a, accuracy_b = a.records.accuracy, b.records.accuracy
     constant = np.ptp(accuracy_a) == 0 or np.ptp(accuracy_b) == 0
@@ -102,7 +102,7 @@ def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[s
         a=a,
         b=b,
         difference=paired_difference(accuracy_a, accuracy_b),
-        unpaired_half_width_95=unpaired_half_width(accuracy_a, accuracy_b),
+        unpaired_half_width_95=compute_unpaired_half_width(accuracy_a, accuracy_b),
         correlation=None if constant else float(np.corrcoef(accuracy_a, accuracy_b)[0, 1]),
         sign=sign_test(accuracy_a - accuracy_b),
         classes=sorted(classes, key=lambda c: (-c.difference.mean, c.class_id)),
@@ -136,7 +136,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def unpaired_half_width(a: np.ndarray, b: np.ndarray) -> float:
+def compute_unpaired_half_width(a: np.ndarray, b: np.ndarray) -> float:
     """Half-width of Welch's 95% interval of the difference of two means, as if the lists were independent."""
     parts = np.array([values.var(ddof=1) / len(values) for values in (a, b)])  # squared standard errors
     if parts.sum() == 0:
@@ -145,7 +145,7 @@ def unpaired_half_width(a: np.ndarray, b: np.ndarray) -> float:
     return float(stdtrit(freedom, 0.975) * np.sqrt(parts.sum()))
 
 
-def _class_differences(a: Measured, b: Measured, class_names: Sequence[str]) -> list[ClassDifference]:
+def _compare_classes(a: Measured, b: Measured, class_names: Sequence[str]) -> list[ClassDifference]:
     present = a.classes != PADDING
     class_ids = a.classes[present]  # (n_occurrences,)
     order = np.argsort(class_ids, kind="stable")

@@ -2,18 +2,18 @@
 
 from fewshot.reproduction.figures.curves import Curves, Point, read_curves
 from fewshot.reproduction.figures.drawing import Line, Panel, draw
-from fewshot.reproduction.figures.lines import chosen, make_figures
-from fewshot.reproduction.figures.measure import measure_curves, seeds_of
+from fewshot.reproduction.figures.lines import choose_runs, make_figures
+from fewshot.reproduction.figures.measure import find_seeds, measure_curves
 
 __all__ = [
     "Curves",
     "Line",
     "Panel",
     "Point",
-    "chosen",
+    "choose_runs",
     "draw",
+    "find_seeds",
     "make_figures",
     "measure_curves",
     "read_curves",
-    "seeds_of",
 ]

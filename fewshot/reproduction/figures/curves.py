@@ -74,7 +74,7 @@ class Curves:
             raise DataError(f"{path} does not hold the curves of a run ({error!r})") from error
 
 
-def curves_file(results: Path, recipe: str, seed: int) -> Path:
+def find_curves_file(results: Path, recipe: str, seed: int) -> Path:
     """Where the curves of a run are kept, in the folder of its data set's results."""
     return results / "curves" / f"{recipe}-seed{seed}.json"
 

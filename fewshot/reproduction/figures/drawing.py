@@ -77,7 +77,7 @@ def draw(panels: list[Panel], x_label: str, x_ticks: Sequence[float], title: str
         for ax, panel in zip(axes, panels, strict=True):
             ax.set_xscale("log")
             ax.set_xlim(x_limits[0] / 1.05, x_limits[1] * 1.05)
-            _panel(ax, panel, x_label, x_ticks)
+            _draw_panel(ax, panel, x_label, x_ticks)
         axes[0].set_ylabel("accuracy (%), logit scale")
         text = {"va": "center", "parse_math": False}
         figure.text(0.16 / width, 0.955, title, fontsize=12, fontweight="bold", **text)
@@ -85,16 +85,16 @@ def draw(panels: list[Panel], x_label: str, x_ticks: Sequence[float], title: str
         return save_figure(figure, path)
 
 
-def _panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[float]) -> None:
+def _draw_panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[float]) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     for line in panel.lines:
-        _line(axes, line)
+        _draw_line(axes, line)
     low = min(np.maximum(line.shown(-1), line.shown() - BAND_SHOWN).min() for line in panel.lines)
     high = max(np.minimum(line.shown(1), line.shown() + BAND_SHOWN).max() for line in panel.lines)
     margin = 0.03 * (high - low) + 1e-3
     axes.set_ylim(low - margin, high + margin)
-    ticks = ticks_between(low, high)
+    ticks = place_ticks(low, high)
     axes.set_yticks([logit(t / 100) for t in ticks], [f"{t:g}" for t in ticks])
     x_low, x_high = axes.get_xlim()
     axes.xaxis.set_major_locator(FixedLocator([x for x in x_ticks if x_low <= x <= x_high]))
@@ -103,11 +103,11 @@ def _panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[float]) -
     axes.set_xlabel(x_label)
     axes.set_title(panel.heading, loc="left", fontsize=9, color=GREY)
     axes.grid()
-    _names(axes, panel.lines)
-    _marks(axes, {line.method.family for line in panel.lines})
+    _draw_names(axes, panel.lines)
+    _draw_marks(axes, {line.method.family for line in panel.lines})
 
 
-def _line(axes: "Axes", line: Line) -> None:
+def _draw_line(axes: "Axes", line: Line) -> None:
     colour, family = line.method.colour, line.method.family
     mark = MARKS[family][0] if family in MARKS else "None"
     style = ":" if not line.joined else "--" if line.dashed else "-"
@@ -120,7 +120,7 @@ def _line(axes: "Axes", line: Line) -> None:
     axes.plot(line.x, line.shown(), color=colour, ls=style, lw=1.5, marker=mark, **options)
 
 
-def _names(axes: "Axes", lines: Sequence[Line]) -> None:
+def _draw_names(axes: "Axes", lines: Sequence[Line]) -> None:
     """Name each line, with its last value, at the right of the axes (a thin line leads there) or beside its end."""
     from matplotlib.patheffects import withStroke
 
@@ -130,7 +130,7 @@ def _names(axes: "Axes", lines: Sequence[Line]) -> None:
         ends = [to_axes((line.x[-1], line.shown()[-1])) for line in named]
         for line, (x, y), at in zip(named, ends, spread([y for _, y in ends], LABEL_GAP, 0.0, 1.0), strict=True):
             lead = ([x, x - 0.025], [y, at]) if beside else ([x + 0.008, max(1.0, x), 1.03], [y, y, at])
-            colour, label = line.method.colour, f"{line.name}  {100 * line.mean[-1]:.{_decimals(line)}f}"
+            colour, label = line.method.colour, f"{line.name}  {100 * line.mean[-1]:.{_count_decimals(line)}f}"
             placed = {"transform": axes.transAxes, "zorder": 1, "clip_on": False}
             axes.plot(*lead, color=colour, lw=0.6, alpha=0.55, **placed)
             place = {"x": lead[0][-1] + (-0.004 if beside else 0.008), "y": at, "ha": "right" if beside else "left"}
@@ -139,11 +139,11 @@ def _names(axes: "Axes", lines: Sequence[Line]) -> None:
             axes.text(s=label, color=colour, **text, **place)
 
 
-def _decimals(line: Line) -> int:
+def _count_decimals(line: Line) -> int:
     return 2 if line.mean[-1] > 0.985 else 1
 
 
-def _marks(axes: "Axes", used: set[str]) -> None:
+def _draw_marks(axes: "Axes", used: set[str]) -> None:
     """What the marks mean, below the axes."""
     for family, (mark, meaning) in MARKS.items():
         if family in used:
@@ -169,7 +169,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return [min(max(level, low), high - gap * (n - 1)) + gap * rank for rank, level in enumerate(levels)]
 
 
-def ticks_between(low: float, high: float) -> list[float]:
+def place_ticks(low: float, high: float) -> list[float]:
     """The ticks, in percent, whose logits lie within [low, high], not too near to each other."""
     kept: list[float] = []
     for tick in TICKS:

@@ -22,7 +22,7 @@ from fewshot.reproduction.tables.accuracies import OWN_ROWS
 MINUTES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def chosen(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
+def choose_runs(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
     """The runs that figures show: of the recipes or rows `names`, or else of those called like their method."""
     known = {name for run in runs for name in (run.name, run.row)}
     for name in names:
@@ -45,26 +45,28 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
     stored = load_stored(results, list({run.name: run for run in runs}.values()))
     first = {result.recipe: result for result in reversed(stored)}  # of each recipe, the lowest seed
     names = [name for name in dict.fromkeys(run.name for run in shown) if name in first]
-    curves = _current([c for c in read_curves(results) if c.recipe in names], stored)
+    curves = _keep_current([c for c in read_curves(results) if c.recipe in names], stored)
     paths, rows = [], {run.name: run.row for run in runs}
     for what, label in (("shots", "support images of each class"), ("ways", "classes of an episode")):
-        lines, ticks = curve_lines(curves, first, rows, what), SHOTS if what == "shots" else WAYS
+        lines, ticks = make_curve_lines(curves, first, rows, what), SHOTS if what == "shots" else WAYS
         if lines:
             path = results / f"{what}.svg"
             kind = f"{SHOTS_N_WAY}-way" if what == "shots" else f"{WAYS_N_SHOT}-shot"
             title = f"{results.name}, {kind}: accuracy against {what}"
-            paths += draw([Panel("", lines)], label, ticks, title, _facts(list(curves.values())), path)
-    told = with_history(stored)
-    panels = minute_panels([told[name] for name in names], told, rows)
+            paths += draw([Panel("", lines)], label, ticks, title, _describe_facts(list(curves.values())), path)
+    told = keep_with_history(stored)
+    panels = make_minute_panels([told[name] for name in names], told, rows)
     if panels:
         path, title = results / "minutes.svg", f"{results.name}: validation accuracy against minutes of training"
-        paths += draw(panels, "minutes, stage 1 and validation included", MINUTES, title, _hardware(told, names), path)
+        paths += draw(
+            panels, "minutes, stage 1 and validation included", MINUTES, title, _describe_hardware(told, names), path
+        )
     return paths
 
 
-def _current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Curves]:
+def _keep_current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Curves]:
     """Of each recipe, the curves of the lowest seed whose weights are those of the result; says which are not."""
-    weights = {(r.recipe, r.seed): _header(r).weights for r in stored}
+    weights = {(r.recipe, r.seed): _find_header(r).weights for r in stored}
     current: dict[str, Curves] = {}
     for c in curves:
         if c.header.get("weights") != weights.get((c.recipe, c.seed)):
@@ -74,7 +76,7 @@ def _current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Cu
     return current
 
 
-def _header(result: Result) -> RecordHeader:
+def _find_header(result: Result) -> RecordHeader:
     """The header of a record of the trained weights."""
     row = next(row for row in (RowKind.TRAINED, RowKind.CLASSIFIER, *result.records) if row in result.records)
     return result.records[row][0].header
@@ -85,7 +87,7 @@ def _mark(result: Result) -> str:
     return next((records[0].mark for row, records in result.records.items() if row in OWN_ROWS), "")
 
 
-def curve_lines(
+def make_curve_lines(
     curves: dict[str, Curves], results: dict[str, Result], rows: Mapping[str, str], what: str
 ) -> list[Line]:
     """The lines of a figure against "shots" or "ways"; recipes of one row of the tables share a line.
@@ -101,10 +103,10 @@ def curve_lines(
                 row = (x, point.mean, point.half_width_95, 0.5 / n_answers)
                 lines.setdefault(rows[name], []).append((name, *row))
     last = max((x for rows in lines.values() for _, x, *_ in rows), default=0)
-    return [_curve_line(name, results, rows, last) for name, rows in lines.items()]
+    return [_make_curve_line(name, results, rows, last) for name, rows in lines.items()]
 
 
-def _curve_line(row: str, results: dict[str, Result], points: list[tuple], last: int) -> Line:
+def _make_curve_line(row: str, results: dict[str, Result], points: list[tuple], last: int) -> Line:
     names, *columns = zip(*sorted(points, key=lambda point: point[1]), strict=True)
     method = results[names[0]].facts["config"]["method"]
     kind = find_method(method)
@@ -112,13 +114,13 @@ def _curve_line(row: str, results: dict[str, Result], points: list[tuple], last:
     return Line(label, kind, *columns, dashed=row != method, joined=len(set(names)) == 1, beside=columns[0][-1] < last)
 
 
-def with_history(stored: Sequence[Result]) -> dict[str, Result]:
+def keep_with_history(stored: Sequence[Result]) -> dict[str, Result]:
     """Of each recipe, the lowest seed whose validations were kept, or else the lowest."""
     best_last = sorted(stored, key=lambda result: (bool(result.facts["history"]), -result.seed))
     return {result.recipe: result for result in best_last}
 
 
-def minute_panels(shown: Sequence[Result], results: dict[str, Result], rows: Mapping[str, str]) -> list[Panel]:
+def make_minute_panels(shown: Sequence[Result], results: dict[str, Result], rows: Mapping[str, str]) -> list[Panel]:
     """A panel for each kind of validation episode, with the lines of the methods and of the stages they start from."""
     stages = {Path(r.facts["config"].get("pretrained_run") or "").name.rpartition("-seed")[0] for r in shown}
     panels: dict[str, list[Result]] = {}
@@ -133,18 +135,21 @@ def minute_panels(shown: Sequence[Result], results: dict[str, Result], rows: Map
         print(f"not in minutes.svg, since no validation is stored: {'; '.join(untold)}", flush=True)
     largest_first = sorted(panels.items(), key=lambda item: -len(item[1]))
     return [
-        Panel(f"{cell}, {_episodes(told)} episodes", [_minute_line(result, rows[result.recipe]) for result in told])
+        Panel(
+            f"{cell}, {_describe_episodes(told)} episodes",
+            [_make_minute_line(result, rows[result.recipe]) for result in told],
+        )
         for cell, told in largest_first
     ]
 
 
-def _episodes(told: Sequence[Result]) -> str:
+def _describe_episodes(told: Sequence[Result]) -> str:
     """How many episodes the validations of these results had, such as "200 to 400"."""
     numbers = [result.facts["config"]["val_episodes"] for result in told]
     return " to ".join(dict.fromkeys(map(str, (min(numbers), max(numbers)))))
 
 
-def _minute_line(result: Result, row: str) -> Line:
+def _make_minute_line(result: Result, row: str) -> Line:
     config, before = result.facts["config"], sum(minutes for _, minutes in result.facts["stages"][:-1])
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
     stage_one = find_kind(config) == PRETRAIN
@@ -157,7 +162,7 @@ def _minute_line(result: Result, row: str) -> Line:
     return Line(label, kind, [before + s / 60 for s in seconds], mean, half, [0.5 / n_answers] * len(mean))
 
 
-def _facts(curves: Sequence[Curves]) -> str:
+def _describe_facts(curves: Sequence[Curves]) -> str:
     def all_of(key: str) -> str:
         return " or ".join(dict.fromkeys(str(c.header[key]) for c in curves))
 
@@ -168,6 +173,6 @@ def _facts(curves: Sequence[Curves]) -> str:
     )
 
 
-def _hardware(results: dict[str, Result], names: Sequence[str]) -> str:
-    machines = dict.fromkeys(str(_header(results[name]).value("hardware")) for name in names)
+def _describe_hardware(results: dict[str, Result], names: Sequence[str]) -> str:
+    machines = dict.fromkeys(str(_find_header(results[name]).value("hardware")) for name in names)
     return f"bands: 95% intervals over episodes; one training seed; minutes on {'; '.join(machines)}"

@@ -11,7 +11,7 @@ from fewshot.errors import ConfigError, EpisodeError, LeakageError
 from fewshot.experiments.build import choose_device, load_run, load_split, measure
 from fewshot.experiments.starting import check_unseen
 from fewshot.methods import Method
-from fewshot.reproduction.figures.curves import CELLS, N_QUERY, Curves, Point, curves_file
+from fewshot.reproduction.figures.curves import CELLS, N_QUERY, Curves, Point, find_curves_file
 from fewshot.reproduction.runs import Run
 from fewshot.runtime.precision import resolve
 from fewshot.runtime.provenance import hash_weights
@@ -21,7 +21,7 @@ from fewshot.training.leakage import Overlap
 NOT_KEPT = {"spec", "config", "seconds", "embedding_seconds", "commit"}  # of the headers of records
 
 
-def seeds_of(out: Path) -> list[int]:
+def find_seeds(out: Path) -> list[int]:
     """The training seeds of the runs in a folder, 0 where there are none."""
     names = (path.name.rpartition("-seed")[2] for path in out.glob("*-seed*"))
     return sorted({int(name) for name in names if name.isdecimal()}) or [0]
@@ -50,7 +50,7 @@ def measure_curves(runs: Sequence[Run], results: Path, n_episodes: int, n_slow: 
 
 
 def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
-    started, path = time.perf_counter(), curves_file(results, run.name, run.config.seed)
+    started, path = time.perf_counter(), find_curves_file(results, run.name, run.config.seed)
     method, config = load_run(run.folder.path)
     test_set, method = load_split(config, "test"), method.to(choose_device())
     overlap = check_unseen(run.folder.path, test_set, config.allow_seen_classes)
@@ -62,11 +62,11 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
     held = Curves.read(path) if path.exists() else None
     empty = Curves(run.name, run.config.seed, header, [], {})
     curves = held if held and held.identity == empty.identity else empty
-    specs, missing = possible(method, test_set)
+    specs, missing = list_possible(method, test_set)
     known = {point.cell for point in curves.points}
     wanted = [spec for spec in specs if (spec.n_way, spec.n_shot) not in known]
     if wanted or missing != curves.missing:
-        curves = replace(_with_points(curves, method, test_set, wanted, config, run, overlap), missing=missing)
+        curves = replace(_add_points(curves, method, test_set, wanted, config, run, overlap), missing=missing)
         curves.write(path)
     seconds = f"{len(wanted)} points in {time.perf_counter() - started:.0f} s" if wanted else "had been measured"
     print(f"{run.title}: {seconds}", flush=True)
@@ -74,7 +74,7 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
         print(f"  without {', '.join(cell for cell, reason in missing.items() if reason == why)}: {why}", flush=True)
 
 
-def possible(method: Method, test_set: ImageSet) -> tuple[list[EpisodeSpec], dict[str, str]]:
+def list_possible(method: Method, test_set: ImageSet) -> tuple[list[EpisodeSpec], dict[str, str]]:
     """Which of the points can be measured, and why the others cannot: a fixed way, or too few images or classes."""
     specs, missing = [], {}
     fixed_way = getattr(method, "n_way", None)
@@ -91,7 +91,7 @@ def possible(method: Method, test_set: ImageSet) -> tuple[list[EpisodeSpec], dic
     return specs, missing
 
 
-def _with_points(
+def _add_points(
     curves: Curves,
     method: Method,
     test_set: ImageSet,

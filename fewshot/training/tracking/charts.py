@@ -22,7 +22,7 @@ DPI = 110
 def draw_calibration(answers: Answers) -> np.ndarray:
     """How often answers of each probability are right, and how many there are, (height, width, 3) uint8."""
     with figure_style():
-        figure, axes = _figure(4.4, 4.3, left=0.6, bottom=0.5)
+        figure, axes = _make_figure(4.4, 4.3, left=0.6, bottom=0.5)
         bins = answers.calibration()
         x, y, n = np.array(bins).T
         axes.plot([0, 100], [0, 100], color=GREY, lw=0.8, label="as right as it is sure")
@@ -31,7 +31,7 @@ def draw_calibration(answers: Answers) -> np.ndarray:
         axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="probability of the answer (%)", ylabel="%")
         axes.set_title(f"Calibration: expected error {100 * answers.calibration_error:.1f} percentage points")
         axes.legend(loc="upper left")
-        return _pixels(figure)
+        return _render(figure)
 
 
 def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
@@ -40,7 +40,7 @@ def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
     order = np.argsort(accuracy, kind="stable")[: np.isfinite(accuracy).sum()]  # NaN stands last
     shown = order[:MOST_CLASSES]
     with figure_style():
-        figure, axes = _figure(5.8, 1.3 + 0.2 * len(shown), left=2.7, bottom=0.8)
+        figure, axes = _make_figure(5.8, 1.3 + 0.2 * len(shown), left=2.7, bottom=0.8)
         mean = 100 * float((answers.classes == answers.answers).mean())
         axes.axvline(mean, color=VERMILION, lw=1, label=f"all queries: {mean:.1f}")
         axes.hlines(range(len(shown)), 0, 100 * accuracy[shown], color=PALE, lw=2, zorder=1)
@@ -54,7 +54,7 @@ def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
         figure.suptitle(f"Accuracy on each class: {which}", x=0.01, ha="left", fontsize=10)
         axes.grid(axis="x")
         figure.legend(loc="lower right", ncols=2)
-        return _pixels(figure)
+        return _render(figure)
 
 
 def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
@@ -64,7 +64,7 @@ def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
     counts, asked = (table[np.ix_(shown, shown)] for table in (wrong, answers.asked))
     shares = np.where((asked > 0) & ~np.eye(len(shown), dtype=bool), 100 * counts / np.maximum(asked, 1), np.nan)
     with figure_style():
-        figure, axes = _figure(3.5 + 0.2 * len(shown), 2.8 + 0.2 * len(shown), left=2.4, bottom=2.4, right=1.1)
+        figure, axes = _make_figure(3.5 + 0.2 * len(shown), 2.8 + 0.2 * len(shown), left=2.4, bottom=2.4, right=1.1)
         axes.set_facecolor("#F2F2F2")  # of pairs that never met
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(1.0, float(np.nanmax(shares, initial=0.0))))
         called = [shorten(names[c], NAME_LENGTH) for c in shown]
@@ -77,7 +77,7 @@ def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
         bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0, 0.04, 1)))
         bar.set_label("% of the queries that met the other class (grey: none did)")
         bar.outline.set_visible(False)
-        return _pixels(figure)
+        return _render(figure)
 
 
 def draw_episode_accuracies(records: Records) -> np.ndarray:
@@ -85,7 +85,7 @@ def draw_episode_accuracies(records: Records) -> np.ndarray:
     accuracy = 100 * records.accuracy
     mean, half = (100 * value for value in records.estimate)
     with figure_style():
-        figure, axes = _figure(4.6, 3.2, left=0.6, bottom=0.8)
+        figure, axes = _make_figure(4.6, 3.2, left=0.6, bottom=0.8)
         axes.hist(accuracy, bins=min(25, len(np.unique(accuracy))), color=BLUE, alpha=0.8, edgecolor="white", lw=0.5)
         axes.axvspan(mean - half, mean + half, color=VERMILION, alpha=0.3, lw=0)
         axes.axvline(
@@ -94,10 +94,10 @@ def draw_episode_accuracies(records: Records) -> np.ndarray:
         axes.set(xlabel="accuracy on an episode (%)", ylabel="episodes")
         axes.set_title(f"{records.header.n_episodes:,} episodes, {records.cell}")
         figure.legend(loc="lower right")
-        return _pixels(figure)
+        return _render(figure)
 
 
-def _figure(
+def _make_figure(
     width: float, height: float, *, left: float, bottom: float, right: float = 0.2, top: float = 0.4
 ) -> tuple["Figure", "Axes"]:
     """A figure and its axes; lengths in inches. Margins are given: finding them takes longer than the drawing."""
@@ -108,7 +108,7 @@ def _figure(
     return figure, figure.add_axes(place)
 
 
-def _pixels(figure: "Figure") -> np.ndarray:
+def _render(figure: "Figure") -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(DPI)

@@ -7,7 +7,7 @@ from fewshot.config import TrainingOptions, as_dict
 NOT_SHOWN = {"run_dir", "resume"}  # they tell where the run lies and how it was started, not what it is
 
 
-def hyperparameters(config: TrainingOptions) -> dict[str, bool | int | float | str]:
+def list_hyperparameters(config: TrainingOptions) -> dict[str, bool | int | float | str]:
     """Every option of a run by its name, `method_options.inner_steps` within a dictionary.
 
     Lists become text, None becomes "none", and a dictionary that is empty has no entry.
@@ -37,7 +37,7 @@ def write_start(writer: Any, config: TrainingOptions) -> None:
     """
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # slow to import
 
-    writer.file_writer.add_summary(hparams_pb(hyperparameters(config), trial_id=str(config.run_dir)))
+    writer.file_writer.add_summary(hparams_pb(list_hyperparameters(config), trial_id=str(config.run_dir)))
 
 
 def write_end(writer: Any) -> None:

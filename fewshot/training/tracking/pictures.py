@@ -32,7 +32,7 @@ def draw_episode(episode: Episode, logits: Tensor, b: int, names: Sequence[str])
     queries = max(int((query_labels == label).sum()) for label in range(episode.n_way))
     width, height, top = THUMBNAIL_PX + 6, THUMBNAIL_PX + 6 + TEXT_PX + 4, 18
     start = NAME_PX + shots * width + 14  # of the queries
-    sheet, draw = _sheet(start + min(queries, MOST_QUERIES) * width, top + episode.n_way * height)
+    sheet, draw = _make_sheet(start + min(queries, MOST_QUERIES) * width, top + episode.n_way * height)
     _write(draw, (NAME_PX, 2), "support", shots * width + 10, EDGE)
     _write(
         draw, (start, 2), "queries, the most doubtful first; orange: wrong, with the number of the answer", 10_000, EDGE
@@ -59,20 +59,20 @@ def draw_most_wrong(answers: Answers, imageset: ImageSet, sampler: EpisodeSample
     """
     columns, width, height = 2, 440, 96
     shown = answers.most_wrong(count).tolist()
-    sheet, draw = _sheet(columns * width, max(1, -(-len(shown) // columns)) * height)
+    sheet, draw = _make_sheet(columns * width, max(1, -(-len(shown) // columns)) * height)
     if not shown:
         _write(draw, (8, 8), "no query was answered wrongly", width, INK)
     for number, i in enumerate(shown):
         y, x = (at * length for at, length in zip(divmod(number, columns), (height, width), strict=True))
         own, answer = int(answers.classes[i]), int(answers.answers[i])
-        _paste(sheet, _image(imageset, answers.rows[i]), (x + 4, y + 4), 80, WRONG)
+        _paste(sheet, _get_image(imageset, answers.rows[i]), (x + 4, y + 4), 80, WRONG)
         episode = sampler.batch(int(answers.episodes[i]), 1)
         for line, (class_id, what, probability) in enumerate(
             ((own, "is", answers.p_class[i]), (answer, "taken for", answers.p_answer[i]))
         ):
             label = int((episode.classes[0] == class_id).nonzero()[0, 0])
             row = episode.support[0][episode.support_labels[0] == label][0]
-            _paste(sheet, _image(imageset, row), (x + 96, y + 4 + 44 * line), 36, RIGHT if line == 0 else WRONG)
+            _paste(sheet, _get_image(imageset, row), (x + 96, y + 4 + 44 * line), 36, RIGHT if line == 0 else WRONG)
             _write(draw, (x + 142, y + 8 + 44 * line), imageset.class_names[class_id], width - 150, INK)
             _write(
                 draw,
@@ -88,7 +88,7 @@ def draw_pairs(pairs: Sequence[Pair], answers: Answers, imageset: ImageSet) -> n
     """Two classes a row: queries of each that were taken for the other (orange), then further images of it (grey)."""
     cell = THUMBNAIL_PX + 6
     half, height = N_EXAMPLES * cell + 24, THUMBNAIL_PX + 6 + 2 * (TEXT_PX + 6)
-    sheet, draw = _sheet(2 * half, max(1, len(pairs)) * height)
+    sheet, draw = _make_sheet(2 * half, max(1, len(pairs)) * height)
     if not pairs:
         _write(draw, (8, 8), "no query was answered wrongly", half, INK)
     for number, pair in enumerate(pairs):
@@ -102,21 +102,21 @@ def draw_pairs(pairs: Sequence[Pair], answers: Answers, imageset: ImageSet) -> n
             others = [row for row in np.flatnonzero(imageset.labels == own).tolist() if row not in mistaken]
             for column, row in enumerate([*mistaken, *others][:N_EXAMPLES]):
                 place = (x + column * cell, y + 2 * (TEXT_PX + 6))
-                _paste(sheet, _image(imageset, row), place, THUMBNAIL_PX, WRONG if column < len(mistaken) else EDGE)
+                _paste(sheet, _get_image(imageset, row), place, THUMBNAIL_PX, WRONG if column < len(mistaken) else EDGE)
     return np.asarray(sheet)
 
 
-def thumbnail(image: Tensor, size_px: int) -> Image.Image:
+def make_thumbnail(image: Tensor, size_px: int) -> Image.Image:
     """A uint8 image (C, H, W), C of 1 or 3, as a square picture."""
     pixels = image.cpu().expand(3, -1, -1).permute(1, 2, 0).numpy()
     return Image.fromarray(np.ascontiguousarray(pixels)).resize((size_px, size_px), Image.Resampling.BILINEAR)
 
 
-def _image(imageset: ImageSet, row: int | np.integer | Tensor) -> Tensor:
+def _get_image(imageset: ImageSet, row: int | np.integer | Tensor) -> Tensor:
     return imageset.gather(from_numpy(np.array(int(row))))
 
 
-def _sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+def _make_sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     sheet = Image.new("RGB", (width, height), PAPER)
     return sheet, ImageDraw.Draw(sheet)
 
@@ -125,27 +125,27 @@ def _paste(sheet: Image.Image, image: Tensor, at: tuple[int, int], size_px: int,
     """A square picture with a frame of two pixels; `at`: the frame's upper left corner."""
     x, y = at
     ImageDraw.Draw(sheet).rectangle((x, y, x + size_px + 3, y + size_px + 3), fill=frame)
-    sheet.paste(thumbnail(image, size_px), (x + 2, y + 2))
+    sheet.paste(make_thumbnail(image, size_px), (x + 2, y + 2))
 
 
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: int, colour: tuple[int, int, int]
 ) -> None:
     """One line of text; what is too long loses its middle: names differ at their ends."""
-    draw.text(at, fit_text(text, width_px), fill=colour, font=_font())
+    draw.text(at, fit_text(text, width_px), fill=colour, font=_load_font())
 
 
 def fit_text(text: str, width_px: int) -> str:
     """The text, or as many characters of both its ends as fit into `width_px` beside an ellipsis."""
     kept, short = len(text), text
-    while kept > 1 and _font().getlength(short) > width_px:
+    while kept > 1 and _load_font().getlength(short) > width_px:
         kept -= 1
         short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
     return short
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def _load_font() -> ImageFont.FreeTypeFont:
     import matplotlib  # which brings a font of most alphabets
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", TEXT_PX)

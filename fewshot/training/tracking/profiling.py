@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from fewshot.training.tracking.markdown import markdown
+from fewshot.training.tracking.markdown import format_markdown
 
 N_ROWS = 25  # operations in the table
 
 
 @contextmanager
-def profiled(path: Path) -> Iterator[profile]:
+def profile_step(path: Path) -> Iterator[profile]:
     """Profile the block: write its trace to `path`, which chrome://tracing and https://ui.perfetto.dev open."""
     cuda = torch.cuda.is_available()
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as profiler:
@@ -23,7 +23,7 @@ def profiled(path: Path) -> Iterator[profile]:
     profiler.export_chrome_trace(str(path))
 
 
-def operation_table(profiler: profile) -> str:
+def format_operations(profiler: profile) -> str:
     """The operations that took longest, as Markdown."""
     device, name = ("GPU", "self_device_time_total") if torch.cuda.is_available() else ("CPU", "self_cpu_time_total")
     times = {event.key: (getattr(event, name), event.count) for event in profiler.key_averages()}
@@ -33,4 +33,4 @@ def operation_table(profiler: profile) -> str:
         [key, f"{count}", f"{time / 1000:.3f}", f"{100 * time / max(total, 1):.1f}"] for key, (time, count) in longest
     ]
     head = ["operation", "calls", f"own {device} time (ms)", f"share (%) of {total / 1000:.2f} ms"]
-    return markdown(head, lines)
+    return format_markdown(head, lines)

@@ -12,7 +12,7 @@ from fewshot.evaluation.embed import embed
 from fewshot.methods import Method
 from fewshot.runtime import processes
 from fewshot.runtime.precision import Precision
-from fewshot.training.tracking.pictures import thumbnail
+from fewshot.training.tracking.pictures import make_thumbnail
 
 MOST_CLASSES, MOST_IMAGES = 30, 20  # of a class; the tab shows hundreds of thumbnails well, not thousands
 MOST_DIMENSIONS = 64  # principal components that are kept: the tab reads numbers as text
@@ -27,13 +27,13 @@ def project(folder: Path, name: str, method: Method, imageset: ImageSet, precisi
     """
     if not method.uses_features:
         return
-    rows = chosen_rows(imageset)
+    rows = choose_rows(imageset)
     features = embed(method, imageset, rows, precision).values.flatten(1).cpu()
     if processes.is_first():
         write_embedding(folder, name, features, rows, imageset)
 
 
-def chosen_rows(imageset: ImageSet) -> Tensor:
+def choose_rows(imageset: ImageSet) -> Tensor:
     """Rows of the first images of classes that lie evenly over the image set, (n,), class by class."""
     count = min(MOST_CLASSES, imageset.n_classes)
     classes = np.arange(count) * imageset.n_classes // count
@@ -47,11 +47,13 @@ def write_embedding(folder: Path, name: str, features: Tensor, rows: Tensor, ima
 
     place = folder / "projector" / name.replace(" ", "_").replace("/", "_")
     place.mkdir(parents=True, exist_ok=True)
-    np.savetxt(place / "features.tsv", principal_components(features.double()).numpy(), fmt="%.5g", delimiter="\t")
+    np.savetxt(
+        place / "features.tsv", project_on_principal_components(features.double()).numpy(), fmt="%.5g", delimiter="\t"
+    )
     names = [imageset.class_names[c].replace("\t", " ") for c in imageset.labels[rows.numpy()]]
     lines = [f"{name}\t{row}" for name, row in zip(names, rows.tolist(), strict=True)]
     (place / "names.tsv").write_text("\n".join(["class\timage", *lines]) + "\n")
-    sprite(imageset.gather(rows)).save(place / "thumbnails.png")
+    make_sprite(imageset.gather(rows)).save(place / "thumbnails.png")
     config, path = projector.ProjectorConfig(), folder / "projector_config.pbtxt"
     if path.exists():
         text_format.Parse(path.read_text(), config)
@@ -66,17 +68,17 @@ def write_embedding(folder: Path, name: str, features: Tensor, rows: Tensor, ima
     projector.visualize_embeddings(str(folder), config)
 
 
-def principal_components(features: Tensor) -> Tensor:
+def project_on_principal_components(features: Tensor) -> Tensor:
     """Features (n, D) around their mean in the at most 64 directions of largest variance, (n, min(n, D, 64))."""
     centred = features - features.mean(0)
     left, scale, _ = torch.linalg.svd(centred, full_matrices=False)
     return (left * scale)[:, :MOST_DIMENSIONS]
 
 
-def sprite(images: Tensor) -> Image.Image:
+def make_sprite(images: Tensor) -> Image.Image:
     """uint8 images (n, C, H, W) as one square picture of thumbnails, row by row."""
     side = int(np.ceil(np.sqrt(len(images))))
     picture = Image.new("RGB", (side * THUMBNAIL_PX, side * THUMBNAIL_PX), (255, 255, 255))
     for i, image in enumerate(images):
-        picture.paste(thumbnail(image, THUMBNAIL_PX), (i % side * THUMBNAIL_PX, i // side * THUMBNAIL_PX))
+        picture.paste(make_thumbnail(image, THUMBNAIL_PX), (i % side * THUMBNAIL_PX, i // side * THUMBNAIL_PX))
     return picture

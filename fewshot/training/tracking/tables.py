@@ -14,7 +14,7 @@ from fewshot.runtime import processes
 from fewshot.runtime.precision import Precision
 from fewshot.training.run_folder import RunFolder
 from fewshot.training.tracking.answers import Answers
-from fewshot.training.tracking.markdown import markdown
+from fewshot.training.tracking.markdown import format_markdown
 from fewshot.training.tracking.projector import project
 
 
@@ -51,7 +51,7 @@ def track_tests(
 
     with SummaryWriter(str(folder)) as writer:
         behind = f"/{test_set}" if test_set else ""
-        writer.add_text(f"test{behind}", f"{test_table(rows)}\n\n{report.format_all_facts(rows)}", step)
+        writer.add_text(f"test{behind}", f"{format_test_table(rows)}\n\n{report.format_all_facts(rows)}", step)
         for row, cells in rows.items():
             for records in cells:
                 cell = records.cell.replace(" ", "_")
@@ -60,22 +60,22 @@ def track_tests(
                 writer.add_scalar(tag, records.mean, step)
 
 
-def test_table(rows: Mapping[str, Sequence[Records]]) -> str:
+def format_test_table(rows: Mapping[str, Sequence[Records]]) -> str:
     """Accuracies in percent as Markdown: a row per method, a column per cell."""
     cells = [records.cell for records in next(iter(rows.values()))]
     lines = [
         [f"{name}{records[0].mark}", *(report.format_percent(r.estimate) for r in records)]
         for name, records in rows.items()
     ]
-    return markdown(["", *cells], lines)
+    return format_markdown(["", *cells], lines)
 
 
-def option_table(values: Mapping[str, Any]) -> str:
+def format_option_table(values: Mapping[str, Any]) -> str:
     """Names and values as Markdown."""
-    return markdown(["", ""], [[key, f"`{json.dumps(value)}`"] for key, value in values.items()], right=False)
+    return format_markdown(["", ""], [[key, f"`{json.dumps(value)}`"] for key, value in values.items()], right=False)
 
 
-def class_table(answers: Answers, names: Sequence[str]) -> str:
+def format_class_table(answers: Answers, names: Sequence[str]) -> str:
     """Each class with its accuracy and what it was most often taken for, the hardest first."""
     wrong = answers.confusion - np.diag(answers.confusion.diagonal())
     asked, accuracy = answers.asked.diagonal(), answers.class_accuracy
@@ -85,4 +85,4 @@ def class_table(answers: Answers, names: Sequence[str]) -> str:
         often = f"{names[other]} ({wrong[c, other]} of {answers.asked[c, other]})" if wrong[c, other] else ""
         lines.append([names[c], f"{100 * accuracy[c]:.1f}", str(asked[c]), often])
     head = ["class", "accuracy (%)", "queries", "most often taken for (of the queries that met it)"]
-    return markdown(head, lines)
+    return format_markdown(head, lines)

@@ -14,7 +14,7 @@ from fewshot.sampling.episodes import Episode, EpisodeSampler
 from fewshot.training.run_folder import RunFolder
 from fewshot.training.tracking import charts, hyperparameters, pictures, tables
 from fewshot.training.tracking.answers import Answers
-from fewshot.training.tracking.profiling import operation_table, profiled
+from fewshot.training.tracking.profiling import format_operations, profile_step
 
 N_PAIRS = 8  # of classes that are taken for each other
 
@@ -58,7 +58,7 @@ class Tracker:
         """The resolved configuration and the facts of this attempt, in the text tab."""
         if self.writer:
             for tag, values in (("config", as_dict(self.config)), ("run", facts)):
-                self.writer.add_text(tag, tables.option_table(values), self.from_step)
+                self.writer.add_text(tag, tables.format_option_table(values), self.from_step)
 
     def gallery(self, step: int, imageset: ImageSet, episode: Episode, logits: Tensor) -> None:
         """Some validation episodes as pictures."""
@@ -84,7 +84,7 @@ class Tracker:
         }
         for tag, picture in shown.items():
             self.writer.add_image(tag, picture, step, dataformats="HWC")
-        self.writer.add_text("val_classes", tables.class_table(answers, names), step)
+        self.writer.add_text("val_classes", tables.format_class_table(answers, names), step)
         self.scalars(step, val_calibration_error=answers.calibration_error)
 
     def result(self, step: int, best_accuracy: float | None, seconds: float) -> None:
@@ -102,9 +102,9 @@ class Tracker:
             yield
             return
         path = self.folder.path / f"profile-step{step}.json"
-        with profiled(path) as profiler:
+        with profile_step(path) as profiler:
             yield
-        self.writer.add_text("profile", f"{operation_table(profiler)}\n\ntrace: {path.name} in the run folder", step)
+        self.writer.add_text("profile", f"{format_operations(profiler)}\n\ntrace: {path.name} in the run folder", step)
 
     def close(self) -> None:
         """Flush and close."""
