@@ -111,7 +111,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             Labels (n,); `unknown` where a `false_accept_rate` is set and the image is of no known class.
         """
         check_is_fitted(self)
-        queries = self._encode(X)
+        queries = self.embed(X)
         answers = self.classes_[self.fitted_.logits(queries).argmax(1).numpy()]
         if self.rejection_ is None:
             return answers
@@ -128,7 +128,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             Logits (n, n_classes), float32 on the CPU.
         """
         check_is_fitted(self)
-        return self.fitted_.logits(self._encode(X))
+        return self.fitted_.logits(self.embed(X))
 
     def add_class(self, name: Any, images: Any, groups: Sequence[Any] | None = None) -> Self:
         """Add a class; the images of the others are not encoded again.

@@ -56,8 +56,18 @@ class LearnedState(BaseEstimator, AnswerOptions):
             logger.warning("the same or nearly the same pictures share a group, lest they test each other: %s", sets)
         return self
 
-    def _encode(self, X: Any) -> torch.Tensor:
-        """What the method classifies of `X`, (n, …), on the CPU."""
+    def embed(self, X: Any) -> torch.Tensor:
+        """Compute what the fitted method classifies of each image.
+
+        Args:
+            X: images, as for `fit`, or features (n, d) where the classifier has no backbone.
+
+        Returns:
+            Features (n, D) on the CPU; prepared images (n, C, H, W) of methods that adapt weights.
+
+        Raises:
+            DataError: for an empty list, and for images that cannot be read.
+        """
         images = self._list(X)
         if not len(images):
             raise DataError("there is no image to classify: the list is empty")
