@@ -1,4 +1,4 @@
-"""How sure an answer is: folds to hold out, a temperature for probabilities, calibration error, AUROC."""
+"""How sure an answer is: a temperature for probabilities, calibration error, AUROC."""
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -8,28 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import DataError
 
-MAX_FOLDS = 10
 LOG_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and highest temperature
-
-
-def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Which fold each image is held out in, (n,); -1: in none, because its class would be left empty.
-
-    Images of a group share a fold; without groups each image is one. At most 10 folds, dealt in order of first
-    appearance among the groups that begin with the same class: each fold then holds out much the same of each class.
-    """
-    number = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    _, first = np.unique(number, return_index=True)  # of each group
-    dealt = np.zeros(len(first), np.int64)
-    for label in np.unique(labels):
-        mine = np.flatnonzero(labels[first] == label)
-        dealt[mine[np.argsort(first[mine])]] = np.arange(len(mine))
-    fold = dealt[number] % MAX_FOLDS
-    for label in np.unique(labels):
-        mine = labels == label
-        if len(np.unique(fold[mine])) == 1:
-            fold[mine] = -1
-    return fold
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

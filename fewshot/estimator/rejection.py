@@ -10,6 +10,7 @@ from torch import Tensor
 from fewshot.errors import DataError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import Fitted, fit
+from fewshot.estimator.ranks import choose_threshold
 from fewshot.estimator.support import Support
 
 N_OTHERS = 3
@@ -82,15 +83,3 @@ def _score_beside(similarity: Tensor, labels: Tensor) -> Tensor:
     others = similarity.masked_fill(labels[:, None] == labels, -torch.inf)
     n_others = int((labels[:, None] != labels).sum(1).min())
     return others.topk(min(N_OTHERS, n_others), 1).values.mean(1)
-
-
-def choose_threshold(unknown: np.ndarray, false_accept_rate: float) -> float:
-    """The lowest score to accept, so that a further image of an unknown class is accepted with this chance at most.
-
-    The rank that split-conformal prediction takes, Vovk et al. 2005, section 4.1: of n + 1 scores that may come in any
-    order the last is among the k highest with a chance of k / (n + 1). Where that is too much even for k = 1, the
-    threshold lies above all of `unknown` (n,), the most that they can tell.
-    """
-    rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
-    highest = np.sort(unknown)[::-1]
-    return float(np.nextafter(highest[max(rank, 1) - 1], np.inf)) if rank <= len(unknown) else -np.inf

@@ -6,9 +6,6 @@ see the disc. Details with the local contrast divided out keep 12 and 99 of them
 again, the same die, or copies.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
@@ -71,33 +68,6 @@ def find_near_pairs(hashes: np.ndarray, detail_vectors: np.ndarray) -> list[tupl
             alike = correlation >= MIN_CORRELATION
             found += zip(a[alike].tolist(), b[alike].tolist(), correlation[alike].tolist(), strict=True)
     return found
-
-
-def join_pairs(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Sets of rows that chains of pairs connect, two rows of 0..n-1 or more in each."""
-    parent = list(range(n))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    for i, j in pairs:
-        a, b = sorted((root(i), root(j)))
-        parent[b] = a
-    sets = defaultdict(list)
-    for i in range(n):
-        sets[root(i)].append(i)
-    return [s for s in sets.values() if len(s) > 1]
-
-
-def pair_equal(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
-    """Pairs of rows whose keys are equal, each row with the first of its kind."""
-    first: dict[object, int] = {}
-    for number, key in enumerate(keys):
-        before = first.setdefault(key, number)
-        if before != number:
-            yield before, number
 
 
 def measure_sharpness(grey: Image.Image) -> float:
