@@ -53,6 +53,10 @@ def is_fixed(method: Method) -> bool:
     return isinstance(method, Baseline | BaselinePlusPlus) and method.solver == "faithful"
 
 
+def _number(value: torch.Tensor) -> float:
+    return float(value.detach())
+
+
 def _describe_simpleshot(method: Any) -> dict[str, Any]:
     own: dict[str, Any] = {"transform": method.transform}
     if method.transform == "CL2N":
@@ -67,7 +71,7 @@ def _describe_matching(method: Any) -> dict[str, Any]:
         raise ConfigError("matching with full_context reads the support by recurrent networks: it cannot be exported")
     return {
         "similarity": method.similarity_name,
-        "scale": None if method.scale is None else float(method.scale.detach()),
+        "scale": None if method.scale is None else _number(method.scale),
     }
 
 
@@ -76,11 +80,11 @@ KINDS: Mapping[type[Method], tuple[str, Callable[[Any], dict[str, Any]]]] = {
     BaselinePlusPlus: ("baseline++", lambda m: {"scale": m.scale, "c": m.c}),
     RidgeRegression: (
         "r2d2",
-        lambda m: {"penalty": float(m.log_lambda.detach().exp()), "scale": float(m.scale.detach()), "bias": float(m.bias.detach())},
+        lambda m: {"penalty": _number(m.log_lambda.exp()), "scale": _number(m.scale), "bias": _number(m.bias)},
     ),
     PrototypicalNetwork: ("protonet", lambda m: {"temperature": m.temperature}),
     SimpleShot: ("simpleshot", _describe_simpleshot),
-    MetaBaseline: ("meta-baseline", lambda m: {"temperature": float(m.temperature.detach())}),
+    MetaBaseline: ("meta-baseline", lambda m: {"temperature": _number(m.temperature)}),
     Classifier: ("meta-baseline", lambda m: {"temperature": TEMPERATURE}),
     MatchingNetwork: ("matching", _describe_matching),
     NearestNeighbours: ("nearest", lambda m: {"k": m.k, "metric": m.metric}),
