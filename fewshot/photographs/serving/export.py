@@ -1,5 +1,6 @@
 """A fitted classifier as a folder that stands alone, and what a run learned as one that learns classes by itself."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,12 @@ def describe_method(classifier: FewShotClassifier) -> tuple[Method, str | None]:
     return Method(name, options, *asked), FIXED_BY_DRAWS if is_fixed(method) else None
 
 
-def write_predictor(classifier: FewShotClassifier, folder: Path, int8: bool = False) -> Method:
+def write_predictor(
+    classifier: FewShotClassifier, folder: Path, int8: bool = False, encoder: Path | None = None
+) -> Method:
     """Write a fitted classifier of images as a folder that answers without torch and without this package.
 
+    `int8`: weights of 8 bits. `encoder`: a file of the same network that was written before, which is copied.
     Raises `ConfigError` for a classifier that cannot be exported, and where the exported head answers otherwise.
     """
     check_packages()
@@ -50,7 +54,10 @@ def write_predictor(classifier: FewShotClassifier, folder: Path, int8: bool = Fa
     _check_answers(classifier, method, learned)
     facts = _make_facts(classifier, method, fixed)
     _prepare(folder)
-    _write_network(_choose_graph(classifier), reader.channels, reader.size_px, folder / ENCODER, int8)
+    if encoder is None:
+        _write_network(_choose_graph(classifier), reader.channels, reader.size_px, folder / ENCODER, int8)
+    else:
+        shutil.copyfile(encoder, folder / ENCODER)
     write_head(folder, facts, method, learned)
     write_code(folder)
     return method
