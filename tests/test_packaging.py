@@ -34,7 +34,8 @@ def test_a_requirement_without_one_lowest_version_is_refused(lowest, tmp_path, r
     path = tmp_path / "setup.cfg"
     path.write_text(
         f"[options]\ninstall_requires =\n    torch>=2.6\n    {requirement}\n"
-        "[options.extras_require]\npretrained = a>=1.0\nfinetune = peft[x]>=0.14\nexport = onnx>=1.18\ntest =\n    pytest>=8.0\n"
+        "[options.extras_require]\npretrained = a>=1.0\nfinetune = peft[x]>=0.14\n"
+        "export = onnx>=1.18\ntest =\n    pytest>=8.0\n"
     )
     with pytest.raises(ValueError, match=refused):
         lowest.read_lowest(path)

@@ -34,7 +34,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 HEADS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "224 px": [
         ("baseline", {"solver": "logistic", "c": 10.0, "normalize": True}), ("baseline", {"solver": "faithful"}),
-        ("baseline++", {"solver": "logistic"}), ("protonet", {"temperature": 64.0}), ("simpleshot", {"transform": "L2N"}),
+        ("baseline++", {"solver": "logistic"}), ("protonet", {"temperature": 64.0}),
+        ("simpleshot", {"transform": "L2N"}),
         ("meta-baseline", {}), ("matching", {}), ("nearest", {}), ("nearest", {"k": 3}), ("r2d2", {}),
     ],
     "circle, 8 turns, colour, 128 px": [("baseline", {"solver": "logistic", "c": 10.0})],
@@ -89,9 +90,7 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
                 classifier.learn(_with_head(classifier, one), one.classes_, one.support_)
             else:
                 classifier.fit(support, labels)
-            write_predictor(
-                classifier, root / f"m{number}", int8, encoder=None if not number else root / "m0" / ENCODER
-            )
+            write_predictor(classifier, root / f"m{number}", int8, root / "m0" / ENCODER if number else None)
             classifiers.append(classifier)
         (root / "asked.json").write_text(json.dumps({
             "folders": [str(root / f"m{number}") for number in range(len(classifiers))],
