@@ -77,8 +77,8 @@ class Method:
         return HEADS[self.name].fit(support.features, support.labels, n_classes, self.options)
 
     def logits(self, arrays: Arrays, features: np.ndarray) -> np.ndarray:
-        """Logits (n, n_classes) of features (n, D)."""
-        return HEADS[self.name].logits(arrays, features, self.options).astype(np.float64)
+        """Logits (n, n_classes) of features (n, D); of 64 bits, so that an answer depends on no other image."""
+        return HEADS[self.name].logits(arrays, features.astype(np.float64), self.options)
 
     def score_known(self, arrays: Arrays, support: Support, features: np.ndarray) -> np.ndarray:
         """How well each query fits any class, (n,); see `fewshot.estimator.rejection`."""
