@@ -151,9 +151,10 @@ COMMANDS = {
         BenchmarkConfig,
         "measure what the code costs, in time and memory",
         "Measure what the code costs: data path, evaluation, heads, MAML, start-up, and time to an accuracy. "
-        "Where other libraries do the same, they are measured beside it. It needs a copy of the repository.",
+        "Where other libraries do the same, they are measured beside it. --suite gpu runs the tests and measurements "
+        "of a GPU, part by part; exit status 1 where one failed. It needs a copy of the repository.",
         (
-            "fewshot benchmark",
+            "fewshot benchmark --suite gpu --out gpu",
             "fewshot benchmark --only heads maml --json heads.json",
             "fewshot benchmark --only end-to-end --dataset glyphs --target 0.9",
         ),

@@ -75,8 +75,10 @@ class CheckLearningConfig:
 class BenchmarkConfig:
     """What is measured."""
 
+    suite: Literal["cpu", "gpu"] = "cpu"
+    """cpu: sections of measurements beside other libraries; gpu: what the code does and costs on this machine's GPU"""
     only: list[BenchmarkSection] = field(default_factory=lambda: list(get_args(BenchmarkSection)))
-    """these sections only"""
+    """these sections of the suite cpu only"""
     dataset: str = "omniglot"
     """name of a data set, for drawing, training and evaluation"""
     n_episodes: int = 10000
@@ -86,7 +88,13 @@ class BenchmarkConfig:
     target: float = 0.975
     """validation accuracy, 5-way 1-shot, that end-to-end trains to"""
     json: str = "benchmark.json"
-    """file for the numbers"""
+    """file for the numbers of the suite cpu"""
+    parts: list[str] = field(default_factory=list)
+    """these parts of the suite gpu only (default: all)"""
+    out: str = "gpu"
+    """folder for what the suite gpu measures: gpu.json, a profile, the tests' output"""
+    dry: bool = False
+    """run the suite gpu on toy sizes on the CPU, which tries it"""
 
 
 @dataclass(kw_only=True)

@@ -40,6 +40,28 @@ def measure_estimator(**options: object) -> dict[str, float]:
     return {"fit_s": fit_s, "add_and_remove_a_class_s": add_s, "predicted_images_per_s": N_QUERY / predict_s}
 
 
+def measure_photographs_per_second(folder: Path, n_images: int, **options: object) -> dict[str, float]:
+    """JPEG files/s that an estimator predicts, and that are decoded alone; 4 classes of 4, all files written before.
+
+    Args:
+        folder: where the files, noise of 640 x 480 px, are written.
+        n_images: how many are predicted: `N_QUERY` files again and again.
+        options: of `FewShotClassifier`; default: EfficientNet-Lite0 without its published weights.
+    """
+    paths = [_draw_photograph(folder, number) for number in range(16 + N_QUERY)]
+    support, query = paths[:16], (paths[16:] * n_images)[:n_images]
+    options = {"backbone": "efficientnet-lite0", "pretrained": False, "calibrate": False} | options
+    classifier = FewShotClassifier(**options).fit(support, np.repeat(np.arange(4), 4))
+
+    def decode() -> None:
+        for _ in classifier.inputs_.parts(query):
+            pass
+
+    predict_s = measure_median_seconds(lambda: classifier.predict(query), 1)
+    decode_s = measure_median_seconds(decode, 1)
+    return {"predicted_images_per_s": n_images / predict_s, "decoded_images_per_s": n_images / decode_s}
+
+
 def _draw_photograph(folder: Path, number: int) -> Path:
     draw = seeding.numpy_generator(number, "photograph")
     small = draw.integers(0, 256, (15, 20, 3), dtype=np.uint8)
