@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from fewshot.config.recipes import read_recipe
+from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
 from fewshot.runtime.terminal import settle_streams, visible_text
@@ -37,6 +38,7 @@ class Parser(ArgumentParser):
     def parse_path(self, path: str | PathLike, *arguments: Any, **options: Any) -> Namespace:
         """The values in a YAML file, which may be a recipe with rows, or extend another."""
         if not self.kind:
+            read_options(Path(path))  # refuses a repeated key, which jsonargparse does not notice
             return super().parse_path(path, *arguments, **options)
         entry = read_recipe(Path(path), self.kind).entry(self.row, self.kind)
         return self.parse_string(yaml.safe_dump(entry.options, sort_keys=False), Path(path).name, *arguments, **options)

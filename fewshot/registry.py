@@ -2,15 +2,19 @@
 
 import difflib
 import inspect
+import math
 import os
 import re
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
+from weakref import WeakSet
 
 from fewshot.errors import ConfigError, UnknownNameError
 
@@ -46,7 +50,7 @@ class Options:
     open: bool = False
 
     def check(self, given: Mapping[str, Any]) -> None:
-        """Raise `UnknownNameError` for a name that is no option, `ConfigError` for a value of the wrong type."""
+        """Raise `UnknownNameError` for an unknown option, `ConfigError` for a wrong type and for nan and infinity."""
         for name, value in given.items():
             if name not in self.known:
                 if not self.open:
@@ -54,6 +58,8 @@ class Options:
             elif not fits(value, self.known[name].type):
                 expected = describe_type(self.known[name].type)
                 raise ConfigError(f"{self.owner}: {name} must be {expected}, got {value!r}")
+            if not is_finite(value):
+                raise ConfigError(f"{self.owner}: {name} must be finite, got {value!r}")
 
 
 class Registry:
@@ -70,6 +76,7 @@ class Registry:
         self.kind, self.n_given = kind, n_given
         self._factories: dict[str, Callable[..., Any]] = {}
         self._summaries: dict[str, str] = {}
+        _registries.add(self)
 
     def register(
         self, name: str, factory: Callable[..., Any] | None = None, summary: str | None = None
@@ -112,6 +119,29 @@ class Registry:
         return sorted(self._factories)
 
 
+_registries: WeakSet[Registry] = WeakSet()
+
+
+@contextmanager
+def undo_registrations_on_error() -> Iterator[None]:
+    """If the block raises, remove the names that it registered, from every registry.
+
+    A module that the block imported and that defines one of these factories is removed from `sys.modules`, so that the
+    next import registers its names again.
+    """
+    before, imported = {registry: set(registry._factories) for registry in _registries}, set(sys.modules)
+    try:
+        yield
+    except BaseException:
+        for registry, names in before.items():
+            for name in registry._factories.keys() - names:
+                module = getattr(unwrap(registry._factories.pop(name)), "__module__", "")
+                del registry._summaries[name]
+                if module not in imported and not module.startswith("fewshot."):
+                    sys.modules.pop(module, None)
+        raise
+
+
 def options_of(factory: Callable[..., Any], owner: str, n_given: int = 0, hidden: Iterable[str] = ()) -> Options:
     """The options of a class, a function or a `partial`: its parameters but the first `n_given` and the `hidden`."""
     try:
@@ -143,6 +173,15 @@ def read_argument_texts(factory: Callable[..., Any]) -> dict[str, str]:
         for name, text in re.findall(r"^    (\w+):((?: .*)?\n?(?:     +.*\n?)*)", section[1] if section else "", re.M):
             texts[name] = " ".join(text.split())
     return texts
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is no nan and not infinite, and holds no such number where it is a list or a mapping."""
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    if isinstance(value, list | tuple | set):
+        return all(map(is_finite, value))
+    return not isinstance(value, Real) or isinstance(value, Integral) or math.isfinite(value)
 
 
 def fits(value: Any, kind: Any) -> bool:

@@ -17,9 +17,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fewshot.config.experiments import EPISODIC, PRETRAIN, ExperimentConfig, PretrainExperimentConfig, SetupConfig
+from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
 
@@ -91,7 +90,7 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         ConfigError: it is no such file, or what it says cannot be run as it stands.
         UnknownNameError: it names a kind, or a property of a test cell, that does not exist.
     """
-    said = _read(path)
+    said = read_options(path)
     kind, row, rows = said.get("kind", default_kind), said.get("row", path.stem), said.get("rows", {})
     if kind not in KINDS:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
@@ -165,7 +164,7 @@ def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options
     """The options of a file, on top of those that it extends, but for the `foreign` ones of these."""
     if path.resolve() in by:
         raise ConfigError(f"extends goes in a circle: {' -> '.join(str(p) for p in (*by, path.resolve()))}")
-    said = _read(path)
+    said = read_options(path)
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
@@ -186,15 +185,3 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> Options:
         else:
             merged[key] = value
     return merged
-
-
-def _read(path: Path) -> Options:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML file: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold names of options with a value each, got {content!r}")
-    return content

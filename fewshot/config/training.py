@@ -1,6 +1,7 @@
 """How a method, or a classifier of the base classes, is trained: the arguments of `train`."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
@@ -77,6 +78,10 @@ class TrainingOptions:
     """profile this optimizer step: a trace in the run folder, a table in TensorBoard (0: none)"""
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{option.name} must be finite, got {value}")
         positive = (
             "accumulate_steps", "lr", "lr_period_steps", "val_episodes", "val_every_steps", "checkpoint_every_steps",
             "log_every_steps",
