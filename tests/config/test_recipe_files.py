@@ -133,15 +133,15 @@ def test_what_a_recipe_cannot_say(tmp_path):
     path = tmp_path / "a.yaml"
     refused(path, "kind: pretrained\n", "unknown kind", "Did you mean 'pretrain'?")
     refused(path, "rows: [nearest]\n", "rows must hold names", "['nearest']")
-    refused(path, "rows: {nearest: {}}\n", "it must say where that lies: run_dir")
+    refused(path, "rows: {nearest: {}}\n", "name their folder with run_dir")
     refused(path, "test_cells: {n_way: 5}\n", "test_cells must be a list")
     refused(path, "test_cells: [{n_ways: 5}]\n", "Did you mean 'n_way'?")
-    refused(path, "test_cells: [{n_way: 5}]\ntest_n_shot: [1]\n", "by test_cells and by test_n_shot: take one of them")
+    refused(path, "test_cells: [{n_way: 5}]\ntest_n_shot: [1]\n", "by test_cells and by test_n_shot; use one of them")
     two = "test_cells: [{n_way: 5, n_shot: 1}, {n_way: 20, n_shot: 5}]"
-    refused(path, f"kind: frozen\nrows: {{nearest: {{}}}}\n{two}\n", "a later test cell has one other n_way or n_shot")
+    refused(path, f"kind: frozen\nrows: {{nearest: {{}}}}\n{two}\n", "a later test cell must differ from")
     for name in ("5", '"../../x"', '""', "a/b"):
         refused(path, f"kind: frozen\nrows: {{{name}: {{}}}}\n", "a row's name is a letter")
-    refused(path, "kind: frozen\nrows: {nearest: {seed: 7}}\n", "the row nearest must not say seed")
+    refused(path, "kind: frozen\nrows: {nearest: {seed: 7}}\n", "the row nearest cannot set seed")
     refused(path, "extends: [base.yaml]\n", "extends names one file", "['base.yaml']")
     refused(path, "- a list\n", "must map names of options to values")
     refused(path, "lr: 0.1\nseed: 1\nlr: 0.2\n", "the key 'lr' stands in line 1 and again in line 3")
