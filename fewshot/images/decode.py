@@ -123,7 +123,7 @@ def _load(image: Image.Image, name: str, size_px: int, resize: Resize) -> Uprigh
     if limit is not None and n_pixels > limit:
         raise DataError(
             f"{name}: the image has {width_px * height_px:,} pixels; decoding more than {limit:,} pixels takes "
-            "too much memory: make it smaller, or save it as a baseline JPEG, which is decoded at a fraction of its size"
+            "too much memory: make it smaller or save it as a baseline JPEG, which is decoded at a fraction of its size"
         )
     extent = drafted[1][2:] if drafted else image.size
     return _turn_upright(image, name, (width_px, height_px), extent)
