@@ -31,7 +31,9 @@ def find_public() -> Iterator[tuple[str, Callable[..., Any], tuple[str, ...]]]:
         value = getattr(fewshot, name)
         if callable(value) and not (inspect.isclass(value) and issubclass(value, Exception)):
             yield name, value, ()
-    given = {METHODS: ("backbone",), BACKBONES: ("in_channels", "input_px"), FAMILIES: (), DATASETS: ("root", "split")}
+    every_backbone = ("in_channels", "input_px", "pretrained", "weights")  # documented once, by create_backbone
+    given = {METHODS: ("backbone",), BACKBONES: every_backbone, DATASETS: ("root", "split")}
+    given[FAMILIES] = ("name", *every_backbone)
     for registry, parameters in given.items():
         for name in registry.names():
             yield f"{registry.kind} {name}", unwrap(registry[name]), parameters

@@ -92,7 +92,7 @@ def test_the_loss_of_features_is_that_of_images(toy_sets, name, options):
 def test_features_are_refused_where_images_are_classified(toy_sets):
     train_set, _, test_set = toy_sets
     features = embed.embed(frozen("protonet"), test_set)
-    with pytest.raises(ConfigError, match="MAML as it is configured classifies images, and was given features"):
+    with pytest.raises(ConfigError, match="MAML with these options classifies images, but was given features"):
         evaluate(frozen("maml"), features, EpisodeSpec(5, 1, 3), 2)
     with pytest.raises(ConfigError, match=r"augmentation changes images: .* FeatureSet\(96 of shape \(32,\)"):
         make_stream(features, replace(QUICK, augmentation={"shift": 0.1}), torch.device("cpu"))
