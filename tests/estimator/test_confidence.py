@@ -9,8 +9,8 @@ from fewshot import EpisodeSpec, ImageSet, create_method, evaluate
 from fewshot.errors import DataError
 from fewshot.estimator.confidence import (
     compute_auroc,
+    compute_calibration_error,
     deal_folds,
-    expected_calibration_error,
     fit_temperature,
 )
 from fewshot.estimator.fitting import predict_held_out
@@ -45,8 +45,8 @@ def test_a_few_right_answers_do_not_prove_certainty():
 def test_calibration_error_by_hand():
     """Bins of width 1/2: (0.6 wrong, 0.8 right) -> |0.5 − 0.7| · 2/3; (0.5 right) -> |1 − 0.5| · 1/3."""
     probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
-    assert expected_calibration_error(probabilities, np.array([1, 1, 0]), 2) == pytest.approx(0.4 / 3 + 0.5 / 3)
-    assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
+    assert compute_calibration_error(probabilities, np.array([1, 1, 0]), 2) == pytest.approx(0.4 / 3 + 0.5 / 3)
+    assert compute_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
 
 
 def test_auroc_is_scikit_learns():

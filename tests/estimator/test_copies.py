@@ -156,7 +156,7 @@ def test_commands_expect_nothing_of_copied_noise(folder, tmp_path, capsys):
     commands.fit_folder(FitPhotographsConfig(**asked, out=str(tmp_path / "a.fewshot")))
     text = capsys.readouterr().out
     commands.check_support(CheckPhotographsConfig(**asked))
-    for said, start in ((text, "right on photographs"), (capsys.readouterr().out, "Accuracy on photographs")):
+    for said, start in ((text, "Cross-validated accuracy"), (capsys.readouterr().out, "Leave-one-out accuracy")):
         (line,) = (line for line in said.splitlines() if line.startswith(start))
         percent, n_images, n_groups = re.search(r"([\d.]+)% \(95.*, (\d+) photographs of (\d+) groups", line).groups()
         assert float(percent) < 75

@@ -125,8 +125,8 @@ def test_channels_at_the_end_are_no_image_set():
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([None, *LABELS[1:]], "1 of 12 labels are missing: of image 0"),
-        ([*LABELS[:7], float("nan"), *LABELS[8:]], "1 of 12 labels are missing: of image 7"),
+        ([None, *LABELS[1:]], "1 of 12 labels is missing: of image 0"),
+        ([*LABELS[:7], float("nan"), *LABELS[8:]], "1 of 12 labels is missing: of image 7"),
         (np.array([*LABELS[:3], None, *LABELS[4:]], object), "of image 3"),
         ([io.StringIO(), *LABELS[1:]], "the one of image 0 is of type StringIO"),
         ([["a"], *LABELS[1:]], "the one of image 0 is of type list"),

@@ -359,7 +359,7 @@ def test_photographs_that_the_estimators_network_was_trained_on_are_named(finish
     labels = [name for name in SPLITS["train"] for _ in range(8)]
     images = [train_set.images[row, 0].numpy() for row in range(len(labels))]
     FewShotClassifier(run_dir=finished.run_dir).fit(images[4:12], labels[4:12])
-    assert f"8 of 8 images were trained on by {finished.run_dir}" in caplog.text
+    assert f"{finished.run_dir} was trained on 8 of these 8 images" in caplog.text
     caplog.clear()
     FewShotClassifier(run_dir=finished.run_dir).fit([255 - image for image in images[4:12]], labels[4:12])
     assert "trained on" not in caplog.text

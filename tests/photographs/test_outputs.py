@@ -271,5 +271,5 @@ def test_foreign_contents_under_the_right_tag_are_one_sentence(tmp_path, name):
     state = load_checkpoint(path, storage.FORMAT)
     CHANGES[name](state)
     save_checkpoint(path, state, storage.FORMAT)
-    with pytest.raises(CheckpointError, match=r"m\.fewshot says that it is a classifier, but its contents"):
+    with pytest.raises(CheckpointError, match=r"m\.fewshot is marked as a classifier, but its contents"):
         FewShotClassifier.load(path)

@@ -14,7 +14,7 @@ from fewshot.errors import DataError
 from fewshot.methods import create_method
 from fewshot.photographs.inspection.check import check_folder
 from fewshot.photographs.inspection.extrapolation import extrapolate, fit_laws
-from fewshot.photographs.inspection.intervals import proportion, wilson
+from fewshot.photographs.inspection.intervals import compute_wilson_interval, estimate_proportion
 from fewshot.photographs.inspection.learning_curve import (
     ShotsCurve,
     fold_supports,
@@ -345,31 +345,32 @@ def test_lists_that_do_not_fit(features, labels, groups):
 
 def test_wilson_by_the_quadratic_it_solves():
     for mean, n in ((0.0, 10), (0.3, 7), (0.9, 40), (1.0, 3)):
-        for end in wilson(mean, n):
+        for end in compute_wilson_interval(mean, n):
             if 0 < end < 1:
                 assert abs(mean - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), abs=1e-6)
-    assert wilson(0.0, 10)[0] == 0
-    assert wilson(1.0, 10)[1] == 1
+    assert compute_wilson_interval(0.0, 10)[0] == 0
+    assert compute_wilson_interval(1.0, 10)[1] == 1
 
 
 def test_interval_without_groups_is_wilsons():
     right = np.array([1, 1, 0, 1, 1, 0, 1])
-    found = proportion(right, np.ones(7))
+    found = estimate_proportion(right, np.ones(7))
     assert found.mean == pytest.approx(5 / 7)
-    assert (found.low, found.high) == wilson(5 / 7, 7)
+    assert (found.low, found.high) == compute_wilson_interval(5 / 7, 7)
 
 
 def test_groups_that_are_all_right_or_all_wrong_count_as_one_image_each():
     """10 groups of 20 equal answers say as much as 10 images, less what few groups cost."""
     groups = np.repeat(np.arange(10), 20)
     right = np.repeat([1, 1, 1, 0, 1, 0, 1, 1, 0, 1], 20)
-    found = proportion(right, np.ones(200), groups)
-    low, high = wilson(0.7, 9 * (1.959964 / 2.262157) ** 2)  # variance of 10 values with n - 1; Student's with 9
+    found = estimate_proportion(right, np.ones(200), groups)
+    effective = 9 * (1.959964 / 2.262157) ** 2  # variance of 10 values with n - 1; Student's quantile with 9
+    low, high = compute_wilson_interval(0.7, effective)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
-    sure = proportion(np.ones(200), np.ones(200), groups)
+    sure = estimate_proportion(np.ones(200), np.ones(200), groups)
     assert sure.high == 1
     assert 0.6 < sure.low < 0.75
-    assert proportion(np.ones(20), np.ones(20), np.zeros(20))[:3] == (1.0, 0.0, 1.0)
+    assert estimate_proportion(np.ones(20), np.ones(20), np.zeros(20))[:3] == (1.0, 0.0, 1.0)
 
 
 def test_intervals_cover_when_groups_matter():
@@ -380,7 +381,7 @@ def test_intervals_cover_when_groups_matter():
         easy = rng.beta(2.4, 0.6, 15)  # mean 0.8, groups differ a lot
         right = rng.random(120) < easy[groups]
         for known in covered:
-            found = proportion(right, np.ones(120), groups if known else None)
+            found = estimate_proportion(right, np.ones(120), groups if known else None)
             covered[known] += found.low <= 0.8 <= found.high
     assert covered[True] >= binom.ppf(0.001, 400, 0.93)
     assert covered[False] < 0.85 * 400  # what ignoring groups would claim
@@ -449,7 +450,7 @@ def law_curve(a: float, b: float, c: float, shots=(1, 2, 4, 8, 16), n: int = 400
     right = (np.arange(n)[None] < np.rint(means * n)[:, None]).astype(float)
     right = right[:, np.random.default_rng(0).permutation(n)]
     asked = np.ones_like(right)
-    points = tuple(proportion(r, q) for r, q in zip(right, asked, strict=True))
+    points = tuple(estimate_proportion(r, q) for r, q in zip(right, asked, strict=True))
     return ShotsCurve(tuple(shots), points, right, asked, np.arange(n), (0,))
 
 

@@ -28,8 +28,8 @@ def measure_estimator(**options: object) -> dict[str, float]:
         classifier = FewShotClassifier(**options).fit(support, labels)
 
         def fit() -> None:
-            parts = classifier.encoder_.encode(classifier.inputs_.parts(support))
-            classifier.learn(classifier.encoder_, np.arange(N_CLASSES), Support.gather(parts, labels, None))
+            encoded = Support.gather(classifier.encoder_.encode(support), labels, None)
+            classifier.learn(classifier.encoder_, np.arange(N_CLASSES), encoded)
 
         def add() -> None:
             classifier.add_class(N_CLASSES, query[:N_SHOT])
