@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fewshot.errors import DataError, LeakageError
-from fewshot.experiments.starting import training_sets
+from fewshot.experiments.starting import load_training_sets
 from fewshot.runtime.counts import format_count
 from fewshot.training.leakage import find_seen_images
 
@@ -19,7 +19,7 @@ def warn_of_training_images(run_dir: str | Path | None, digests: np.ndarray | No
     if run_dir is None or digests is None:
         return
     try:
-        trained = training_sets(run_dir)
+        trained = load_training_sets(run_dir)
     except LeakageError:  # the run's folder no longer exists
         return
     n_seen = int(find_seen_images(trained, digests).sum())

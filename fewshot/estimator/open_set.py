@@ -11,7 +11,7 @@ from fewshot.estimator.confidence import compute_auroc, compute_calibration_erro
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.rejection import score_known
 from fewshot.evaluation.feature_set import FeatureSet
-from fewshot.evaluation.statistics import Estimate, mean_interval
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 
@@ -69,7 +69,7 @@ def measure_confidence(
         row, answer = _measure_episode(classifier, episode.query[0], truth, truth < n_way)
         rows.append(row)
         answers.append(answer)
-    columns = [mean_interval(column) for column in np.array(rows).T]
+    columns = [compute_mean_interval(column) for column in np.array(rows).T]
     before, after, right = (np.stack(part) for part in zip(*answers, strict=True))
     errors = [_measure_calibration(confidence, right, seed) for confidence in (before, after)]
     return Confidence(n_episodes, false_accept_rate, columns[0], *errors, *columns[1:])

@@ -105,7 +105,7 @@ def test_a_store_that_cannot_be_written_is_done_without(calls, tmp_path, caplog)
     (tmp_path / "features").write_text("a file where the folder should be")
     images, method = striped(4, split="test"), create_method("protonet", backbone())
     assert torch.equal(stored_features(method, images), embed(method, images).values)
-    assert "features are not kept" in caplog.text
+    assert "features are not stored" in caplog.text
 
 
 # ---------------------------------------------------------------- what decides features beside weights

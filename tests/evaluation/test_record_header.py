@@ -9,7 +9,7 @@ from made_up import made_up_header
 
 from fewshot import Records
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import RecordHeader, episode_differences, same_episodes
+from fewshot.evaluation.record_header import RecordHeader, find_episode_differences, same_episodes
 from fewshot.evaluation.records import EpisodeRecord
 
 ROOT = Path(__file__).parents[2]
@@ -54,5 +54,5 @@ def test_what_decides_the_episodes_keeps_two_apart_and_nothing_else_does(name):
     one = made_up_header()
     other = replace(one, **{name: OTHER.get(name, "something else")})
     assert same_episodes(one, other) == (name not in OTHER)
-    assert episode_differences(one, other) == ({name: (getattr(one, name), OTHER[name])} if name in OTHER else {})
+    assert find_episode_differences(one, other) == ({name: (getattr(one, name), OTHER[name])} if name in OTHER else {})
     assert same_episodes(one, other, same_pixels=False) == (name not in OTHER or name == "data_fingerprint")

@@ -23,7 +23,7 @@ from fewshot.evaluation.records import Records
 from fewshot.evaluation.report import format_table, format_title
 from fewshot.experiments import build
 from fewshot.experiments.build import load_split
-from fewshot.experiments.starting import build_starting_method, check_row_unseen, check_unseen, training_sets
+from fewshot.experiments.starting import build_starting_method, check_row_unseen, check_unseen, load_training_sets
 from fewshot.reproduction.comparison import compare_runs, format_summary
 from fewshot.reproduction.tables import accuracies, published
 from fewshot.runtime import seeding
@@ -200,7 +200,7 @@ def test_fit_refuses_training_images_in_validation(small_protonet, caplog):
 def test_fit_refuses_training_classes_in_validation_whatever_the_sets_are_called(small_protonet):
     train_set, val_set = striped(6, split="train"), striped(6, split="val", seed=1)
     val_set.name, val_set.origins = "another", (train_set.origins[2], *val_set.origins[1:])
-    with pytest.raises(LeakageError, match="'train' and 'val' overlap in 1 classes: val-1-0; take others, or go on"):
+    with pytest.raises(LeakageError, match="'train' and 'val' overlap in 1 class: val-1-0; choose others, or set"):
         train(small_protonet(), train_set, val_set, QUICK)
     assert train(small_protonet(), train_set, val_set, replace(QUICK, allow_seen_classes=True)).steps == 2
 
@@ -259,7 +259,7 @@ def test_another_split_file_is_refused_or_marked(finished, tmp_path, remembers):
         folder.training_sets.unlink()
     assert check_unseen(folder.path, load_split(finished, "test"), False).header["seen_classes"] == 0
     with pytest.raises(
-        LeakageError, match=r"was trained on 2 classes of ImageSet\(pets/test: 3.*: c2, c3; take others"
+        LeakageError, match=r"was trained on 2 classes of ImageSet\(pets/test: 3.*: c2, c3; choose others"
     ):
         check_unseen(folder.path, other_test_set(finished), False)
     found = check_unseen(folder.path, other_test_set(finished), True)
@@ -282,7 +282,7 @@ def test_lost_training_data_are_said_to_be_lost(finished, tmp_path):
     values = json.loads(folder.config.read_text()) | {"data_root": str(tmp_path / "gone")}
     folder.config.write_text(json.dumps(values))
     words = (
-        r"nobody can tell whether classes of .* does not say which images it was trained on, and they cannot be loaded"
+        r"it is unknown whether classes of .* does not say which images it was trained on, and they cannot be loaded"
     )
     with pytest.raises(LeakageError, match=rf"{words} .*gone.*--allow_seen_classes"):
         check_unseen(folder.path, load_split(finished, "test"), False)
@@ -298,16 +298,16 @@ def test_what_a_run_starts_from_counts(finished, pets, tmp_path):
     second = trained(config_of(pets, tmp_path / "two", **start))
     third = trained(config_of(pets, tmp_path / "three", **start | {"pretrained_run": second.run_dir}))
     for config in (second, third):
-        assert len(training_sets(config.run_dir)) == 2
+        assert len(load_training_sets(config.run_dir)) == 2
         with pytest.raises(LeakageError, match=r"trained on 2 classes of .* c2, c3"):
             check_unseen(config.run_dir, other_test_set(config), False)
     for folder in (second.run_dir, finished.run_dir):  # what it starts from may go
         assert read_training_sets(RunFolder(folder)) is not None
     RunFolder(third.run_dir).training_sets.unlink()  # as in early versions: by way of the runs it starts from
-    assert len(training_sets(third.run_dir)) == 2 + 1
+    assert len(load_training_sets(third.run_dir)) == 2 + 1
     gone = replace(third, pretrained_run=str(tmp_path / "none"))
     RunFolder(third.run_dir).config.write_text(json.dumps({**vars(gone)}))
-    with pytest.raises(LeakageError, match=r"the run .*none is gone, so nobody knows what it was trained on"):
+    with pytest.raises(LeakageError, match=r"the run .*none no longer exists, so it is unknown what it was trained on"):
         check_unseen(third.run_dir, load_split(third, "test"), False)
 
 

@@ -35,7 +35,7 @@ from fewshot.runtime import provenance, seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.sampling.batches import Batch, BatchSampler
 from fewshot.sampling.streams import BatchStream, make_stream
-from fewshot.training.optimization import learning_rate_factor
+from fewshot.training.optimization import make_learning_rate_factor
 from fewshot.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -252,7 +252,7 @@ def test_passes_equal_one_pass(toy_sets):
 
 def test_step_schedule():
     config = PretrainConfig(schedule="step", max_steps=100, lr_milestones=[0.55, 0.9])
-    factor = learning_rate_factor(config)
+    factor = make_learning_rate_factor(config)
     assert [factor(s) for s in (0, 54, 55, 89, 90, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     with pytest.raises(ConfigError, match=r"lr_milestones are fractions of max_steps between 0 and 1, got \[90\]"):
         PretrainConfig(lr_milestones=[90])
@@ -453,7 +453,7 @@ def test_a_method_that_keeps_base_features_gets_them_in_every_row(glyphs, neares
     )
     assert (rows["untrained"].mean != 0).any()
     assert not torch.equal(rows["trained"].mean, rows["untrained"].mean)
-    with pytest.raises(ConfigError, match="which training the backbone makes stale: set max_steps: 0"):
+    with pytest.raises(ConfigError, match="which would not match a backbone in training: set max_steps: 0"):
         build_starting_method(replace(config, max_steps=5), glyphs)
 
 
@@ -486,7 +486,7 @@ def test_a_method_with_weights_of_its_own_has_no_row_of_raw_pixels(glyphs, metho
 def test_a_missing_run_names_the_command_that_makes_it(glyphs, tmp_path):
     config = ExperimentConfig(pretrained_run=str(tmp_path / "pretrain_cosine"), **GLYPHS)
     command = f"python scripts/pretrain.py --config scripts/recipes/glyphs/pretrain_cosine.yaml --run_dir {tmp_path}"
-    with pytest.raises(ConfigError, match=f"there is no run; make it first: {re.escape(command)}"):
+    with pytest.raises(ConfigError, match=f"there is no such run; train it first: {re.escape(command)}"):
         build_starting_method(config, glyphs)
 
 
@@ -622,7 +622,7 @@ def test_a_variant_may_have_other_queries(glyphs):
     assert [(cell.n_shot, cell.n_query) for cell in list_cells(config, "as published")] == [(1, 1), (5, 5)]
     assert [(cell.n_shot, cell.n_query) for cell in list_cells(config, "short")] == [(1, 2), (5, 2)]
     for n_query, error, message in [
-        ("many", ConfigError, "test_variants: short: n_query is a number or shots, got 'many'"),
+        ("many", ConfigError, "test_variants: short: n_query is a number or \"shots\", got 'many'"),
         (0, EpisodeError, "n_query must be a number of at least 1"),
         (500, EpisodeError, "501 images"),
     ]:

@@ -21,7 +21,7 @@ from fewshot.runtime.seeding import generator
 from fewshot.runtime.signals import Interrupted
 from fewshot.sampling.episodes import EpisodeSpec
 from fewshot.sampling.streams import EpisodeStream
-from fewshot.training.optimization import learning_rate_factor
+from fewshot.training.optimization import make_learning_rate_factor
 
 QUICK = TrainConfig(
     max_steps=12, train_n_way=4, train_n_query=3, val_n_query=3, val_episodes=30, val_every_steps=4,
@@ -79,9 +79,9 @@ def test_accumulated_passes_equal_one_pass(toy_sets, small_protonet):
 
 def test_learning_rate_schedules():
     config = TrainConfig(schedule="halve", lr_period_steps=10, max_steps=100)
-    assert [learning_rate_factor(config)(s) for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
+    assert [make_learning_rate_factor(config)(s) for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
     config = TrainConfig(schedule="cosine", max_steps=100, warmup_steps=4)
-    assert [learning_rate_factor(config)(s) for s in (0, 1, 50, 100)] == pytest.approx(
+    assert [make_learning_rate_factor(config)(s) for s in (0, 1, 50, 100)] == pytest.approx(
         [0.25, 0.5 * (1 + math.cos(math.pi / 100)) / 2, 0.5, 0.0], abs=1e-3
     )
 

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.special import bdtr, stdtrit
 
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import episode_differences
+from fewshot.evaluation.record_header import find_episode_differences
 from fewshot.evaluation.records import Records
-from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval, compute_paired_difference
 from fewshot.sampling.episodes import PADDING
 
 SIGNIFICANCE = 0.05  # of all classes together, after Holm
@@ -88,7 +88,7 @@ def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[s
 
     `class_names`: of the image set, by class_id; `names`: of the two runs.
     """
-    differing = episode_differences(a.records.header, b.records.header, same_pixels=False)
+    differing = find_episode_differences(a.records.header, b.records.header, same_pixels=False)
     if differing:
         raise DataError(f"{names[0]} and {names[1]} were measured on different episodes: {differing}")
     if not np.array_equal(a.classes, b.classes):
@@ -101,7 +101,7 @@ def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[s
         names=names,
         a=a,
         b=b,
-        difference=paired_difference(accuracy_a, accuracy_b),
+        difference=compute_paired_difference(accuracy_a, accuracy_b),
         unpaired_half_width_95=compute_unpaired_half_width(accuracy_a, accuracy_b),
         correlation=None if constant else float(np.corrcoef(accuracy_a, accuracy_b)[0, 1]),
         sign=sign_test(accuracy_a - accuracy_b),
@@ -158,9 +158,9 @@ def _compare_classes(a: Measured, b: Measured, class_names: Sequence[str]) -> li
             class_id=int(class_id),
             name=class_names[class_id],
             n_episodes=len(of_a),
-            accuracy_a=mean_interval(of_a),
-            accuracy_b=mean_interval(of_b),
-            difference=paired_difference(of_a, of_b),
+            accuracy_a=compute_mean_interval(of_a),
+            accuracy_b=compute_mean_interval(of_b),
+            difference=compute_paired_difference(of_a, of_b),
             sign=sign,
             holm_p=float(p),
         )

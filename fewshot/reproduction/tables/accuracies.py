@@ -7,11 +7,11 @@ from statistics import stdev
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import episode_differences, same_episodes
+from fewshot.evaluation.record_header import find_episode_differences, same_episodes
 from fewshot.evaluation.records import Measured
 from fewshot.evaluation.report import format_percent, format_signed_percent
 from fewshot.evaluation.rows import RowKind
-from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval, compute_paired_difference
 from fewshot.reproduction.results import Result, describe_curve, name_row
 
 REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
@@ -59,7 +59,7 @@ class Row:
 
     def estimate(self, cell: str) -> Estimate:
         """Mean over seeds and episodes; the interval speaks of episodes."""
-        return mean_interval(self.accuracy(cell))
+        return compute_mean_interval(self.accuracy(cell))
 
     def spread(self, cell: str) -> float | None:
         """Standard deviation over training seeds; None with one seed."""
@@ -112,7 +112,7 @@ def label(row: str, kind: str) -> str:
 def _refuse_other_episodes(row: Row) -> None:
     for cell, records in row.cells.items():
         for measured in records[1:]:
-            for key, values in episode_differences(records[0].header, measured.header).items():
+            for key, values in find_episode_differences(records[0].header, measured.header).items():
                 raise DataError(
                     f"{row.name}, {cell}: the seeds were measured on different episodes, {key}: {list(values)}"
                 )
@@ -181,7 +181,7 @@ def _format_difference(row: Row, base: Row, cell: str) -> str:
     mine, theirs = row.cells.get(cell), base.cells.get(cell)
     if not mine or not theirs or not same_episodes(mine[0].header, theirs[0].header):
         return NO_CELL
-    return format_signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
+    return format_signed_percent(compute_paired_difference(row.accuracy(cell), base.accuracy(cell)))
 
 
 def format_markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
