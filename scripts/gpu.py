@@ -1,6 +1,6 @@
-"""Measure what training, evaluation and the heads cost on a GPU; the numbers are written part by part.
+"""Measure time and memory of training, evaluation and heads on a GPU; numbers are written after each part.
 
-With `--dry true` the same parts run on toy sizes on the CPU, which tries them.
+With `--dry true` the same parts run on the CPU with toy sizes, as a test.
 """
 
 import sys
@@ -14,7 +14,7 @@ from fewshot.reproduction.benchmarks import gpu
 
 @dataclass
 class GpuConfig:
-    """What is measured."""
+    """Which parts to measure."""
 
     out: str = "gpu"
     """folder for gpu.json and the profile"""
@@ -25,7 +25,7 @@ class GpuConfig:
 
 
 def main() -> None:
-    """Parse, measure; exit status 1 where a part failed."""
+    """Measure the parts; exit status 1 if a part failed."""
     config = cli.parse(GpuConfig, __doc__)
     unknown = [part for part in config.parts if part not in gpu.PARTS]
     if unknown:

@@ -73,7 +73,7 @@ def test_a_line_that_no_row_feeds_is_refused():
 
 
 def test_only_files_with_the_lines_for_it_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "main_table", lambda scripts, stored: "new")
+    monkeypatch.setattr(runner, "format_main_table", lambda scripts, stored: "new")
     lines = "a\n<!-- main table: begin -->\nold\n<!-- main table: end -->\nb\n"
     has, has_not = tmp_path / "README.md", tmp_path / "RESULTS.md"
     has.write_text(lines)
@@ -86,7 +86,7 @@ def test_only_files_with_the_lines_for_it_are_written(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("report", [None, "other.md"])
 def test_reproduce_writes_the_page_and_the_main_table_unless_a_report_is_named(tmp_path, monkeypatch, report):
-    monkeypatch.setattr(runner, "main_table", lambda scripts, stored: "new")
+    monkeypatch.setattr(runner, "format_main_table", lambda scripts, stored: "new")
     monkeypatch.setattr(cli, "reuse_freed_memory", lambda: None)  # it is for the whole process
     monkeypatch.chdir(tmp_path)
     old = "<!-- main table: begin -->\nold\n<!-- main table: end -->\n"
@@ -104,7 +104,7 @@ def test_reproduce_writes_the_page_and_the_main_table_unless_a_report_is_named(t
 
 
 def test_readme_and_results_hold_the_table_that_results_make():
-    table = runner.main_table(SCRIPTS, RESULTS)
+    table = runner.format_main_table(SCRIPTS, RESULTS)
     for name in ("README.md", "RESULTS.md"):
         held = (ROOT / name).read_text(encoding="utf-8")
         assert f"<!-- main table: begin -->\n{table}\n<!-- main table: end -->" in held, f"{name}: {AGAIN}"

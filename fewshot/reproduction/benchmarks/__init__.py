@@ -1,4 +1,4 @@
-"""What the code costs: time and memory, measured side by side with other libraries in one run."""
+"""Benchmarks of time and memory, measured in the same run as other libraries that do the same."""
 
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def _measure_data(train_set: ImageSet, test_set: ImageSet) -> Numbers:
 
 
 def _measure_heads() -> Numbers:
-    from fewshot.reproduction.benchmarks import heads  # scikit-learn is not everybody's
+    from fewshot.reproduction.benchmarks import heads  # imported here, since it needs scikit-learn
 
     return {
         "Baseline, the authors' SGD, 5w5s": heads.measure_faithful_sgd(),

@@ -1,4 +1,4 @@
-"""What evaluation costs: ours against easyfsl's, and each method of frozen features."""
+"""Measures the speed of evaluation, in comparison with easyfsl, and of each method on frozen features."""
 
 import contextlib
 import copy
@@ -46,7 +46,7 @@ def measure_evaluation(method: Method, test_set: ImageSet, n_ours: int, n_theirs
 
 
 def copy_plain_layers(backbone: nn.Module) -> nn.Module:
-    """The layers of a `ConvNet` backbone one after the other, in contiguous memory format."""
+    """Copy the layers of a `ConvNet` backbone into a plain sequence, in contiguous memory format."""
     layers = [layer for block in copy.deepcopy(backbone.body).blocks for layer in block]
     return nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.contiguous_format)
 
@@ -68,7 +68,7 @@ def measure_easyfsl(backbone: nn.Module, test_set: ImageSet, spec: EpisodeSpec, 
 
 
 class _Items(Dataset):
-    """An image set as easyfsl wants it: float images one by one, and all labels in a list."""
+    """An image set in the form that easyfsl needs: float images one by one, and all labels in a list."""
 
     def __init__(self, imageset: ImageSet) -> None:
         self.imageset = imageset
@@ -85,7 +85,7 @@ class _Items(Dataset):
 
 @contextlib.contextmanager
 def _lenient_sampler() -> Iterator[None]:
-    """Torch's Sampler takes no argument any more; easyfsl 1.5.0 still gives it one."""
+    """Let PyTorch's Sampler accept the argument that easyfsl 1.5.0 still passes to it."""
     initial = Sampler.__init__
     Sampler.__init__ = lambda self, *arguments, **options: None  # type: ignore[method-assign]
     try:

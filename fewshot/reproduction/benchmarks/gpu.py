@@ -1,4 +1,4 @@
-"""What training, evaluation and the heads cost on one GPU: parts that run one after the other, each in its own process.
+"""Measures training, evaluation and heads on one GPU, in parts that run one after the other in processes of their own.
 
 On a machine without a GPU, or with `dry`, the same functions run on toy sizes: they are tried, not timed.
 """
@@ -71,7 +71,7 @@ def measure(out: Path, parts: Sequence[str], dry: bool) -> list[str]:
 
 
 def describe_device(device: torch.device, out: Path, dry: bool) -> Numbers:
-    """Name and memory of the card, versions."""
+    """Describe the GPU, its memory and the versions of libraries."""
     on_gpu = device.type == "cuda"
     return {
         "name": torch.cuda.get_device_name(device) if on_gpu else "CPU",
@@ -196,7 +196,7 @@ PARTS: dict[str, Part] = {
 
 
 def draw_noise(count: int, way: int, shot: int, query: int, channels: int, side_px: int) -> Episode:
-    """`count` episodes of images without meaning."""
+    """Draw `count` episodes of random images."""
     generator = seeding.generator(0, "benchmark steps")
 
     def images(n: int) -> torch.Tensor:
@@ -210,7 +210,7 @@ def draw_noise(count: int, way: int, shot: int, query: int, channels: int, side_
 
 
 def measure_milliseconds(run: Callable[[], object], device: torch.device, dry: bool, repeats: int = 30) -> float:
-    """Median wall time of `run`, to its end on the device."""
+    """Measure the median wall time of `run`, including its work on the device."""
 
     def whole() -> None:
         run()
@@ -222,7 +222,7 @@ def measure_milliseconds(run: Callable[[], object], device: torch.device, dry: b
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

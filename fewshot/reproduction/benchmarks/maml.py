@@ -1,4 +1,4 @@
-"""What MAML costs: ours for a whole meta-batch, against learn2learn's wrapper one task after the other."""
+"""Measures MAML: for a whole meta-batch, and by learn2learn's wrapper for one task after the other."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What it brings to keep freed memory: training steps in processes that keep it and in others that do not."""
+"""Compares training steps in processes that keep freed memory with steps in processes that return it."""
 
 import os
 import statistics
@@ -24,7 +24,7 @@ STEPS = {  # method, backbone, (channels, side in pixels), ways, shots, queries 
     "Relation, 28 px, 10-way 1-shot": ("relation", "conv4-relation", (1, 28), 10, 1, 10),
 }
 REPEATS, TURNS = 7, 3
-OF_MEMORY = ("MALLOC_", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE")  # what a process may be told by its environment
+OF_MEMORY = ("MALLOC_", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE")  # environment variables that set the allocator
 
 
 def reuse_speed(name: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Two runs on identical episodes: how much one is better, how sure that is, and on which classes."""
+"""Compares two runs on identical episodes: the difference, its significance, and the differences by class."""
 
 from fewshot.reproduction.comparison.measure import compare_runs, measure_classes
 from fewshot.reproduction.comparison.output import choose_folder, format_summary, write

@@ -21,7 +21,7 @@ SIGNIFICANCE = 0.05  # of all classes together, after Holm
 
 
 class SignTest(NamedTuple):
-    """In how many episodes A was better, B was better, neither; the two-sided exact p-value without these ties."""
+    """In how many episodes A was better, B was better, or neither; and the exact two-sided p-value without ties."""
 
     a_better: int
     b_better: int
@@ -60,7 +60,7 @@ class ClassDifference:
 
     @property
     def significant(self) -> bool:
-        """Whether the sign test still rejects at 5% when all classes are tested."""
+        """Whether the sign test rejects at 5%, corrected for testing all classes."""
         return self.holm_p <= SIGNIFICANCE
 
 

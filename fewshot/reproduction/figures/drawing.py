@@ -1,4 +1,4 @@
-"""Lines with bands on a logit scale, each named at its end."""
+"""Draws lines with bands on a logit scale, each with its name at its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ TICKS = (  # percent; the later ones only where there is room between the others
     45, 35, 25, 96, 94, 93, 92, 91, *range(89, 1, -1), 98.5, 97.5, 96.5, 99.7, 99.6, 99.4, 99.3, 99.2,
 )  # fmt: skip
 TICK_GAP, LABEL_GAP = 0.075, 0.05  # smallest distance of ticks and of names, as shares of the axes' height
-BAND_SHOWN = 0.5  # of bands, so much beyond the lines has a place in the axes, as a logit
+BAND_SHOWN = 0.5  # how far the axes extend beyond the lines to show their bands, as a logit
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes: a heading, and what stands in them."""
+    """One panel of a figure: its heading and its lines."""
 
     heading: str
     lines: list[Line]
@@ -121,7 +121,7 @@ def _draw_line(axes: "Axes", line: Line) -> None:
 
 
 def _draw_names(axes: "Axes", lines: Sequence[Line]) -> None:
-    """Name each line, with its last value, at the right of the axes (a thin line leads there) or beside its end."""
+    """Write the name and last value of each line at the right of the axes, with a thin leader, or beside its end."""
     from matplotlib.patheffects import withStroke
 
     for beside in (False, True):
@@ -144,7 +144,7 @@ def _count_decimals(line: Line) -> int:
 
 
 def _draw_marks(axes: "Axes", used: set[str]) -> None:
-    """What the marks mean, below the axes."""
+    """Explain the marks below the axes."""
     for family, (mark, meaning) in MARKS.items():
         if family in used:
             axes.plot([], [], mark, color=GREY, ms=3.6, label=meaning)

@@ -1,4 +1,4 @@
-"""From stored results and curves to the figures of a data set."""
+"""Makes the figures of a data set from stored results and curves."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
     `runs`: of all recipes; `shown`: those whose lines are drawn.
     """
     stored = load_stored(results, list({run.name: run for run in runs}.values()))
-    first = {result.recipe: result for result in reversed(stored)}  # of each recipe, the lowest seed
+    first = {result.recipe: result for result in reversed(stored)}  # for each recipe, the result of the lowest seed
     names = [name for name in dict.fromkeys(run.name for run in shown) if name in first]
     curves = _keep_current([c for c in read_curves(results) if c.recipe in names], stored)
     paths, rows = [], {run.name: run.row for run in runs}
@@ -65,7 +65,7 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
 
 
 def _keep_current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Curves]:
-    """Of each recipe, the curves of the lowest seed whose weights are those of the result; says which are not."""
+    """Keep, for each recipe, the curves of the lowest seed with the weights of its result; prints the others."""
     weights = {(r.recipe, r.seed): _find_header(r).weights for r in stored}
     current: dict[str, Curves] = {}
     for c in curves:
@@ -77,7 +77,7 @@ def _keep_current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[st
 
 
 def _find_header(result: Result) -> RecordHeader:
-    """The header of a record of the trained weights."""
+    """Find the header of a record of the trained weights."""
     row = next(row for row in (RowKind.TRAINED, RowKind.CLASSIFIER, *result.records) if row in result.records)
     return result.records[row][0].header
 
@@ -115,7 +115,7 @@ def _make_curve_line(row: str, results: dict[str, Result], points: list[tuple], 
 
 
 def keep_with_history(stored: Sequence[Result]) -> dict[str, Result]:
-    """Of each recipe, the lowest seed whose validations were kept, or else the lowest."""
+    """Keep, for each recipe, the lowest seed with a validation history, or else the lowest seed."""
     best_last = sorted(stored, key=lambda result: (bool(result.facts["history"]), -result.seed))
     return {result.recipe: result for result in best_last}
 
@@ -144,7 +144,7 @@ def make_minute_panels(shown: Sequence[Result], results: dict[str, Result], rows
 
 
 def _describe_episodes(told: Sequence[Result]) -> str:
-    """How many episodes the validations of these results had, such as "200 to 400"."""
+    """Describe how many episodes the validations of these results had, such as "200 to 400"."""
     numbers = [result.facts["config"]["val_episodes"] for result in told]
     return " to ".join(dict.fromkeys(map(str, (min(numbers), max(numbers)))))
 

@@ -1,4 +1,4 @@
-"""Measure the curves of runs that have ended: the backbone runs once, then each shot and way."""
+"""Measures the curves of runs that have ended: embeds the images once, then evaluates each number of shots and ways."""
 
 import time
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ from fewshot.reproduction.tables.accuracies import (
     Plan,
     format_markdown,
     join_distinct,
-    label,
+    label_row,
     shorten,
 )
 
@@ -138,7 +138,7 @@ def _format_queries(results: Sequence[Result], planned: Mapping[str, Plan]) -> s
         for row, cells in result.records.items():
             n_query = [measured.header.spec["n_query"] for measured in cells]
             if row in variants:
-                others.setdefault(label(planned[result.recipe].row, variants[row]), []).extend(n_query)
+                others.setdefault(label_row(planned[result.recipe].row, variants[row]), []).extend(n_query)
             else:
                 usual += n_query
     return join_distinct(usual) + "".join(f" ({name}: {join_distinct(n_query)})" for name, n_query in others.items())
