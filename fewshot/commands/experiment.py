@@ -28,11 +28,11 @@ Config = TypeVar("Config", ExperimentConfig, PretrainExperimentConfig)
 
 
 def load_sets(config: Config) -> tuple[Config, ImageSet, ImageSet, dict[str, ImageSet]]:
-    """Check the options, name the run folder, and load training, validation and test sets."""
+    """Check the options, name the run folder, and load training, validation and, unless `train_only`, test sets."""
     check_options(config)
     config = replace(config, run_dir=config.run_dir or name_run_dir(config))
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    return config, train_set, val_set, load_test_sets(config)
+    return config, train_set, val_set, {} if config.train_only else load_test_sets(config)
 
 
 def measure_rows(
@@ -71,6 +71,12 @@ def describe_training(result: TrainingResult, on: str = "") -> str:
     )
 
 
-def describe_folder(run_dir: str) -> str:
-    """Describe where the run is stored, and the command that shows it."""
-    return f"run folder:  {run_dir}\nTensorBoard: {sys.executable} -m tensorboard.main --logdir {run_dir}"
+def describe_folder(config: ExperimentConfig | PretrainExperimentConfig) -> str:
+    """Describe where the run is stored, and the commands that show it and, after `train_only`, measure it."""
+    lines = [
+        f"run folder:  {config.run_dir}",
+        f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {config.run_dir}",
+    ]
+    if config.train_only:
+        lines.append(f"to measure it: the same command with --resume --train_only false --run_dir {config.run_dir}")
+    return "\n".join(lines)

@@ -23,6 +23,6 @@ def run(config: PretrainExperimentConfig) -> None:
     measure_rows(config, {RowKind.CLASSIFIER: method}, train_set, test_sets, result.best_step)
     if processes.is_first():
         print(f"\n{describe_training(result, f' on {train_set.n_classes} base classes')}\n"
-              f"{describe_folder(str(config.run_dir))}\n"
+              f"{describe_folder(config)}\n"
               f"next:        python scripts/train_episodic.py --pretrained_run {config.run_dir} "
               f"--dataset {config.dataset} --backbone {config.backbone}")  # fmt: skip

@@ -22,7 +22,7 @@ def run(config: ExperimentConfig) -> None:
     methods = build_compared_methods(method, config, train_set)
     measure_rows(config, methods, train_set, test_sets, result.best_step)
     if processes.is_first():
-        if config.test_floor and RowKind.RAW_PIXELS not in methods:
+        if config.test_floor and RowKind.RAW_PIXELS not in methods and not config.train_only:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = describe_training(result) if config.max_steps else "no episodic training"
-        print(f"\n{trained}\n{describe_folder(str(config.run_dir))}")
+        print(f"\n{trained}\n{describe_folder(config)}")
