@@ -162,7 +162,7 @@ def test_numbers_stay_numbers_beside_unknown():
 
 
 def test_held_out_answers_do_not_know_their_group():
-    """Noise as features: an image's twin in its group gives it away, held-out answers must not profit."""
+    """Features are noise, with twins inside groups: held-out predictions would be right if they used the twins."""
     draw = seeding.numpy_generator(0, "twins")
     X = np.repeat(draw.normal(size=(40, 8)), 2, 0)
     y = np.repeat(np.arange(40) % 2, 2)

@@ -1,4 +1,4 @@
-"""The evaluator: right by hand, the same for any batching, honest about what it measured."""
+"""The evaluator: hand-calculated accuracies, independence of batching, and the header of its records."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def told(n_classes: int = 6, wrong: int = 0) -> ImageSet:
 
 
 class Flattening(Method):
-    """ProtoNet by hand on one pixel; optionally it tells that it looks at all queries."""
+    """ProtoNet on one pixel, written out; an option declares it transductive."""
 
     def encode(self, images):
         return images.flatten(-3).float()

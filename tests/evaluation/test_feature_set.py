@@ -1,4 +1,4 @@
-"""Features of an image set: addressed by its rows, labelled like it, and only those that were asked for."""
+"""`FeatureSet`: addressed by the rows of its image set, with its labels, and only for the embedded rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What records say of themselves, and which of them may be compared."""
+"""The header of records, and which records are comparable."""
 
 import json
 from dataclasses import fields, replace
@@ -50,7 +50,7 @@ def test_every_stored_header_is_read_to_the_letter(path):
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RecordHeader)])
 def test_what_decides_the_episodes_keeps_two_apart_and_nothing_else_does(name):
-    """Whatever else differs: weights, method, precision, commit, machine, what the run knows of it."""
+    """All other fields may differ: weights, method, precision, commit, machine, and what the run adds."""
     one = made_up_header()
     other = replace(one, **{name: OTHER.get(name, "something else")})
     assert same_episodes(one, other) == (name not in OTHER)

@@ -1,4 +1,4 @@
-"""Classes and images that a run was trained on are found where it is validated, tested or compared."""
+"""Classes and images that a run was trained on are found in validation, test and compared sets."""
 
 import json
 import shutil
@@ -131,7 +131,7 @@ def test_spains_euro_coins_are_euro_coins():
 
 
 def pictures(root: Path, classes: list[str], n_each: int = 8, first: int = 0) -> Path:
-    """A folder of noise, the same for the same numbers; picture i of all is the one numbered `first + i`."""
+    """A folder of noise pictures; equal numbers give equal pictures, and picture i has the number `first + i`."""
     for number in range(len(classes) * n_each):
         noise = seeding.numpy_generator(0, "picture", first + number).integers(0, 255, (16, 16), np.uint8)
         path = root / classes[number // n_each] / f"{number}.png"
@@ -267,7 +267,7 @@ def test_another_split_file_is_refused_or_marked(finished, tmp_path, remembers):
 
 
 def test_the_same_pictures_under_other_names_in_a_test_set(finished, tmp_path):
-    """c0 and c1 were trained on; here they are called dog and cat, and a class of new pictures is added."""
+    """The pictures of c0 and c1, which were trained on, are called dog and cat here; a third class is new."""
     root = pictures(tmp_path / "others", ["dog", "cat"])
     pictures(root, ["emu"], first=999)
     test_set = load_dataset("folder", "all", root, size_px=16, channels=1)
@@ -291,7 +291,7 @@ def test_lost_training_data_are_said_to_be_lost(finished, tmp_path):
 
 
 def test_what_a_run_starts_from_counts(finished, pets, tmp_path):
-    """Stage 1 saw c0 to c3; stage 2 trains on c0 and c1, and on what is not its own set either."""
+    """Stage 1 was trained on c0 to c3, stage 2 on c0 and c1: both count for a test set of stage 2."""
     options = {"split_file": "late.json", "size_px": 16, "channels": 1}
     (pets / "late.json").write_text(json.dumps({"train": ["c0", "c1"], "val": ["c4", "c5"], "test": ["c6", "c7"]}))
     start = {"pretrained_run": finished.run_dir, "dataset_options": options}

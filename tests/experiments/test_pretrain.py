@@ -143,7 +143,7 @@ def test_loss_and_accuracy_by_hand():
 
 
 def test_cosine_head_is_weight_normalisation():
-    """Logits and gradients of torch's own weight norm on normalised features, norms moved from where they start."""
+    """Logits and gradients equal those of PyTorch's weight norm on normalised features, with changed norms."""
     generator = seeding.generator(0)
     features = torch.randn(9, 6, generator=generator, dtype=torch.float64)
     with seeding.fork(0):
@@ -377,7 +377,7 @@ def glyphs() -> ImageSet:
 
 @pytest.fixture
 def pretrained(tmp_path, glyphs) -> tuple[Path, Classifier]:
-    """The folder of an ended run of one step, without the step."""
+    """The folder of a run of one step that counts as ended, without training."""
     return stored_run(tmp_path / "pretrained", PretrainExperimentConfig(max_steps=1, **GLYPHS), glyphs)
 
 
@@ -533,7 +533,7 @@ def test_a_run_that_saw_held_out_classes_is_refused(glyphs, tmp_path, split):
 
 
 def test_other_options_of_the_data_set_compare_the_classes(glyphs, tmp_path, monkeypatch):
-    """With other options the training split may hold what is a test class here."""
+    """With other dataset_options, the training split of stage 1 can contain test classes of this run."""
     config = PretrainExperimentConfig(max_steps=1, **GLYPHS)
     folder, _ = stored_run(tmp_path / "other", replace(config, dataset_options={"image_px": 28}), glyphs)
     second = ExperimentConfig(pretrained_run=str(folder), **GLYPHS)
@@ -632,7 +632,7 @@ def test_a_variant_may_have_other_queries(glyphs):
 
 
 def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
-    """A cell that is on disk is read, unless weights, options, episodes or code are others."""
+    """A cell on disk is read, unless weights, options, episodes or code differ."""
     measured, code = [], ["abc"]
     monkeypatch.setattr(provenance, "find_commit", lambda: code[0])
     monkeypatch.setattr(build, "find_commit", lambda: code[0])

@@ -1,4 +1,4 @@
-"""What a folder of photographs tells before a classifier is fitted, each on files made to show it."""
+"""Checks of a folder of photographs and estimates of its accuracy, on files made to show each finding."""
 
 import json
 import math
@@ -110,7 +110,7 @@ def test_the_same_picture_within_a_class_and_in_two(tmp_path):
     assert files_of(found["picture in two classes"]) == [{"cat/1.png", "dog/x.png"}]
     assert found["picture in two classes"].severity == "error"
     assert found["picture in two classes"].flagged[0].why == "in cat, dog"
-    assert "near-duplicates" not in found  # named once, as what they are
+    assert "near-duplicates" not in found  # exact copies are reported only once, as duplicates
     assert "alike in two classes" not in found
 
 
@@ -158,7 +158,7 @@ def test_blurred_against_the_median(tmp_path):
     found, _ = look(root)
     assert files_of(found["blurred"]) == [{"dog/11.png"}]
     (root / "dog" / "11.png").unlink()
-    for path in root.glob("*/*.png"):  # all soft: nothing to compare with, nothing flagged
+    for path in root.glob("*/*.png"):  # if all are blurred, so is the median, and none is flagged
         Image.open(path).filter(ImageFilter.GaussianBlur(4)).save(path)
     assert "blurred" not in look(root)[0]
 
@@ -296,7 +296,7 @@ def test_a_fold_leaves_out_a_group_of_each_class(grouped):
 
 
 def test_noise_is_right_by_chance_not_below():
-    """Left-out images of one class alone would make it the rarer one: a fitted head then gets nearly all wrong."""
+    """Leaving out images of one class only would make it the rarest class, and a fitted head would get it wrong."""
     head = create_method("baseline", None, solver="logistic", c=0.01).head
     labels = np.repeat([0, 1], 6)
     noise = torch.randn(60, 12, 20, generator=torch.Generator().manual_seed(0))
@@ -323,7 +323,7 @@ def test_a_class_of_one_group_is_not_measured():
 
 
 def test_a_group_is_never_its_own_support():
-    """Copies within a group give a nearest neighbour everything; leaving groups out takes it away."""
+    """A nearest neighbour classifies copies within a group perfectly, unless the whole group is left out."""
     rng = np.random.default_rng(0)
     features = torch.tensor(np.repeat(rng.normal(size=(40, 8)), 3, 0), dtype=torch.float32)
     labels = np.repeat(rng.integers(0, 2, 40), 3)
@@ -360,7 +360,7 @@ def test_interval_without_groups_is_wilsons():
 
 
 def test_groups_that_are_all_right_or_all_wrong_count_as_one_image_each():
-    """10 groups of 20 equal answers say as much as 10 images, less what few groups cost."""
+    """10 groups of 20 equal answers carry the information of 10 images, reduced by the correction for few groups."""
     groups = np.repeat(np.arange(10), 20)
     right = np.repeat([1, 1, 1, 0, 1, 0, 1, 1, 0, 1], 20)
     found = estimate_proportion(right, np.ones(200), groups)
@@ -434,7 +434,7 @@ def test_four_images_a_class_measure_up_to_three():
     curve = measure_shots_curve(HEADS["protonet"], features, labels, n_draws=5)
     assert curve.shots == (1, 2, 3)
     assert curve.limited_by == tuple(range(8))
-    with pytest.raises(DataError, match="from 1 to 3"):
+    with pytest.raises(DataError, match="between 1 and 3"):
         measure_shots_curve(HEADS["protonet"], features, labels, shots=(1, 4), n_draws=5)
 
 
@@ -486,7 +486,7 @@ def test_how_many_images_for_an_accuracy():
 def test_few_images_make_no_promises():
     small = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2, 4), n=25), (0.85,), n_boots=300)
     assert small.answers[0].n_shots is None
-    assert "uncertain" in small.answers[0].sentence or "further" in small.answers[0].sentence
+    assert "uncertain" in small.answers[0].sentence or "beyond" in small.answers[0].sentence
     level = extrapolate(law_curve(0.7, 0.3, 2.0), (0.9,), n_boots=300)
     assert "levels out near 70%" in level.answers[0].sentence
     short = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2)), (0.5, 0.85))
