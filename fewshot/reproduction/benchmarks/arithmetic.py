@@ -37,10 +37,10 @@ EMBEDDED = {  # backbone, (channels, side in pixels), images
 
 
 def measure_precisions() -> dict[str, dict[str, float]]:
-    """Milliseconds of CPU time in float32 and in bfloat16, and their ratio: medians of steps that take turns.
+    """Measure milliseconds of CPU time in float32 and in bfloat16, and their ratio: medians of alternating steps.
 
-    One thread and its CPU time, so that other work on the machine counts little; random images, weights laid out as
-    `train` and `embed` do.
+    CPU time of one thread, so that other work on the machine has little effect; random images; the memory format of
+    weights is that of `train` and `embed`.
     """
     rows, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)

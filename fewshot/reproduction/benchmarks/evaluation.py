@@ -27,10 +27,10 @@ FROZEN: list[tuple[str, dict[str, Any]]] = [
 
 
 def measure_evaluation(method: Method, test_set: ImageSet, n_ours: int, n_theirs: int) -> dict[str, float]:
-    """Episodes per second of our evaluator, embedding included, and of easyfsl's own sampler and loop.
+    """Measure the episodes per second of our evaluator, embedding included, and of easyfsl's sampler and loop.
 
-    easyfsl is timed on the same weights in plain layers, as its users write a Conv-4, and also on our
-    backbone, which is faster (channels-last, batch normalisation folded).
+    easyfsl is measured with the same weights in plain layers, as its users write a Conv-4, and also with our faster
+    backbone (channels-last, batch normalisation folded).
     """
     spec = EpisodeSpec(5, 1, 15)
     ours = n_ours / measure_median_seconds(lambda: evaluate(method, test_set, spec, n_ours, precision="auto"), 3)
@@ -95,9 +95,9 @@ def _lenient_sampler() -> Iterator[None]:
 
 
 def measure_frozen_methods(method: Method, imageset: ImageSet, n_episodes: int) -> dict[str, dict[str, float]]:
-    """Seconds and episodes per second of evaluating each method of frozen features, 5-way 5-shot.
+    """Measure how fast each method on frozen features is evaluated, 5-way 5-shot: seconds, episodes per second.
 
-    The backbone of `method` embeds `imageset` once for all of them; drawing the episodes counts.
+    The backbone of `method` embeds `imageset` once for all of them; the time of drawing episodes is included.
     """
     started = time.perf_counter()
     data = embed(method, imageset, precision="auto")

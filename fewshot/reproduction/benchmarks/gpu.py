@@ -1,6 +1,6 @@
 """Measures training, evaluation and heads on one GPU, in parts that run one after the other in processes of their own.
 
-On a machine without a GPU, or with `dry`, the same functions run on toy sizes: they are tried, not timed.
+On a machine without a GPU, or with `dry`, the same functions run with toy sizes, as a test.
 """
 
 import json

@@ -6,7 +6,7 @@ from pathlib import Path
 from fewshot.reproduction.benchmarks.timing import measure_peak_mib, measure_process_seconds
 
 
-def start_up(script: Path) -> dict[str, float]:
+def measure_start_up(script: Path) -> dict[str, float]:
     """Measure the seconds of a script's --help and of `import torch`."""
     helps = measure_process_seconds([sys.executable, str(script), "--help"])
     imports = measure_process_seconds([sys.executable, "-c", "import torch"])

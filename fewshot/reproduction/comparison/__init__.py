@@ -6,21 +6,21 @@ from fewshot.reproduction.comparison.paired import (
     ClassDifference,
     Comparison,
     Measured,
+    adjust_by_holm,
     compare,
-    holm,
-    sign_test,
+    compute_sign_test,
 )
 
 __all__ = [
     "ClassDifference",
     "Comparison",
     "Measured",
+    "adjust_by_holm",
     "choose_folder",
     "compare",
     "compare_runs",
+    "compute_sign_test",
     "format_summary",
-    "holm",
     "measure_classes",
-    "sign_test",
     "write",
 ]  # fmt: skip

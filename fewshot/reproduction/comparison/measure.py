@@ -23,8 +23,8 @@ from fewshot.sampling.episodes import PADDING, Episode, EpisodeSpec
 def compare_runs(config: CompareConfig) -> Comparison:
     """Measure the runs `config.run_a` and `config.run_b` on the same episodes.
 
-    The runs may prepare the images in other ways, such as another size; raises `DataError` where
-    they do not have the same images of the same classes.
+    The runs may prepare the images differently, for instance at another size; raises `DataError` unless they have the
+    same images of the same classes.
     """
     device, names = choose_device(), name_distinctly(config.run_a, config.run_b)
     folders = [config.run_a, config.run_b]
@@ -66,7 +66,7 @@ def measure_classes(
 
 
 def measure_class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Fraction of the right queries of each class, (B, n_way) float64, NaN for a class without queries.
+    """Measure the accuracy on the queries of each class, (B, n_way) float64, NaN for a class without queries.
 
     `logits` (B, n_query, n_way); `labels` (B, n_query), -1 for padding.
     """
@@ -78,7 +78,7 @@ def measure_class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 def check_same_rows(a: ImageSet, b: ImageSet, names: tuple[str, str], *, groups: bool = False) -> None:
     """Raise `DataError` unless row r shows the same image of the same class in both sets, perhaps at another size.
 
-    `groups`: they must also share the groups, which decide what disjoint episodes hold.
+    `groups`: they must also have the same groups, from which episodes with disjoint groups are drawn.
     """
     if a.fingerprint == b.fingerprint:
         return

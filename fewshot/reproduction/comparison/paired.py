@@ -1,7 +1,7 @@
-"""What two methods' results on the same episodes say: paired difference, sign test, differences class by class.
+"""Compares two methods' results on the same episodes: paired difference, sign test, differences by class.
 
-Every interval and test here speaks of which episodes are drawn from this set of images, with these
-weights: not of other images of the classes, and not of other training seeds.
+Every interval and test covers only the random choice of episodes from this set of images with these weights, neither
+other images of the classes nor other training seeds.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class SignTest(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """A run's records and, class by class, what lies behind them.
+    """A run's records, and the accuracies on each class of each episode.
 
     `classes` (n_episodes, n_way): class_id of each label, -1 where an episode has fewer ways.
     `class_accuracy` (n_episodes, n_way): fraction of that class's queries that were right, NaN where absent.
@@ -68,8 +68,8 @@ class ClassDifference:
 class Comparison:
     """Two runs on the same episodes. `classes`: largest A − B first; `unseen`: classes that no episode holds.
 
-    `unpaired_half_width_95`: of the interval that forgets that the episodes are the same ones.
-    `correlation`: of the episode accuracies; None where one of them never changes.
+    `unpaired_half_width_95`: of the interval that would ignore that the episodes are the same.
+    `correlation`: of the episode accuracies; None if the accuracies of one run are constant.
     """
 
     names: tuple[str, str]
@@ -84,7 +84,7 @@ class Comparison:
 
 
 def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[str, str] = ("A", "B")) -> Comparison:
-    """Compare what was measured on the same episodes; raises `DataError` where the episodes differ.
+    """Compare two measurements on the same episodes; raises `DataError` if the episodes differ.
 
     `class_names`: of the image set, by class_id; `names`: of the two runs.
     """
@@ -104,17 +104,17 @@ def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[s
         difference=compute_paired_difference(accuracy_a, accuracy_b),
         unpaired_half_width_95=compute_unpaired_half_width(accuracy_a, accuracy_b),
         correlation=None if constant else float(np.corrcoef(accuracy_a, accuracy_b)[0, 1]),
-        sign=sign_test(accuracy_a - accuracy_b),
+        sign=compute_sign_test(accuracy_a - accuracy_b),
         classes=sorted(classes, key=lambda c: (-c.difference.mean, c.class_id)),
         unseen=[name for c, name in enumerate(class_names) if c not in seen],
     )
 
 
-def sign_test(differences: Sequence[float] | np.ndarray) -> SignTest:
-    """Exact two-sided sign test of A − B over episodes (n,), ties left out.
+def compute_sign_test(differences: Sequence[float] | np.ndarray) -> SignTest:
+    """Compute the exact two-sided sign test of A − B over episodes (n,), ignoring ties.
 
-    An episode is one observation. Its queries are not: they share a support set, so a test that counts
-    queries, such as McNemar's, would claim more than the data say.
+    An episode is one observation. Its queries are not independent, since they share a support set, so a test that
+    counts queries, such as McNemar's, would overstate the significance.
     """
     differences = np.asarray(differences)
     a_better, b_better = int((differences > 0).sum()), int((differences < 0).sum())
@@ -122,10 +122,10 @@ def sign_test(differences: Sequence[float] | np.ndarray) -> SignTest:
     return SignTest(a_better, b_better, len(differences) - a_better - b_better, min(1.0, 2 * float(tail)))
 
 
-def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Adjusted p-values (n,): rejecting those below α errs anywhere with probability α at most.
+def adjust_by_holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Adjust p-values (n,) so that rejecting those below α makes any false rejection with probability at most α.
 
-    Whatever the tests' dependence on each other. Holm, A simple sequentially rejective multiple test
+    This holds for any dependence between the tests. Holm, A simple sequentially rejective multiple test
     procedure, Scandinavian Journal of Statistics 6, 1979, https://www.jstor.org/stable/4615733.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
@@ -137,7 +137,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def compute_unpaired_half_width(a: np.ndarray, b: np.ndarray) -> float:
-    """Half-width of Welch's 95% interval of the difference of two means, as if the lists were independent."""
+    """Compute the half-width of Welch's 95% interval of the difference of two means of independent lists."""
     parts = np.array([values.var(ddof=1) / len(values) for values in (a, b)])  # squared standard errors
     if parts.sum() == 0:
         return 0.0
@@ -151,8 +151,8 @@ def _compare_classes(a: Measured, b: Measured, class_names: Sequence[str]) -> li
     order = np.argsort(class_ids, kind="stable")
     ids, starts = np.unique(class_ids[order], return_index=True)
     groups = [np.split(m.class_accuracy[present][order], starts[1:]) for m in (a, b)]
-    signs = [sign_test(of_a - of_b) for of_a, of_b in zip(*groups, strict=True)]
-    adjusted = holm([sign.p_value for sign in signs])
+    signs = [compute_sign_test(of_a - of_b) for of_a, of_b in zip(*groups, strict=True)]
+    adjusted = adjust_by_holm([sign.p_value for sign in signs])
     return [
         ClassDifference(
             class_id=int(class_id),

@@ -13,7 +13,7 @@ from fewshot.methods import Method
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKS = {  # by family of method, with what the mark means; a method of another family has none
+MARKS = {  # mark and meaning for each family of methods; other families have no mark
     "episodic": ("o", "trained on episodes"),
     "adapted": ("D", "adapted by gradients"),
     "two-stage": ("s", "starts from a classifier"),
@@ -28,10 +28,10 @@ BAND_SHOWN = 0.5  # how far the axes extend beyond the lines to show their bands
 
 @dataclass(frozen=True)
 class Line:
-    """A method's accuracies. `x`, `mean`, `half`: of each point; `resolution`: half an answer, as a fraction.
+    """A method's accuracies. `x`, `mean`, `half`: of each point; `resolution`: half of one answer, as a fraction.
 
-    `method`: its class, which declares colour and family. `dashed`: a variant of it. `joined`: the points are of the
-    same weights. `beside`: it is named beside its last mark, not at the right of the axes.
+    `method`: its class, which declares colour and family. `dashed`: whether it is a variant. `joined`: whether all
+    points have the same weights. `beside`: write its name beside its last mark, not at the right of the axes.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Line:
     beside: bool = False
 
     def shown(self, deviations: float = 0.0) -> np.ndarray:
-        """The logit of mean + deviations * half; none and all right lie half an answer from 0 and 1."""
+        """The logit of mean + deviations * half, kept half an answer away from 0 and 1, where it is infinite."""
         low = np.asarray(self.resolution)
         return logit(np.clip(np.asarray(self.mean) + deviations * np.asarray(self.half), low, 1 - low))
 
@@ -152,10 +152,10 @@ def _draw_marks(axes: "Axes", used: set[str]) -> None:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places in ascending order, at least `gap` apart, within [low, high], as near as can be to those `wanted`.
+    """Choose ascending places within [low, high], at least `gap` apart and as near as possible to those `wanted`.
 
-    `wanted` ascends. Least squares: of places less gap * rank it is a regression that ascends, by pooling
-    neighbours that do not. Where there is no room for `gap`, the places are as far apart as the room allows.
+    `wanted` ascends. Least squares: for places minus gap * rank this is isotonic regression, solved by pooling
+    adjacent violators. If there is no room for `gap`, the places are as far apart as possible.
     """
     n = len(wanted)
     gap = min(gap, (high - low) / (n - 1)) if n > 1 else gap
@@ -170,7 +170,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def place_ticks(low: float, high: float) -> list[float]:
-    """The ticks, in percent, whose logits lie within [low, high], not too near to each other."""
+    """Choose the ticks, in percent, whose logits lie within [low, high] and are not too near to each other."""
     kept: list[float] = []
     for tick in TICKS:
         at = logit(tick / 100)

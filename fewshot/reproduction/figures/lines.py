@@ -23,7 +23,7 @@ MINUTES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 
 
 
 def choose_runs(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
-    """The runs that figures show: of the recipes or rows `names`, or else of those called like their method."""
+    """Choose the runs that figures show: recipes or rows in `names`; by default, rows with the name of their method."""
     known = {name for run in runs for name in (run.name, run.row)}
     for name in names:
         if name not in known:
@@ -38,7 +38,7 @@ def choose_runs(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
 
 
 def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> list[Path]:
-    """Draw shots, ways and minutes, as SVG and PNG, from what the folder `results` holds; those that could be drawn.
+    """Draw shots, ways and minutes, as SVG and PNG, from the folder `results`; returns the files that were drawn.
 
     `runs`: of all recipes; `shown`: those whose lines are drawn.
     """
@@ -83,14 +83,14 @@ def _find_header(result: Result) -> RecordHeader:
 
 
 def _mark(result: Result) -> str:
-    """What a table says of test classes that were trained on."""
+    """The mark of results whose weights were trained on test classes; else empty."""
     return next((records[0].mark for row, records in result.records.items() if row in OWN_ROWS), "")
 
 
 def make_curve_lines(
     curves: dict[str, Curves], results: dict[str, Result], rows: Mapping[str, str], what: str
 ) -> list[Line]:
-    """The lines of a figure against "shots" or "ways"; recipes of one row of the tables share a line.
+    """Make the lines of a figure against "shots" or "ways"; recipes of one row of the tables share a line.
 
     `rows`: the row of each recipe.
     """
@@ -121,7 +121,7 @@ def keep_with_history(stored: Sequence[Result]) -> dict[str, Result]:
 
 
 def make_minute_panels(shown: Sequence[Result], results: dict[str, Result], rows: Mapping[str, str]) -> list[Panel]:
-    """A panel for each kind of validation episode, with the lines of the methods and of the stages they start from."""
+    """Make a panel for each kind of validation episode, with the lines of methods and of their first stages."""
     stages = {Path(r.facts["config"].get("pretrained_run") or "").name.rpartition("-seed")[0] for r in shown}
     panels: dict[str, list[Result]] = {}
     untold = []
@@ -154,7 +154,7 @@ def _make_minute_line(result: Result, row: str) -> Line:
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
     stage_one = find_kind(config) == PRETRAIN
     kind = Classifier if stage_one else find_method(config["method"])
-    cells = result.recipe.removeprefix(f"{row}_")  # of recipes for one way or shot, such as maml_10way
+    cells = result.recipe.removeprefix(f"{row}_")  # 10way in maml_10way, a recipe for one number of ways
     name = kind.label if row == config.get("method") else row
     label = name if result.recipe == row else f"{name}, {re.sub(r'(?<=[0-9])(?=[a-z])', '-', cells)}"
     label = f"stage 1, {config['classifier']}" if stage_one else label
