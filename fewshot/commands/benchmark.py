@@ -1,4 +1,4 @@
-"""`fewshot benchmark`: what the code costs, section by section: each takes minutes."""
+"""`fewshot benchmark`: measures time and memory, in sections that take minutes each."""
 
 import json
 import sys
