@@ -54,7 +54,7 @@ def measure_photographs_per_second(folder: Path, n_images: int, **options: objec
     classifier = FewShotClassifier(**options).fit(support, np.repeat(np.arange(4), 4))
 
     def decode() -> None:
-        for _ in classifier.inputs_.parts(query):
+        for _ in classifier.inputs_.read_batches(query):
             pass
 
     predict_s = measure_median_seconds(lambda: classifier.predict(query), 1)

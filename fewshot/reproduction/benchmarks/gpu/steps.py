@@ -116,7 +116,9 @@ def _make_plain_step(network: nn.Module, width: int, images: torch.Tensor, devic
 def find_feature_dim(method: Method) -> int:
     """The width of the features of a method's backbone."""
     assert method.backbone is not None
-    return int(method.backbone.feature_dim)
+    width = method.backbone.feature_dim
+    assert isinstance(width, int)
+    return width
 
 
 def _write_profile(step: Callable[[], None], device: torch.device, file: Path) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,8 @@ def measure_maml(device: torch.device, out: Path, dry: bool) -> Numbers:
     """
     episode = maml.draw_omniglot_noise(device)
     if dry:
-        episode = replace(episode, **{k: x[:2] for k, x in vars(episode).items() if isinstance(x, torch.Tensor)})
+        few: dict[str, Any] = {name: x[:2] for name, x in vars(episode).items() if isinstance(x, torch.Tensor)}
+        episode = replace(episode, **few)
     cases = {"1 inner step": 1, "5 inner steps": 1 if dry else 5}
     return {name: _measure_meta_gradient(n_steps, episode, device, dry) for name, n_steps in cases.items()}
 
