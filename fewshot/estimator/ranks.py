@@ -1,4 +1,4 @@
-"""What ranks of held-out images tell, by numpy alone: folds to hold out, thresholds by conformal prediction."""
+"""Cross-validation folds, and thresholds from ranks of held-out scores; numpy only, since predictors use it too."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ MAX_FOLDS = 10
 
 
 def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Which fold each image is held out in, (n,); -1: in none, because its class would be left empty.
+    """Assign images to at most 10 cross-validation folds, (n,); -1: never held out, since its class has one fold only.
 
-    Images of a group share a fold; without groups each image is one. At most 10 folds, dealt in order of first
-    appearance among the groups that begin with the same class: each fold then holds out much the same of each class.
+    Images of one group share a fold; without groups, each image is its own group. The groups whose first image has
+    the same class are dealt to the folds in turn, so that each fold holds out about the same share of every class.
     """
     number = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    _, first = np.unique(number, return_index=True)  # of each group
+    _, first = np.unique(number, return_index=True)  # row of each group's first image
     dealt = np.zeros(len(first), np.int64)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels[first] == label)
@@ -26,11 +26,11 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
 
 
 def choose_threshold(unknown: np.ndarray, false_accept_rate: float) -> float:
-    """The lowest score to accept, so that a further image of an unknown class is accepted with this chance at most.
+    """Choose the lowest threshold at which a new image of an unknown class is accepted with at most this probability.
 
-    The rank that split-conformal prediction takes, Vovk et al. 2005, section 4.1: of n + 1 scores that may come in any
-    order the last is among the k highest with a chance of k / (n + 1). Where that is too much even for k = 1, the
-    threshold lies above all of `unknown` (n,), the most that they can tell.
+    Split-conformal prediction, Vovk et al. 2005, section 4.1: if n + 1 scores are exchangeable, the new one is among
+    the k highest with probability k / (n + 1). If that exceeds the rate even for k = 1, the threshold lies just above
+    all of `unknown` (n,): so few images allow no stricter one.
     """
     rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
     highest = np.sort(unknown)[::-1]

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def join_pairs(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Sets of rows that chains of pairs connect, two rows of 0..n-1 or more in each."""
+    """Join pairs of rows of 0..n-1 into connected sets; rows without a pair are left out."""
     parent = list(range(n))
 
     def root(i: int) -> int:
@@ -25,7 +25,7 @@ def join_pairs(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def pair_equal(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
-    """Pairs of rows whose keys are equal, each row with the first of its kind."""
+    """Yield pairs of rows with equal keys: the first row with a key, and each later one."""
     first: dict[object, int] = {}
     for number, key in enumerate(keys):
         before = first.setdefault(key, number)
@@ -34,7 +34,7 @@ def pair_equal(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
 
 
 def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | None:
-    """Groups of images (n,) that share neither a group nor a copy with each other; None where each image is its own."""
+    """Merge groups that contain copies of each other, (n,); None if every image is a group of its own."""
     if len(np.unique(copies)) == len(copies):
         return groups
     if groups is None:
@@ -43,7 +43,7 @@ def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | N
 
 
 def number_sets(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """The number of each row's set, (n,), in order of first appearance."""
+    """Number the sets that `pairs` connect, in order of first appearance: the set of each row, (n,)."""
     first = np.arange(n)
     for rows in join_pairs(n, pairs):
         first[rows] = rows[0]

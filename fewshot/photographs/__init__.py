@@ -1,1 +1,1 @@
-"""A user's folder of photographs: what it tells before a classifier is fitted, and what a classifier says of it."""
+"""A user's folder of photographs: checks before a classifier is fitted, and reports of its predictions."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.estimator.confidence import expected_calibration_error
+from fewshot.estimator.confidence import compute_calibration_error
 from fewshot.estimator.estimator import FewShotClassifier
-from fewshot.photographs.inspection.intervals import Proportion, proportion
+from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
 from fewshot.photographs.serving.learning import Method
 from fewshot.runtime.provenance import hash_weights
 from fewshot.runtime.terminal import visible_text
@@ -98,9 +98,9 @@ def _measure_left_out(classifier: FewShotClassifier) -> Rows:
         return [("right on photographs left out", "unknown: no class has photographs of two groups")]
     labels, groups = classifier.support_.labels[rows], classifier.support_.independent
     right = (probabilities.argmax(1) == labels).astype(float)
-    found = proportion(right, np.ones(len(rows)), None if groups is None else groups[rows])
+    found = estimate_proportion(right, np.ones(len(rows)), None if groups is None else groups[rows])
     logits = classifier.fitted_.held_out[0].double()
-    before, after = (expected_calibration_error(p, labels) for p in (logits.softmax(1).numpy(), probabilities))
+    before, after = (compute_calibration_error(p, labels) for p in (logits.softmax(1).numpy(), probabilities))
     return [
         ("right on photographs left out", format_share(found)),
         ("temperature of the probabilities", f"{classifier.temperature_:.3g}"),

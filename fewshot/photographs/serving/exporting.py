@@ -12,7 +12,7 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.storage import read_provenance
 from fewshot.images.listing import list_class_files
-from fewshot.photographs.inspection.intervals import proportion
+from fewshot.photographs.inspection.intervals import estimate_proportion
 from fewshot.photographs.serving.card import Rows, format_share, write_card, write_run_card
 from fewshot.photographs.serving.export import describe_method, write_predictor, write_untaught
 from fewshot.photographs.serving.folder import ENCODER
@@ -65,7 +65,7 @@ def measure_folder(classifier: FewShotClassifier, folder: Path, photos: str, gro
     rows = [("photographs that the files were tried on", f"{len(kept)} of {root.name}")]
     for what, probabilities in (("right, exported files", found), ("right, the classifier itself", expected)):
         right = (names[probabilities.argmax(1)] == truth[kept]).astype(float)
-        rows.append((what, format_share(proportion(right, np.ones(len(right)), of_groups))))
+        rows.append((what, format_share(estimate_proportion(right, np.ones(len(right)), of_groups))))
     same = float((found.argmax(1) == expected.argmax(1)).mean())
     rows.append(("same class", f"{same:.1%}; probabilities differ by {np.abs(found - expected).max():.1e} at most"))
     return rows

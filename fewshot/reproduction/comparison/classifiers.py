@@ -12,7 +12,7 @@ from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.images.listing import list_class_files, list_few
-from fewshot.photographs.inspection.intervals import Proportion, proportion
+from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
 from fewshot.photographs.serving.predictor import Predictor
 from fewshot.reproduction.comparison.paired import SIGNIFICANCE, SignTest, holm, sign_test
 from fewshot.runtime.terminal import visible_text
@@ -112,7 +112,7 @@ def format_classifiers(compared: ClassifierComparison) -> str:
 
 def _share(right: np.ndarray, groups: np.ndarray) -> Proportion:
     alone = len(np.unique(groups)) == len(groups)
-    return proportion(right.astype(float), np.ones(len(right)), None if alone else groups)
+    return estimate_proportion(right.astype(float), np.ones(len(right)), None if alone else groups)
 
 
 def _test(old: np.ndarray, new: np.ndarray, groups: np.ndarray) -> SignTest:
