@@ -72,7 +72,7 @@ def write_untaught(encoder: Encoder, unknown: str, folder: Path, int8: bool = Fa
     name, options = describe_head(encoder.method)
     if is_fixed(encoder.method):
         raise ConfigError(FIXED_BY_DRAWS)
-    method, reader = Method(name, options), encoder.reader()
+    method, reader = Method(name, options), encoder.reader
     _prepare(folder)
     _write_network(make_feature_graph(encoder.network), reader.channels, reader.size_px, folder / ENCODER, int8)
     image = {"channels": reader.channels, "size_px": reader.size_px, "resize": reader.resize}

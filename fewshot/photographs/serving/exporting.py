@@ -75,7 +75,7 @@ def _export_run(config: ExportConfig, folder: Path) -> None:
     asked = ClassifierOptions(run_dir=config.run_dir, device="cpu", precision="float32")
     encoder = Encoder.create(asked)
     method = write_untaught(encoder, UNKNOWN, folder, config.int8)
-    reader, options = encoder.reader(), encoder.plan.options
+    reader, options = encoder.reader, encoder.plan.options
     facts = [
         ("method", f"{options.method}, {options.method_options or 'no options'}"),
         ("network", f"{options.backbone}, weights {hash_weights(encoder.method)}"),

@@ -100,9 +100,9 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
         words = [python, "-I", str(root / "ask.py"), str(root / "asked.json")]
         costs = json.loads(subprocess.run(words, check=True, capture_output=True, text=True, cwd=place).stdout)
         pixels, _ = classifiers[0].inputs_.read(files)
-        classifiers[0].encoder_.content(pixels[:3])
+        classifiers[0].encoder_.compute_content(pixels[:3])
         cpu, wall = time.process_time(), time.perf_counter()
-        parts = [classifiers[0].encoder_.content(pixels[i : i + 1]) for i in range(len(pixels))]
+        parts = [classifiers[0].encoder_.compute_content(pixels[i : i + 1]) for i in range(len(pixels))]
         costs["torch_encoded_per_cpu_s"] = len(parts) / (time.process_time() - cpu)
         costs["torch_encoded_per_s"] = len(parts) / (time.perf_counter() - wall)
         costs["encoder_mb"] = (root / "m0" / ENCODER).stat().st_size / 1e6
