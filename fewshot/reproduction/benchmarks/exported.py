@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from fewshot.datasets import ImageSet, load_dataset
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.methods import create_method
 from fewshot.photographs.serving.export import write_predictor
 from fewshot.photographs.serving.folder import ENCODER
+from fewshot.reproduction.benchmarks.adaptshot import VERSION, measure_beside_adaptshot
+from fewshot.reproduction.benchmarks.odd_files import PHOTO_PX, write_coins
 
 N_SHOT, N_FILES = 4, 200
-PHOTO_PX = (4000, 3000)  # 12 megapixels
 NETWORKS: dict[str, dict[str, Any]] = {
     "224 px": {},
     "circle, 8 turns, colour, 128 px": {
@@ -79,7 +78,8 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        support, labels, files = _write_coins(root)
+        coins = write_coins(root, N_SHOT, N_FILES, odd=True)
+        files = coins.asked
         photo = root / "photo.jpg"
         Image.open(files[0]).convert("RGB").resize(PHOTO_PX).save(photo, quality=90)
         classifiers = []
@@ -89,7 +89,7 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
                 one = classifiers[0]
                 classifier.learn(_with_head(classifier, one), one.classes_, one.support_)
             else:
-                classifier.fit(support, labels)
+                classifier.fit(coins.support, coins.labels)
             write_predictor(classifier, root / f"m{number}", int8, root / "m0" / ENCODER if number else None)
             classifiers.append(classifier)
         (root / "asked.json").write_text(json.dumps({
@@ -122,62 +122,23 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
     return {**found, "costs": costs}
 
 
-def write_odd_files(images: list[Image.Image], folder: Path) -> list[Path]:
-    """The pictures as phones, scanners and drawing programs write them, in turn in ten ways."""
-    folder.mkdir()
-    paths = []
-    for number, image in enumerate(images):
-        exif = Image.Exif()
-        exif[0x0112] = 1 + number % 8
-        clear = image.convert("RGBA")
-        clear.putalpha(Image.linear_gradient("L").resize(image.size))
-        kinds: list[tuple[str, Image.Image, dict[str, Any]]] = [
-            ("turned.jpg", image, {"exif": exif}),
-            ("cmyk.jpg", image.convert("CMYK"), {}),
-            ("16 bits.png", Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257), {}),
-            ("palette.png", image.convert("P", palette=Image.Palette.ADAPTIVE), {}),
-            ("clear.png", clear, {}),
-            ("grey.jpg", image.convert("L"), {}),
-            ("12 megapixels.jpg", image.resize(PHOTO_PX), {"quality": 90}),
-            ("photo.webp", image, {}),
-            ("turned.tif", image, {"exif": exif}),
-            ("palette.gif", image.convert("P"), {}),
-        ]
-        name, changed, options = kinds[number % len(kinds)]
-        paths.append(folder / f"{number} {name}")
-        changed.save(paths[-1], **options)
-    return paths
-
-
-def _write_coins(root: Path) -> tuple[list[Path], list[str], list[Path]]:
-    """Support files with their labels, and 200 odd files of other photographs."""
-    coins = load_dataset("euro_coins", "all", size_px=150)
-    assert coins.groups is not None, "euro coins have photographs"
-    rows, used = [], set()
-    for label in range(len(coins.class_names)):
-        for row in np.flatnonzero(coins.labels == label):
-            if coins.groups[row] not in {coins.groups[r] for r in rows if coins.labels[r] == label}:
-                rows.append(int(row))
-            if sum(coins.labels[r] == label for r in rows) == N_SHOT:
-                break
-    used = {coins.groups[row] for row in rows}
-    others = [row for row in range(len(coins)) if coins.groups[row] not in used]
-    chosen = [others[i] for i in np.linspace(0, len(others) - 1, N_FILES).astype(int)]
-    (root / "support").mkdir()
-    paths = [root / "support" / f"{number}.png" for number in range(len(rows))]
-    for path, row in zip(paths, rows, strict=True):
-        _as_image(coins, row).save(path)
-    labels = [coins.class_names[coins.labels[row]] for row in rows]
-    return paths, labels, write_odd_files([_as_image(coins, row) for row in chosen], root / "files")
-
-
-def _as_image(images: ImageSet, row: int) -> Image.Image:
-    return Image.fromarray(images.gather(torch.tensor([row]))[0].permute(1, 2, 0).numpy())
-
-
 def _with_head(asked: FewShotClassifier, fitted: FewShotClassifier) -> Encoder:
     """The encoder of a fitted classifier with the head that another one asks for."""
     source = fitted.encoder_
     method = create_method(asked.method or "baseline", source.method.backbone, **(asked.method_options or {}))
     options = replace(source.plan.options, method=asked.method, method_options=asked.method_options)
     return Encoder(method.eval(), replace(source.plan, options=options))
+
+
+def measure_all() -> dict[str, dict[str, Any]]:
+    """All networks and heads, weights of 8 bits, and AdaptShot, in an environment that is made for them."""
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run([sys.executable, "-m", "venv", place], check=True)
+        python = str(Path(place) / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", VERSION], check=True)
+        rows: dict[str, dict[str, Any]] = {}
+        for network in NETWORKS:
+            for int8 in (False, True):
+                found = measure_exported(network, python, int8)
+                rows |= {f"{network}{', 8 bits' if int8 else ''}: {head}": values for head, values in found.items()}
+        return rows | measure_beside_adaptshot(python)
