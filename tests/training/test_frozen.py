@@ -126,7 +126,7 @@ def test_the_option_holds_for_runs_read_back(toy_sets, tmp_path):
 def test_an_untrained_backbone_that_stays_so_is_warned_of(toy_sets, caplog):
     config = ExperimentConfig(method="anil", freeze_backbone=True)
     build_starting_method(config, toy_sets[0])
-    assert "initial weights that nothing has trained" in caplog.text
+    assert "freeze_backbone keeps random initial weights" in caplog.text
     caplog.clear()
     build_starting_method(replace(config, freeze_backbone=False), toy_sets[0])
     assert not caplog.text
