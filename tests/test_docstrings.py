@@ -69,7 +69,7 @@ def list_documented(value: Callable[..., Any]) -> list[str]:
         docs.append(inspect.cleandoc(value.__init__.__doc__))  # getdoc would take over a parent's
     found = [docstring_parser.parse(doc, docstring_parser.DocstringStyle.GOOGLE) for doc in docs if doc]
     own = [p.arg_name for parsed in found for p in parsed.params if p.args[0] == "param"]
-    bases = [base for base in value.__bases__ if base.__module__.startswith("fewshot")] if inspect.isclass(value) else []
+    bases = [base for base in getattr(value, "__bases__", ()) if base.__module__.startswith("fewshot")]
     inherited = {name for base in bases for name in list_documented(base)} & list_parameters(value).keys()
     return [*own, *sorted(inherited.difference(own))]
 

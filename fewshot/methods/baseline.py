@@ -24,7 +24,7 @@ def _check(method: str, solver: str, c: float) -> None:
         raise ConfigError(f"{method}: c, the weight of the data against the penalty, is positive, got {c}")
 
 
-def _logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+def _compute_logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
     """Compute logits (B, n_query, n_way) of a linear head; −inf for classes without support."""
     present = (labels[..., None] == torch.arange(weight.shape[1], device=labels.device)).any(1)
     return mask_absent(torch.baddbmm(bias[:, None], query, weight.mT), present)
@@ -77,7 +77,7 @@ class Baseline(Method):
             weight, bias = fit_linear(support, support_labels, draws)
         else:
             weight, bias = fit_softmax_regression(support, support_labels, n_way, self.c)
-        return _logits(query, weight, bias, support_labels)
+        return _compute_logits(query, weight, bias, support_labels)
 
 
 @METHODS.register("baseline++")
@@ -126,4 +126,4 @@ class BaselinePlusPlus(Method):
         else:
             weight, bias = fit_softmax_regression(self.scale * support, support_labels, n_way, self.c)
             weight = self.scale * weight
-        return _logits(query, weight, bias, support_labels)
+        return _compute_logits(query, weight, bias, support_labels)

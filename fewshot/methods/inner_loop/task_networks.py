@@ -37,7 +37,7 @@ def _takes_task_weights(layer: nn.Module) -> bool:
         name: p + 0.1 * torch.randn(2, *p.shape, generator=generator).to(p)
         for name, p in layer.named_parameters(recurse=False)
     }
-    inputs = torch.randn(4, *_input_shape(layer), generator=generator).to(next(iter(weights.values())))
+    inputs = torch.randn(4, *_find_input_shape(layer), generator=generator).to(next(iter(weights.values())))
     try:
         with norms_in_eval(layer):
             with TaskWise(2, 2):
@@ -52,7 +52,7 @@ def _takes_task_weights(layer: nn.Module) -> bool:
     return torch.allclose(together, torch.cat(singly), rtol=1e-3, atol=1e-4)
 
 
-def _input_shape(layer: nn.Module) -> tuple[int, ...]:
+def _find_input_shape(layer: nn.Module) -> tuple[int, ...]:
     """Find the shape of an input for `layer`, one of `LAYERS`."""
     if isinstance(layer, nn.Linear):
         return (layer.in_features,)
