@@ -50,6 +50,8 @@ class SetupConfig:
     """also measure the references: initial weights, raw pixels, and the weights that training started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
     """further test sets: a name, and the data set options in which it differs"""
+    train_only: bool = False
+    """end after training, without the test split; the same command with --resume, and without this, measures it"""
 
 
 @dataclass
