@@ -1,4 +1,4 @@
-"""timm's networks: what they are not asked for, and image sizes that their patches do not divide."""
+"""timm's networks: refused options, and image sizes that patches do not divide."""
 
 import pytest
 
