@@ -16,7 +16,7 @@ GAP = 0.04  # colours are compared this far inside and outside of a circle
 OUTLINE_ANGLES = (
     0.15,
     0.7,
-)  # quantiles of the differences that are averaged: without touching neighbours and single edges
+)  # averaged quantiles of the differences: no touching neighbours or single edges
 STRONG_ENOUGH = 0.72  # fraction of the strongest outline: the outermost such circle is chosen, not an inner disc
 DARKEST = 0.02  # brightness below which logarithms are not taken
 FIT_PX = 150  # side to which images are resized to fit the outline
