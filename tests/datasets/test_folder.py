@@ -240,7 +240,7 @@ def test_bad_roots(tmp_path):
     with raises("is a file"):
         load(write(tmp_path / "a" / "image.png"))
     (tmp_path / "empty").mkdir()
-    with raises("empty: no class folder"):
+    with raises("empty: it contains no class folder"):
         load(tmp_path / "empty")
     with raises("no class folder"):
         load(tmp_path / "empty", "train")
@@ -286,7 +286,7 @@ def test_names_that_are_one_name(tmp_path):
             load(root)
     tree(tmp_path / "parts" / "train", cat=1, dog=1)
     tree(tmp_path / "parts" / "test", Cat=1, emu=1)
-    with raises("'Cat' and 'cat' are one name"):
+    with raises("'Cat' and 'cat' differ only in case"):
         load(tmp_path / "parts", "train")
 
 
