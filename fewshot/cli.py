@@ -97,7 +97,7 @@ def parse(
     parser.kind = str(getattr(config, "kind", ""))
     if parser.kind:
         parser.add_argument("--row", help="row of the recipe, in the place of its training")
-        parser.row = _row(arguments)
+        parser.row = _find_row(arguments)
     optional = [name for name in positional if not is_required(fields[name])]
     taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # the help shows the fields of each base class as a group
@@ -154,7 +154,7 @@ def _join_lists(arguments: Sequence[str], elements: Mapping[str, Any]) -> list[s
     return words
 
 
-def _row(arguments: Sequence[str] | None) -> str | None:
+def _find_row(arguments: Sequence[str] | None) -> str | None:
     """Find the value of --row before anything else is parsed, since it decides what --config reads."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--row")

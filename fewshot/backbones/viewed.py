@@ -218,7 +218,11 @@ class Viewed(nn.Module):
             fractions = torch.cat([torch.linspace(*RINGS), torch.tensor(AROUND)]).to(images.device)
             rings = sample_on_rings(images.float() / 255, circles, fractions).median(-1).values.clamp_min(DARKEST).log()
             object_, around = rings[..., : RINGS[2]], rings[..., RINGS[2] :].mean(-1, keepdim=True)
-            parts = (object_ - object_.mean((1, 2), keepdim=True), _hue(object_), _hue(object_ - around))
+            parts = (
+                object_ - object_.mean((1, 2), keepdim=True),
+                _compute_hue(object_),
+                _compute_hue(object_ - around),
+            )
             cues += [self.colour * part.flatten(1) / (COLOUR_UNIT * part[0].numel() ** 0.5) for part in parts]
         if self.radius:
             cues.append(self.radius * circles.radius.log()[:, None] / RADIUS_UNIT)
@@ -231,7 +235,7 @@ def _take_rim_to_middle(maps: Tensor) -> Tensor:
     return maps[..., : (height + 1) // 2, width // 2].movedim(1, 2).float()
 
 
-def _hue(colours: Tensor) -> Tensor:
+def _compute_hue(colours: Tensor) -> Tensor:
     """Subtract green (the second channel) from the other log colours: (n, C - 1, k) from (n, C, k)."""
     others = [c for c in range(colours.shape[1]) if c != 1]
     return colours[:, others] - colours[:, 1:2] if colours.shape[1] > 1 else colours[:, :0]

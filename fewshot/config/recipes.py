@@ -99,7 +99,7 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
     for name, own in rows.items():
         _check_row(name, own, path)
     options = _extend(path, FOREIGN.get(kind, set()))
-    training = None if kind in (FROZEN, BASE) else _training(path.stem, row, kind, options, path)
+    training = None if kind in (FROZEN, BASE) else _make_training(path.stem, row, kind, options, path)
     shared = {key: value for key, value in options.items() if key in OF_ROWS} | {"max_steps": 0}
     if rows and training:
         if "run_dir" not in options:
@@ -118,7 +118,7 @@ def _check_row(name: object, own: Options, path: Path) -> None:
         raise ConfigError(f"{path}: the row {name} cannot set {', '.join(refused)}; set it in the file, or by --seed")
 
 
-def _training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
+def _make_training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
     cells = _read_test_cells(options, path)
     return Entry(name, row, kind, _drop_cells(options) | _describe_cell(cells[0], path))
 

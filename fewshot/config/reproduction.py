@@ -31,8 +31,8 @@ class ReproduceConfig:
     results: str = "results"
     """folder of the results that are kept of each run"""
     report: str | None = DEFAULT_REPORT
-    """file into which the tables are written; null: print them only (default: the page of the data set; the tables
-    of README.md and RESULTS.md are then updated too)"""
+    """file into which the tables are written; null: print them only (default: the page of the data set; the tables of
+    README.md and RESULTS.md are then updated too)"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
 

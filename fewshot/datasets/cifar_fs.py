@@ -64,14 +64,14 @@ def fc100(root: Path, split: str) -> ImageSet:
 def _load_split(name: str, root: Path, split: str) -> ImageSet:
     check_split(name, split)
     classes = [c for part in load_published_split("cifar_fs").values() for c in part]  # by split
-    store = _store(name, root, classes)
+    store = _open_packed_store(name, root, classes)
     labels = np.repeat(np.arange(len(classes)), IMAGES_PER_CLASS)
     origins = [f"cifar100/{class_name}" for class_name in classes]
     everything = ImageSet(store.images, labels, classes, name=name, digests=store.digests, origins=origins)
     return everything.select(load_published_split(name)[split], split)
 
 
-def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
+def _open_packed_store(name: str, root: Path, classes: list[str]) -> PackedStore:
     """Open the packed store of all 100 classes, 600 rows each, made from whichever layout exists."""
     shape = (3, IMAGE_PX, IMAGE_PX)
     mosaics = root / "cifar_fs" / "cifar100_webp.zip"

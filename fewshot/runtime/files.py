@@ -45,7 +45,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     If the block is interrupted, `path` stays as it was. Missing folders are created, links are followed, and the new
     file has the mode of the old one. Raises `OutputError` if `path` is no regular file or cannot be written.
     """
-    target = _target(Path(path))
+    target = _resolve_target(Path(path))
     start = f".{hashlib.blake2b(target.name.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}"
     temporary = target.with_name(f"{start}.{os.getpid()}")  # a hash: a long name with a number may be too long
     try:
@@ -71,7 +71,7 @@ def check_writable(*paths: str | Path | None, inputs: Iterable[str | Path] = ())
     for path in paths:
         if path is None:
             continue
-        target = _target(Path(path))
+        target = _resolve_target(Path(path))
         if target in taken:
             raise OutputError(f"{path} cannot be written: this command reads or writes another file of that name")
         taken.add(target)
@@ -92,7 +92,7 @@ def write_whole(path: str | Path, text: str) -> None:
         temporary.write_bytes(text.encode())
 
 
-def _target(path: Path) -> Path:
+def _resolve_target(path: Path) -> Path:
     """Follow links from `path` to the file that would be written; raises `OutputError` if there can be none."""
     try:
         target = path.resolve()

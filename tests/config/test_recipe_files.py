@@ -1,4 +1,4 @@
-"""Recipes: what a file with rows, test cells and a base asks for, and what is refused; saved configurations."""
+"""Recipes with rows, test cells and a base; refused recipes; saved configurations."""
 
 from pathlib import Path
 

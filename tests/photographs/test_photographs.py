@@ -492,4 +492,4 @@ def test_few_images_make_no_promises():
     short = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2)), (0.5, 0.85))
     assert short.law is None
     assert [answer.n_shots for answer in short.answers] == [2, None]
-    assert "3 are needed" in short.answers[1].sentence
+    assert "only 2 points, and a law needs 3" in short.answers[1].sentence

@@ -282,7 +282,7 @@ def test_recipes_that_cannot_be_run_or_compared_are_refused(project, capsys):
     (recipes / "other.yaml").write_text("test_n_query: 2\ntest_n_shot: [3]\n")
     assert "other" in {run.name for run in find_runs(recipes, Path("out"))}  # no cell of the others
     (recipes / "other.yaml").write_text("pretrained_run: runs/toy/other\n")
-    with pytest.raises(ConfigError, match="pretrained_run goes in a circle: other -> other"):
+    with pytest.raises(ConfigError, match="recipes start from each other in a circle: other -> other"):
         find_runs(recipes, Path("out"))
     (recipes / "other.yaml").write_text("max_step: 3\n")
     with pytest.raises(ConfigError, match=r"other.yaml is no valid recipe"):
