@@ -18,7 +18,7 @@ from fewshot.runtime import seeding
 
 OPSET = 20
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-MIN_QUANTISED = 1024  # numbers of a weight; smaller ones stay as they are
+MIN_QUANTISED = 256  # numbers of a weight; smaller ones stay as they are
 
 
 class _Features(nn.Module):
