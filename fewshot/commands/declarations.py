@@ -7,8 +7,10 @@ from fewshot.config import (
     CheckPhotographsConfig,
     CompareConfig,
     ConfidenceConfig,
+    DemoConfig,
     EvaluateConfig,
     ExperimentConfig,
+    ExportConfig,
     FitPhotographsConfig,
     PredictPhotographsConfig,
     PretrainExperimentConfig,
@@ -104,14 +106,16 @@ COMMANDS = {
     ),
     "compare": Command(
         CompareConfig,
-        "measure two runs on the same episodes: paired difference, class by class",
-        "Measure two runs on the same episodes: paired difference, sign test, differences class by class, a figure.",
+        "two runs on the same episodes, or two classifiers on the same photographs, class by class",
+        "Measure two runs on the same episodes: paired difference, sign test, differences class by class, a figure. "
+        "With a folder of photographs, ask two classifiers about them: exit status 1 where the second is significantly "
+        "worse, overall or on a class.",
         (
             "fewshot compare runs/a runs/b",
-            "fewshot compare runs/a runs/b --n_way 20 --n_episodes 5000",
-            "fewshot compare runs/a runs/b --dataset cub --out compare/",
+            "fewshot compare runs/a runs/b --n_way 20 --n_episodes 5000 --out compare/",
+            "fewshot compare old.fewshot new.fewshot photos/",
         ),
-        ("run_a", "run_b"),
+        ("run_a", "run_b", "photos"),
     ),
     "figures": Command(
         FiguresConfig,
@@ -202,6 +206,26 @@ COMMANDS = {
         ),
         ("photos",),
     ),
+    "export": Command(
+        ExportConfig,
+        "write a classifier as a folder that needs neither torch nor fewshot",
+        "Write a fitted classifier as a folder that stands alone: the network as ONNX, the head, and a predictor that "
+        "needs numpy, onnxruntime and pillow; python FOLDER/predictor.py photo.jpg answers. With --run_dir the method "
+        "of a run, which learns classes from photographs that it is given.",
+        (
+            "fewshot export --model coins.fewshot --out coins/",
+            "fewshot export --model coins.fewshot --out coins/ --int8 true --photos more_coins/",
+            "fewshot export --run_dir runs/omniglot --out glyphs/",
+        ),
+        module="exporting",
+    ),
+    "demo": Command(
+        DemoConfig,
+        "fit a classifier to coins that come with the package, and show its answers",
+        "Fit a classifier to photographs of coins that come with the package, ask it about others, and show the page "
+        "of its answers. Nothing is fetched; the network's weights come from the extra [pretrained].",
+        ("fewshot demo", "fewshot demo --open false", "fewshot demo --out coins/"),
+    ),
     "confidence": Command(
         ConfidenceConfig,
         'measure how reliable probabilities and "none of these" are',
@@ -219,5 +243,5 @@ GROUPS = {
         "train", "pretrain", "evaluate", "embed", "reproduce", "compare", "figures", "data", "list", "benchmark",
         "guard",
     ),
-    "for photographs": ("check", "fit", "predict", "confidence"),
+    "for photographs": ("demo", "check", "fit", "predict", "export", "confidence"),
 }  # fmt: skip
