@@ -295,7 +295,7 @@ class Counting(nn.Module):
 def test_layers_that_cannot_be_adapted_are_named():
     batch = episodes(8)
     with pytest.raises(
-        ConfigError, match=r"the layer 'layers.0.norm' \(BatchNorm1d\) cannot be adapted .* go by images"
+        ConfigError, match=r"the layer 'layers.0.norm' \(BatchNorm1d\) cannot be adapted .* are not those of images"
     ):
         maml(Small(TokensFirst())).loss(batch)
     for steps in (1, 2):  # the second inner step differentiates the first one's gradient
