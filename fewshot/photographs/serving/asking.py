@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,20 @@ def run(load: Callable[[Path], Any], home: Path, arguments: Sequence[str] | None
         paths = [path for place in asked.photos for path in _list_photographs(place)]
         pixels, bad = predictor.read(paths)
         good = [number for number in range(len(paths)) if number not in bad]
-        answers = predictor.answer(predictor.encode(pixels[good])) if good else None
+        said = list(_format_answers(predictor.answer(predictor.encode(pixels[good])))) if good else []
     except (FewShotError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for place, number in enumerate(good):
-        print(f"{paths[number]}\t{answers.labels[place]}\t{answers.probabilities[place].max():.3f}")
+    for number, line in zip(good, said, strict=True):
+        print(f"{paths[number]}\t{line}")
     for sentence in bad.values():
         print(f"error: {sentence}", file=sys.stderr)
     return 2 if bad else 0
+
+
+def _format_answers(answers: Answers) -> Iterator[str]:
+    for label, probabilities in zip(answers.labels, answers.probabilities, strict=True):
+        yield f"{label}\t{probabilities.max():.3f}"
 
 
 def _list_photographs(place: Path) -> list[Path]:

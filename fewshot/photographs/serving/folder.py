@@ -52,7 +52,9 @@ def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned |
 
 def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: Learned | None) -> None:
     """Write `head.npz`, which decides, then `labels.json`, which tells other programs the names of the classes."""
-    arrays = {f"option.{name}": value for name, value in method.options.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {
+        f"option.{name}": value for name, value in method.options.items() if isinstance(value, np.ndarray)
+    }
     if learned is not None:
         support = learned.support
         arrays |= {f"head.{name}": value for name, value in learned.arrays.items()}
@@ -68,7 +70,7 @@ def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: 
         file.flush()
         os.fsync(file.fileno())
     names = [] if learned is None else learned.classes.tolist()
-    options = {name: value for name, value in method.options.items() if f"option.{name}" not in arrays}
+    options = {name: value for name, value in method.options.items() if name not in own}
     told = {**facts, "classes": names, "options": options}
     with replacing(folder / LABELS) as temporary:
         temporary.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

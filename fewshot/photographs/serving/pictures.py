@@ -52,7 +52,7 @@ def check_list(images: object) -> None:
 
 def hash_pixels(pixels: np.ndarray) -> np.ndarray:
     """An 8-byte hash of each image (n, …) uint8, (n, 8), as of `fewshot.images.imageset.digest_images`."""
-    hashes = b"".join(hashlib.blake2b(np.ascontiguousarray(i), digest_size=8).digest() for i in pixels)
+    hashes = b"".join(hashlib.blake2b(i.tobytes(), digest_size=8).digest() for i in pixels)
     return np.frombuffer(hashes, np.uint8).reshape(len(pixels), 8)
 
 
