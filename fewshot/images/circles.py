@@ -46,7 +46,7 @@ def find_circles(images: Tensor, at_once: bool = False) -> Circles:
     For each centre within 0.16 of the middle and each radius from 0.45 to 1, the colours on a circle just inside are
     compared with those just outside. Of the radii with a sufficiently strong peak of that difference the largest is
     chosen; `fit_circles` then fits the circle to the outline. A circle is returned even if there is no round object.
-    `at_once`: search all images together, not few at a time; a traced graph then has few nodes.
+    `at_once` searches all images together, which graphs that are traced for any number of images need.
     """
     return fit_circles(images, _search(_make_outlines(images, SEARCH_PX), at_once))
 
@@ -104,7 +104,7 @@ def _search(pixels: Tensor, at_once: bool) -> Circles:
 
 
 def _search_part(pixels: Tensor) -> Circles:
-    """Search as `_search` does, all images at once."""
+    """As `_search`, in few large steps, so that a traced graph has few nodes."""
     device = pixels.device
     offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device)
     y, x = (grid.flatten() for grid in torch.meshgrid(offsets, offsets, indexing="ij"))

@@ -14,10 +14,16 @@ def show(config: DemoConfig) -> Path:
     out = Path(config.out)
     model, page = out / "coins.fewshot", out / "answers.html"
     print("Four euro coins, four photographs each. You would type:\n")
-    print(f"  fewshot fit --support coins/ --groups '(.*)_' --out {model} --find_circle true --rotation_invariant 8\n")
+    print(f"  fewshot fit --support coins/ --groups '(.*)_' --out {model} \\")
+    print("    --find_circle true --rotation_invariant 8 --precision float32\n")
     fit_folder(
         FitPhotographsConfig(
-            support=str(COINS / "support"), groups="(.*)_", out=str(model), find_circle=True, rotation_invariant=8
+            support=str(COINS / "support"),
+            groups="(.*)_",
+            out=str(model),
+            find_circle=True,
+            rotation_invariant=8,
+            precision="float32",
         )
     )
     print(f"\n  fewshot predict photos/ --model {model} --csv {out / 'answers.csv'} --html {page}\n")

@@ -508,7 +508,7 @@ def test_images_prepared_in_another_way_are_refused(glyphs, tmp_path, published)
     RunFolder(tmp_path).claim(first, resume=False)
     second = ExperimentConfig(pretrained_run=str(tmp_path), **GLYPHS | {"backbone_options": options["second"]})
     method = build_method(replace(second, backbone_options=plain), glyphs.image_shape)
-    with pytest.raises(ConfigError, match=r"images normalised in their way.*give pretrained and weights as there"):
+    with pytest.raises(ConfigError, match=r"give pretrained and weights as in that run"):
         load_pretrained(method, second)
 
 

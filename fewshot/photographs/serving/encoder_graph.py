@@ -18,7 +18,7 @@ from fewshot.runtime import seeding
 
 OPSET = 20
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-MIN_QUANTISED = 1024  # numbers of a weight; smaller ones stay as they are
+MIN_QUANTISED = 256  # numbers of a weight; smaller ones stay as they are
 
 
 class _Features(nn.Module):
@@ -62,6 +62,31 @@ def write_encoder(graph: nn.Module, channels: int, size_px: int, path: Path) -> 
         )  # fmt: skip
     assert program is not None
     program.save(str(path), external_data=False)
+    _tidy(path)
+
+
+def _tidy(path: Path) -> None:
+    """Keep equal tensors once, and nothing of where the graph was traced."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    first: dict[tuple[Any, ...], str] = {}
+    names: dict[str, str] = {}
+    for tensor in list(graph.initializer):
+        key = (tensor.data_type, *tensor.dims, tensor.raw_data)
+        names[tensor.name] = first.setdefault(key, tensor.name)
+        if names[tensor.name] != tensor.name:
+            graph.initializer.remove(tensor)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for part in (*graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:], model.functions[:]
+    onnx.save(model, path)
 
 
 def _translate() -> dict[Any, Any]:
@@ -87,7 +112,13 @@ def _translate() -> dict[Any, Any]:
         columns = [cross(rows[1], rows[2]), cross(rows[2], rows[0]), cross(rows[0], rows[1])]
         total = op.Add(op.Mul(columns[0], right[0]), op.Add(op.Mul(columns[1], right[1]), op.Mul(columns[2], right[2])))
         found = op.Div(total, op.ReduceSum(op.Mul(rows[0], columns[0]), constant(-1), keepdims=1))
-        return op.Unsqueeze(found, constant(-1)), a, b, b  # the factors and their check are not asked for
+        whole = op.Cast(b, to=6)  # of the shapes of pivots and check, which nobody asks for
+        return (
+            op.Unsqueeze(found, constant(-1)),
+            a,
+            op.Squeeze(whole, constant(-1)),
+            op.ReduceSum(whole, constant(-2, -1), keepdims=0),
+        )
 
     def median(x: Any, dim: int, keepdim: bool = False) -> Any:
         """The lower of two middle values, as torch takes it."""

@@ -52,9 +52,8 @@ def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned |
 
 def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: Learned | None) -> None:
     """Write `head.npz`, which decides, then `labels.json`, which tells other programs the names of the classes."""
-    arrays: dict[str, Any] = {
-        f"option.{name}": value for name, value in method.options.items() if isinstance(value, np.ndarray)
-    }
+    own = {name: value for name, value in method.options.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {f"option.{name}": value for name, value in own.items()}
     if learned is not None:
         support = learned.support
         arrays |= {f"head.{name}": value for name, value in learned.arrays.items()}
