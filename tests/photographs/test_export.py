@@ -251,8 +251,6 @@ def test_what_cannot_be_exported_is_a_sentence(tmp_path):
         write_predictor(features, tmp_path / "a")
     changes = {"mode": "linear", "steps": 1, "augmentation": {"rotation_degrees": 10.0}, "test_views": 2}
     views = {"method_options": changes}
-        "method_options": {"mode": "linear", "steps": 1, "augmentation": {"rotation_degrees": 10.0}, "test_views": 2}
-    }
     with pytest.raises(ConfigError, match=r"test_views=2 draws changes"):
         write_predictor(fit(method="finetune", **views), tmp_path / "b")
 
