@@ -154,7 +154,9 @@ def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     if cost:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
                   "whole process):", cost]  # fmt: skip
-    return "\n\n".join([*parts, "How they were trained:", trainings.format_trainings(results, planned)])
+    parts += ["How they were trained:", trainings.format_trainings(results, planned)]
+    missing = trainings.format_missing(results, planned, f"{program} {recipes.name}")
+    return "\n\n".join([*parts, *(["Not run yet, and what runs it:", missing] if missing else [])])
 
 
 def main_table(scripts: Path, stored: Path) -> str:
