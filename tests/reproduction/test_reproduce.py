@@ -387,7 +387,8 @@ def test_what_did_not_run_has_a_line_with_its_command(project, tmp_path):
     heading = "Not run yet, and what runs it:\n\n"
     lines = text.split(heading)[1].splitlines()[2:]
     assert [re.sub(" +", " ", line) for line in lines] == [
-        f"| {name} | `python scripts/reproduce.py toy --methods {name}` |" for name in ("pretrain", "baseline", "protonet")
+        f"| {name} | `python scripts/reproduce.py toy --methods {name}` |"
+        for name in ("pretrain", "baseline", "protonet")
     ]
     run_all(found[:1], scripts, scripts / "kept")
     assert "--methods pretrain`" not in format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
