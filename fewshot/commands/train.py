@@ -6,7 +6,8 @@ from dataclasses import replace
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation import report
 from fewshot.evaluation.rows import RowKind
-from fewshot.experiments.build import list_cells, list_record_files, load_split, load_test_sets, measure, name_run_dir
+from fewshot.experiments.build import list_record_files, load_split, load_test_sets, measure, name_run_dir
+from fewshot.experiments.cells import list_cells
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import (
     build_compared_methods,

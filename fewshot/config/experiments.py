@@ -7,6 +7,7 @@ from fewshot.config.training import PretrainConfig, TrainConfig, TrainingOptions
 from fewshot.errors import ConfigError
 
 EPISODIC, PRETRAIN = "episodic", "pretrain"  # kinds of a configuration
+OF_EPISODES = ("n_query", "disjoint_groups")  # what an entry of test_variants says beside options of the method
 
 
 @dataclass
@@ -46,6 +47,8 @@ class SetupConfig:
     """episodes of each test cell"""
     test_seed: int = 0
     """seed of the test episodes: the same for all methods"""
+    test_varied: dict[str, Any] = field(default_factory=dict)
+    """a further test cell of varying episodes: n_way and n_shot as ranges [low, high], n_query of each class"""
     test_floor: bool = True
     """also measure what the method is compared with: initial weights, raw pixels, the weights it started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -63,13 +66,15 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     method_options: dict[str, Any] = field(default_factory=dict)
     """options of the method"""
     test_variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """further rows of the test table, of the same weights: a name, the method_options that differ, and n_query where it
-    differs (a number, or shots: as many queries of each class as support images)"""
+    """further rows of the test table, of the same weights: a name, the method_options that differ, and n_query (a
+    number, or shots: as many queries of each class as support images) and disjoint_groups where they differ"""
     freeze_backbone: bool = False
     """train only what the method has beside its backbone, whose weights and running statistics stay as they start; an
     image is then looked at once, unless augmentation changes it"""
     pretrained_run: str | None = None
     """folder of a run, such as one of scripts/pretrain.py, whose backbone this one starts from"""
+    pretrained_method: bool = False
+    """start from all weights of pretrained_run, which is of the same method, not from its backbone alone"""
 
     @property
     def trained_name(self) -> str:
@@ -120,6 +125,11 @@ def find_differing_options(held: dict[str, Any], config: TrainingOptions) -> dic
     now = as_dict(config)
     held = {**as_dict(type(config)()), **held}
     return {key: (held.get(key), now.get(key)) for key in sorted(held | now) if held.get(key) != now.get(key)}
+
+
+def select_method_options(variant: dict[str, Any]) -> dict[str, Any]:
+    """What an entry of `test_variants` says of the method."""
+    return {name: value for name, value in variant.items() if name not in OF_EPISODES}
 
 
 def have_variants_changed(held: dict[str, Any], now: dict[str, Any]) -> bool:

@@ -9,6 +9,10 @@ test_cells:                  # the training measures the first of them, each row
 - {n_way: 5, n_shot: 10, n_query: 6, n_episodes: 200}  # one other n_way or n_shot than the first
 rows:                        # heads on the trained weights: a name, and the options that differ
   simpleshot: {}             # a row is of the method that is called like it, or of `method`
+networks:                    # the same training and rows once more: a name, and the options that differ
+  resnet12: {backbone: resnet12}  # toy_resnet12 and simpleshot_resnet12, in folders of runs called so
+test_sets:                   # each row is measured on each: a name, and the options that differ
+  signs: {test_dataset: gtsrb}    # simpleshot_signs; a file with these trains nothing itself
 """
 
 import re
@@ -29,6 +33,7 @@ SCRIPTS = {EPISODIC: "train_episodic.py", PRETRAIN: "pretrain.py"}  # what runs 
 OWN = ("kind", "extends", "row", "rows")  # what a file says of itself: no options, and not for files that extend it
 OF_CELL = {"n_way": "test_n_way", "n_shot": "test_n_shot", "n_query": "test_n_query", "n_episodes": "test_episodes"}
 VALIDATION = {"val_n_way", "val_n_shot", "val_n_query", "val_episodes"}
+NAMED = ("networks", "test_sets")  # names with options each, which files that extend one have too
 NOT_OF_A_ROW = ("kind", "extends", "row", "rows", "seed", "run_dir")
 ROW_NAME = re.compile(r"[A-Za-z][\w.+-]*")
 OF_ROWS = {field.name for field in fields(SetupConfig)} | VALIDATION | {"precision", "allow_seen_classes", "test_cells"}
@@ -43,17 +48,21 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """A run that a recipe asks for: `name` is its own, `row` that of the tables that its numbers stand in."""
+    """A run that a recipe asks for: `name` is its own, `row` that of the tables that its numbers stand in.
+
+    `test_set`: which of the recipe's `test_sets` it is measured on, or "".
+    """
 
     name: str
     row: str
     kind: str
     options: Options
+    test_set: str = ""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a file asks for: a training, unless it trains nothing, and rows."""
+    """What a file asks for: a training, unless it trains nothing, and rows; trainings of other networks are among these."""
 
     path: Path
     kind: str
@@ -92,31 +101,62 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         UnknownNameError: it names a kind, or a property of a test cell, that does not exist.
     """
     said = _read(path)
-    kind, row, rows = said.get("kind", default_kind), said.get("row", path.stem), said.get("rows", {})
+    kind, row = said.get("kind", default_kind), said.get("row", path.stem)
     if kind not in KINDS:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
-    if not isinstance(rows, dict) or not all(isinstance(options, dict) for options in rows.values()):
-        raise ConfigError(f"{path}: rows must hold names with a mapping of options each, got {rows!r}")
-    for name, own in rows.items():
-        _check_row(name, own, path)
-    options = _extend(path, FOREIGN.get(kind, set()))
-    training = None if kind in (FROZEN, BASE) else _training(path.stem, row, kind, options, path)
-    shared = {key: value for key, value in options.items() if key in OF_ROWS} | {"max_steps": 0}
-    if rows and training:
-        if "run_dir" not in options:
-            raise ConfigError(f"{path}: its rows start from its training, so it must say where that lies: run_dir")
-        shared["pretrained_run"] = options["run_dir"]
-    entries = [entry for name, own in rows.items() for entry in _make_row(name, _merge(shared, own), path)]
-    return Recipe(path, kind, training, entries)
+    foreign = FOREIGN.get(kind, set())
+    rows, options = _read_named(said, "rows", path), _extend(path, foreign)
+    networks, test_sets = ({"": {}, **_read_named(options, key, path)} for key in ("networks", "test_sets"))
+    trains = kind not in (FROZEN, BASE)
+    if trains and len(test_sets) > 1:
+        raise ConfigError(f"{path}: test_sets are of rows that train nothing: its kind would be {FROZEN}, got {kind}")
+    trainings, entries = [], []
+    for network, differing in networks.items():
+        own_options = {key: value for key, value in differing.items() if key not in foreign}
+        whole = _rename_runs(_merge({key: options[key] for key in options if key not in NAMED}, own_options), network)
+        if trains:
+            trainings.append(_training(_join(path.stem, network), _join(row, network), kind, whole, path))
+        shared = {key: value for key, value in whole.items() if key in OF_ROWS} | {"max_steps": 0}
+        if rows and trains:
+            if "run_dir" not in whole:
+                raise ConfigError(f"{path}: its rows start from its training, so it must say where that lies: run_dir")
+            shared["pretrained_run"] = whole["run_dir"]
+        elif "test_variants" in whole:
+            shared["test_variants"] = whole["test_variants"]
+        for name, own in rows.items():
+            of_row = {"method": name, **_merge(shared, own)}
+            for test_set, elsewhere in test_sets.items():
+                entries += _make_row(_join(name, network), test_set, _merge(of_row, elsewhere), path)
+    return Recipe(path, kind, trainings[0] if trains else None, [*trainings[1:], *entries])
 
 
-def _check_row(name: object, own: Options, path: Path) -> None:
-    """Raise `ConfigError` for a name that no file can have, and for options that are not a row's to decide."""
-    if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
-        raise ConfigError(f"{path}: a row's name is a letter, then letters, digits and any of . _ + -, got {name!r}")
-    refused = [option for option in NOT_OF_A_ROW if option in own]
-    if refused:
-        raise ConfigError(f"{path}: the row {name} must not say {', '.join(refused)}: that is the file's, or --seed's")
+def _read_named(options: Options, key: str, path: Path) -> dict[str, Options]:
+    """What stands under `key`: names with options each.
+
+    Raises `ConfigError` for a name that no file can have, and for options that are not a row's to decide.
+    """
+    named = options.get(key, {})
+    if not isinstance(named, dict) or not all(isinstance(own, dict) for own in named.values()):
+        raise ConfigError(f"{path}: {key} must hold names with a mapping of options each, got {named!r}")
+    for name, own in named.items():
+        what = f"the {key.removesuffix('s').replace('_', ' ')} {name}"
+        if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{path}: a name in {key} is a letter, then letters, digits and any of . _ + -, got {name!r}"
+            )
+        refused = [option for option in NOT_OF_A_ROW if option in own]
+        if refused:
+            raise ConfigError(f"{path}: {what} must not say {', '.join(refused)}: that is the file's, or --seed's")
+    return named
+
+
+def _join(name: str, added: str) -> str:
+    return f"{name}_{added}" if added else name
+
+
+def _rename_runs(options: Options, network: str) -> Options:
+    """Where runs of another network lie: the folders have its name at their end."""
+    return options | {key: _join(options[key], network) for key in ("run_dir", "pretrained_run") if options.get(key)}
 
 
 def _training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
@@ -124,17 +164,17 @@ def _training(name: str, row: str, kind: str, options: Options, path: Path) -> E
     return Entry(name, row, kind, _drop_cells(options) | _describe_cell(cells[0], path))
 
 
-def _make_row(name: str, options: Options, path: Path) -> list[Entry]:
+def _make_row(row: str, test_set: str, options: Options, path: Path) -> list[Entry]:
     """The runs of a row: the first test cell's bears its name, the others add what differs, `baseline_10shot`."""
     first, *others = _read_test_cells(options, path)
-    options = {"method": name, **_drop_cells(options)}
-    entries = [Entry(name, name, EPISODIC, options | _describe_cell(first, path))]
+    name, options = _join(row, test_set), _drop_cells(options)
+    entries = [Entry(name, row, EPISODIC, options | _describe_cell(first, path), test_set)]
     for cell in others:
         differing = [key for key in ("n_way", "n_shot") if cell.get(key) != first.get(key)]
         if len(differing) != 1 or not isinstance(cell.get(differing[0]), int):
             raise ConfigError(f"{path}: a later test cell has one other n_way or n_shot than {first}, got {cell}")
         added = f"{cell[differing[0]]}{differing[0].removeprefix('n_')}"
-        entries.append(Entry(f"{name}_{added}", name, EPISODIC, options | _describe_cell(cell, path)))
+        entries.append(Entry(f"{name}_{added}", row, EPISODIC, options | _describe_cell(cell, path), test_set))
     return entries
 
 

@@ -21,7 +21,7 @@ def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequ
     """The runs of the recipes in the folder `recipes`, in order of running: seed after seed, stage 1 first.
 
     `names`: of runs, or of rows of the tables (`maml` is maml.yaml and maml_20way.yaml); those that they
-    start from come with them. Default: all. Raises `ConfigError` for a recipe that is not valid, and where
+    start from come with them, also of another folder beside this one (`pretrained_run: runs/FOLDER/NAME`). Default: all. Raises `ConfigError` for a recipe that is not valid, and where
     recipes measure different episodes.
     """
     known = read_entries(recipes)
@@ -31,8 +31,13 @@ def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequ
             raise unknown_name(f"recipe of {recipes}", name, known)
     wanted = [name for name, planned in known.items() if not names or {name, planned.entry.row} & set(names)]
     runs = [run for seed in seeds for run in _make_runs(recipes, known, wanted, out, seed)]
-    _refuse_different_episodes(runs)
+    _refuse_different_episodes(select_own(runs, recipes))
     return runs
+
+
+def select_own(runs: Sequence[Run], recipes: Path) -> list[Run]:
+    """The runs of the recipes in this folder, without those of another one that they start from."""
+    return [run for run in runs if run.group == recipes.name]
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,34 @@ def select_measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
 
 
 def _make_runs(recipes: Path, known: dict[str, Planned], wanted: Sequence[str], out: Path, seed: int) -> list[Run]:
-    runs: dict[str, Run] = {}
+    runs: dict[tuple[Path, str], Run] = {}
+    known_in = {recipes: known}
 
-    def add(name: str, *needed_by: str) -> Run:
+    def add(folder: Path, name: str, *needed_by: str) -> Run:
         if name in needed_by:
             raise ConfigError(f"pretrained_run goes in a circle: {' -> '.join((*needed_by, name))}")
-        if name not in known:
-            raise unknown_name(f"recipe of {recipes}", name, known)
-        if name not in runs:
-            run = _parse(known[name], out / recipes.name / f"{name}-seed{seed}", seed)
+        if folder not in known_in:
+            known_in[folder] = read_entries(folder)
+        if name not in known_in[folder]:
+            raise unknown_name(f"recipe of {folder}", name, known_in[folder])
+        if (folder, name) not in runs:
+            run = _parse(known_in[folder][name], out / folder.name / f"{name}-seed{seed}", seed)
             pretrained = getattr(run.config, "pretrained_run", None)
-            runs[name] = _start_from(run, add(Path(pretrained).name, *needed_by, name)) if pretrained else run
-        return runs[name]
+            if pretrained:
+                first = add(_find_folder(folder, pretrained), Path(pretrained).name, *needed_by, name)
+                run = _start_from(run, first)
+            runs[folder, name] = run
+        return runs[folder, name]
 
     for name in sorted(wanted, key=lambda name: (known[name].entry.kind != PRETRAIN, name)):
-        add(name)
+        add(recipes, name)
     return list(runs.values())
+
+
+def _find_folder(recipes: Path, pretrained_run: str) -> Path:
+    """The folder of the recipe of `runs/FOLDER/NAME`: FOLDER beside `recipes` where there is one, else `recipes`."""
+    beside = recipes.parent / Path(pretrained_run).parent.name
+    return beside if Path(pretrained_run).parent.name and beside.is_dir() else recipes
 
 
 def _parse(planned: Planned, folder: Path, seed: int) -> Run:
@@ -99,7 +116,7 @@ def _parse(planned: Planned, folder: Path, seed: int) -> Run:
         arguments += ["--test_floor", "false"]  # the tables show the reference's floor only
     try:
         config = cli.parse(CLASSES[entry.kind], "", arguments)
-        return Run(entry.name, entry.row, RunFolder(folder), tuple(arguments), config)
+        return Run(entry.name, entry.row, RunFolder(folder), tuple(arguments), config, test_set=entry.test_set)
     except SystemExit:  # the reason stands on stderr
         raise ConfigError(f"{planned.path} is no valid recipe") from None
 
@@ -112,10 +129,10 @@ def _start_from(run: Run, stage_one: Run) -> Run:
 
 def _refuse_different_episodes(runs: Sequence[Run]) -> None:
     """Raise where two runs measure the same cell on different episodes."""
-    first: dict[str, Run] = {}
+    first: dict[tuple[str, str], Run] = {}
     for run in runs:
         for cell in map(shorten, run.cells):
-            other = first.setdefault(cell, run)
+            other = first.setdefault((run.test_set, cell), run)
             for option in SAME:
                 values = [getattr(r.config, option) for r in (other, run)]
                 if values[0] != values[1]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewshot.config import find_differing_options, have_variants_changed
 from fewshot.evaluation.report import format_percent, write_section
-from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.recipes import find_runs, select_own
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
@@ -27,7 +27,8 @@ MAIN_TABLE = "main table"  # what the lines around it are called
 def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
     """Run what is not complete, one after the other, going on with what was interrupted; the runs that failed.
 
-    The result of each complete run is written to the folder `results`. `budget_minutes`: stop after so long; the
+    The result of each complete run is written to the folder `results`, that of a run of another folder's recipes to the
+    folder beside it that has the name of that one. `budget_minutes`: stop after so long; the
     run that is on saves its state. Raises `ConfigError`, before anything runs, for a folder that holds another run.
     """
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
@@ -44,7 +45,8 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
             failed.append(run)
             print(f"{run.title}: FAILED, {problem}", flush=True)
         elif run.complete:
-            run.result().write(result_file(results, run))
+            own = run.group == runs[-1].group  # the last one is no stage 1 of another folder's recipes
+            run.result().write(result_file(results if own else results.with_name(run.group), run))
             line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
             print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
         else:
@@ -55,7 +57,7 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
 
 
 def result_file(results: Path, run: Run) -> Path:
-    """Where the result of a run is kept."""
+    """Where the result of a run is kept, in the folder `results` of its group."""
     return results / f"{run.name}-seed{run.config.seed}.json"
 
 
@@ -129,7 +131,7 @@ def _matters(option: str, held: object, now: object) -> bool:
 
 def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers."""
-    runs = find_runs(recipes, Path("unused"))
+    runs = select_own(find_runs(recipes, Path("unused")), recipes)
     results, planned = load_stored(stored, runs), plan_rows(runs)
     cells = sorted(
         {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]

@@ -16,8 +16,8 @@ from fewshot import Episode, EpisodeSampler, EpisodeSpec, ImageSet, cli, list_me
 from fewshot.config import ExperimentConfig, PretrainExperimentConfig
 from fewshot.config import recipes as recipe_files
 from fewshot.datasets.loading import DATASETS
-from fewshot.experiments import build
 from fewshot.experiments.build import AnyConfig, build_classifier, build_method
+from fewshot.experiments.cells import list_test_cells
 from fewshot.images.augment import make_augmentation
 from fewshot.methods import Method, find_method
 from fewshot.reproduction.recipes import read_entries
@@ -178,7 +178,7 @@ def test_its_episodes_fit_the_classes(name):
     make_augmentation(config.augmentation)  # raises for an unknown limit
     EpisodeSampler(split(config, "val"), EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query))
     for changes in ({}, *config.test_also.values()):
-        for cell in build.list_test_cells(config):
+        for cell in list_test_cells(config):
             EpisodeSampler(split(config, "test", **changes), cell)
     if name in EPISODIC and config.max_steps:
         spec = EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups)
