@@ -9,12 +9,12 @@ from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.build import (
     build_classifier,
     list_record_files,
-    list_test_cells,
     load_split,
     load_test_sets,
     measure,
     name_run_dir,
 )
+from fewshot.experiments.cells import list_test_cells
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, find_selected_on
 from fewshot.runtime import processes

@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a file asks for: a training, unless it trains nothing, and rows; trainings of other networks are among these."""
+    """What a file asks for: a training, unless it trains nothing, and rows, with the trainings of other networks."""
 
     path: Path
     kind: str
@@ -106,9 +106,9 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
     foreign = FOREIGN.get(kind, set())
     rows, options = _read_named(said, "rows", path), _extend(path, foreign)
-    networks, test_sets = ({"": {}, **_read_named(options, key, path)} for key in ("networks", "test_sets"))
+    networks, test_sets = {"": {}, **_read_named(options, "networks", path)}, _read_named(options, "test_sets", path)
     trains = kind not in (FROZEN, BASE)
-    if trains and len(test_sets) > 1:
+    if trains and test_sets:
         raise ConfigError(f"{path}: test_sets are of rows that train nothing: its kind would be {FROZEN}, got {kind}")
     trainings, entries = [], []
     for network, differing in networks.items():
@@ -125,7 +125,7 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
             shared["test_variants"] = whole["test_variants"]
         for name, own in rows.items():
             of_row = {"method": name, **_merge(shared, own)}
-            for test_set, elsewhere in test_sets.items():
+            for test_set, elsewhere in (test_sets or {"": {}}).items():
                 entries += _make_row(_join(name, network), test_set, _merge(of_row, elsewhere), path)
     return Recipe(path, kind, trainings[0] if trains else None, [*trainings[1:], *entries])
 

@@ -106,8 +106,9 @@ def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
 def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     """Give the method's backbone the weights of the run `config.pretrained_run`: those that validation chose.
 
-    With `config.pretrained_method` the whole method has them. Raises `ConfigError` where there is no such run, it has not ended, or its backbone is another one or prepares
-    images in another way, `LeakageError` where it was trained on validation or test classes of this run.
+    With `config.pretrained_method` the whole method has them. Raises `ConfigError` where there is no such run, it has
+    not ended, or its backbone is another one or prepares images in another way, `LeakageError` where it was trained on
+    validation or test classes of this run.
     """
     folder, run = RunFolder(config.pretrained_run), _load_pretrained_config(config)
     for held_out in (load_split(config, "val"), *load_test_sets(config).values()):

@@ -20,9 +20,9 @@ SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test
 def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequence[str] = ()) -> list[Run]:
     """The runs of the recipes in the folder `recipes`, in order of running: seed after seed, stage 1 first.
 
-    `names`: of runs, or of rows of the tables (`maml` is maml.yaml and maml_20way.yaml); those that they
-    start from come with them, also of another folder beside this one (`pretrained_run: runs/FOLDER/NAME`). Default: all. Raises `ConfigError` for a recipe that is not valid, and where
-    recipes measure different episodes.
+    `names`: of runs, or of rows of the tables (`maml` is maml.yaml and maml_20way.yaml); those that they start from
+    come with them, also of another folder beside this one (`pretrained_run: runs/FOLDER/NAME`). Default: all. Raises
+    `ConfigError` for a recipe that is not valid, and where recipes measure different episodes.
     """
     known = read_entries(recipes)
     rows = {planned.entry.row for planned in known.values()}
