@@ -124,9 +124,9 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         elif "test_variants" in whole:
             shared["test_variants"] = whole["test_variants"]
         for name, own in rows.items():
-            of_row = {"method": name, **_merge(shared, own)}
             for test_set, elsewhere in (test_sets or {"": {}}).items():
-                entries += _make_row(_join(name, network), test_set, _merge(of_row, elsewhere), path)
+                of_row = _merge(_merge(shared, elsewhere), _rename_runs(own, network))
+                entries += _make_row(_join(name, network), test_set, {"method": name, **of_row}, path)
     return Recipe(path, kind, trainings[0] if trains else None, [*trainings[1:], *entries])
 
 

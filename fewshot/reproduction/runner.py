@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
+from fewshot.reproduction.tables.domains import format_domains
 from fewshot.reproduction.tables.summary import COLUMNS, format_summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
@@ -136,22 +137,19 @@ def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     cells = sorted(
         {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]
     )
-    rows, numbers = accuracies.make_rows(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
     inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
     program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
     command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [accuracies.format_accuracies(rows, cells), trainings.format_facts(results, command, planned)]
-    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
-        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
-        of_set = accuracies.make_rows(results, also, test_set)
-        parts += [f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells)]
-    against = published.format_against(rows, cells, numbers)
-    if against:
-        parts += ["Against published numbers:", against, f"Sources. {published.format_sources(numbers)}."]
-    minus = accuracies.format_differences(rows, cells, REFERENCE)
-    if minus:
-        parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
+    facts = trainings.format_facts(results, command, planned)
+    if any(run.test_set for run in runs):
+        domains = {
+            test_set: accuracies.make_rows(results, {r.name: planned[r.name] for r in runs if r.test_set == test_set})
+            for test_set in dict.fromkeys(run.test_set for run in runs)
+        }
+        parts = [*format_domains(domains), facts]
+    else:
+        parts = [*_format_one_set(runs, results, planned, cells, published.read(published_file), facts)]
     cost = trainings.format_costs(results)
     if cost:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
@@ -159,6 +157,29 @@ def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     parts += ["How they were trained:", trainings.format_trainings(results, planned)]
     missing = trainings.format_missing(results, planned, f"{program} {recipes.name}")
     return "\n\n".join([*parts, *(["Not run yet, and what runs it:", missing] if missing else [])])
+
+
+def _format_one_set(
+    runs: Sequence[Run],
+    results: Sequence[Result],
+    planned: Mapping[str, Plan],
+    cells: Sequence[str],
+    numbers: published.Published,
+    facts: str,
+) -> Iterator[str]:
+    """The tables of accuracies: of the test set and those of `test_also`, against papers, and minus the reference."""
+    rows = accuracies.make_rows(results, planned)
+    yield from (accuracies.format_accuracies(rows, cells), facts)
+    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
+        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
+        of_set = accuracies.make_rows(results, also, test_set)
+        yield from (f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells))
+    against = published.format_against(rows, cells, numbers)
+    if against:
+        yield from ("Against published numbers:", against, f"Sources. {published.format_sources(numbers)}.")
+    minus = accuracies.format_differences(rows, cells, REFERENCE)
+    if minus:
+        yield from ("Differences, paired by episode (a dash: measured on other episodes or drawings):", minus)
 
 
 def main_table(scripts: Path, stored: Path) -> str:
