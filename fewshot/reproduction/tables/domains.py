@@ -68,7 +68,7 @@ def pair(row: Row, base: Row, cell: str) -> Estimate | None:
 
 
 def _compare(name: str, by_name: Mapping[str, Mapping[str, Row]], columns: Mapping[str, str]) -> list[str]:
-    """A line of differences, with their mean over test sets; empty for a reference and where nothing can be compared."""
+    """A line of differences, with their mean over test sets; empty for a reference and where none is known."""
     reference = find_reference(name)
     pairs = {test_set: (by_name[test_set].get(name), by_name[test_set].get(reference)) for test_set in columns}
     differences = [pair(*both, columns[t]) if all(both) else None for t, both in pairs.items()]
