@@ -10,14 +10,14 @@ from fewshot.sampling.spec import EpisodeSpec
 
 
 def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:
-    """Every way with every shot, and the cell of varying episodes where one is asked for."""
+    """List the test cells: every number of ways with every number of shots, then the cell of `test_varied`."""
     query, disjoint = config.test_n_query, config.test_disjoint_groups
     cells = [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
     return [*cells, _read_varied(config)] if config.test_varied else cells
 
 
 def _read_varied(config: AnyConfig) -> EpisodeSpec:
-    """The cell of varying episodes; a range is written as a list."""
+    """Read the cell of varying episodes, whose ranges are lists."""
     varied, known = config.test_varied, ("n_way", "n_shot", "n_query")
     for name, count in varied.items():
         if name not in known:
@@ -32,14 +32,14 @@ def _read_varied(config: AnyConfig) -> EpisodeSpec:
 
 
 def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
-    """The test cells as a row of the test table is measured on them.
+    """List the test cells of a row of the test table.
 
-    Some of `test_variants` have other queries, or keep groups apart.
+    An entry of `test_variants` may set another n_query, or disjoint_groups.
     """
     own = {name: value for name, value in list_variants(config).get(row, {}).items() if name in OF_EPISODES}
     n_query, disjoint = own.get("n_query"), own.get("disjoint_groups", config.test_disjoint_groups)
     if n_query not in (None, "shots") and type(n_query) is not int:
-        raise ConfigError(f"test_variants: {row}: n_query is a number or shots, got {n_query!r}")
+        raise ConfigError(f'test_variants: {row}: n_query is a number or "shots", got {n_query!r}')
     if not isinstance(disjoint, bool):
         raise ConfigError(f"test_variants: {row}: disjoint_groups is true or false, got {disjoint!r}")
     cells = [replace(cell, disjoint_groups=disjoint) for cell in list_test_cells(config)]
@@ -49,5 +49,5 @@ def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
 
 
 def list_variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
-    """Further rows of the test table, of the same weights; a classifier of stage 1 has none."""
+    """List further rows of the test table, with the same weights; a classifier of stage 1 has none."""
     return getattr(config, "test_variants", {})

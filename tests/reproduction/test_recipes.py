@@ -129,7 +129,7 @@ def small_method(config: ExperimentConfig) -> Method:
 
 
 def image_shape(config: AnyConfig) -> tuple[int, ...]:
-    """Of the recipe's training images; deep networks see smaller ones here (relation compares maps of 2 x 2 or more)."""
+    """Of the recipe's training images; smaller ones for deep networks (relation compares maps of 2 x 2 or more)."""
     side_px = 64 if getattr(config, "method", "") == "relation" else 32
     return (3, side_px, side_px) if config.backbone.startswith("resnet") else DATA[config.dataset][0]
 
@@ -299,8 +299,8 @@ def test_options_that_a_head_names_are_accepted(name):
 
 def resolved(path: Path, said: dict, monkeypatch: pytest.MonkeyPatch) -> list[AnyConfig]:
     """What the entries of a recipe are, where the file `path` says `said`."""
-    real = recipe_files._read
-    monkeypatch.setattr(recipe_files, "_read", lambda other: said if other == path else real(other))
+    real = recipe_files.read_options
+    monkeypatch.setattr(recipe_files, "read_options", lambda other: said if other == path else real(other))
     classes = {"pretrain": PretrainExperimentConfig, "episodic": ExperimentConfig}
     recipe = recipe_files.read_recipe(path)
     monkeypatch.undo()
@@ -310,7 +310,7 @@ def resolved(path: Path, said: dict, monkeypatch: pytest.MonkeyPatch) -> list[An
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_a_recipe_shows_only_what_makes_it_itself(path, monkeypatch):
     """Each option of a training's or a frozen backbone's file changes what it runs; the method may be the default."""
-    said = recipe_files._read(path)
+    said = recipe_files.read_options(path)
     whole = resolved(path, said, monkeypatch)
     if said.get("kind") != "base":
         for option in said.keys() - {*recipe_files.OWN, "method", "run_dir"}:
