@@ -22,7 +22,8 @@ from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentC
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
 from fewshot.evaluation.records import Records
 from fewshot.experiments import build
-from fewshot.experiments.build import build_classifier, build_method, list_cells, load_config, load_run, load_split
+from fewshot.experiments.build import build_classifier, build_method, load_config, load_run, load_split
+from fewshot.experiments.cells import list_cells
 from fewshot.experiments.starting import (
     build_compared_methods,
     build_starting_method,
