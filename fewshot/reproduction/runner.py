@@ -4,17 +4,18 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fewshot.config import find_differing_options, have_variants_changed
 from fewshot.evaluation.report import format_percent, write_section
-from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.recipes import find_runs, select_own
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
+from fewshot.reproduction.tables.domains import format_domains
 from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
@@ -27,8 +28,9 @@ MAIN_TABLE, SHORT_TABLE = "main table", "short table"  # their names in the mark
 def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
     """Run the incomplete runs one after the other, resuming interrupted ones; returns the runs that failed.
 
-    The result of each complete run is written to the folder `results`. `budget_minutes`: stop after this time; the
-    current run then saves its state. Raises `ConfigError`, before anything runs, if a folder holds another run.
+    The result of each complete run is written to the folder `results`; that of a run of another folder of recipes to the
+    folder of that name beside it. `budget_minutes`: stop after this time; the current run then saves its state. Raises
+    `ConfigError`, before anything runs, if a folder holds another run.
     """
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
     for run in runs:
@@ -44,7 +46,8 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
             failed.append(run)
             print(f"{run.title}: FAILED, {problem}", flush=True)
         elif run.complete:
-            run.result().write(find_result_file(results, run))
+            own = run.group == runs[-1].group  # the last one is no stage 1 of another folder's recipes
+            run.result().write(find_result_file(results if own else results.with_name(run.group), run))
             line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
             print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
         else:
@@ -128,32 +131,54 @@ def _matters(option: str, held: object, now: object) -> bool:
 
 def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     """Format the tables of a data set as Markdown from its recipes, its stored results and published numbers."""
-    runs = find_runs(recipes, Path("unused"))
+    runs = select_own(find_runs(recipes, Path("unused")), recipes)
     results, planned = load_stored(stored, runs), plan_rows(runs)
     cells = sorted(
         {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]
     )
-    rows, numbers = accuracies.make_rows(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
     inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
     program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
     command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [accuracies.format_accuracies(rows, cells), trainings.format_facts(results, command, planned)]
-    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
-        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
-        of_set = accuracies.make_rows(results, also, test_set)
-        parts += [f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells)]
-    against = published.format_against(rows, cells, numbers)
-    if against:
-        parts += ["Against published numbers:", against, f"Sources. {published.format_sources(numbers)}."]
-    minus = accuracies.format_differences(rows, cells, REFERENCE)
-    if minus:
-        parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
+    facts = trainings.format_facts(results, command, planned)
+    if any(run.test_set for run in runs):
+        domains = {
+            test_set: accuracies.make_rows(results, {r.name: planned[r.name] for r in runs if r.test_set == test_set})
+            for test_set in dict.fromkeys(run.test_set for run in runs)
+        }
+        parts = [*format_domains(domains), facts]
+    else:
+        parts = [*_format_one_set(runs, results, planned, cells, published.read(published_file), facts)]
     cost = trainings.format_costs(results)
     if cost:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
                   "whole process):", cost]  # fmt: skip
-    return "\n\n".join([*parts, "How they were trained:", trainings.format_trainings(results, planned)])
+    parts += ["How they were trained:", trainings.format_trainings(results, planned)]
+    missing = trainings.format_missing(results, planned, f"{program} {recipes.name}")
+    return "\n\n".join([*parts, *(["Not run yet, and what runs it:", missing] if missing else [])])
+
+
+def _format_one_set(
+    runs: Sequence[Run],
+    results: Sequence[Result],
+    planned: Mapping[str, Plan],
+    cells: Sequence[str],
+    numbers: published.Published,
+    facts: str,
+) -> Iterator[str]:
+    """The tables of accuracies: of the test set and those of `test_also`, against papers, and minus the reference."""
+    rows = accuracies.make_rows(results, planned)
+    yield from (accuracies.format_accuracies(rows, cells), facts)
+    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
+        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
+        of_set = accuracies.make_rows(results, also, test_set)
+        yield from (f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells))
+    against = published.format_against(rows, cells, numbers)
+    if against:
+        yield from ("Against published numbers:", against, f"Sources. {published.format_sources(numbers)}.")
+    minus = accuracies.format_differences(rows, cells, REFERENCE)
+    if minus:
+        yield from ("Differences, paired by episode (a dash: measured on other episodes or drawings):", minus)
 
 
 def make_summaries(scripts: Path, stored: Path) -> dict[str, str]:

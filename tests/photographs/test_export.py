@@ -249,9 +249,8 @@ def test_what_cannot_be_exported_is_a_sentence(tmp_path):
     features = FewShotClassifier(None).fit(np.eye(4), list("abab"))
     with pytest.raises(ConfigError, match="a classifier of features has no network"):
         write_predictor(features, tmp_path / "a")
-    views = {
-        "method_options": {"mode": "linear", "steps": 1, "augmentation": {"rotation_degrees": 10.0}, "test_views": 2}
-    }
+    changes = {"mode": "linear", "steps": 1, "augmentation": {"rotation_degrees": 10.0}, "test_views": 2}
+    views = {"method_options": changes}
     with pytest.raises(ConfigError, match=r"test_views=2 draws changes"):
         write_predictor(fit(method="finetune", **views), tmp_path / "b")
 

@@ -172,7 +172,7 @@ def test_what_cannot_be_written_is_said_before_the_work_and_answers_are_printed_
     model = fit(tmp_path)
     with pytest.raises(OutputError, match="it is a device"):
         predict(model, tmp_path / "nothing there", csv="/dev/null")
-    with pytest.raises(OutputError, match="another file of this command"):
+    with pytest.raises(OutputError, match="reads or writes another file of that name"):
         predict(model, root, csv=str(model))
     capsys.readouterr()
 

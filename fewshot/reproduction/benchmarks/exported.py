@@ -82,7 +82,7 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
         files = coins.asked
         photo = root / "photo.jpg"
         Image.open(files[0]).convert("RGB").resize(PHOTO_PX).save(photo, quality=90)
-        classifiers = []
+        classifiers: list[FewShotClassifier] = []
         for number, (method, method_options) in enumerate(HEADS[network]):
             classifier = FewShotClassifier(method=method, method_options=method_options, **options)
             if number:  # the same network: features are not computed again
@@ -111,6 +111,7 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
             for number, classifier in enumerate(classifiers):
                 expected = classifier.probabilities(classifier.fitted_.logits(content))
                 rejection = classifier.rejection_
+                assert rejection is not None  # a rate of false accepts was asked for
                 accepted = rejection.accept(classifier.fitted_, classifier.support_, content)
                 name = f"{HEADS[network][number][0]} {HEADS[network][number][1]}"
                 found[name] = {

@@ -14,7 +14,7 @@ from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.images.listing import list_class_files, list_few
 from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
 from fewshot.photographs.serving.predictor import Predictor
-from fewshot.reproduction.comparison.paired import SIGNIFICANCE, SignTest, holm, sign_test
+from fewshot.reproduction.comparison.paired import SIGNIFICANCE, SignTest, adjust_by_holm, compute_sign_test
 from fewshot.runtime.terminal import visible_text
 
 AT_ONCE = 256
@@ -82,7 +82,7 @@ def compare_answers(old: np.ndarray, new: np.ndarray, truth: np.ndarray, groups:
     chosen = [("all photographs", np.ones(len(truth), bool))]
     chosen += [(name, truth == name) for name in dict.fromkeys(truth.tolist())]
     signs = [_test(old[rows], new[rows], groups[rows]) for _, rows in chosen]
-    adjusted = holm([_one_sided(sign) for sign in signs])
+    adjusted = adjust_by_holm([_one_sided(sign) for sign in signs])
     return [
         Part(name, _share(old[rows], groups[rows]), _share(new[rows], groups[rows]), sign, float(p))
         for (name, rows), sign, p in zip(chosen, signs, adjusted, strict=True)
@@ -118,7 +118,7 @@ def _share(right: np.ndarray, groups: np.ndarray) -> Proportion:
 def _test(old: np.ndarray, new: np.ndarray, groups: np.ndarray) -> SignTest:
     """Over groups: how many more of a group's photographs the old one had right."""
     number = np.unique(groups, return_inverse=True)[1]
-    return sign_test(np.bincount(number, old.astype(float) - new.astype(float)))
+    return compute_sign_test(np.bincount(number, old.astype(float) - new.astype(float)))
 
 
 def _one_sided(sign: SignTest) -> float:
