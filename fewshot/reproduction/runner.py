@@ -16,6 +16,7 @@ from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
 from fewshot.reproduction.tables.domains import format_domains
+from fewshot.reproduction.tables.leak import format_leak
 from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
@@ -28,9 +29,9 @@ MAIN_TABLE, SHORT_TABLE = "main table", "short table"  # their names in the mark
 def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
     """Run the incomplete runs one after the other, resuming interrupted ones; returns the runs that failed.
 
-    The result of each complete run is written to the folder `results`; that of a run of another folder of recipes to the
-    folder of that name beside it. `budget_minutes`: stop after this time; the current run then saves its state. Raises
-    `ConfigError`, before anything runs, if a folder holds another run.
+    The result of each complete run is written to the folder `results`; that of a run of another folder of recipes to
+    the folder of that name beside it. `budget_minutes`: stop after this time; the current run then saves its state.
+    Raises `ConfigError`, before anything runs, if a folder holds another run.
     """
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
     for run in runs:
@@ -169,6 +170,10 @@ def _format_one_set(
     """The tables of accuracies: of the test set and those of `test_also`, against papers, and minus the reference."""
     rows = accuracies.make_rows(results, planned)
     yield from (accuracies.format_accuracies(rows, cells), facts)
+    leak = format_leak(rows, cells)
+    if leak:
+        yield from ("Groups on both sides of an episode (shared), or not (apart); the leak is paired by episode, whose "
+                    "classes are the same:", leak)  # fmt: skip
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
         of_set = accuracies.make_rows(results, also, test_set)
