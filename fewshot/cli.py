@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from fewshot.config.recipes import read_recipe
+from fewshot.config.yaml_file import read_yaml
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
 from fewshot.runtime.terminal import settle_streams, visible_text
@@ -36,10 +37,9 @@ class Parser(ArgumentParser):
 
     def parse_path(self, path: str | PathLike, *arguments: Any, **options: Any) -> Namespace:
         """The values in a YAML file, which may be a recipe with rows, or extend another."""
-        if not self.kind:
-            return super().parse_path(path, *arguments, **options)
-        entry = read_recipe(Path(path), self.kind).entry(self.row, self.kind)
-        return self.parse_string(yaml.safe_dump(entry.options, sort_keys=False), Path(path).name, *arguments, **options)
+        path = Path(path)
+        values = read_recipe(path, self.kind).entry(self.row, self.kind).options if self.kind else read_yaml(path)
+        return self.parse_string(yaml.safe_dump(values, sort_keys=False), path.name, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one sentence, without the usage, and exit with status 2."""
@@ -107,7 +107,11 @@ def parse(
             action.nargs, action.const = "?", True
     types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     elements = {name: get_args(kind)[0] for name, kind in types.items() if get_origin(kind) is list}
-    values = parser.parse_args(_join_lists(sys.argv[1:] if arguments is None else arguments, elements)).as_dict()
+    words = _join_lists(sys.argv[1:] if arguments is None else arguments, elements)
+    try:
+        values = parser.parse_args(words).as_dict()
+    except RecursionError as error:  # what stands on the command line is YAML too
+        raise ConfigError("a value on the command line holds itself, or is nested too deeply") from error
     if parser.row is not None and not values["config"]:
         raise ConfigError(f"--row {parser.row} is a row of a recipe: name its file with --config")
     return config(**{name: values[name] for name in fields})

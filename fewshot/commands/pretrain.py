@@ -13,9 +13,9 @@ from fewshot.experiments.build import (
     load_split,
     load_test_sets,
     measure,
-    name_run_dir,
 )
 from fewshot.experiments.options import check_options
+from fewshot.experiments.run_names import name_run_dir
 from fewshot.experiments.starting import check_row_unseen, find_selected_on
 from fewshot.runtime import processes
 from fewshot.training.tracking import track_tests
@@ -32,7 +32,7 @@ def run(config: PretrainExperimentConfig) -> None:
     run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    tests, cells = load_test_sets(config), list_test_cells(config)
+    tests, cells = load_test_sets(config, train_set.image_shape), list_test_cells(config)
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
     result = train(method, train_set, val_set, config)

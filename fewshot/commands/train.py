@@ -6,8 +6,9 @@ from dataclasses import replace
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation import report
 from fewshot.evaluation.rows import RowKind
-from fewshot.experiments.build import list_cells, list_record_files, load_split, load_test_sets, measure, name_run_dir
+from fewshot.experiments.build import list_cells, list_record_files, load_split, load_test_sets, measure
 from fewshot.experiments.options import check_options
+from fewshot.experiments.run_names import name_run_dir
 from fewshot.experiments.starting import (
     build_compared_methods,
     build_starting_method,
@@ -30,7 +31,7 @@ def run(config: ExperimentConfig) -> None:
     run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    tests = load_test_sets(config)
+    tests = load_test_sets(config, train_set.image_shape)
     method = build_starting_method(config, train_set)
     for test_set in tests.values():
         check_row_unseen(method, config, train_set, test_set)  # before hours of training

@@ -17,9 +17,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fewshot.config.experiments import EPISODIC, PRETRAIN, ExperimentConfig, PretrainExperimentConfig, SetupConfig
+from fewshot.config.training import TrainConfig
+from fewshot.config.yaml_file import read_yaml
 from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
 
@@ -35,6 +35,8 @@ OF_ROWS = {field.name for field in fields(SetupConfig)} | VALIDATION | {"precisi
 """Options that rows have from the file they stand in: the others say how it trains."""
 
 EPISODES, BATCHES = ({field.name for field in fields(c)} for c in (ExperimentConfig, PretrainExperimentConfig))
+OF_TRAINING = {field.name for field in fields(TrainConfig)} - OF_ROWS
+"""Options that a row must not give: it trains nothing."""
 FOREIGN = {EPISODIC: BATCHES - EPISODES, PRETRAIN: EPISODES - BATCHES}
 """Options that only the other kind has: where both kinds extend one file, they do not concern it."""
 
@@ -91,10 +93,12 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         ConfigError: it is no such file, or what it says cannot be run as it stands.
         UnknownNameError: it names a kind, or a property of a test cell, that does not exist.
     """
-    said = _read(path)
+    said = read_yaml(path)
     kind, row, rows = said.get("kind", default_kind), said.get("row", path.stem), said.get("rows", {})
     if kind not in KINDS:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
+    if not isinstance(row, str):
+        raise ConfigError(f"{path}: row is the name of a row of the tables, got {row!r}")
     if not isinstance(rows, dict) or not all(isinstance(options, dict) for options in rows.values()):
         raise ConfigError(f"{path}: rows must hold names with a mapping of options each, got {rows!r}")
     for name, own in rows.items():
@@ -117,6 +121,9 @@ def _check_row(name: object, own: Options, path: Path) -> None:
     refused = [option for option in NOT_OF_A_ROW if option in own]
     if refused:
         raise ConfigError(f"{path}: the row {name} must not say {', '.join(refused)}: that is the file's, or --seed's")
+    refused = sorted(own.keys() & OF_TRAINING)
+    if refused:
+        raise ConfigError(f"{path}: the row {name} must not say {', '.join(refused)}: a row trains nothing")
 
 
 def _training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
@@ -165,11 +172,11 @@ def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options
     """The options of a file, on top of those that it extends, but for the `foreign` ones of these."""
     if path.resolve() in by:
         raise ConfigError(f"extends goes in a circle: {' -> '.join(str(p) for p in (*by, path.resolve()))}")
-    said = _read(path)
+    said = read_yaml(path)
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
-    if not isinstance(said["extends"], str):
+    if not isinstance(said["extends"], str) or "\0" in said["extends"]:
         raise ConfigError(f"{path}: extends names one file, relative to this one, got {said['extends']!r}")
     inherited = _extend(path.parent / said["extends"], foreign, (*by, path.resolve()))
     return _merge({key: value for key, value in inherited.items() if key not in foreign}, options)
@@ -186,15 +193,3 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> Options:
         else:
             merged[key] = value
     return merged
-
-
-def _read(path: Path) -> Options:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML file: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold names of options with a value each, got {content!r}")
-    return content

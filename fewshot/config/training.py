@@ -1,5 +1,6 @@
 """How a method, or a classifier of the base classes, is trained: the arguments of `train`."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -77,6 +78,9 @@ class TrainingOptions:
     """profile this optimizer step: a trace in the run folder, a table in TensorBoard (0: none)"""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, got {value}")
         positive = (
             "accumulate_steps", "lr", "lr_period_steps", "val_episodes", "val_every_steps", "checkpoint_every_steps",
             "log_every_steps",

@@ -1,10 +1,8 @@
 """From a configuration to a trained method and its test records; from a run folder back to a method."""
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -32,17 +30,12 @@ from fewshot.evaluation.rows import RowKind
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
-from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.checkpoint import load_checkpoint, refusing_foreign
 from fewshot.runtime.plugins import list_loaded_plugins, load_plugins
 from fewshot.runtime.provenance import find_commit, hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
-from fewshot.training.tracking.hyperparameters import list_hyperparameters
-
-NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # in a run's name already, or no matter
-MEASURING = ("val_", "test_", "log_", "checkpoint_", "profile_")
-LONGEST_DIFFERENCES = 120  # characters of a run's name
 
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
@@ -96,14 +89,22 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
     """
     folder = RunFolder(run_dir)
     config = load_config(folder)
-    state = load_checkpoint(folder.best if folder.best.exists() else folder.last)
+    path = folder.best if folder.best.exists() else folder.last
+    state = load_checkpoint(path)
+    with refusing_foreign(path, "run"):
+        return _restore(state, config, method_options or {}, folder)
+
+
+def _restore(
+    state: Mapping[str, Any], config: AnyConfig, method_options: Mapping[str, Any], folder: RunFolder
+) -> tuple[Method, AnyConfig]:
     image_shape = tuple(state["image_shape"])
     if isinstance(config, PretrainExperimentConfig):
         if method_options:
             raise ConfigError(f"{folder.path} holds a classifier, which has no method_options: {dict(method_options)}")
         method = build_classifier(config, image_shape, state["n_classes"])
     else:
-        config = replace(config, method_options={**config.method_options, **(method_options or {})})
+        config = replace(config, method_options={**config.method_options, **method_options})
         method = build_method(config, image_shape)
     differing = sorted(method.state_dict().keys() ^ state["method"].keys())
     if method_options and differing:
@@ -127,30 +128,6 @@ def choose_device() -> torch.device:
     return PartialState(cpu=not torch.accelerator.is_available()).device
 
 
-def name_run_dir(config: AnyConfig) -> str:
-    """A fresh folder name in runs/: data set, method or classifier, backbone, what is no default, seed and time."""
-    choose_device()  # joins the other processes, so that all take the first one's name
-    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    backbone = config.backbone.replace("/", "-")
-    what = [config.dataset, config.trained_name, backbone, *name_differences(config)]
-    return processes.broadcast_first(f"runs/{'-'.join(what)}-seed{config.seed}-{now}")
-
-
-def name_differences(config: AnyConfig) -> list[str]:
-    """Options that differ from their defaults, as parts of a folder's name: `lr=0.0003`, `inner_steps=5`.
-
-    How it is trained comes before how that is measured; where all would be too long, the last ones are counted instead.
-    """
-    usual = list_hyperparameters(type(config)())
-    parts = [
-        f"{name.rpartition('.')[2]}={re.sub(r'[^A-Za-z0-9.+_]+', '_', str(value))}"
-        for name, value in sorted(list_hyperparameters(config).items(), key=lambda item: item[0].startswith(MEASURING))
-        if value != usual.get(name) and name not in NAMED
-    ]
-    kept = [part for n, part in enumerate(parts, start=1) if len("-".join(parts[:n])) <= LONGEST_DIFFERENCES]
-    return [*kept, f"and_{len(parts) - len(kept)}_more"] if len(kept) < len(parts) else kept
-
-
 def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:
     """Every way with every shot."""
     query, disjoint = config.test_n_query, config.test_disjoint_groups
@@ -170,11 +147,21 @@ def list_variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
     return getattr(config, "test_variants", {})
 
 
-def load_test_sets(config: AnyConfig) -> dict[str, ImageSet]:
-    """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell."""
+def load_test_sets(config: AnyConfig, image_shape: tuple[int, ...] | None = None) -> dict[str, ImageSet]:
+    """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell.
+
+    `image_shape`: of the images that are trained on, which a test set must have too where anything is trained.
+    """
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
-    for imageset in sets.values():
+    for name, imageset in sets.items():
+        if image_shape and config.max_steps and imageset.image_shape != image_shape:
+            what, option = (f"test_also: {name}", f"test_also.{name}") if name else ("the test set", "dataset_options")
+            option = "test_dataset_options" if config.test_dataset and not name else option
+            raise ConfigError(
+                f"{what}, {imageset}, has images of {imageset.image_shape} (channels, height, width), those trained on "
+                f"are {image_shape}: prepare them alike, where the data sets can ({option}: size_px, channels)"
+            )
         for row in (RowKind.TRAINED, *list_variants(config)):
             for cell in list_cells(config, row):
                 EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training

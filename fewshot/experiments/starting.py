@@ -19,7 +19,7 @@ from fewshot.evaluation.embed import embed
 from fewshot.evaluation.rows import UNTRAINED_ROWS, RowKind
 from fewshot.experiments.build import build_method, choose_device, load_config, load_split, load_test_sets
 from fewshot.methods import Method, find_method
-from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.checkpoint import load_checkpoint, refusing_foreign
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
 from fewshot.training.run_folder import RunFolder
 
@@ -121,13 +121,14 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
             "learnt from them; give pretrained and weights as there"
         )
     last = load_checkpoint(folder.last)
-    step = last["progress"][0]
+    with refusing_foreign(folder.last, "run"):
+        step = int(last["progress"][0])
+        weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
+        weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
     if step < run.max_steps and not (run.patience or run.stop_at_accuracy):
         raise ConfigError(
             f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; let it go on with --resume"
         )
-    weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
-    weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
     backbone = method.backbone
     if isinstance(backbone, Viewed) and not run.backbone_options.get("views"):
         backbone = backbone.source  # that run saw each image once; this one looks at its views

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.config import TrainingOptions, as_dict, find_differing_options
-from fewshot.errors import ConfigError, FewShotError
+from fewshot.errors import ConfigError, DataError, FewShotError
 from fewshot.runtime import processes
-from fewshot.runtime.files import write_whole
+from fewshot.runtime.files import read_json, write_whole
 from fewshot.runtime.plugins import list_loaded_plugins
 
 logger = logging.getLogger(__name__)
@@ -47,11 +47,16 @@ class RunFolder:
         """The configuration the run was made with."""
         if not self.config.is_file():
             raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
-        return json.loads(self.config.read_text())
+        try:
+            return read_json(self.config, "configuration of a run")
+        except DataError as error:
+            raise ConfigError(str(error)) from error
 
     def check_plugins(self) -> None:
         """Warn of plugins that have changed since the run began: what they compute now may be something else."""
-        begun = json.loads(self.plugins.read_text()) if self.plugins.exists() else {}
+        begun = read_json(self.plugins, "list of plugins") if self.plugins.exists() else {}
+        if not isinstance(begun, dict):
+            raise DataError(f"{self.plugins} must hold names of plugins with a digest each, got {str(begun)[:100]!r}")
         for name, digest in list_loaded_plugins().items():
             if begun.get(name, digest) != digest:
                 logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
