@@ -64,6 +64,7 @@ def parse(
     positional: Sequence[str] = (),
     prog: str | None = None,
     epilog: str | None = None,
+    find_defaults: Callable[[Config], Mapping[str, Any]] = lambda config: {},
 ) -> Config:
     """The dataclass `config` with values from --config FILE and from the command line, later ones winning.
 
@@ -74,6 +75,7 @@ def parse(
         positional: fields that are given by their place, `compare RUN_A RUN_B`; with a default they may be left out.
         prog: the name of the command, for the help.
         epilog: what the help says last.
+        find_defaults: other defaults than those of `config`, as the options that are given ask for.
 
     Returns:
         An instance of `config`. A mistake is answered with one sentence and exit status 2.
@@ -103,18 +105,28 @@ def parse(
         parser.add_class_arguments(part, skip=inherited | taken, as_positional=bool(set(positional) - optional))
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
     for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:  # --resume alone means --resume true
+        kind = getattr(action, "_typehint", None)
+        if kind is bool or bool in get_args(kind):  # --resume alone means --resume true
             action.nargs, action.const = "?", True
     types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     elements = {name: get_args(kind)[0] for name, kind in types.items() if get_origin(kind) is list}
     words = _join_lists(sys.argv[1:] if arguments is None else arguments, elements)
+    given = _parse_words(parser, words, config)
+    defaults = find_defaults(given)
+    if not defaults:
+        return given
+    parser.set_defaults(defaults)
+    return _parse_words(parser, words, config)
+
+
+def _parse_words(parser: Parser, words: Sequence[str], config: type[Config]) -> Config:
     try:
-        values = parser.parse_args(words).as_dict()
+        values = parser.parse_args(list(words)).as_dict()
     except RecursionError as error:  # what stands on the command line is YAML too
         raise ConfigError("a value on the command line holds itself, or is nested too deeply") from error
     if parser.row is not None and not values["config"]:
         raise ConfigError(f"--row {parser.row} is a row of a recipe: name its file with --config")
-    return config(**{name: values[name] for name in fields})
+    return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})
 
 
 def is_required(field: dataclasses.Field) -> bool:

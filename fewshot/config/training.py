@@ -20,8 +20,8 @@ class TrainingOptions:
     """optimizer steps (0: no training, the method is measured as it starts)"""
     run_dir: str | None = None
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
-    resume: bool = False
-    """go on with the run in run_dir, bit for bit"""
+    resume: bool | Literal["auto"] = False
+    """go on with the run in run_dir, bit for bit, with its options; auto: begin it where there is none"""
     allow_seen_classes: bool = False
     """go on where classes or images of validation or test were trained on; every table then marks the row"""
     precision: Precision = "auto"
@@ -78,6 +78,8 @@ class TrainingOptions:
     """profile this optimizer step: a trace in the run folder, a table in TensorBoard (0: none)"""
 
     def __post_init__(self) -> None:
+        if self.resume and not self.run_dir:
+            raise ConfigError("resume goes on with the run in a folder: name it with run_dir (--run_dir)")
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{name} must be a finite number, got {value}")

@@ -18,7 +18,6 @@ from fewshot.config import (
     as_dict,
     find_differing_options,
     have_variants_changed,
-    read_saved,
 )
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
@@ -115,7 +114,7 @@ def _restore(
 
 def load_config(folder: RunFolder) -> AnyConfig:
     """The configuration that a run folder holds, of the kind that it was made with; its plugins are loaded."""
-    config = read_saved(folder.read_config(), folder.config)
+    config = folder.load_config()
     load_plugins(config.plugins)
     folder.check_plugins()
     return config
@@ -137,7 +136,7 @@ def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:
 def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
     """The test cells as a row of the test table is measured on them: some of `test_variants` have other queries."""
     n_query = list_variants(config).get(row, {}).get("n_query", config.test_n_query)
-    if n_query != "shots" and not isinstance(n_query, int):
+    if n_query != "shots" and type(n_query) is not int:
         raise ConfigError(f"test_variants: {row}: n_query is a number or shots, got {n_query!r}")
     return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in list_test_cells(config)]
 
@@ -145,6 +144,22 @@ def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
 def list_variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
     """Further rows of the test table, of the same weights; a classifier of stage 1 has none."""
     return getattr(config, "test_variants", {})
+
+
+def _check_shape(imageset: ImageSet, image_shape: tuple[int, ...], options: Mapping[str, Any]) -> None:
+    """Raise where a test set has other channels than what is trained on, or another size that nobody asked for."""
+    channels, trained_channels = imageset.image_shape[0], image_shape[0]
+    if channels != trained_channels:
+        raise ConfigError(
+            f"the images of {imageset} have channels={channels}, those that are trained on {trained_channels}: take "
+            "another test_dataset, or give the option channels where a data set has it"
+        )
+    if imageset.image_shape != image_shape and "size_px" not in options:
+        size, trained_size = (f"{shape[2]} x {shape[1]} px" for shape in (imageset.image_shape, image_shape))
+        raise ConfigError(
+            f"the images of {imageset} have {size}, those that are trained on {trained_size}: prepare them alike, or, "
+            "if the network is to resize them, ask for their size: test_dataset_options.size_px"
+        )
 
 
 def load_test_sets(config: AnyConfig, image_shape: tuple[int, ...] | None = None) -> dict[str, ImageSet]:
@@ -155,13 +170,8 @@ def load_test_sets(config: AnyConfig, image_shape: tuple[int, ...] | None = None
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for name, imageset in sets.items():
-        if image_shape and config.max_steps and imageset.image_shape != image_shape:
-            what, option = (f"test_also: {name}", f"test_also.{name}") if name else ("the test set", "dataset_options")
-            option = "test_dataset_options" if config.test_dataset and not name else option
-            raise ConfigError(
-                f"{what}, {imageset}, has images of {imageset.image_shape} (channels, height, width), those trained on "
-                f"are {image_shape}: prepare them alike, where the data sets can ({option}: size_px, channels)"
-            )
+        if image_shape and config.max_steps:
+            _check_shape(imageset, image_shape, config.test_dataset_options | config.test_also.get(name, {}))
         for row in (RowKind.TRAINED, *list_variants(config)):
             for cell in list_cells(config, row):
                 EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training

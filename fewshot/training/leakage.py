@@ -1,6 +1,6 @@
 """Whether classes or images that weights were trained on come back where they are validated or tested."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
