@@ -1,8 +1,11 @@
 """`fewshot compare`: two runs on the same episodes."""
 
+from pathlib import Path
+
 from fewshot.config import CompareConfig
 from fewshot.reproduction.comparison import choose_folder, compare_runs, format_summary, write
 from fewshot.runtime import processes
+from fewshot.runtime.files import check_writable
 
 
 def run(config: CompareConfig) -> None:
@@ -11,6 +14,7 @@ def run(config: CompareConfig) -> None:
     Args:
         config: the options of the subcommand.
     """
+    check_writable(Path(config.out) / "comparison.json" if config.out else None)
     comparison = compare_runs(config)
     if processes.is_first():
         print(format_summary(comparison))

@@ -14,7 +14,10 @@ SPLITS = ("train", "val", "test")
 
 def find_data_root(root: str | Path | None = None) -> Path:
     """`root`, else the environment's `FEWSHOT_DATA`, else `data/raw`."""
-    return Path(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
+    found = str(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
+    if "\0" in found:
+        raise DataError(f"{found!r} is no folder: its name has a zero byte")
+    return Path(found)
 
 
 def load_dataset(name: str, split: str, root: str | Path | None = None, **options: Any) -> ImageSet:

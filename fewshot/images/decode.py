@@ -15,6 +15,7 @@ from fewshot.registry import unknown_name
 from fewshot.runtime.files import read_regular
 
 Resize = Literal["crop", "pad", "stretch"]
+LARGEST_PX = 1 << 14  # of a side that images are scaled to
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode for that many channels
 DRAFT_GAP = 2  # a JPEG is decoded at least this many times larger than needed; as Pillow's `thumbnail`
 DECODER_VERSION = 2  # raise when the same file comes to other pixels
@@ -90,8 +91,8 @@ def check_pixel_options(channels: int, size_px: int, resize: str) -> None:
     """Raise unless `decode_image` knows these."""
     if channels not in MODES:
         raise DataError(f"channels is 1 (grey) or 3 (colour), got {channels!r}")
-    if not isinstance(size_px, int) or size_px < 1:
-        raise DataError(f"size_px is a whole number of pixels, at least 1, got {size_px!r}")
+    if not isinstance(size_px, int) or not 1 <= size_px <= LARGEST_PX:
+        raise DataError(f"size_px is a whole number of pixels from 1 to {LARGEST_PX:,}, got {size_px!r}")
     if resize not in get_args(Resize):
         raise unknown_name("resize rule", resize, get_args(Resize))
 

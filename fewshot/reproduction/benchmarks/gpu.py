@@ -22,6 +22,7 @@ from fewshot.methods import Method, create_method
 from fewshot.reproduction.benchmarks import end_to_end, heads, maml
 from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime import seeding
+from fewshot.runtime.files import write_whole
 from fewshot.runtime.layout import channels_last
 from fewshot.runtime.precision import autocast
 from fewshot.sampling.episodes import Episode, EpisodeSpec
@@ -64,7 +65,7 @@ def measure(out: Path, parts: Sequence[str], dry: bool) -> list[str]:
             numbers[part] = json.loads(result.read_text())
             result.unlink()
         numbers[part]["seconds"] = round(time.perf_counter() - started, 1)
-        (out / RESULT).write_text(json.dumps(numbers, indent=2) + "\n")
+        write_whole(out / RESULT, json.dumps(numbers, indent=2) + "\n")
         failures += [f"{part}: {problem}"] if problem else []
         print(f"{part}: {problem or 'done'} ({numbers[part]['seconds']} s)", flush=True)
     return failures
@@ -122,7 +123,8 @@ def _write_profile(step: Callable[[], None], device: torch.device, file: Path) -
             step()
         wait(device)
     by_time = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    file.write_text(profiler.key_averages().table(sort_by=by_time, row_limit=30, max_name_column_width=70) + "\n")
+    table = profiler.key_averages().table(sort_by=by_time, row_limit=30, max_name_column_width=70)
+    write_whole(file, f"{table}\n")
 
 
 def measure_maml(device: torch.device, out: Path, dry: bool) -> Numbers:
@@ -230,7 +232,7 @@ def wait(device: torch.device) -> None:
 def run_part(part: str, out: Path, dry: bool) -> None:
     """Measure one part on the GPU, or on the CPU if `dry`, and write its numbers to `out/<part>.json`."""
     numbers = PARTS[part](torch.device("cpu" if dry else "cuda"), out, dry)
-    (out / f"{part}.json").write_text(json.dumps(numbers))
+    write_whole(out / f"{part}.json", json.dumps(numbers))
 
 
 if __name__ == "__main__":
