@@ -11,6 +11,8 @@ from sklearn.utils.validation import column_or_1d
 from fewshot.errors import DataError
 from fewshot.images.listing import list_few
 
+UNKNOWN = str | int | float  # what may be answered for an image of no known class
+
 
 def as_labels(y: Sequence[Any]) -> np.ndarray:
     """Labels (n,) of one kind; raises `DataError` for missing ones, and for words beside numbers."""
@@ -35,6 +37,8 @@ def as_label(name: Any, classes: np.ndarray) -> Any:
 
 def check_unknown(unknown: Any, classes: np.ndarray) -> None:
     """Raise where a class is called what is answered for an image of none."""
+    if not isinstance(unknown, UNKNOWN):
+        raise DataError(f"unknown is a word or a number, got {unknown!r}")
     if str(unknown) in map(str, classes):
         raise DataError(
             f"a class is called {unknown!r}, which is the answer for an image of no known class: rename the class, or "

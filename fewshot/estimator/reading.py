@@ -24,10 +24,17 @@ CHANNELS = (1, 3, 4)
 AT_ONCE = 256  # images whose pixels are in memory together while a large folder is read
 
 
-def as_list(images: Any) -> list[Any]:
+def is_grey_stack(images: Any, n_images: int | None = None) -> bool:
+    """Whether `images` is an array (n, height, width) of grey images, which one (height, width, channels) is not."""
+    is_array = isinstance(images, np.ndarray) and images.ndim == 3 and images.dtype.kind not in "OUST"
+    return is_array and images.shape[2] not in CHANNELS and n_images in (None, len(images))
+
+
+def as_list(images: Any, grey_stack: bool = False) -> list[Any]:
     """The single images of a list, an array (n, H, W[, C]), a tensor (n, C, H, W), or an array of paths.
 
-    One image alone is an error: it would be taken for a list of its rows, or of its channels.
+    One image alone is an error: it would be taken for a list of its rows, or of its channels. So are 1, 3 or 4 grey
+    images as an array (n, H, W), which may be the channels of one, unless `grey_stack` says what they are.
     """
     if isinstance(images, str | bytes | Path | Image.Image):
         raise DataError(f"images is a list; for a single one write [image], got {_shorten(images)}")
@@ -40,7 +47,7 @@ def as_list(images: Any) -> list[Any]:
         return images.tolist()
     if isinstance(images, np.ndarray | Tensor):
         shape = tuple(images.shape)
-        if len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS):
+        if len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and not grey_stack:
             raise DataError(
                 f"is this of shape {shape} one image, or several grey ones? For one image write [image]; "
                 f"several grey ones are an array (n, height, width, 1) or a tensor (n, 1, height, width)"

@@ -55,7 +55,10 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
             f"{path} is no readable checkpoint: truncated, or made by something else ({error})"
         ) from error
     try:
-        return _unpack(json.loads(header["state"]), tensors)
+        state = _unpack(json.loads(header["state"]), tensors)
+        if not isinstance(state, dict):
+            raise TypeError(f"a state is names with values, got {type(state).__name__}")
+        return state
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         message = f"{path} says that it is a {file_format}, but its contents are not those of one"
         raise CheckpointError(f"{message} ({type(error).__name__}: {error})") from error
