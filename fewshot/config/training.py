@@ -148,6 +148,11 @@ class PretrainConfig(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size == 1:
-            raise ConfigError("batch_size is at least 2: batch normalisation needs several images to compare, got 1")
         self._check_can_be_split("batch_size")
+        n_at_once = self.batch_size // self.accumulate_steps
+        if n_at_once < 2:
+            passes = f" in accumulate_steps={self.accumulate_steps} passes" if self.accumulate_steps > 1 else ""
+            raise ConfigError(
+                f"batch_size={self.batch_size}{passes} has {n_at_once} image at a time: batch normalisation needs "
+                "two or more to compare"
+            )
