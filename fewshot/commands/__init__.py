@@ -1,7 +1,7 @@
-"""The command `fewshot`: each subcommand is a file of this folder, declared in `declarations`.
+"""The command `fewshot`: each subcommand is a module of this folder, declared in `declarations`.
 
-This file and the declarations import neither torch nor numpy, so that `fewshot --help` answers at once. What takes time
-to import is imported within `main`, where a Ctrl-C ends the command without a traceback.
+This module and the declarations import neither torch nor numpy, so that `fewshot --help` is fast. What takes time to
+import is imported within `main`, where a Ctrl-C ends the command without a traceback.
 """
 
 import sys
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-NAMING = {"--method", "--backbone", "--dataset", "--config"}  # with one of them, help tells what is named apart
+NAMING = {"--method", "--backbone", "--dataset", "--config"}  # --help also lists the options of what these name
 
 
 def main(arguments: Sequence[str] | None = None, among: Sequence[str] | None = None) -> NoReturn:
@@ -31,11 +31,11 @@ def _run(arguments: Sequence[str] | None, among: Sequence[str] | None) -> NoRetu
         print(format_overview())
         raise SystemExit(0)
     if name == "--version":
-        from fewshot import __version__
+        import fewshot
 
-        print(f"fewshot {__version__}")
+        print(f"fewshot {fewshot.__version__}")
         raise SystemExit(0)
-    from fewshot import cli  # here: it takes as long to import as all that `fewshot --help` does
+    from fewshot import cli  # imported here, since it would double the time of `fewshot --help`
 
     cli.run(lambda: execute(name, rest, among))
 
@@ -79,7 +79,7 @@ def _find_held_options(config: Any) -> Mapping[str, Any]:
 
 
 def format_overview() -> str:
-    """What `fewshot --help` prints."""
+    """Format what `fewshot --help` prints."""
     from fewshot.commands.declarations import COMMANDS, GROUPS
 
     lines = [

@@ -1,4 +1,4 @@
-"""`fewshot compare`: two runs on the same episodes."""
+"""`fewshot compare`: compares two runs on the same episodes."""
 
 from pathlib import Path
 

@@ -20,14 +20,15 @@ from fewshot.runtime.plugins import list_loaded_plugins
 logger = logging.getLogger(__name__)
 
 UNENDING = ("constant", "halve")  # schedules whose learning rate at a step is the same for any max_steps
-# options that may differ when a run goes on
+# Options that may differ when a run is resumed.
 NOT_COMPARED = {
     "resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes", "profile_step",
+    "train_only",
 }  # fmt: skip
 
 
 class RunFolder:
-    """Paths inside a run's folder, which holds one run of one configuration."""
+    """The paths inside a folder that holds one run of one configuration."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -35,11 +36,11 @@ class RunFolder:
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
         self.tensorboard = self.path / "tensorboard"
-        self.plugins = self.path / "plugins.json"  # digests of the user's own files that it was begun with
-        self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
+        self.plugins = self.path / "plugins.json"  # digests of the plugins that were loaded when the run began
+        self.training_sets = self.path / "training_sets.safetensors"  # classes and images that it was trained on
 
     def records(self, *names: str) -> Path:
-        """Where the records of a test cell lie, always in this folder.
+        """The file for the records of a test cell, always inside this folder.
 
         `names`: of a test set, a row of the test table and the cell.
         """
@@ -47,7 +48,7 @@ class RunFolder:
         return self.path / "records" / f"{name}.jsonl"
 
     def read_config(self) -> dict[str, Any]:
-        """The configuration the run was made with."""
+        """Read the configuration of the run."""
         if not self.config.is_file():
             raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
         try:
@@ -82,7 +83,7 @@ class RunFolder:
         write_whole(self.config, json.dumps(saved, indent=2) + "\n")
 
     def check_plugins(self) -> None:
-        """Warn of plugins that have changed since the run began: what they compute now may be something else."""
+        """Warn if a plugin has changed since the run began, as its results may differ from those of the run."""
         begun = read_json(self.plugins, "list of plugins") if self.plugins.exists() else {}
         if not isinstance(begun, dict):
             raise DataError(f"{self.plugins} must hold names of plugins with a digest each, got {str(begun)[:100]!r}")
@@ -91,7 +92,7 @@ class RunFolder:
                 logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
 
     def refuse_other(self, config: TrainingOptions, advice: str, may_differ: Set[str] = NOT_COMPARED) -> None:
-        """Raise `ConfigError` where the folder holds a run of another configuration."""
+        """Raise `ConfigError` if the folder holds a run of another configuration."""
         held = self.read_config()
         if not isinstance(held, dict):
             raise ConfigError(f"{self.config} must hold names of options with a value each, got {str(held)[:100]!r}")
@@ -104,9 +105,9 @@ class RunFolder:
             raise ConfigError(f"{self.path} holds a run with another configuration ({'; '.join(differing)}): {advice}")
 
     def claim(self, config: TrainingOptions, resume: bool | Literal["auto"]) -> None:
-        """Make the folder for a new run of `config`, or check that a run of `config` can go on in it.
+        """Create the folder for a new run of `config`, or check that its run of `config` can be resumed.
 
-        A run that goes on may get more steps than it had, where the learning rate does not depend on their number.
+        A resumed run may get more steps than it had if the learning rate does not depend on their number.
         """
         if not self.config.exists():
             if resume is True:
@@ -115,7 +116,7 @@ class RunFolder:
                 write_whole(self.plugins, json.dumps(list_loaded_plugins(), indent=2) + "\n")
             self._write_config(config)
             return
-        advice, may_differ = "choose another --run_dir, or the configuration it holds", NOT_COMPARED
+        advice, may_differ = "choose another --run_dir, or use the configuration of that run", NOT_COMPARED
         if resume and config.schedule in UNENDING:
             grows = 0 < self.load_config().max_steps < config.max_steps
             may_differ = may_differ | ({"max_steps"} if grows else set())
@@ -131,7 +132,7 @@ class RunFolder:
 
 @contextmanager
 def run_folder(path: str | None, config: TrainingOptions, resume: bool | Literal["auto"]) -> Iterator[RunFolder]:
-    """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
+    """Claim the folder at `path` in the first process; without a path, use a temporary folder and remove it."""
     with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
         folder = RunFolder(processes.broadcast_first(path or temporary))
         problem = None

@@ -1,4 +1,4 @@
-"""YAML files of options, which may come from anybody: one that is no text, endless or a trap is one `ConfigError`."""
+"""YAML files of options from anybody: one that is no text, endless, a trap or repeats a key is one `ConfigError`."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ LARGEST_BYTES = 1 << 18  # of a file; the largest of our own has a sixth of that
 MOST_VALUES = 20_000  # of a file, each alias counted as what it stands for: a few lines can stand for a billion
 
 
-def read_yaml(path: Path) -> dict[Any, Any]:
+def read_options(path: Path) -> dict[Any, Any]:
     """Read the mapping in a YAML file.
 
     Args:
@@ -33,13 +33,13 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     except DataError as error:
         raise ConfigError(str(error)) from error
     except RecursionError as error:
-        raise ConfigError(f"{path} is no file of options: its values are nested too deeply") from error
+        raise ConfigError(f"{path} cannot be read: its values are nested too deeply") from error
     except Exception as error:  # PyYAML's constructors raise many kinds for values that are not of their tag
         raise ConfigError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     if problem:
-        raise ConfigError(f"{path} is no file of options: {problem}")
+        raise ConfigError(f"{path}: {problem}")
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold names of options with a value each, got {str(content)[:200]!r}")
+        raise ConfigError(f"{path} must map names of options to values, got {str(content)[:200]!r}")
     return content
 
 
@@ -70,8 +70,10 @@ def _find_problem(root: yaml.Node) -> str:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    seen = set()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-            raise ConfigError(f"line {key.start_mark.line + 1} gives {key.value} a second time")
-        seen.add((key.tag, str(key.value)))
+    lines: dict[tuple[str, str], int] = {}
+    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        line = key.start_mark.line + 1
+        if (key.tag, key.value) in lines:
+            first = lines[key.tag, key.value]
+            raise ConfigError(f"the key {key.value!r} stands in line {first} and again in line {line}")
+        lines[key.tag, key.value] = line
