@@ -108,10 +108,9 @@ def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
 def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     """Load into the method's backbone the weights that validation selected in the run `config.pretrained_run`.
 
-    With `config.pretrained_method` the whole method gets them.
-
-    Raises `ConfigError` if there is no such run, if it has not ended, or if its backbone differs or takes images
-    prepared in another way; `LeakageError` if it was trained on validation or test classes of this run.
+    With `config.pretrained_method` the whole method gets them. Raises `ConfigError` if there is no such run,
+    if it has not ended, or if its backbone differs or takes images prepared in another way; `LeakageError` if it was
+    trained on validation or test classes of this run.
     """
     folder, run = RunFolder(config.pretrained_run), _load_pretrained_config(config)
     for held_out in (load_split(config, "val"), *load_test_sets(config).values()):

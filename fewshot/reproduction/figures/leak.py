@@ -42,7 +42,7 @@ def draw_leak(rows: Sequence[Row], cells: Sequence[str], facts: str, path: Path)
         return []
     with figure_style():
         figure = Figure(figsize=(4.2 + 3.6 * len(cells), 4.6), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=[4.2, 3.6 * len(cells)])
+        left, right = np.ravel(figure.subfigures(1, 2, width_ratios=[4.2, 3.6 * len(cells)]))
         examples = left.subplots(2, 1)
         _draw_example(examples[0], disjoint=False)
         _draw_example(examples[1], disjoint=True)
@@ -59,10 +59,12 @@ def draw_leak(rows: Sequence[Row], cells: Sequence[str], facts: str, path: Path)
 def choose_example(disjoint: bool) -> tuple[np.ndarray, np.ndarray]:
     """Draw an episode; returns the places (track, frame) of support and queries of its first class, (n, 2) each."""
     n_images = TRACKS * FRAMES
-    groups = np.repeat(np.arange(EXAMPLE.n_way * TRACKS), FRAMES)  # type: ignore[operator]
+    n_way = EXAMPLE.n_way
+    assert isinstance(n_way, int)
+    groups = np.repeat(np.arange(n_way * TRACKS), FRAMES)
     pixels = torch.zeros(len(groups), 1, 1, 1, dtype=torch.uint8)
-    labels = np.repeat(np.arange(EXAMPLE.n_way), n_images)  # type: ignore[arg-type]
-    signs = ImageSet(pixels, labels, [str(label) for label in range(EXAMPLE.n_way)], groups=groups)  # type: ignore[arg-type]
+    labels = np.repeat(np.arange(n_way), n_images)
+    signs = ImageSet(pixels, labels, [str(label) for label in range(n_way)], groups=groups)
     spec = EpisodeSpec(EXAMPLE.n_way, EXAMPLE.n_shot, EXAMPLE.n_query, disjoint)
     episode = EpisodeSampler(signs, spec).batch(0, 1)
     of_first = [rows[labels == 0].numpy() % n_images for rows, labels in
