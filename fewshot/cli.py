@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_pa
 from fewshot.config.recipes import read_recipe
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
-from fewshot.runtime.terminal import settle_streams, visible_text
+from fewshot.runtime.terminal import report_error, settle_streams, visible_text
 
 Config = TypeVar("Config")
 
@@ -48,7 +48,7 @@ class Parser(ArgumentParser):
         unknown = [word for pair in words for word in pair if word and word not in known]
         near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
         hint = f" Did you mean {near[0]}?" if near else ""
-        print(f"error: {' '.join(message.split())}.{hint}\nSee --help for all options.", file=sys.stderr)
+        report_error(f"error: {' '.join(message.split())}.{hint}\nSee --help for all options.")
         raise SystemExit(2)
 
 
@@ -166,7 +166,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     try:
         main()
     except FewShotError as error:
-        print(f"error: {visible_text(error, keep=chr(10))}", file=sys.stderr)
+        report_error(f"error: {visible_text(error, keep=chr(10))}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -3,6 +3,7 @@
 This file and the declarations import neither torch nor numpy, so that `fewshot --help` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -58,6 +59,10 @@ def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(CO
     )
     load_plugins(getattr(config, "plugins", []))
     import_module(f"{__name__}.{command.module or name}").run(config)
+    if "LOCAL_RANK" in os.environ:  # launched by torchrun
+        from fewshot.runtime.processes import leave
+
+        leave()
 
 
 def format_overview() -> str:

@@ -51,6 +51,12 @@ def barrier() -> None:
         dist.barrier()
 
 
+def leave() -> None:
+    """Leave the group of processes at the end of a command: some backends warn of processes that just exit."""
+    if _is_running():
+        dist.destroy_process_group()
+
+
 def interleave(parts: list[list[T]]) -> list[T]:
     """Undo a deal of items to processes in turn: item i came from process i % n, as its i // n-th."""
     longest = max(map(len, parts))
