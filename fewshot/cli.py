@@ -79,24 +79,28 @@ def parse(
         An instance of `config`. A mistake is answered with one sentence and exit status 2.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}
-    places = "".join(f"{n.upper()} " if is_required(fields[n]) else f"[{n.upper()}] " for n in positional)
+    lists = {name for name in positional if get_origin(fields[name].type) is list}
+    places = "".join(_format_place(fields[name], name in lists) for name in positional)
+    config_file = "" if "config" in fields else "[--config FILE] "
     parser = Parser(
         prog=prog,
         description=textwrap.fill(" ".join(description.split()), 100),
-        usage=f"%(prog)s {places}[--config FILE] [--OPTION VALUE …]",
+        usage=f"%(prog)s {places}{config_file}[--OPTION VALUE …]",
         epilog=epilog,
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
+    if "config" not in fields:
+        parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
     parser.kind = str(getattr(config, "kind", ""))
     if parser.kind:
         parser.add_argument("--row", help="row of the recipe, in the place of its training")
         parser.row = _row(arguments)
-    optional = {name for name in positional if not is_required(fields[name])}
+    optional = {name for name in positional if not is_required(fields[name])} | lists
     for name in optional:
         text = {action.dest: action.help for action in _find_actions(config)}[name]
-        parser.add_argument(name, nargs="?", default=fields[name].default, help=text)
+        many = {"nargs": "+", "type": str} if name in lists else {"nargs": "?", "default": fields[name].default}
+        parser.add_argument(name, help=text, **many)
     taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # a base class's fields are a group of their own, after the class's own
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
@@ -116,6 +120,12 @@ def parse(
 def is_required(field: dataclasses.Field) -> bool:
     """Whether a field has no default."""
     return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _format_place(field: dataclasses.Field, is_list: bool) -> str:
+    """How the usage shows a field that is given by its place."""
+    name = f"{field.name.upper()} …" if is_list else field.name.upper()
+    return f"{name} " if is_required(field) else f"[{name}] "
 
 
 def _find_actions(config: type[Any]) -> list[argparse.Action]:

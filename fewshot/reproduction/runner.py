@@ -1,93 +1,100 @@
 """All methods of a data set: run the recipes that have not run yet, keep their results, make the tables from these."""
 
 import re
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot.config import find_differing_options, have_variants_changed
 from fewshot.evaluation.report import format_percent, write_section
-from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.launchers import Job, Launcher, LocalLauncher, run_jobs
+from fewshot.reproduction.recipes import find_runs, select_measuring
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
 from fewshot.reproduction.tables.summary import COLUMNS, format_summary
-from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
 
-LOG_LINES = 10  # of a failed run are shown
-POLL_SECONDS = 0.1
 MAIN_TABLE = "main table"  # what the lines around it are called
 
 
-def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
-    """Run what is not complete, one after the other, going on with what was interrupted; the runs that failed.
+@dataclass(frozen=True)
+class Asked:
+    """What tables speak of: recipes or rows, cells such as 5w1s, seeds of training; nothing named means all."""
 
-    The result of each complete run is written to the folder `results`. `budget_minutes`: stop after so long; the
-    run that is on saves its state. Raises `ConfigError`, before anything runs, for a folder that holds another run.
+    methods: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+
+
+def run_all(
+    runs: Sequence[Run],
+    scripts: Path,
+    results: Path | None,
+    budget_minutes: float | None = None,
+    launcher: Launcher | None = None,
+) -> list[Run]:
+    """Run what is not complete, going on with what was interrupted; the runs that failed.
+
+    Args:
+        runs: those that others start from stand before them.
+        scripts: the folder of the scripts that run them; where one is missing, the subcommand runs in its place.
+        results: the folder for the result of each complete run; None: nothing is kept but the run itself.
+        budget_minutes: stop after so long; what runs then saves its state.
+        launcher: where they run (default: one after the other, on this machine).
+
+    Returns:
+        The runs that failed twice, and those that start from one of them.
+
+    Raises:
+        ConfigError: before anything runs, for a folder that holds another run.
     """
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
     for run in runs:
         run.check()
-    failed, left = [], []
-    for run in runs:
-        had_run = run.complete
-        if not had_run and time.monotonic() >= deadline:
-            left.append(run.title)
-            continue
-        problem = "" if had_run else _execute(run, scripts, deadline)
-        if problem:
-            failed.append(run)
-            print(f"{run.title}: FAILED, {problem}", flush=True)
-        elif run.complete:
+    by_title = {run.title: run for run in runs}
+
+    def finish(job: Job) -> None:
+        if results is not None:
+            run = by_title[job.title]
             run.result().write(result_file(results, run))
-            line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
-            print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
-        else:
-            left.append(f"{run.title} (begun)")
-    if left:
+
+    jobs = [_make_job(run, scripts, by_title) for run in runs]
+    outcome = run_jobs(jobs, launcher or LocalLauncher(), deadline, finish)
+    if outcome.left:
+        left = [f"{job.title}{' (begun)' * job.log.exists()}" for job in outcome.left]
         print(f"the budget is spent before: {'; '.join(left)}. The same command goes on from there", flush=True)
-    return failed
+    return [by_title[job.title] for job in outcome.failed]
+
+
+def _make_job(run: Run, scripts: Path, by_title: Mapping[str, Run]) -> Job:
+    script = scripts / run.script
+    program = (
+        [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
+    )  # -P: the package, not a folder
+    needs = run.stage_one.title if run.stage_one and run.stage_one.title in by_title else ""
+
+    def describe() -> str:
+        line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
+        return f"{run.stages[-1][1]:.1f} min  {line}"
+
+    return Job(
+        run.title,
+        (sys.executable, *program, *run.arguments),
+        run.folder.path / "log.txt",
+        run.folder.config,
+        lambda: run.complete,
+        describe,
+        needs,
+    )
 
 
 def result_file(results: Path, run: Run) -> Path:
     """Where the result of a run is kept."""
     return results / f"{run.name}-seed{run.config.seed}.json"
-
-
-def _execute(run: Run, scripts: Path, deadline: float) -> str:
-    """What went wrong, with the last lines of the log; empty where nothing did, or the deadline (monotonic) came."""
-    resume = ["--resume"] if run.folder.config.exists() else []
-    script = scripts / run.script
-    program = (
-        [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
-    )  # not of a folder of that name
-    command = [sys.executable, *program, *run.arguments, *resume]
-    run.folder.path.mkdir(parents=True, exist_ok=True)
-    path = run.folder.path / "log.txt"
-    print(f"{run.title}: running, output in {path}", flush=True)
-    with (
-        path.open("a") as log,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT) as child,
-        Interruption() as interruption,
-    ):
-        while child.poll() is None:
-            time.sleep(POLL_SECONDS)
-            late = time.monotonic() >= deadline
-            if late or interruption.was_requested():
-                child.terminate()  # it saves its state; a Ctrl-C of the terminal has told it already
-                child.wait()
-                if late:
-                    return ""
-                interruption.leave(f"stopped in {run.title}; the same command goes on from there")
-    if child.returncode == 0 and run.complete:
-        return ""
-    lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
-    return "\n    ".join([f"exit status {child.returncode}; the end of {path}:", *lines])
 
 
 def plan_rows(runs: Iterable[Run]) -> dict[str, Plan]:
@@ -127,12 +134,19 @@ def _matters(option: str, held: object, now: object) -> bool:
     return option not in NOT_COMPARED and not another_place
 
 
-def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
-    """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers."""
-    runs = find_runs(recipes, Path("unused"))
-    results, planned = load_stored(stored, runs), plan_rows(runs)
+def format_section(recipes: Path, stored: Path, published_file: Path, asked: Asked | None = None) -> str:
+    """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers.
+
+    `asked`: only these recipes, cells and seeds are spoken of (default: all).
+    """
+    asked = asked or Asked()
+    runs = select_measuring(find_runs(recipes, Path("unused"), names=asked.methods), asked.cells)
+    results, planned = load_stored(stored, runs, quiet=asked != Asked()), plan_rows(runs)
+    if asked.seeds is not None:
+        results = [result for result in results if result.seed in asked.seeds]
     cells = sorted(
-        {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]
+        {cell for run in runs for cell in run.cells if not asked.cells or accuracies.shorten(cell) in asked.cells},
+        key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)],
     )
     rows, numbers = accuracies.make_rows(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))

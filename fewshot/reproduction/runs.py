@@ -18,6 +18,14 @@ from fewshot.training.run_folder import RunFolder
 RUNS = "runs/reproduce"  # where runs lie by default, and what a result says of where they lie
 
 
+def find_own_row(config: AnyConfig) -> RowKind:
+    """What the records of a run are called, beside those that the script compares it with."""
+    if config.kind == PRETRAIN:
+        return RowKind.CLASSIFIER
+    trained = config.max_steps or getattr(config, "pretrained_run", None)
+    return RowKind.TRAINED if trained else choose_starting_row(config)
+
+
 @dataclass(frozen=True)
 class Run:
     """A training or a row of a recipe with a seed, and the folder of its run.
@@ -63,10 +71,7 @@ class Run:
     @property
     def own_row(self) -> RowKind:
         """What its records are called, beside those that the script compares it with."""
-        trained = self.config.max_steps or self.stage_one
-        return (
-            RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else choose_starting_row(self.config)
-        )
+        return find_own_row(self.config)
 
     @property
     def variants(self) -> list[str]:

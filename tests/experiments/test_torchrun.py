@@ -12,7 +12,8 @@ from fewshot import load_dataset
 
 ROOT = Path(__file__).parents[2]
 QUICK = [
-    "--max_steps", "2", "--episodes_per_step", "2", "--train_n_way", "5", "--val_episodes", "4", "--val_every_steps", "1",
+    "--max_steps", "2", "--episodes_per_step", "2", "--train_n_way", "5", "--val_episodes", "4",
+    "--val_every_steps", "1",
     "--test_episodes", "4", "--precision", "float32", "--backbone_options.n_filters", "4",
     "--dataset_options.n_writers", "8", "--val_n_query", "2", "--test_n_query", "2",
 ]  # fmt: skip
