@@ -10,7 +10,7 @@ from fewshot.evaluation import report
 from fewshot.reproduction.heads import fill_expected
 from fewshot.reproduction.launchers import make_launcher
 from fewshot.reproduction.recipes import find_runs, select_measuring
-from fewshot.reproduction.runner import Asked, format_section, refresh_main_table, run_all
+from fewshot.reproduction.runner import Asked, format_section, refresh_summaries, run_all
 from fewshot.reproduction.tables.summary import COLUMNS
 from fewshot.runtime.plugins import load_plugins
 
@@ -39,6 +39,6 @@ def run(config: ReproduceConfig) -> None:
     if config.publish:
         fill_expected(recipes, kept / dataset)
     if config.publish and dataset in COLUMNS:
-        refresh_main_table(folder.parent, kept, [Path("README.md"), Path("RESULTS.md")])
+        refresh_summaries(folder.parent, kept, [Path("README.md"), Path("RESULTS.md")])
     if failed:
         sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")

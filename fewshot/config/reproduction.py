@@ -46,7 +46,7 @@ class ReproduceConfig(LaunchConfig):
     report: str | None = None
     """file whose section of this data set the tables replace (default: they are printed only)"""
     publish: bool = False
-    """keep the results in results/, and make docs/results/DATASET.md, the heads of the recipes and the main table of
+    """keep the results in results/, and make docs/results/DATASET.md, the heads of the recipes and the tables of
     README.md and RESULTS.md anew, of all recipes and seeds: these files are tracked by git, and change only so"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
