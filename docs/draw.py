@@ -25,18 +25,26 @@ def draw_episode() -> Figure:
     test_set = load_dataset("glyphs", "test")
     episode = EpisodeSampler(test_set, EpisodeSpec(5, 1, 6), seed=0).batch(0, 1).fill(test_set)
     figure = Figure(figsize=SIZE)
-    sheets = ((episode.support, episode.support_labels, 1, "support"), (episode.query, episode.query_labels, 6, "queries"))
-    for (images, labels, columns, title), place in zip(sheets, ((0.3, 0.02, 0.1, 0.86), (0.44, 0.02, 0.54, 0.86)), strict=True):
+    sheets = (
+        (episode.support, episode.support_labels, 1, "support"),
+        (episode.query, episode.query_labels, 6, "queries"),
+    )
+    for (images, labels, columns, title), place in zip(
+        sheets, ((0.3, 0.02, 0.1, 0.86), (0.44, 0.02, 0.54, 0.86)), strict=True
+    ):
         axes = figure.add_axes(place)
         rows = [255 - images[0][labels[0] == label][:, 0] for label in range(5)]  # (n, 28, 28) of each class
         axes.imshow(np.vstack([np.hstack(list(row[:columns])) for row in rows]), cmap="gray", vmin=0, vmax=255)
         axes.set_title(title, loc="left", color=GREY)
-        axes.set(xticks=np.arange(1, columns) * 28 - 0.5, yticks=np.arange(1, 5) * 28 - 0.5, xticklabels=[], yticklabels=[])
+        axes.set(
+            xticks=np.arange(1, columns) * 28 - 0.5, yticks=np.arange(1, 5) * 28 - 0.5, xticklabels=[], yticklabels=[]
+        )
         axes.tick_params(length=0)
         axes.grid(color="#BBBBBB", linewidth=0.8)
         axes.spines[:].set_visible(True)
     for label, c in enumerate(episode.classes[0]):
-        figure.text(0.285, 0.02 + 0.86 * (4.5 - label) / 5, test_set.class_names[int(c)], ha="right", va="center")
+        name = test_set.class_names[int(c)].partition(" ")[2].lower()  # without the alphabet and the code point
+        figure.text(0.285, 0.02 + 0.86 * (4.5 - label) / 5, name, ha="right", va="center")
     return figure
 
 
@@ -51,7 +59,9 @@ def draw_leak() -> Figure:
         records = evaluate(method, test_set, EpisodeSpec(5, 5, 5, disjoint_groups=disjoint), 1000, 0)
         draw_bar(axes, y, name, records, colour)
     finish_bars(axes, 2)
-    figure.text(0.33, 0.02, "ProtoNet on raw pixels of glyphs, 5-way 5-shot, 1,000 episodes of seed 0", color=GREY, fontsize=8)
+    figure.text(
+        0.33, 0.02, "ProtoNet on raw pixels of glyphs, 5-way 5-shot, 1,000 episodes of seed 0", color=GREY, fontsize=8
+    )
     return figure
 
 
@@ -99,7 +109,9 @@ def draw_paired() -> Figure:
     unpaired = paired._replace(half_width_95=compute_unpaired_half_width(a, b))
     figure = Figure(figsize=(7.2, 2.0))
     axes = figure.add_axes((0.33, 0.3, 0.45, 0.64))
-    for y, (name, estimate, colour) in enumerate((("as if on other episodes", unpaired, GREY), ("paired by episode", paired, BLUE))):
+    for y, (name, estimate, colour) in enumerate(
+        (("as if on other episodes", unpaired, GREY), ("paired by episode", paired, BLUE))
+    ):
         mean, half = (100 * value for value in estimate)
         axes.errorbar(mean, y, xerr=half, fmt="o", color=colour, capsize=4)
         axes.text(1.03, y, format_signed_percent(estimate), transform=axes.get_yaxis_transform(), va="center")
@@ -127,7 +139,10 @@ def draw_calibration() -> Figure:
     factor = factors[int(torch.stack(losses).argmin())]
     logits, labels = answer(200, 200)
     figure = Figure(figsize=(7.2, 3.0))
-    settings = (("own logits", 1.0, VERMILION, (0.09, 0.17, 0.38, 0.7)), ("with a temperature", factor, BLUE, (0.58, 0.17, 0.38, 0.7)))
+    settings = (
+        ("own logits", 1.0, VERMILION, (0.09, 0.17, 0.38, 0.7)),
+        ("with a temperature", factor, BLUE, (0.58, 0.17, 0.38, 0.7)),
+    )
     for title, by, colour, place in settings:
         axes = figure.add_axes(place)
         top, guess = (logits * by).softmax(-1).max(-1)

@@ -1,7 +1,7 @@
 """What the site holds beside the files of docs/: pages made from the code, and files that lie elsewhere.
 
-`methods.md`, `api.md` and `commands.md` are made from the registry, the public names and the declared commands. RESULTS,
-CHANGELOG, CONTRIBUTING, data/README, the notebooks and the figures of results/ are taken from where they lie. Links are
+`methods.md`, `api.md` and `commands.md` are made from the registry, the public names and the declared commands;
+RESULTS, CHANGELOG, CONTRIBUTING, data/README, the notebooks and the figures of results/ are taken from where they lie. Links are
 written as GitHub follows them; those that leave the site are led to the repository.
 """
 
@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 import fewshot
 from fewshot.commands.declarations import COMMANDS, GROUPS
 from fewshot.methods import METHODS
-from fewshot.registry import describe_type, unwrap
+from fewshot.registry import unwrap
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -66,9 +66,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return f"{begin}{config.repo_url.rstrip('/')}/{kind}/main/{found.relative_to(ROOT)}{anchor or ''}{end}"
         return f"{begin}{os.path.relpath(place, Path(page.file.src_uri).parent)}{anchor or ''}{end}"
 
-    return "".join(
-        part if part.startswith("`") else LINK.sub(lead, part) for part in CODE.split(markdown)
-    )
+    text = "".join(part if part.startswith("`") else LINK.sub(lead, part) for part in CODE.split(markdown))
+    return text.replace(" ± ", "\u00a0±\u00a0")  # no number parts from its interval
 
 
 def find_place(source: str) -> str | None:
@@ -78,7 +77,7 @@ def find_place(source: str) -> str | None:
     if source.startswith("docs/") and (ROOT / source).is_file():
         return source.removeprefix("docs/")
     is_there = source.startswith("results/") and source.endswith(".svg")
-    return source if is_there or source.startswith("notebooks/") and source.endswith(".ipynb") else None
+    return source if is_there or (source.startswith("notebooks/") and source.endswith(".ipynb")) else None
 
 
 def make_methods() -> str:
@@ -90,17 +89,25 @@ def make_methods() -> str:
         "| method | what it is | family |", "| --- | --- | --- |",
     ]  # fmt: skip
     for name in METHODS.names():
-        lines.append(f"| [{name}](#{name.replace('+', '')}-method) | {METHODS.summary(name)} | {unwrap(METHODS[name]).family} |")
+        kind = unwrap(METHODS[name]).family
+        lines.append(f"| [{name}](#{make_anchor(name)}) | {METHODS.summary(name)} | {kind} |")
     for name in METHODS.names():
         method = unwrap(METHODS[name])
-        lines += ["", f"## {name} {{ #{name.replace('+', '')}-method }}", ""]
+        lines += ["", f"## {name} {{ #{make_anchor(name)} }}", ""]
         lines += [f"::: {method.__module__}.{method.__qualname__}", "    options:"]
-        lines += ["      heading_level: 3", "      members: false", "      show_root_heading: false", ""]
-        options = METHODS.options(name).known.values()
-        if options:
-            lines += ["| option | type | default |", "| --- | --- | --- |"]
-            lines += [f"| `{o.name}` | {describe_type(o.type)} | `{o.default}` |" for o in options]
+        lines += [
+            "      heading_level: 3",
+            "      members: false",
+            "      show_root_heading: false",
+            "      show_root_toc_entry: false",
+            "",
+        ]
     return "\n".join([*lines, ""])
+
+
+def make_anchor(name: str) -> str:
+    """What the heading of a method is called in links; two of them differ by signs only."""
+    return f"method-{name.replace('+', 'plus')}"
 
 
 def make_api() -> str:

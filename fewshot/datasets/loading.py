@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fewshot
 from fewshot.errors import DataError
 from fewshot.images.imageset import ImageSet
 from fewshot.registry import Registry, unknown_name
@@ -13,8 +14,17 @@ SPLITS = ("train", "val", "test")
 
 
 def find_data_root(root: str | Path | None = None) -> Path:
-    """`root`, else the environment's `FEWSHOT_DATA`, else `data/raw`."""
-    return Path(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
+    """`root`, else the environment's `FEWSHOT_DATA`, else the nearest `data/raw`.
+
+    That is the one of the current folder, of the folders above it, or of the repository that this package is used from;
+    where there is none, `data/raw` of the current folder.
+    """
+    given = root or os.environ.get("FEWSHOT_DATA")
+    if given:
+        return Path(given)
+    here = Path("data/raw")
+    others = [folder / here for folder in (*Path.cwd().parents, Path(fewshot.__file__).parents[1])]
+    return next((place for place in (here, *others) if place.is_dir()), here)
 
 
 def load_dataset(name: str, split: str, root: str | Path | None = None, **options: Any) -> ImageSet:
