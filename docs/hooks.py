@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
 import fewshot
@@ -31,6 +32,7 @@ LINK = re.compile(r"(?<!`)(!?\[[^\]]*\]\()([^)\s#]+)?(#[^)\s]*)?(\))")
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.M | re.S)
 
 
+@event_priority(100)  # before the plugin that looks for notebooks
 def on_files(files: Files, config: Any) -> Files:
     """Add what is not in docs/."""
     for source, page in PAGES.items():
