@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from fewshot import EpisodeSampler, EpisodeSpec, create_backbone, create_method, embed, evaluate, load_dataset
 from fewshot.evaluation.records import Measured
 from fewshot.evaluation.report import format_percent, format_signed_percent
-from fewshot.evaluation.statistics import mean_interval, paired_difference
+from fewshot.evaluation.statistics import compute_mean_interval, compute_paired_difference
 from fewshot.evaluation.style import BLUE, GREY, ORANGE, VERMILION, figure_style, save_figure
 from fewshot.reproduction.comparison.paired import compute_unpaired_half_width
 from fewshot.reproduction.results import Result
@@ -90,7 +90,7 @@ def draw_intervals() -> Figure:
     left.set_title(f"{len(accuracy):,} episodes: {mean:.2f} ± {half:.2f}")
     left.set(xlabel="accuracy of an episode (%)", ylabel="episodes", xlim=(10, 100))
     counts = np.unique(np.geomspace(10, len(accuracy), 40).astype(int))
-    right.plot(counts, [mean_interval(accuracy[:n]).half_width_95 for n in counts], color=BLUE)
+    right.plot(counts, [compute_mean_interval(accuracy[:n]).half_width_95 for n in counts], color=BLUE)
     right.set(xscale="log", yscale="log", xlabel="episodes", title="half-width of the interval")
     right.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
     right.set_xticks([10, 100, 1000], ["10", "100", "1,000"])
@@ -105,7 +105,7 @@ def draw_paired() -> Figure:
         next(m for m in read_records("cifar_fs", name)["trained"] if m.cell == "5-way 5-shot").accuracy
         for name in ("protonet", "r2d2")
     )
-    paired = paired_difference(a, b)
+    paired = compute_paired_difference(a, b)
     unpaired = paired._replace(half_width_95=compute_unpaired_half_width(a, b))
     figure = Figure(figsize=(7.2, 2.0))
     axes = figure.add_axes((0.33, 0.3, 0.45, 0.64))

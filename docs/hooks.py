@@ -1,8 +1,8 @@
 """What the site holds beside the files of docs/: pages made from the code, and files that lie elsewhere.
 
 `methods.md`, `api.md` and `commands.md` are made from the registry, the public names and the declared commands;
-RESULTS, CHANGELOG, CONTRIBUTING, data/README, the notebooks and the figures of results/ are taken from where they lie. Links are
-written as GitHub follows them; those that leave the site are led to the repository.
+RESULTS, CHANGELOG, CONTRIBUTING, data/README, the notebooks and the figures of results/ are taken from where they lie.
+Links are written as GitHub follows them; those that leave the site lead to the repository.
 """
 
 import os

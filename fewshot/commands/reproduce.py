@@ -1,4 +1,4 @@
-"""`fewshot reproduce`: the recipes of a data set are run, their results kept, and the tables made."""
+"""`fewshot reproduce`: runs the recipes of a data set, stores their results, and makes the tables."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""All methods of a data set: run the recipes that have not run yet, keep their results, make the tables from these."""
+"""Runs the recipes of a data set that have not run yet, stores their results, and makes the tables from these."""
 
 import re
 import sys
@@ -18,12 +18,12 @@ from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
 from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
 from fewshot.training.run_folder import NOT_COMPARED
 
-MAIN_TABLE, SHORT_TABLE = "main table", "short table"  # what the lines around them are called
+MAIN_TABLE, SHORT_TABLE = "main table", "short table"  # their names in the marker lines of README.md and RESULTS.md
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What tables speak of: recipes or rows, cells such as 5w1s, seeds of training; nothing named means all."""
+    """What the tables show: recipes or rows, cells such as 5w1s, training seeds. An empty field means all."""
 
     methods: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ def run_all(
     budget_minutes: float | None = None,
     launcher: Launcher | None = None,
 ) -> list[Run]:
-    """Run what is not complete, going on with what was interrupted; the runs that failed.
+    """Run the incomplete runs and resume interrupted ones; returns the runs that failed.
 
     Args:
         runs: those that others start from stand before them.
@@ -60,7 +60,7 @@ def run_all(
     def finish(job: Job) -> None:
         if results is not None:
             run = by_title[job.title]
-            run.result().write(result_file(results, run))
+            run.result().write(find_result_file(results, run))
 
     jobs = [_make_job(run, scripts, by_title) for run in runs]
     outcome = run_jobs(jobs, launcher or LocalLauncher(), deadline, finish)
@@ -72,9 +72,8 @@ def run_all(
 
 def _make_job(run: Run, scripts: Path, by_title: Mapping[str, Run]) -> Job:
     script = scripts / run.script
-    program = (
-        [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
-    )  # -P: the package, not a folder
+    # -P: a folder named fewshot in the current directory must not be imported instead of the package.
+    program = [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
     needs = run.stage_one.title if run.stage_one and run.stage_one.title in by_title else ""
 
     def describe() -> str:
@@ -92,13 +91,13 @@ def _make_job(run: Run, scripts: Path, by_title: Mapping[str, Run]) -> Job:
     )
 
 
-def result_file(results: Path, run: Run) -> Path:
-    """Where the result of a run is kept."""
+def find_result_file(results: Path, run: Run) -> Path:
+    """The file for the result of a run."""
     return results / f"{run.name}-seed{run.config.seed}.json"
 
 
 def plan_rows(runs: Iterable[Run]) -> dict[str, Plan]:
-    """What the runs of each name measure for the tables; of the reference also the floor."""
+    """Plan which rows and cells of the tables each run measures; the reference also measures the untrained rows."""
     planned: dict[str, Plan] = {}
     for run in runs:
         rows = [run.own_row, *run.variants, *(FLOOR_ROWS if run.name == REFERENCE and run.config.test_floor else ())]
@@ -107,9 +106,9 @@ def plan_rows(runs: Iterable[Run]) -> dict[str, Plan]:
 
 
 def load_stored(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> list[Result]:
-    """The results in `folder` that stem from the recipes as they are now; says which do not, unless `quiet`.
+    """Load the results in `folder` of the current version of the recipes; prints which are outdated, unless `quiet`.
 
-    `runs`: one of each recipe, of any seed.
+    `runs`: one of each recipe, with any seed.
     """
     configs = {run.name: run.config for run in runs}
     current = []
@@ -127,17 +126,17 @@ def load_stored(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> li
 
 
 def _matters(option: str, held: object, now: object) -> bool:
-    """Whether an option that differs is of the recipe, and does not just say where things lie."""
-    if option == "test_variants":  # of the same weights: more of them, or fewer, change no number that is there
+    """Whether a differing option changes the numbers, and not only the places where files lie."""
+    if option == "test_variants":  # variants that were added or removed change no number of the others
         return have_variants_changed(held or {}, now or {})
     another_place = option == "pretrained_run" and held is not None and now is not None
     return option not in NOT_COMPARED and not another_place
 
 
 def format_section(recipes: Path, stored: Path, published_file: Path, asked: Asked | None = None) -> str:
-    """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers.
+    """Format the tables of a data set as Markdown from its recipes, its stored results and published numbers.
 
-    `asked`: only these recipes, cells and seeds are spoken of (default: all).
+    `asked`: which recipes, cells and seeds the tables show (default: all).
     """
     asked = asked or Asked()
     runs = select_measuring(find_runs(recipes, Path("unused"), names=asked.methods), asked.cells)
@@ -172,7 +171,7 @@ def format_section(recipes: Path, stored: Path, published_file: Path, asked: Ask
 
 
 def make_summaries(scripts: Path, stored: Path) -> dict[str, str]:
-    """The main table and the short one, from the recipes and published numbers of `scripts` and all results."""
+    """Make the main table and the short one from the recipes, the published numbers and all results."""
     rows, numbers = {}, {}
     for dataset in COLUMNS:
         runs = find_runs(scripts / "recipes" / dataset, Path("unused"))
@@ -182,7 +181,7 @@ def make_summaries(scripts: Path, stored: Path) -> dict[str, str]:
 
 
 def refresh_summaries(scripts: Path, stored: Path, files: Iterable[Path]) -> list[Path]:
-    """Write the main table and the short one into those of `files` that have the lines for them; which these are."""
+    """Write both tables into those of `files` that have the marker lines for them; returns these files."""
     holders = [
         (path, name)
         for path in files

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fewshot.errors import ConfigError, DataError
-from fewshot.evaluation.record_header import RecordHeader, episode_differences, same_episodes
+from fewshot.evaluation.record_header import RecordHeader, find_episode_differences, same_episodes
 from fewshot.evaluation.records import Measured
-from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval, compute_paired_difference
 from fewshot.registry import unknown_name
 from fewshot.reproduction.summaries.sources import OWN, Source
 from fewshot.reproduction.tables.accuracies import shorten
@@ -72,7 +72,9 @@ class Line:
         if not by_seed:
             return None
         means = [measured.mean for measured in by_seed.values()]
-        return Both(mean_interval(self.accuracy(column)), mean_interval(means) if len(means) > 1 else None)
+        return Both(
+            compute_mean_interval(self.accuracy(column)), compute_mean_interval(means) if len(means) > 1 else None
+        )
 
     def minus(self, other: "Line", column: Column) -> Both | None:
         """The difference, paired by episode, and paired by seed where both have the same seeds.
@@ -85,7 +87,8 @@ class Line:
         by_seed = [mine[seed].mean - theirs[seed].mean for seed in mine if seed in theirs]
         paired = mine.keys() == theirs.keys() and len(by_seed) > 1
         return Both(
-            paired_difference(self.accuracy(column), other.accuracy(column)), mean_interval(by_seed) if paired else None
+            compute_paired_difference(self.accuracy(column), other.accuracy(column)),
+            compute_mean_interval(by_seed) if paired else None,
         )
 
 
@@ -175,7 +178,7 @@ def _refuse_other_episodes(line: Line) -> None:
     for column, by_seed in line.measured.items():
         first = _first(by_seed)
         for seed, measured in by_seed.items():
-            for key, values in episode_differences(first.header, measured.header).items():
+            for key, values in find_episode_differences(first.header, measured.header).items():
                 raise DataError(
                     f"{line.title}, {column[1]}: seed {seed} was measured on other episodes, {key}: {list(values)}"
                 )
