@@ -39,7 +39,7 @@ def on_files(files: Files, config: Any) -> Files:
         if source != "README.md":
             files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     for path in [*(ROOT / "results").rglob("*.svg"), *(ROOT / "notebooks").glob("*.ipynb")]:
-        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+        files.append(File(path.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls))
     made = {"methods.md": make_methods(), "api.md": make_api(), "commands.md": make_commands()}
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))

@@ -86,10 +86,8 @@ class Line:
             return None
         by_seed = [mine[seed].mean - theirs[seed].mean for seed in mine if seed in theirs]
         paired = mine.keys() == theirs.keys() and len(by_seed) > 1
-        return Both(
-            compute_paired_difference(self.accuracy(column), other.accuracy(column)),
-            compute_mean_interval(by_seed) if paired else None,
-        )
+        over_seeds = compute_mean_interval(by_seed) if paired else None
+        return Both(compute_paired_difference(self.accuracy(column), other.accuracy(column)), over_seeds)
 
 
 @dataclass(frozen=True)
