@@ -14,7 +14,7 @@ PUBLISHED_REPORT = "docs/results/DATASET.md"
 
 @dataclass(kw_only=True)
 class LaunchConfig:
-    """Where runs are started, and how many at a time."""
+    """Choose where runs are started, and how many at a time."""
 
     launcher: Literal["local", "slurm"] = "local"
     """local: processes of this machine; slurm: jobs of Slurm (needs the extra [slurm])"""
@@ -24,7 +24,7 @@ class LaunchConfig:
     """options of the jobs, as submitit names them: timeout_min, cpus_per_task, gpus_per_node, slurm_partition, …; with
     cluster: local they run on this machine"""
     budget: float | None = None
-    """minutes after which to stop, to go on later; 0: make the tables only"""
+    """minutes after which to stop; the next call continues. 0: only make the tables"""
 
 
 @dataclass(kw_only=True)
@@ -54,7 +54,7 @@ class ReproduceConfig(LaunchConfig):
 
 @dataclass(kw_only=True)
 class SweepConfig(LaunchConfig):
-    """Which options of a run are varied, and where its runs go."""
+    """Train with every combination of some options and several seeds."""
 
     config: str | None = None
     """recipe, the options that all runs share (default: those of fewshot train)"""
@@ -72,12 +72,12 @@ class SweepConfig(LaunchConfig):
 
 @dataclass(kw_only=True)
 class SummarizeConfig:
-    """Which finished runs are put into one table, and how."""
+    """Put finished runs into one table."""
 
     runs: list[str]
     """folders of runs, folders that hold such folders, or files of results/"""
     against: str | None = None
-    """what the others are compared with: one of the runs, or a line as the table names it (default: the first)"""
+    """line that the others are compared with: a run of it, or its name in the table (default: the first line)"""
     rows: list[str] = field(default_factory=list)
     """further rows of the runs' test tables, such as untrained (default: their own and their variants)"""
     cells: list[str] = field(default_factory=list)

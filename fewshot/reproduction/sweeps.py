@@ -95,4 +95,6 @@ def _parse(kind: str, name: str, folder: Path, words: list[str]) -> Run:
         config = cli.parse(CLASSES[kind], "", words)
     except SystemExit:  # the reason stands on stderr
         raise ConfigError(f"the sweep's run {folder.name} cannot be run as it stands") from None
+    if config.train_only:
+        raise ConfigError("a sweep ends in a table of test results: leave out train_only")
     return Run(name, name, RunFolder(folder), tuple(words), config)

@@ -69,6 +69,7 @@ def test_commas_within_brackets_part_no_values():
         (["seed=1,2"], [0], r"grid: seed is given by the sweep itself \(--seeds\)"),
         (["lr=1"], [0, 0], r"seeds must be one or more different numbers, got \[0, 0\]"),
         (["lr=fast"], [0], "the sweep's run train-seed0 cannot be run as it stands"),
+        (["train_only=true"], [0], "a sweep ends in a table of test results: leave out train_only"),
         (["max_step=3"], [0], "the sweep's run train-seed0 cannot be run as it stands"),
     ],
 )

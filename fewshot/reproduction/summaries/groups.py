@@ -48,18 +48,18 @@ class Line:
 
     @property
     def title(self) -> str:
-        """What it is called: `lr 0.001, inner_steps 5`, and the row where it is no run's own."""
+        """Its name, such as `lr 0.001, inner_steps 5`, with the row if that is not the run's own."""
         parts = [f"{name} {value}" for name, value in self.values.items()]
         return ", ".join([*parts, *([self.row] if self.row else [])]) or "all runs"
 
     @property
     def headers(self) -> list[RecordHeader]:
-        """Of everything that was measured."""
+        """The headers of all its records."""
         return [measured.header for by_seed in self.measured.values() for measured in by_seed.values()]
 
     @property
     def seeds(self) -> list[int]:
-        """Of training."""
+        """The training seeds."""
         return sorted({seed for by_seed in self.measured.values() for seed in by_seed})
 
     def accuracy(self, column: Column) -> np.ndarray:
@@ -67,7 +67,7 @@ class Line:
         return np.mean([measured.accuracy for measured in self.measured[column].values()], 0)
 
     def estimate(self, column: Column) -> Both | None:
-        """What it reached; None where it was not measured."""
+        """The mean of a column with both intervals; None if it was not measured."""
         by_seed = self.measured.get(column)
         if not by_seed:
             return None
@@ -77,9 +77,9 @@ class Line:
         )
 
     def minus(self, other: "Line", column: Column) -> Both | None:
-        """The difference, paired by episode, and paired by seed where both have the same seeds.
+        """The difference to another line, paired by episode, and by seed if both have the same seeds.
 
-        None where one was not measured, or on other episodes.
+        None if one of them was not measured, or was measured on other episodes.
         """
         mine, theirs = self.measured.get(column), other.measured.get(column)
         if not mine or not theirs or not same_episodes(_first(mine).header, _first(theirs).header):
