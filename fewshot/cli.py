@@ -19,7 +19,7 @@ from fewshot.config.recipes import read_recipe
 from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
-from fewshot.runtime.terminal import settle_streams, visible_text
+from fewshot.runtime.terminal import report_error, settle_streams, visible_text
 
 Config = TypeVar("Config")
 
@@ -49,7 +49,7 @@ class Parser(ArgumentParser):
         unknown = [word for pair in words for word in pair if word and word not in known]
         near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
         hint = f" Did you mean {near[0]}?" if near else ""
-        print(f"error: {' '.join(message.split())}.{hint}\nSee --help for all options.", file=sys.stderr)
+        report_error(f"error: {' '.join(message.split())}.{hint}\nSee --help for all options.")
         raise SystemExit(2)
 
 
@@ -84,29 +84,33 @@ def parse(
         An instance of `config`.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}
-    places = "".join(f"{n.upper()} " if is_required(fields[n]) else f"[{n.upper()}] " for n in positional)
+    lists = {name for name in positional if get_origin(fields[name].type) is list}
+    places = "".join(_format_place(fields[name], name in lists) for name in positional)
+    config_file = "" if "config" in fields else "[--config FILE] "
     parser = Parser(
         prog=prog,
         description=textwrap.fill(" ".join(description.split()), 100),
-        usage=f"%(prog)s {places}[--config FILE] [--OPTION VALUE …]",
+        usage=f"%(prog)s {places}{config_file}[--OPTION VALUE …]",
         epilog=epilog,
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
+    if "config" not in fields:
+        parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
     parser.kind = str(getattr(config, "kind", ""))
     if parser.kind:
         parser.add_argument("--row", help="row of the recipe, in the place of its training")
         parser.row = _find_row(arguments)
-    optional = [name for name in positional if not is_required(fields[name])]
+    optional = {name for name in positional if not is_required(fields[name])} | lists
     taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # the help shows the fields of each base class as a group
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
         parser.add_class_arguments(part, skip=inherited | taken, as_positional=len(positional) > len(optional))
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
-    for name in optional:  # after those that are required
+    for name in (name for name in positional if name in optional):  # after those that are required
         text = {action.dest: action.help for action in _find_actions(config)}[name]
-        parser.add_argument(name, nargs="?", default=fields[name].default, help=text)
+        many = {"nargs": "+", "type": str} if name in lists else {"nargs": "?", "default": fields[name].default}
+        parser.add_argument(name, help=text, **many)
     for action in parser._actions:
         kind = getattr(action, "_typehint", None)
         if kind is bool or bool in get_args(kind):  # --resume alone means --resume true
@@ -135,6 +139,12 @@ def _parse_words(parser: Parser, words: Sequence[str], config: type[Config]) -> 
 def is_required(field: dataclasses.Field) -> bool:
     """Whether a field has no default."""
     return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _format_place(field: dataclasses.Field, is_list: bool) -> str:
+    """How the usage shows a field that is given by its place."""
+    name = f"{field.name.upper()} …" if is_list else field.name.upper()
+    return f"{name} " if is_required(field) else f"[{name}] "
 
 
 def _find_actions(config: type[Any]) -> list[argparse.Action]:
@@ -185,7 +195,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     try:
         main()
     except FewShotError as error:
-        print(f"error: {visible_text(error, keep=chr(10))}", file=sys.stderr)
+        report_error(f"error: {visible_text(error, keep=chr(10))}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

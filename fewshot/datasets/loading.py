@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fewshot
 from fewshot.errors import DataError
 from fewshot.images.imageset import ImageSet
 from fewshot.registry import Registry, unknown_name
@@ -28,11 +29,19 @@ OTHER_COPIES = {  # what lies where people have copies in other layouts, and wha
 
 
 def find_data_root(root: str | Path | None = None) -> Path:
-    """Find the folder of all data sets: `root`, else the environment variable `FEWSHOT_DATA`, else `data/raw`."""
-    found = str(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
-    if "\0" in found:
-        raise DataError(f"{found!r} is no folder: its name has a zero byte")
-    return Path(found)
+    """Find the folder of all data sets: `root`, else the environment variable `FEWSHOT_DATA`, else `data/raw`.
+
+    `data/raw` is looked for in the current folder, in the folders above it, and in the repository that this package is
+    used from; if there is none, that of the current folder is returned.
+    """
+    given = str(root or os.environ.get("FEWSHOT_DATA") or "")
+    if "\0" in given:
+        raise DataError(f"{given!r} is no folder: its name has a zero byte")
+    if given:
+        return Path(given)
+    here = Path("data/raw")
+    others = [folder / here for folder in (*Path.cwd().parents, Path(fewshot.__file__).parents[1])]
+    return next((place for place in (here, *others) if place.is_dir()), here)
 
 
 def load_dataset(name: str, split: str, root: str | Path | None = None, **options: Any) -> ImageSet:

@@ -215,7 +215,8 @@ class _Training:
         tracker.write_validation(learner.step, records)
         mean, half = records.estimate
         learner.history.append([learner.step, learner.seconds, mean, half])
-        bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
+        if processes.is_first():
+            bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
         if mean > learner.best_accuracy:
             learner.best_step, learner.best_accuracy = learner.step, mean
             self._save(self.folder.best)
