@@ -190,7 +190,7 @@ def test_a_recipe_names_what_its_help_shows(tmp_path):
     assert "method 'anil'" in text
     assert "maml'" not in text
     assert "--backbone_options.n_filters N_FILTERS" in text
-    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: the file cannot be read \(No such file"):
         describe_named(["--config", str(tmp_path / "none.yaml")])
 
 
