@@ -101,16 +101,16 @@ def parse(
     if parser.kind:
         parser.add_argument("--row", help="row of the recipe, in the place of its training")
         parser.row = _find_row(arguments)
-    optional = {name for name in positional if not is_required(fields[name])} | lists
-    for name in optional:
-        text = {action.dest: action.help for action in _find_actions(config)}[name]
-        many = {"nargs": "+", "type": str} if name in lists else {"nargs": "?", "default": fields[name].default}
-        parser.add_argument(name, help=text, **many)
+    optional = [name for name in positional if name in lists or not is_required(fields[name])]
     taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # the help shows the fields of each base class as a group
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
-        parser.add_class_arguments(part, skip=inherited | taken, as_positional=bool(set(positional) - optional))
+        parser.add_class_arguments(part, skip=inherited | taken, as_positional=len(positional) > len(optional))
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
+    for name in optional:  # after those that are required
+        text = {action.dest: action.help for action in _find_actions(config)}[name]
+        many = {"nargs": "+", "type": str} if name in lists else {"nargs": "?", "default": fields[name].default}
+        parser.add_argument(name, help=text, **many)
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # --resume alone means --resume true
             action.nargs, action.const = "?", True

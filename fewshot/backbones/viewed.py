@@ -98,14 +98,41 @@ class Viewed(nn.Module):
         features = []
         with self._listen() as maps:
             for number, view in enumerate(self._make_views(images, circles)):
-                if self.rings and number % max(1, self.turns // GLOBAL_TURNS):
+                if self.rings and number % self._stride:
                     self._run_to_layer(view)
                 else:
                     features.append(self.source(view))
-        features = F.normalize(torch.stack(features).float().mean(0), dim=-1)  # (n, source.feature_dim)
+        return self._join(torch.stack(features), maps, images, circles)
+
+    def forward_at_once(self, images: Tensor) -> Tensor:
+        """As `forward`, with all views of all images as one batch: a graph that is traced has each layer once."""
+        images = images.expand(-1, self.in_channels, -1, -1)
+        circles = find_circles(images, at_once=True) if self.find_circle else None
+        views = torch.stack(list(self._make_views(images, circles)))  # (n_views, n, C, side, side)
+        n_views, stride = views.shape[0], self._stride if self.rings else 1
+        whole = [number for number in range(n_views) if number % stride == 0]
+        rest = [number for number in range(n_views) if number % stride]
+        with self._listen() as maps:
+            features = self.source(views[whole].flatten(0, 1)).unflatten(0, (len(whole), -1))
+            if rest:
+                self.source(views[rest].flatten(0, 1))
+        if self.rings:
+            by_place = torch.cat([part.unflatten(0, (-1, images.shape[0])) for part in maps])  # (n_views, n, c, h, w)
+            places = {number: place for place, number in enumerate([*whole, *rest])}
+            maps = [by_place[places[number]] for number in range(n_views)]
+        return self._join(features, maps, images, circles)
+
+    def _join(self, features: Tensor, maps: list[Tensor], images: Tensor, circles: Circles | None) -> Tensor:
+        """The feature of each image, of those of its views (n_views, n, source.feature_dim) and its maps."""
+        features = F.normalize(features.float().mean(0), dim=-1)  # (n, source.feature_dim)
         cues = [] if circles is None else self._compute_cues(images, circles)
         local = [self._compute_local(maps)] if self.rings else []
         return torch.cat([features, *cues, *local], 1)
+
+    @property
+    def _stride(self) -> int:
+        """With `rings`: of so many views one goes through the backbone to its end."""
+        return max(1, self.turns // GLOBAL_TURNS)
 
     def extra_repr(self) -> str:
         """Describe what decides the features besides the backbone."""
@@ -215,5 +242,5 @@ def _compute_hue(colours: Tensor) -> Tensor:
 
 
 def _cover_whole(images: Tensor) -> Circles:
-    middle = torch.zeros(len(images), device=images.device)
+    middle = torch.zeros(images.shape[0], device=images.device)
     return Circles(middle, middle, middle + 1)

@@ -1,14 +1,14 @@
 """Declares each subcommand: its name, help, examples and options."""
 
-from dataclasses import dataclass
-from typing import Any
-
+from fewshot.commands.command import Command
 from fewshot.config import (
     CheckPhotographsConfig,
     CompareConfig,
     ConfidenceConfig,
+    DemoConfig,
     EvaluateConfig,
     ExperimentConfig,
+    ExportConfig,
     FitPhotographsConfig,
     PredictPhotographsConfig,
     PretrainExperimentConfig,
@@ -24,28 +24,6 @@ from fewshot.config.reproduction import (
     SummarizeConfig,
     SweepConfig,
 )
-
-
-@dataclass(frozen=True)
-class Command:
-    """A subcommand; the module of this folder with its name, or `module`, has a function `run(config)`.
-
-    `summary`: one line for `fewshot --help`. `description`: the beginning of its own help. `positional`: fields that
-    are positional arguments.
-    """
-
-    config: type[Any]
-    summary: str
-    description: str
-    examples: tuple[str, ...]
-    positional: tuple[str, ...] = ()
-    module: str = ""
-
-    @property
-    def has_named_options(self) -> bool:
-        """Whether it takes options of a method, backbone or data set that is chosen by name."""
-        return any(name.endswith("_options") for name in self.config.__dataclass_fields__)
-
 
 COMMANDS = {
     "train": Command(
@@ -130,14 +108,16 @@ COMMANDS = {
     ),
     "compare": Command(
         CompareConfig,
-        "measure two runs on the same episodes: paired difference, class by class",
-        "Measure two runs on the same episodes: paired difference, sign test, differences class by class, a figure.",
+        "two runs on the same episodes, or two classifiers on the same photographs, class by class",
+        "Measure two runs on the same episodes: paired difference, sign test, differences class by class, a figure. "
+        "With a folder of photographs, ask two classifiers about them: exit status 1 where the second is significantly "
+        "worse, overall or on a class.",
         (
             "fewshot compare runs/a runs/b",
-            "fewshot compare runs/a runs/b --n_way 20 --n_episodes 5000",
-            "fewshot compare runs/a runs/b --dataset cub --out compare/",
+            "fewshot compare runs/a runs/b --n_way 20 --n_episodes 5000 --out compare/",
+            "fewshot compare old.fewshot new.fewshot photos/",
         ),
-        ("run_a", "run_b"),
+        ("run_a", "run_b", "photos"),
     ),
     "figures": Command(
         FiguresConfig,
@@ -228,6 +208,26 @@ COMMANDS = {
         ),
         ("photos",),
     ),
+    "export": Command(
+        ExportConfig,
+        "write a classifier as a folder that needs neither torch nor fewshot",
+        "Write a fitted classifier as a folder that stands alone: the network as ONNX, the head, and a predictor that "
+        "needs numpy, onnxruntime and pillow; python FOLDER/predictor.py photo.jpg answers. With --run_dir the method "
+        "of a run, which learns classes from photographs that it is given.",
+        (
+            "fewshot export --model coins.fewshot --out coins/",
+            "fewshot export --model coins.fewshot --out coins/ --int8 true --photos more_coins/",
+            "fewshot export --run_dir runs/omniglot --out glyphs/",
+        ),
+        module="exporting",
+    ),
+    "demo": Command(
+        DemoConfig,
+        "fit a classifier to coins that come with the package, and show its answers",
+        "Fit a classifier to photographs of coins that come with the package, ask it about others, and show the page "
+        "of its answers. Nothing is fetched; the network's weights come from the extra [pretrained].",
+        ("fewshot demo", "fewshot demo --open false", "fewshot demo --out coins/"),
+    ),
     "confidence": Command(
         ConfidenceConfig,
         'measure how reliable probabilities and "none of these" are',
@@ -245,5 +245,5 @@ GROUPS = {
         "train", "pretrain", "evaluate", "embed", "reproduce", "sweep", "summarize", "compare", "figures", "data",
         "list", "benchmark", "guard",
     ),
-    "for photographs": ("check", "fit", "predict", "confidence"),
+    "for photographs": ("demo", "check", "fit", "predict", "export", "confidence"),
 }  # fmt: skip

@@ -9,13 +9,13 @@ from fewshot.config import ExperimentConfig, PretrainExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.evaluation import report
 from fewshot.experiments.build import (
-    list_cells,
     list_record_files,
     load_split,
     load_test_sets,
     measure,
     name_run_dir,
 )
+from fewshot.experiments.cells import list_cells
 from fewshot.experiments.options import check_options
 from fewshot.experiments.starting import check_row_unseen, find_selected_on
 from fewshot.methods import Method

@@ -7,6 +7,7 @@ from fewshot.config.training import PretrainConfig, TrainConfig, TrainingOptions
 from fewshot.errors import ConfigError
 
 EPISODIC, PRETRAIN = "episodic", "pretrain"  # kinds of a configuration
+OF_EPISODES = ("n_query", "disjoint_groups")  # what an entry of test_variants says beside options of the method
 
 
 @dataclass
@@ -46,6 +47,8 @@ class SetupConfig:
     """episodes of each test cell"""
     test_seed: int = 0
     """seed of the test episodes: the same for all methods"""
+    test_varied: dict[str, Any] = field(default_factory=dict)
+    """a further test cell of varying episodes: n_way and n_shot as ranges [low, high], n_query of each class"""
     test_floor: bool = True
     """also measure the references: initial weights, raw pixels, and the weights that training started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -65,13 +68,15 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     method_options: dict[str, Any] = field(default_factory=dict)
     """options of the method"""
     test_variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """further rows of the test table with the same weights: a name, the method_options that differ, and n_query if it
-    differs (a number, or "shots": as many queries of each class as support images)"""
+    """further rows of the test table with the same weights: a name, the method_options that differ, and if they differ
+    n_query (a number, or "shots": as many queries of each class as support images) and disjoint_groups"""
     freeze_backbone: bool = False
     """train only the method's own weights; the backbone's weights and running statistics are not updated, and if images
     are not augmented, their features are computed once"""
     pretrained_run: str | None = None
     """folder of a run, such as one of scripts/pretrain.py, whose backbone weights training starts from"""
+    pretrained_method: bool = False
+    """start from all weights of pretrained_run, a run of the same method, instead of its backbone's alone"""
 
     @property
     def trained_name(self) -> str:
@@ -122,6 +127,11 @@ def find_differing_options(held: dict[str, Any], config: TrainingOptions) -> dic
     now = as_dict(config)
     held = {**as_dict(type(config)()), **held}
     return {key: (held.get(key), now.get(key)) for key in sorted(held | now) if held.get(key) != now.get(key)}
+
+
+def select_method_options(variant: dict[str, Any]) -> dict[str, Any]:
+    """What an entry of `test_variants` says of the method."""
+    return {name: value for name, value in variant.items() if name not in OF_EPISODES}
 
 
 def have_variants_changed(held: dict[str, Any], now: dict[str, Any]) -> bool:

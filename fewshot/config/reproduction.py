@@ -7,7 +7,7 @@ from fewshot.runtime.choices import Precision
 
 BenchmarkSection = Literal[
     "data", "evaluation", "frozen", "heads", "maml", "memory", "precision", "depthwise", "process", "photographs",
-    "end-to-end",
+    "export", "end-to-end",
 ]  # fmt: skip
 PUBLISHED_REPORT = "docs/results/DATASET.md"
 

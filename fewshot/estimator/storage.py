@@ -60,6 +60,11 @@ def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
         raise CheckpointError(f"{message} ({type(error).__name__}: {what})") from error
 
 
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Where a classifier of a file was fitted: commit, command, versions, hardware."""
+    return dict(load_checkpoint(path, FORMAT).get("provenance") or {})
+
+
 def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) -> Classifier:
     classifier: Any = kind(**state["options"] | {"device": device})
     resolved = options_of(ClassifierOptions, classifier) | state["plan"] | {"device": device}

@@ -84,7 +84,7 @@ def make_header(
     """Make the header of an evaluation that began at `started` (`time.perf_counter`) and ends now."""
     count = getattr(method, "count_trainable", None) if isinstance(spec.n_way, int) else None
     return RecordHeader(
-        spec=vars(spec),
+        spec=spec.as_dict(),
         seed=seed,
         n_episodes=n_episodes,
         method=type(method).__name__,

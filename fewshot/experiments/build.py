@@ -29,6 +29,7 @@ from fewshot.evaluation.evaluate import evaluate
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records, name_cell
 from fewshot.evaluation.rows import RowKind
+from fewshot.experiments.cells import list_cells, list_variants
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
@@ -151,25 +152,6 @@ def name_differences(config: AnyConfig) -> list[str]:
     return [*kept, f"and_{len(parts) - len(kept)}_more"] if len(kept) < len(parts) else kept
 
 
-def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:
-    """List the test cells: every number of ways with every number of shots."""
-    query, disjoint = config.test_n_query, config.test_disjoint_groups
-    return [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
-
-
-def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
-    """List the test cells of a row of the test table: an entry of `test_variants` may set another n_query."""
-    n_query = list_variants(config).get(row, {}).get("n_query", config.test_n_query)
-    if n_query != "shots" and not isinstance(n_query, int):
-        raise ConfigError(f'test_variants: {row}: n_query is a number or "shots", got {n_query!r}')
-    return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in list_test_cells(config)]
-
-
-def list_variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
-    """List further rows of the test table, with the same weights; a classifier of stage 1 has none."""
-    return getattr(config, "test_variants", {})
-
-
 def load_test_sets(config: AnyConfig) -> dict[str, ImageSet]:
     """Load the test split (named "") and those of `test_also`, and check that they hold every test cell."""
     sets = {"": load_split(config, "test")}
@@ -235,7 +217,7 @@ def _load_measured(
     if unknown_code or changed.keys() - NOT_COMPARED or have_variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {
-        "spec": vars(cell),
+        "spec": cell.as_dict(),
         "weights": hash_weights(method),
         "data_fingerprint": imageset.fingerprint,
         "commit": find_commit(),

@@ -3,18 +3,19 @@
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot.config import find_differing_options, have_variants_changed
 from fewshot.evaluation.report import format_percent, write_section
 from fewshot.reproduction.launchers import Job, Launcher, LocalLauncher, run_jobs
-from fewshot.reproduction.recipes import find_runs, select_measuring
+from fewshot.reproduction.recipes import find_runs, select_measuring, select_own
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
+from fewshot.reproduction.tables.domains import format_domains
 from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
 from fewshot.training.run_folder import NOT_COMPARED
 
@@ -42,7 +43,8 @@ def run_all(
     Args:
         runs: those that others start from stand before them.
         scripts: the folder of the scripts that run them; where one is missing, the subcommand runs in its place.
-        results: the folder for the result of each complete run; None: nothing is kept but the run itself.
+        results: the folder for the result of each complete run; that of a run of another folder of recipes goes to the
+            folder of that name beside it. None: nothing is kept but the run itself.
         budget_minutes: stop after so long; what runs then saves its state.
         launcher: where they run (default: one after the other, on this machine).
 
@@ -55,14 +57,17 @@ def run_all(
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
     for run in runs:
         run.check()
-    by_title = {run.title: run for run in runs}
+    group = runs[-1].group if runs else ""  # the last run is no stage 1 of another folder's recipes
+    titles = {run.folder.path: run.title if run.group == group else f"{run.group}, {run.title}" for run in runs}
+    by_title = {titles[run.folder.path]: run for run in runs}
 
     def finish(job: Job) -> None:
         if results is not None:
             run = by_title[job.title]
-            run.result().write(find_result_file(results, run))
+            folder = results if run.group == group else results.with_name(run.group)
+            run.result().write(find_result_file(folder, run))
 
-    jobs = [_make_job(run, scripts, by_title) for run in runs]
+    jobs = [_make_job(run, scripts, titles) for run in runs]
     outcome = run_jobs(jobs, launcher or LocalLauncher(), deadline, finish)
     if outcome.left:
         left = [f"{job.title}{' (begun)' * job.log.exists()}" for job in outcome.left]
@@ -70,18 +75,18 @@ def run_all(
     return [by_title[job.title] for job in outcome.failed]
 
 
-def _make_job(run: Run, scripts: Path, by_title: Mapping[str, Run]) -> Job:
+def _make_job(run: Run, scripts: Path, titles: Mapping[Path, str]) -> Job:
     script = scripts / run.script
     # -P: a folder named fewshot in the current directory must not be imported instead of the package.
     program = [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
-    needs = run.stage_one.title if run.stage_one and run.stage_one.title in by_title else ""
+    needs = titles.get(run.stage_one.folder.path, "") if run.stage_one else ""
 
     def describe() -> str:
         line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
         return f"{run.stages[-1][1]:.1f} min  {line}"
 
     return Job(
-        run.title,
+        titles[run.folder.path],
         (sys.executable, *program, *run.arguments),
         run.folder.path / "log.txt",
         run.folder.config,
@@ -139,7 +144,8 @@ def format_section(recipes: Path, stored: Path, published_file: Path, asked: Ask
     `asked`: which recipes, cells and seeds the tables show (default: all).
     """
     asked = asked or Asked()
-    runs = select_measuring(find_runs(recipes, Path("unused"), names=asked.methods), asked.cells)
+    found = find_runs(recipes, Path("unused"), names=asked.methods)
+    runs = select_own(select_measuring(found, asked.cells), recipes)
     results, planned = load_stored(stored, runs, quiet=asked != Asked()), plan_rows(runs)
     if asked.seeds is not None:
         results = [result for result in results if result.seed in asked.seeds]
@@ -147,27 +153,49 @@ def format_section(recipes: Path, stored: Path, published_file: Path, asked: Ask
         {cell for run in runs for cell in run.cells if not asked.cells or accuracies.shorten(cell) in asked.cells},
         key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)],
     )
-    rows, numbers = accuracies.make_rows(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
     inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
     program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
     command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [accuracies.format_accuracies(rows, cells), trainings.format_facts(results, command, planned)]
-    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
-        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
-        of_set = accuracies.make_rows(results, also, test_set)
-        parts += [f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells)]
-    against = published.format_against(rows, cells, numbers)
-    if against:
-        parts += ["Against published numbers:", against, f"Sources. {published.format_sources(numbers)}."]
-    minus = accuracies.format_differences(rows, cells, REFERENCE)
-    if minus:
-        parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
+    facts = trainings.format_facts(results, command, planned)
+    if any(run.test_set for run in runs):
+        domains = {
+            test_set: accuracies.make_rows(results, {r.name: planned[r.name] for r in runs if r.test_set == test_set})
+            for test_set in dict.fromkeys(run.test_set for run in runs)
+        }
+        parts = [*format_domains(domains), facts]
+    else:
+        parts = [*_format_one_set(runs, results, planned, cells, published.read(published_file), facts)]
     cost = trainings.format_costs(results)
     if cost:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
                   "whole process):", cost]  # fmt: skip
-    return "\n\n".join([*parts, "How they were trained:", trainings.format_trainings(results, planned)])
+    parts += ["How they were trained:", trainings.format_trainings(results, planned)]
+    missing = trainings.format_missing(results, planned, f"{program} {recipes.name}")
+    return "\n\n".join([*parts, *(["Not run yet, and what runs it:", missing] if missing else [])])
+
+
+def _format_one_set(
+    runs: Sequence[Run],
+    results: Sequence[Result],
+    planned: Mapping[str, Plan],
+    cells: Sequence[str],
+    numbers: published.Published,
+    facts: str,
+) -> Iterator[str]:
+    """The tables of accuracies: of the test set and those of `test_also`, against papers, and minus the reference."""
+    rows = accuracies.make_rows(results, planned)
+    yield from (accuracies.format_accuracies(rows, cells), facts)
+    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
+        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
+        of_set = accuracies.make_rows(results, also, test_set)
+        yield from (f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells))
+    against = published.format_against(rows, cells, numbers)
+    if against:
+        yield from ("Against published numbers:", against, f"Sources. {published.format_sources(numbers)}.")
+    minus = accuracies.format_differences(rows, cells, REFERENCE)
+    if minus:
+        yield from ("Differences, paired by episode (a dash: measured on other episodes or drawings):", minus)
 
 
 def make_summaries(scripts: Path, stored: Path) -> dict[str, str]:

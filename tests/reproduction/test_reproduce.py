@@ -383,6 +383,21 @@ def test_a_row_of_a_changed_recipe_is_not_run(project, tmp_path, capsys):
     assert capsys.readouterr().out == reason
 
 
+def test_what_did_not_run_has_a_line_with_its_command(project, tmp_path):
+    scripts, recipes, found = project
+    text = format_section(recipes, tmp_path / "empty", tmp_path / "none.yaml")
+    heading = "Not run yet, and what runs it:\n\n"
+    lines = text.split(heading)[1].splitlines()[2:]
+    assert [re.sub(" +", " ", line) for line in lines] == [
+        f"| {name} | `python scripts/reproduce.py toy --methods {name}` |"
+        for name in ("pretrain", "baseline", "protonet")
+    ]
+    run_all(found[:1], scripts, scripts / "kept")
+    assert "--methods pretrain`" not in format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
+    run_all(found, scripts, scripts / "kept")
+    assert heading not in format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
+
+
 def test_a_variant_that_is_new_or_changed_is_measured(project, tmp_path, capsys):
     """The run goes on, without training anew, and until then the tables hold no number of other options."""
     scripts, recipes, found = project

@@ -7,7 +7,7 @@ from pathlib import Path
 from fewshot.config import AnyConfig, read_saved
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.records import Measured, Records, name_cell
-from fewshot.experiments.build import list_test_cells, list_variants
+from fewshot.experiments.cells import list_test_cells, list_variants
 from fewshot.reproduction.results import Result, name_row
 from fewshot.reproduction.runs import find_own_row
 from fewshot.training.run_folder import RunFolder
