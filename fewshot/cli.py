@@ -38,11 +38,9 @@ class Parser(ArgumentParser):
 
     def parse_path(self, path: str | PathLike, *arguments: Any, **options: Any) -> Namespace:
         """Read the options in a YAML file, which may be a recipe with rows or extend another recipe."""
-        if not self.kind:
-            read_options(Path(path))  # refuses a repeated key, which jsonargparse does not notice
-            return super().parse_path(path, *arguments, **options)
-        entry = read_recipe(Path(path), self.kind).entry(self.row, self.kind)
-        return self.parse_string(yaml.safe_dump(entry.options, sort_keys=False), Path(path).name, *arguments, **options)
+        path = Path(path)
+        values = read_recipe(path, self.kind).entry(self.row, self.kind).options if self.kind else read_options(path)
+        return self.parse_string(yaml.safe_dump(values, sort_keys=False), path.name, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error as one sentence, without the usage, and exit with status 2."""
@@ -67,6 +65,7 @@ def parse(
     positional: Sequence[str] = (),
     prog: str | None = None,
     epilog: str | None = None,
+    find_defaults: Callable[[Config], Mapping[str, Any]] = lambda config: {},
 ) -> Config:
     """Parse --config FILE and the command line into an instance of `config`; later values replace earlier ones.
 
@@ -79,6 +78,7 @@ def parse(
         positional: fields that are given by position, as in `compare RUN_A RUN_B`; those with a default are optional.
         prog: the name of the command in the help.
         epilog: the last paragraph of the help.
+        find_defaults: returns other defaults than those of `config`, given the options that were parsed.
 
     Returns:
         An instance of `config`.
@@ -112,14 +112,28 @@ def parse(
         many = {"nargs": "+", "type": str} if name in lists else {"nargs": "?", "default": fields[name].default}
         parser.add_argument(name, help=text, **many)
     for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:  # --resume alone means --resume true
+        kind = getattr(action, "_typehint", None)
+        if kind is bool or bool in get_args(kind):  # --resume alone means --resume true
             action.nargs, action.const = "?", True
     types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     elements = {name: get_args(kind)[0] for name, kind in types.items() if get_origin(kind) is list}
-    values = parser.parse_args(_join_lists(sys.argv[1:] if arguments is None else arguments, elements)).as_dict()
+    words = _join_lists(sys.argv[1:] if arguments is None else arguments, elements)
+    given = _parse_words(parser, words, config)
+    defaults = find_defaults(given)
+    if not defaults:
+        return given
+    parser.set_defaults(defaults)
+    return _parse_words(parser, words, config)
+
+
+def _parse_words(parser: Parser, words: Sequence[str], config: type[Config]) -> Config:
+    try:
+        values = parser.parse_args(list(words)).as_dict()
+    except RecursionError as error:  # what stands on the command line is YAML too
+        raise ConfigError("a value on the command line holds itself, or is nested too deeply") from error
     if parser.row is not None and not values["config"]:
         raise ConfigError(f"--row {parser.row} is a row of a recipe: name its file with --config")
-    return config(**{name: values[name] for name in fields})
+    return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})
 
 
 def is_required(field: dataclasses.Field) -> bool:

@@ -16,6 +16,7 @@ from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
 from fewshot.reproduction.tables.domains import format_domains
+from fewshot.reproduction.tables.leak import format_leak
 from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
 from fewshot.training.run_folder import NOT_COMPARED
 
@@ -186,6 +187,10 @@ def _format_one_set(
     """The tables of accuracies: of the test set and those of `test_also`, against papers, and minus the reference."""
     rows = accuracies.make_rows(results, planned)
     yield from (accuracies.format_accuracies(rows, cells), facts)
+    leak = format_leak(rows, cells)
+    if leak:
+        yield from ("Groups on both sides of an episode (shared), or not (apart); the leak is paired by episode, whose "
+                    "classes are the same:", leak)  # fmt: skip
     for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
         also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
         of_set = accuracies.make_rows(results, also, test_set)
