@@ -107,7 +107,7 @@ def parse(
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
         parser.add_class_arguments(part, skip=inherited | taken, as_positional=len(positional) > len(optional))
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
-    for name in optional:  # after those that are required
+    for name in (name for name in positional if name in optional):  # after those that are required
         text = {action.dest: action.help for action in _find_actions(config)}[name]
         many = {"nargs": "+", "type": str} if name in lists else {"nargs": "?", "default": fields[name].default}
         parser.add_argument(name, help=text, **many)

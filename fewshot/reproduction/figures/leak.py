@@ -42,7 +42,7 @@ def draw_leak(rows: Sequence[Row], cells: Sequence[str], facts: str, path: Path)
         return []
     with figure_style():
         figure = Figure(figsize=(4.2 + 3.6 * len(cells), 4.6), layout="constrained")
-        left, right = np.ravel(figure.subfigures(1, 2, width_ratios=[4.2, 3.6 * len(cells)]))
+        left, right = np.asarray(figure.subfigures(1, 2, width_ratios=[4.2, 3.6 * len(cells)])).tolist()
         examples = left.subplots(2, 1)
         _draw_example(examples[0], disjoint=False)
         _draw_example(examples[1], disjoint=True)
