@@ -15,6 +15,7 @@ from fewshot.estimator.checks import check_lengths, warn_of_training_images
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.labels import as_label, as_labels
 from fewshot.estimator.learned import LearnedState
+from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.estimator.support import Support, as_groups
 
 
@@ -118,6 +119,31 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # 7 stays a number
         return np.where(self.rejection_.accept(self.fitted_, self.support_, queries), answers, self.unknown)
 
+    def predict_set(self, X: Any, coverage: float = 0.95) -> np.ndarray:
+        """Predict the classes that each image may be of, so that a promised share of these sets holds the right one.
+
+        What is promised: over supports and images drawn alike, each from a group of its own, `coverage` of the sets hold
+        the right class, on average over all classes. The scores come from classifiers that were each fitted without a
+        fold of groups, as in jackknife+: exact is only a coverage of 1 − 2 (1 − `coverage`) (Barber, Candès, Ramdas,
+        Tibshirani, Predictive Inference with the Jackknife+, 2021, https://arxiv.org/abs/1905.02928). Nothing is
+        promised of images of no known class, of other cameras or light, and of one support alone.
+
+        Args:
+            X: n images, or features (n, d).
+            coverage: the share, between 0 and 1; n / (n + 1) at most, of n groups that can be left out, summed over
+                classes.
+
+        Returns:
+            Whether each class is in the set, (n, n_classes) bool, columns in the order of `classes_`; the likeliest
+            class always is.
+
+        Raises:
+            DataError: for a coverage that the support cannot promise; names the highest possible.
+        """
+        check_is_fitted(self)
+        bounds = self.set_scores_.find_bounds(coverage, len(self.classes_))
+        return choose_sets(self.predict_proba(X), bounds)
+
     def logits(self, X: Any) -> torch.Tensor:
         """Compute the method's logits, before temperature and softmax.
 
@@ -215,13 +241,3 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             CheckpointError: for a foreign, cut-short or newer file.
         """
         return storage.load(cls, Path(path), device)
-
-    def predict_held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predict support images, each by a classifier that was fitted without its group.
-
-        Returns:
-            Probabilities (m, n_classes), and which images these are, (m,): those whose class has another group.
-        """
-        check_is_fitted(self)
-        logits, rows = self.fitted_.held_out
-        return self.probabilities(logits), rows

@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fewshot.config.classifier import AnswerOptions
 from fewshot.errors import ConfigError, DataError
@@ -15,6 +15,7 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import learn
 from fewshot.estimator.independence import name_copies
 from fewshot.estimator.labels import check_unknown
+from fewshot.estimator.prediction_sets import SetScores
 from fewshot.estimator.reading import as_list
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
@@ -89,3 +90,20 @@ class LearnedState(BaseEstimator, AnswerOptions):
             Probabilities (n, n_classes).
         """
         return torch.softmax(logits.double() / self.temperature_, 1).numpy()
+
+    def predict_held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predict support images, each by a classifier that was fitted without its group.
+
+        Returns:
+            Probabilities (m, n_classes), and which images these are, (m,): those whose class has another group.
+        """
+        check_is_fitted(self)
+        logits, rows = self.fitted_.held_out
+        return self.probabilities(logits), rows
+
+    @property
+    def set_scores_(self) -> SetScores:
+        """What decides how wide prediction sets are."""
+        probabilities, rows = self.predict_held_out()
+        groups = self.support_.independent
+        return SetScores.of(probabilities, self.support_.labels[rows], None if groups is None else groups[rows])

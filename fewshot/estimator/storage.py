@@ -37,6 +37,7 @@ def save(classifier: Any, path: Path) -> None:
         "plan": _make_plain(asdict(plan.options)) | {"pixels": plan.pixels},
         "method": classifier.encoder_.method.state_dict(),
         "fitted": classifier.fitted_.state,
+        "held_out": _pack_held_out(classifier.fitted_.held_out) if classifier.calibrated_ else None,
         "classes": names,
         "classes_dtype": classes.dtype.str,
         "support": _pack_support(support),
@@ -80,6 +81,8 @@ def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) 
     classifier.copies_ = name_copies(classifier.support_.names, classifier.support_.copies)
     classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
     classifier.fitted_ = fit(classifier.encoder_, classifier.support_, len(classifier.classes_), state["fitted"])
+    if state.get("held_out") is not None:  # else they are computed when they are asked for
+        classifier.fitted_.held_out = _unpack_held_out(state["held_out"], classifier.support_, len(classifier.classes_))
     classifier.from_file_ = True
     _check(classifier)
     return classifier
@@ -109,6 +112,20 @@ def _make_blank(classifier: Any) -> torch.Tensor:
 
 def _make_plain(options: dict[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+
+
+def _pack_held_out(held_out: tuple[torch.Tensor, np.ndarray]) -> dict[str, torch.Tensor]:
+    logits, rows = held_out
+    return {"logits": logits, "rows": torch.from_numpy(rows)}
+
+
+def _unpack_held_out(state: dict[str, Any], support: Support, n_classes: int) -> tuple[torch.Tensor, np.ndarray]:
+    logits, rows = state["logits"], state["rows"].numpy()
+    if logits.shape != (len(rows), n_classes) or not torch.isfinite(logits).all():
+        raise DataError(f"its left-out answers have the shape {tuple(logits.shape)}, or are not finite")
+    if len(np.unique(rows)) != len(rows) or not np.isin(rows, np.arange(len(support))).all():
+        raise DataError("its left-out answers are not of its support images")
+    return logits, rows
 
 
 def _pack_support(support: Support) -> dict[str, Any]:

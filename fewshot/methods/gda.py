@@ -1,12 +1,12 @@
 """Gaussian discriminant analysis: classes with means of their own and one covariance."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
-from fewshot.methods.distances import mask_absent, prototypes, squared_euclidean
+from fewshot.methods.distances import mask_absent, prototypes
+from fewshot.methods.shared_covariance import SharedCovariance
 
 
 @METHODS.register("gda")
@@ -42,46 +42,9 @@ class GaussianDiscriminantAnalysis(Method):
         self.shrinkage, self.normalize = shrinkage, normalize
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        real = (support_labels >= 0)[..., None]  # (B, n_support, 1)
-        support, query = (F.normalize(x, dim=-1) if self.normalize else x for x in (support, query))
-        support, wide = support.masked_fill(~real, 0.0).double(), query.double()
-        means, present = prototypes(support, support_labels, n_way)  # (B, n_way, D), (B, n_way)
-        own = means.gather(1, support_labels.clamp_min(0)[..., None].expand_as(support))
-        within = (support - own).masked_fill(~real, 0.0)  # (B, n_support, D)
-        n_images = real.sum((1, 2)).clamp_min(1)  # (B,)
-        scatter, identity = self._weigh(within, support, real, n_images)
-        distances = _measure_mahalanobis(wide, means, within, scatter, identity)  # (B, n_query, n_way)
+        wide, asked = (F.normalize(x, dim=-1) if self.normalize else x for x in (support, query))
+        wide = wide.masked_fill(support_labels[..., None] < 0, 0.0).double()  # padding could hold anything
+        means, present = prototypes(wide, support_labels, n_way)  # (B, n_way, D), (B, n_way)
+        covariance = SharedCovariance.fit(wide, support_labels, n_way, self.shrinkage)
+        distances = covariance.squared_distances(asked.double(), means)  # (B, n_query, n_way)
         return mask_absent((-distances / 2).to(query), present)
-
-    def _weigh(self, within: Tensor, support: Tensor, real: Tensor, n_images: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors (B, 1, 1) of S = `within`ᵀ `within` and of the identity in the covariance."""
-        dim = support.shape[-1]
-        mean = support.sum(1, keepdim=True) / n_images[:, None, None]
-        trace, total = (x.square().sum((1, 2)) for x in (within, (support - mean).masked_fill(~real, 0.0)))
-        tiny = torch.finfo(trace.dtype).eps
-        trace = torch.where(trace > tiny * total, trace, total).clamp_min(tiny)  # (B,)
-        if self.shrinkage is None:
-            scatter, identity = torch.full_like(trace, 1 / dim), trace / (dim * (n_images - 1).clamp_min(1))
-        else:
-            scatter, identity = (1 - self.shrinkage) / n_images, self.shrinkage * trace / (dim * n_images)
-        return scatter[:, None, None], identity[:, None, None]
-
-
-def _measure_mahalanobis(a: Tensor, b: Tensor, x: Tensor, scatter: Tensor, identity: Tensor) -> Tensor:
-    """Squared Mahalanobis distances (B, n, m) of rows of `a` (B, n, D) and `b` (B, m, D).
-
-    By the covariance `scatter` · `x`ᵀ`x` + `identity` · I, of `x` (B, k, D) and factors (B, 1, 1), through its Cholesky
-    factor; where k < D through that of a k x k matrix, by the Woodbury identity.
-    """
-    k, dim = x.shape[1:]
-    ratio = scatter / identity
-    gram = x @ x.mT if k < dim else x.mT @ x
-    eye = torch.eye(len(gram[0]), dtype=gram.dtype, device=gram.device)
-    factor = torch.linalg.cholesky_ex(eye + ratio * gram).L  # `cholesky` asks a GPU whether it went well
-    if k < dim:
-        a_seen, b_seen = (torch.linalg.solve_triangular(factor, x @ y.mT, upper=False).mT for y in (a, b))
-        distances = squared_euclidean(a, b) - ratio * squared_euclidean(a_seen, b_seen)
-    else:
-        a_seen, b_seen = (torch.linalg.solve_triangular(factor, y.mT, upper=False).mT for y in (a, b))
-        distances = squared_euclidean(a_seen, b_seen)
-    return distances / identity
