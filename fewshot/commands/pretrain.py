@@ -32,7 +32,8 @@ def run(config: PretrainExperimentConfig) -> None:
     run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    tests, cells = load_test_sets(config), list_test_cells(config)
+    tests = {} if config.train_only else load_test_sets(config)
+    cells = list_test_cells(config)
     method = build_classifier(config, train_set.image_shape, train_set.n_classes)
     overlaps = {name: check_row_unseen(method, config, train_set, test_set) for name, test_set in tests.items()}
     result = train(method, train_set, val_set, config)
@@ -50,3 +51,5 @@ def run(config: PretrainExperimentConfig) -> None:
               f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {run_dir}\n"
               f"next:        python scripts/train_episodic.py --pretrained_run {run_dir} "
               f"--dataset {config.dataset} --backbone {config.backbone}")  # fmt: skip
+        if config.train_only:
+            print(f"to measure it: the same command with --resume --train_only false --run_dir {run_dir}")

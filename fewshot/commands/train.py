@@ -30,7 +30,7 @@ def run(config: ExperimentConfig) -> None:
     run_dir = config.run_dir or name_run_dir(config)
     config = replace(config, run_dir=run_dir)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    tests = load_test_sets(config)
+    tests = {} if config.train_only else load_test_sets(config)
     method = build_starting_method(config, train_set)
     for test_set in tests.values():
         check_row_unseen(method, config, train_set, test_set)  # before hours of training
@@ -51,9 +51,11 @@ def run(config: ExperimentConfig) -> None:
             print(f"\n{report.format_title(rows, name, config.method)}\n{report.format_table(rows)}")
             print(report.format_all_facts(rows))
     if processes.is_first():
-        if config.test_floor and RowKind.RAW_PIXELS not in methods:
+        if config.test_floor and RowKind.RAW_PIXELS not in methods and not config.train_only:
             print(f"no row of raw pixels: {config.method} has weights to learn beside its backbone's, or needs one")
         trained = (f"{result.steps} steps in {result.seconds / 60:.1f} min; weights of step {result.best_step}, "
                    "the best on validation classes")  # fmt: skip
         print(f"\n{trained if config.max_steps else 'no episodic training'}\nrun folder:  {run_dir}\n"
               f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {run_dir}")  # fmt: skip
+        if config.train_only:
+            print(f"to measure it: the same command with --resume --train_only false --run_dir {run_dir}")

@@ -50,6 +50,8 @@ class SetupConfig:
     """also measure what the method is compared with: initial weights, raw pixels, the weights it started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
     """further test sets: a name and the data set options that differ"""
+    train_only: bool = False
+    """end after training, without the test split; the same command with --resume, and without this, measures it"""
 
 
 @dataclass

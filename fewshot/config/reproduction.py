@@ -31,8 +31,8 @@ class ReproduceConfig:
     results: str = "results"
     """folder of what is kept of each run"""
     report: str | None = DEFAULT_REPORT
-    """file that holds the tables; null: print only (default: that of the data set, and the main table of README.md and
-    RESULTS.md is made anew)"""
+    """file that holds the tables; null: print only (default: that of the data set, and the tables of README.md and
+    RESULTS.md are made anew)"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
 

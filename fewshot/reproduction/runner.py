@@ -15,13 +15,13 @@ from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
-from fewshot.reproduction.tables.summary import COLUMNS, format_summary
+from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
 
 LOG_LINES = 10  # of a failed run are shown
 POLL_SECONDS = 0.1
-MAIN_TABLE = "main table"  # what the lines around it are called
+MAIN_TABLE, SHORT_TABLE = "main table", "short table"  # what the lines around them are called
 
 
 def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
@@ -157,20 +157,25 @@ def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     return "\n\n".join([*parts, "How they were trained:", trainings.format_trainings(results, planned)])
 
 
-def main_table(scripts: Path, stored: Path) -> str:
-    """The table of README.md and RESULTS.md, from the recipes and published numbers of `scripts` and all results."""
+def make_summaries(scripts: Path, stored: Path) -> dict[str, str]:
+    """The main table and the short one, from the recipes and published numbers of `scripts` and all results."""
     rows, numbers = {}, {}
     for dataset in COLUMNS:
         runs = find_runs(scripts / "recipes" / dataset, Path("unused"))
         rows[dataset] = accuracies.make_rows(load_stored(stored / dataset, runs), plan_rows(runs))
         numbers[dataset] = published.read(scripts / "published" / f"{dataset}.yaml")
-    return format_summary(rows, numbers)
+    return {MAIN_TABLE: format_summary(rows, numbers), SHORT_TABLE: format_best_of_kind(rows, numbers)}
 
 
-def refresh_main_table(scripts: Path, stored: Path, files: Iterable[Path]) -> list[Path]:
-    """Write the main table into those of `files` that have the lines for it; which these are."""
-    holders = [path for path in files if path.exists() and f"<!-- {MAIN_TABLE}: begin -->" in path.read_text("utf-8")]
-    text = main_table(scripts, stored) if holders else ""
-    for path in holders:
-        write_section(path, MAIN_TABLE, "All methods", text)
-    return holders
+def refresh_summaries(scripts: Path, stored: Path, files: Iterable[Path]) -> list[Path]:
+    """Write the main table and the short one into those of `files` that have the lines for them; which these are."""
+    holders = [
+        (path, name)
+        for path in files
+        for name in (MAIN_TABLE, SHORT_TABLE)
+        if path.exists() and f"<!-- {name}: begin -->" in path.read_text("utf-8")
+    ]
+    texts = make_summaries(scripts, stored) if holders else {}
+    for path, name in holders:
+        write_section(path, name, "All methods", texts[name])
+    return [path for path, _ in holders]

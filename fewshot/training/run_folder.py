@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 # options that may differ when a run goes on
 NOT_COMPARED = {
     "resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes", "profile_step",
+    "train_only",
 }  # fmt: skip
 
 

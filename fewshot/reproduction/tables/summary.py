@@ -1,4 +1,7 @@
-"""The main table: a line for each method, the data sets side by side, from stored results and published numbers."""
+"""The main table (a line for each method, the data sets side by side) and the short one: the best of each kind.
+
+Both are made from stored results and published numbers.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,6 +34,12 @@ LINES = {
 }  # of each line: the row that feeds it, which has this name in the tables of every data set
 RERUN_LINE, RERUN_ROW = "*best independent re-run of ProtoNet*", "protonet"
 DIGITS = 1
+SHORT_COLUMNS = {"omniglot": "20w1s", "cifar_fs": "5w5s", "coins": "5w4s"}  # the short table's cell of each data set
+KINDS = {
+    "compares features, trained on episodes": ("protonet", "matching", "r2d2", "relation", "meta-baseline"),
+    "adapts its weights to each episode": ("maml", "anil"),
+    "plain classifier, new head for each episode": ("classifier-baseline", "simpleshot", "baseline", "baseline++"),
+}  # of each line of the short table: the rows of which it shows the best; all inductive
 
 
 def format_summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
@@ -53,6 +62,33 @@ def format_summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Pu
         lines.append([title, *(_format_ours(by_name[dataset].get(name), cell) for dataset, cell in cells)])
     lines.append([RERUN_LINE, *(_format_rerun(published[dataset], cell) for dataset, cell in cells)])
     return format_markdown(head, lines)
+
+
+def format_best_of_kind(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
+    """The short table in Markdown: of each kind of method the best one of each data set, with its name.
+
+    Args:
+        rows: of each data set of `SHORT_COLUMNS`, the rows of its tables.
+        published: of each data set, the numbers that `published.read` gives.
+    """
+    head = ["", *(f"{COLUMNS[dataset][0]} {cell}" for dataset, cell in SHORT_COLUMNS.items())]
+    lines = [
+        [title, *(_format_best(rows[dataset], names, cell) for dataset, cell in SHORT_COLUMNS.items())]
+        for title, names in KINDS.items()
+    ]
+    reruns = (_format_rerun(published[dataset], cell) for dataset, cell in SHORT_COLUMNS.items())
+    return format_markdown(head, [*lines, [RERUN_LINE, *reruns]])
+
+
+def _format_best(rows: Sequence[Row], names: Sequence[str], cell: str) -> str:
+    titles = {name: title for title, name in LINES.items()}
+    measured = [
+        (row.estimate(full).mean, f"{format_percent(row.estimate(full), DIGITS)} {titles[row.name]}{row.mark}")
+        for row in rows
+        for full in row.cells
+        if row.name in names and shorten(full) == cell and row.cells[full]
+    ]
+    return max(measured)[1] if measured else NOT_RUN
 
 
 def _format_ours(row: Row | None, cell: str) -> str:
