@@ -47,6 +47,8 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         calibrate: fit a temperature to images held out by group.
         false_accept_rate: where an image of no known class should be answered `unknown`, the share of such images
             that may be taken for a known one.
+        false_reject_rate: or the share of images of known classes that may be refused.
+        balanced: or as large a share of the former as of the latter.
         unknown: that answer.
 
     Attributes:
@@ -74,8 +76,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             DataError: for fewer than two classes, and where one picture has two labels.
             ConfigError: for options that make no sense.
         """
-        if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
-            raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {self.false_accept_rate}")
+        self.check_refusals()
         if y is None:
             raise DataError("this estimator requires y to be passed, but the target y is None: give a label for each")
         images = self._list(X, fitting=True)
@@ -109,7 +110,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             X: n images, or features (n, d).
 
         Returns:
-            Labels (n,); `unknown` where a `false_accept_rate` is set and the image is of no known class.
+            Labels (n,); `unknown` where a threshold is asked for and the image is of no known class.
         """
         check_is_fitted(self)
         queries = self.embed(X)
@@ -117,14 +118,14 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         if self.rejection_ is None:
             return answers
         answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # 7 stays a number
-        return np.where(self.rejection_.accept(self.fitted_, self.support_, queries), answers, self.unknown)
+        return np.where(self.rejection_.accept(self.fitted_, queries), answers, self.unknown)
 
     def predict_set(self, X: Any, coverage: float = 0.95) -> np.ndarray:
         """Predict the classes that each image may be of, so that a promised share of these sets holds the right one.
 
-        What is promised: over supports and images drawn alike, each from a group of its own, `coverage` of the sets hold
-        the right class, on average over all classes. The scores come from classifiers that were each fitted without a
-        fold of groups, as in jackknife+: exact is only a coverage of 1 − 2 (1 − `coverage`) (Barber, Candès, Ramdas,
+        What is promised: over supports and images drawn alike, each from a group of its own, about `coverage` of the
+        sets hold the right class, on average over all classes. The scores come from classifiers that were each fitted
+        without a fold of groups, as in jackknife+: proven is only 1 − 2 (1 − `coverage`) (Barber, Candès, Ramdas,
         Tibshirani, Predictive Inference with the Jackknife+, 2021, https://arxiv.org/abs/1905.02928). Nothing is
         promised of images of no known class, of other cameras or light, and of one support alone.
 

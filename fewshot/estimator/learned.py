@@ -40,12 +40,12 @@ class LearnedState(BaseEstimator, AnswerOptions):
         """
         fitted, temperature = learn(encoder, support, len(classes), self.calibrate)
         rejection = None
-        if self.false_accept_rate is not None:
+        if self.refuses:
             check_unknown(self.unknown, classes)
             if not encoder.method.uses_features:
-                message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
+                message = f"{self.method} has no features that tell what an image is like: refusing needs them"
                 raise ConfigError(message)
-            rejection = Rejection.learn(encoder, support, self.false_accept_rate)
+            rejection = Rejection.learn(fitted, self)
         self.encoder_, self.inputs_ = encoder, encoder.reader()
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewshot.estimator.confidence import compute_auroc, expected_calibration_error
 from fewshot.estimator.estimator import FewShotClassifier
-from fewshot.estimator.rejection import score_known
+from fewshot.estimator.familiarity import score_known
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.statistics import Estimate, mean_interval
 from fewshot.runtime import seeding
@@ -81,7 +81,7 @@ def _measure_episodes(
     logits = classifier.logits(queries.double().numpy())[known]
     right = (logits.argmax(1).numpy() == truth[known]).astype(float)
     before, after = (logits.double().div(t).softmax(1).max(1).values.numpy() for t in (1.0, classifier.temperature_))
-    scores = score_known(classifier.fitted_, classifier.support_, queries)
+    scores = score_known(classifier.fitted_, queries)
     accepted = scores >= classifier.rejection_.threshold
     row = [
         right.mean(),

@@ -14,7 +14,7 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import fit
 from fewshot.estimator.independence import name_copies
 from fewshot.estimator.reading import THUMBNAIL_PX
-from fewshot.estimator.rejection import Rejection
+from fewshot.estimator.rejection import RefusalScores, Rejection
 from fewshot.estimator.support import Support
 from fewshot.images.listing import list_few
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -43,7 +43,7 @@ def save(classifier: Any, path: Path) -> None:
         "support": _pack_support(support),
         "temperature": classifier.temperature_,
         "calibrated": classifier.calibrated_,
-        "rejection": None if rejection is None else asdict(rejection),
+        "rejection": None if rejection is None else _pack_rejection(rejection),
         "n_features": getattr(classifier, "n_features_in_", None),
         "provenance": collect_provenance(),
     }
@@ -79,10 +79,10 @@ def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) 
         classifier.n_features_in_ = state["n_features"]
     classifier.temperature_, classifier.calibrated_ = float(state["temperature"]), bool(state["calibrated"])
     classifier.copies_ = name_copies(classifier.support_.names, classifier.support_.copies)
-    classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
     classifier.fitted_ = fit(classifier.encoder_, classifier.support_, len(classifier.classes_), state["fitted"])
     if state.get("held_out") is not None:  # else they are computed when they are asked for
         classifier.fitted_.held_out = _unpack_held_out(state["held_out"], classifier.support_, len(classifier.classes_))
+    classifier.rejection_ = None if state["rejection"] is None else _unpack_rejection(state["rejection"], classifier)
     classifier.from_file_ = True
     _check(classifier)
     return classifier
@@ -95,8 +95,6 @@ def _check(classifier: Any) -> None:
         raise DataError(f"classes are {list_few(classes.tolist())}, not two or more in order")
     if not 0 < classifier.temperature_ < np.inf:
         raise DataError(f"the temperature is {classifier.temperature_}")
-    if classifier.rejection_ is not None and not isinstance(classifier.rejection_.threshold, int | float):
-        raise DataError(f"the threshold is {classifier.rejection_.threshold!r}")
     logits = classifier.fitted_.logits(classifier.encoder_.content(_make_blank(classifier)))
     if logits.shape != (1, len(classes)) or not torch.isfinite(logits).all():
         raise DataError(f"its answers have the shape {tuple(logits.shape)}, or are not finite")
@@ -126,6 +124,22 @@ def _unpack_held_out(state: dict[str, Any], support: Support, n_classes: int) ->
     if len(np.unique(rows)) != len(rows) or not np.isin(rows, np.arange(len(support))).all():
         raise DataError("its left-out answers are not of its support images")
     return logits, rows
+
+
+def _pack_rejection(rejection: Rejection) -> dict[str, Any]:
+    scores = {name: torch.from_numpy(values) for name, values in vars(rejection.scores).items()}
+    return {"threshold": rejection.threshold, "scores": scores}
+
+
+def _unpack_rejection(state: dict[str, Any], classifier: Any) -> Rejection:
+    if "scores" not in state:  # of a version with other scores, whose threshold means nothing here
+        if not classifier.refuses:
+            raise DataError("it has a threshold, and no option that asks for one")
+        return Rejection.learn(classifier.fitted_, classifier)
+    scores = {name: values.numpy() for name, values in state["scores"].items()}
+    if not isinstance(state["threshold"], int | float):
+        raise DataError(f"the threshold is {state['threshold']!r}")
+    return Rejection(state["threshold"], RefusalScores(**scores))
 
 
 def _pack_support(support: Support) -> dict[str, Any]:

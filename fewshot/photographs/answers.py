@@ -36,7 +36,7 @@ def predict(
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
     fitted, rejection = classifier.fitted_, classifier.rejection_
     probabilities = classifier.probabilities(fitted.logits(content))
-    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accept(fitted, support, content)
+    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accept(fitted, content)
     method = classifier.encoder_.method
     n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # not by bare pixels
     nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)

@@ -95,7 +95,7 @@ def test_sets_of_a_classifier_hold_the_right_class_as_often_as_asked(tmp_path):
 
 def test_one_image_a_class_promises_nothing():
     classifier = FewShotClassifier(None, method="nearest").fit(np.eye(3), ["a", "b", "c"])
-    with pytest.raises(DataError, match="there is one photograph .* a class, take a second one"):
+    with pytest.raises(DataError, match=r"there is one photograph .* a class, take a second one"):
         classifier.predict_set(np.eye(3), coverage=0.5)
 
 
