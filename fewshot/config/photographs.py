@@ -105,5 +105,21 @@ class ConfidenceConfig:
     """share of unknown images that may be accepted"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    classes: list[int] | None = None
+    """only the classes of these numbers, from the first to before the last (default: all)"""
+    max_images: int | None = None
+    """at most so many images of each class, evenly spread (default: all)"""
+    coverage: float | None = None
+    """share of prediction sets that are to hold the right class (default: no sets)"""
+    shift: str | None = None
+    """what happened to the queries: blur, darker, brighter, smaller, turned, jpeg or noise"""
+    suite: str | None = None
+    """a YAML file of measurements, each of these options: those that have no record yet are made, and the tables"""
+    only: list[str] = field(default_factory=list)
+    """these measurements of the suite"""
+    results: str = "results/trust"
+    """folder of the suite's records"""
+    report: str = "docs/results/trust.md"
+    """file that holds the suite's tables"""
     plugins: list[str] = field(default_factory=list)
     """your own files (or modules): what they register is known then"""

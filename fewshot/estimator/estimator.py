@@ -9,7 +9,7 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fewshot.errors import ConfigError, DataError
+from fewshot.errors import DataError
 from fewshot.estimator import storage
 from fewshot.estimator.checks import check_lengths, warn_of_training_images
 from fewshot.estimator.encoder import Encoder
