@@ -88,7 +88,8 @@ def run_suite(config: ConfidenceConfig) -> None:
             if path.exists() or (config.only and name not in config.only):
                 continue
             found, fingerprint = measure(own)
-            write_whole(path, format_record(own, found, fingerprint))
+            command = f"python scripts/confidence.py --suite {config.suite} --only {name}"
+            write_whole(path, format_record(own, found, fingerprint, command))
             print(f"{name}: {', '.join(f'{m} {format_percent(c.accuracy)}' for m, c in found.items())}", flush=True)
     for table, measurements in tables.items():
         write_section(config.report, table, table, format_table(measurements, folder))
@@ -114,10 +115,13 @@ def read_suite(path: Path) -> dict[str, dict[str, ConfidenceConfig]]:
     return tables
 
 
-def format_record(config: ConfidenceConfig, found: Mapping[str, Confidence], fingerprint: str) -> str:
+def format_record(
+    config: ConfidenceConfig, found: Mapping[str, Confidence], fingerprint: str, command: str
+) -> str:
     """A record as JSON: what was asked, on what, and the values of each episode."""
     options = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in MEASURE_ALONE}
-    record = {"options": options, "data_fingerprint": fingerprint, **collect_provenance(), "methods": {}}
+    record: dict[str, Any] = {"options": options, "data_fingerprint": fingerprint, **collect_provenance()}
+    record |= {"command": command, "methods": {}}
     for name, confidence in found.items():
         values = {key: [_round(v) for v in column] for key, column in confidence.values.items()}
         errors = {key: [_round(v) for v in getattr(confidence, key)] for key in ERRORS}
