@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, the real data where there are any, small data sets."""
+"""Fixtures of all tests: a separate cache, the real data if available, small data sets."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def data_root() -> Path:
 
 
 def striped(n_classes: int, n_images: int = 8, size_px: int = 16, split: str | None = None, seed: int = 0) -> ImageSet:
-    """A learnable toy set: class c has stripes of its own direction and width, with noise."""
+    """Make a small data set that can be learned: class c has noisy stripes of its own direction and width."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size_px, :size_px]
     images, labels = [], []
@@ -61,7 +61,7 @@ def striped(n_classes: int, n_images: int = 8, size_px: int = 16, split: str | N
 
 @contextmanager
 def stopped_after(steps: int) -> Iterator[None]:
-    """Within the block training on episodes gets the signal to stop in its step number `steps`."""
+    """Within the block training on episodes receives the stop signal in step number `steps`."""
     passes = EpisodeStream.iterate_passes
 
     def signalling(self: EpisodeStream, step: int) -> Iterator[Episode]:

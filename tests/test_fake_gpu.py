@@ -1,4 +1,4 @@
-"""On a device that is not there: what is left on the CPU by mistake, and where the host waits for the device.
+"""Tests on a simulated device: tensors left on the CPU by mistake, and operations that make the host wait.
 
 Fake tensors have a device and a shape, but no numbers. Where two meet that lie on different devices, torch raises;
 and where the host wants to know a number, or a shape that depends on numbers, it would wait for a real device, and
@@ -46,7 +46,7 @@ def fake_tensor(fake: FakeTensorMode, like: Tensor) -> Tensor:
 
 
 def fake_copy(fake: FakeTensorMode, module: nn.Module) -> nn.Module:
-    """A copy of `module` whose parameters and buffers are fake."""
+    """Copy `module` with fake parameters and buffers."""
     module = copy.deepcopy(module)
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
@@ -69,7 +69,7 @@ def case(request, fake, toy_sets):
 
 @contextlib.contextmanager
 def expecting(name, training=False):
-    """Within the block the host waits if the method of that name is known to, and else does not."""
+    """Within the block the host must wait if the method `name` is known to, and must not otherwise."""
     if name not in WAITING or (training and name in WAITING_AT_TEST_ALONE):
         yield
         return

@@ -1,4 +1,4 @@
-"""`fewshot reproduce`: the recipes of a data set are run, their results kept, and the tables made."""
+"""`fewshot reproduce`: runs the recipes of a data set, stores their results, and makes the tables."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ def run(config: ReproduceConfig) -> None:
     if config.report is not None:
         file = config.report.replace("DATASET", dataset) if config.report == DEFAULT_REPORT else config.report
         report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
-    if config.report == DEFAULT_REPORT:  # else it may be of other results, which are not those that recipes speak of
+    if config.report == DEFAULT_REPORT:  # another report may be of other results than those in the heads of recipes
         fill_expected(recipes, results)
     if config.report == DEFAULT_REPORT and dataset in COLUMNS:
         refresh_summaries(folder.parent, Path(config.results), [Path("README.md"), Path("RESULTS.md")])

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from fewshot.backbones import Viewed
 from fewshot.errors import DataError
 from fewshot.estimator.confidence import deal_folds
-from fewshot.estimator.fitting import Fitted, fit
+from fewshot.estimator.fitting import FittedMethod, fit
 from fewshot.methods.distances import prototypes
 from fewshot.methods.shared_covariance import SharedCovariance
 
@@ -17,7 +17,7 @@ SHRINKAGE = 0.9
 DISTANCE_WEIGHT = 0.2
 
 
-def score_known(fitted: Fitted, queries: Tensor) -> np.ndarray:
+def score_known(fitted: FittedMethod, queries: Tensor) -> np.ndarray:
     """How well each of `queries` (n, …) fits any class of the support, (n,); comparable between queries.
 
     Where the method's logits tell (`evidence_in_logits`): the log of the sum over classes of exp(logit), the negative
@@ -31,7 +31,7 @@ def score_known(fitted: Fitted, queries: Tensor) -> np.ndarray:
     return _score(fitted, fitted.support.labels, queries)
 
 
-def score_as_unknown(fitted: Fitted) -> np.ndarray:
+def score_as_unknown(fitted: FittedMethod) -> np.ndarray:
     """The score that each support image would have if its class were not known, (n,).
 
     Raises `DataError` for fewer than three classes.
@@ -55,10 +55,10 @@ def score_as_unknown(fitted: Fitted) -> np.ndarray:
     return scores
 
 
-def score_left_out(fitted: Fitted) -> tuple[np.ndarray, np.ndarray]:
+def score_left_out(fitted: FittedMethod) -> tuple[np.ndarray, np.ndarray]:
     """The score (m,) of support images from fits without their group, and which images these are, (m,).
 
-    The folds are those of `Fitted.held_out`, so that answers and scores belong together.
+    The folds are those of `FittedMethod.held_out`, so that answers and scores belong together.
     """
     if fitted.encoder.method.evidence_in_logits:
         logits, rows = fitted.held_out
@@ -75,7 +75,7 @@ def score_left_out(fitted: Fitted) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.no_grad()
-def _score(fitted: Fitted, labels: np.ndarray, queries: Tensor) -> np.ndarray:
+def _score(fitted: FittedMethod, labels: np.ndarray, queries: Tensor) -> np.ndarray:
     """`score_known` of `queries` (n, …) by the support's features alone; labels (n_support,) of -1 take no part."""
     seen = torch.from_numpy(labels >= 0)
     support, queries = (x.flatten(1).double()[None] for x in (fitted.support.content[seen], queries))

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fewshot.estimator.confidence import compute_auroc, expected_calibration_error
+from fewshot.estimator.confidence import compute_auroc, compute_calibration_error
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.familiarity import score_known
 from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.evaluation.feature_set import FeatureSet
-from fewshot.evaluation.statistics import Estimate, mean_interval
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 
@@ -48,8 +48,8 @@ class Confidence:
     Attributes:
         values: (n_episodes,) of each quantity: `accuracy` of images of known classes, where nothing is refused; `auroc`
             of known against unknown images; `false_accept`, `false_reject`: shares of unknown and known images that the
-            threshold for `false_accept_rate` gets wrong; `oracle_reject`: the latter where the threshold of each episode
-            is put so that it accepts the mean `false_accept` of its own unknown images; `accuracy_accepted` of known
+            threshold for `false_accept_rate` gets wrong; `oracle_reject`: the latter where each episode's threshold is
+            the one that accepts the mean `false_accept` of its unknown images; `accuracy_accepted` of known
             images that are not refused; `told_accept`, `told_reject`: what the support lets expect; `coverage`,
             `set_size` of prediction sets. Without unknown classes, or without sets, those that need them are missing.
         ece_before, ece_after: calibration errors with temperature 1 and with the fitted one.
@@ -70,7 +70,7 @@ class Confidence:
         values = self.__dict__.get("values", {})
         if name not in values:
             raise AttributeError(name)
-        return mean_interval(values[name][np.isfinite(values[name])])
+        return compute_mean_interval(values[name][np.isfinite(values[name])])
 
 
 def measure_confidence(
@@ -161,7 +161,7 @@ def _measure_calibration(asked: list[Asked], fitted: bool, seed: int) -> Estimat
     def error(which: np.ndarray) -> float:
         flat = sure[which].ravel()
         two = np.stack([flat, np.zeros_like(flat)], 1)  # the answer is column 0
-        return expected_calibration_error(two, 1 - right[which].ravel())
+        return compute_calibration_error(two, 1 - right[which].ravel())
 
     draw = seeding.numpy_generator(seed, "calibration")
     resampled = [error(draw.integers(0, len(right), len(right))) for _ in range(N_RESAMPLES)]

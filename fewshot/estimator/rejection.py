@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot.config.classifier import RefusalOptions
 from fewshot.errors import DataError
 from fewshot.estimator.familiarity import score_as_unknown, score_known, score_left_out
-from fewshot.estimator.fitting import Fitted
+from fewshot.estimator.fitting import FittedMethod
 from fewshot.estimator.prediction_sets import weigh_groups
 
 # Chosen on world coins' validation countries, CIFAR-FS's validation classes and 21 classes of GTSRB, see docs/log.md.
@@ -39,7 +39,7 @@ class RefusalScores:
     labels: np.ndarray
 
     @classmethod
-    def of(cls, fitted: Fitted) -> Self:
+    def of(cls, fitted: FittedMethod) -> Self:
         """Of the support that a method is fitted to; raises `DataError` for fewer than three classes."""
         labels, groups = fitted.support.labels, fitted.support.independent
         known, rows = score_left_out(fitted)
@@ -72,8 +72,8 @@ class RefusalScores:
         """The score that a share `rate` of images of further classes exceeds.
 
         Unknown scores of a few classes that look alike say little of classes to come: their own level and spread are
-        averaged with what known scores lead to expect (the level only upwards), and taken for those of a normal distribution. A class that is
-        taken for unknown can be taken for one class less than a further one.
+        averaged with what known scores lead to expect (the level only upwards), and taken for those of a normal
+        distribution. A class that is taken for unknown can be taken for one class less than a further one.
         """
         if rate <= 0:
             return float(np.nextafter(self.unknown.max(), np.inf))  # the most that they can tell
@@ -98,7 +98,7 @@ class Rejection:
     scores: RefusalScores
 
     @classmethod
-    def learn(cls, fitted: Fitted, asked: RefusalOptions) -> Self:
+    def learn(cls, fitted: FittedMethod, asked: RefusalOptions) -> Self:
         """The threshold that is asked for, from the support set alone.
 
         Raises:
@@ -107,7 +107,7 @@ class Rejection:
         scores = RefusalScores.of(fitted)
         return cls(scores.choose_threshold(asked), scores)
 
-    def accept(self, fitted: Fitted, queries: Tensor) -> np.ndarray:
+    def accept(self, fitted: FittedMethod, queries: Tensor) -> np.ndarray:
         """Whether each of `queries` (n, …) is taken for one of the classes, (n,) bool."""
         return score_known(fitted, queries) >= self.threshold
 

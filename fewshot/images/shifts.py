@@ -39,9 +39,7 @@ SHIFTS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
     "darker": lambda image, _: ImageEnhance.Brightness(image).enhance(0.5),
     "brighter": lambda image, _: ImageEnhance.Brightness(image).enhance(1.6),
     "smaller": lambda image, _: _scale(image, 0.7),
-    "turned": lambda image, draw: image.rotate(
-        float(draw.uniform(0, 360)), Image.Resampling.BICUBIC, fillcolor=GREY
-    ),
+    "turned": lambda image, draw: image.rotate(float(draw.uniform(0, 360)), Image.Resampling.BICUBIC, fillcolor=GREY),
     "jpeg": lambda image, _: _compress(image, 10),
     "noise": lambda image, draw: _add_noise(image, 20.0, draw),
 }  # Gaussian blur of 2 px, light x 0.5 and x 1.6, 0.7 of the size, any turn, JPEG quality 10, noise of 20 of 255

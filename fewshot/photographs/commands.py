@@ -1,4 +1,4 @@
-"""What `scripts/classify.py` does: fit a classifier to a folder, ask it about photographs, check a folder."""
+"""The commands fit, predict and check: fit a classifier to a folder, predict photographs, check a folder."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ from fewshot.errors import DataError, OutputError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
-from fewshot.estimator.support import Support, as_groups
+from fewshot.estimator.support import Support, check_groups
 from fewshot.images.formats import count_unread
 from fewshot.images.listing import ImageFile, list_class_files, list_few, list_image_files
 from fewshot.photographs import (
@@ -30,36 +30,48 @@ from fewshot.photographs import (
     write_predictions,
 )
 from fewshot.photographs.answers import predict, write_support_pictures
-from fewshot.photographs.inspection.intervals import Proportion, proportion
+from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
 from fewshot.runtime.terminal import visible_text
 
+# `check` and `fit` estimate accuracy in two ways, and print what each means.
+EXPLANATIONS = {
+    "check": "each photograph, or group with --groups, is predicted from all others but one of each other class, "
+    "so that the classes stay balanced",
+    "fit": "photographs, or groups with --groups, are dealt to at most ten folds, and each fold is predicted from "
+    "the others; check leaves out one at a time and balances the classes, so its accuracy can differ",
+}
 logger = logging.getLogger(__name__)
 
 
 def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
-    """The classifier of a folder, written to its file; says what is to be expected of it."""
+    """Fit a classifier to a folder and write it to a file; prints its cross-validated accuracy."""
     check_writable(config.out)
     classifier = FewShotClassifier(**options_of(AnswerOptions, config))
     _fit(classifier, config)
     classifier.save(config.out)
     counts = np.bincount(classifier.support_.labels)
-    print(f"{len(counts)} classes, {len(classifier.support_)} photographs ({counts.min()} to {counts.max()} a class)")
+    span = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    print(f"{len(counts)} classes, {format_count(len(classifier.support_), 'photograph')} ({span} a class)")
     probabilities, rows = classifier.predict_held_out()
     if len(rows):
         right = probabilities.argmax(1) == classifier.support_.labels[rows]
-        expected = proportion(right.astype(float), np.ones(len(rows)), _groups_of(classifier, rows))
-        print(f"right on photographs left out: {_format_percent(expected)}; temperature {classifier.temperature_:.3g}")
+        expected = estimate_proportion(right.astype(float), np.ones(len(rows)), _select_groups(classifier, rows))
+        print(f"Cross-validated accuracy of this classifier: {_format_accuracy(expected)}")
+        print(f"  ({EXPLANATIONS['fit']})")
     else:
-        print("no class has photographs of two groups: the accuracy is unknown and probabilities are not calibrated")
+        print("No class has photographs of two groups: the accuracy is unknown and probabilities are not calibrated")
+    if classifier.calibrated_:
+        print(f"Probabilities are calibrated on these predictions, temperature {classifier.temperature_:.3g}")
     if classifier.rejection_ is not None:
-        print(f'"{classifier.unknown}" below {classifier.rejection_.threshold:.3g}')
+        print(f'Photographs that score below {classifier.rejection_.threshold:.3g} are "{classifier.unknown}"')
     print(f"written: {config.out}")
     return classifier
 
 
 def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
-    """Answers for each photograph, written and summed up; unreadable ones are listed and left out."""
+    """Predict each photograph, write the predictions and print a summary; unreadable photographs are skipped."""
     check_writable(config.csv, config.html, inputs=[config.model])
     classifier = FewShotClassifier.load(config.model)
     paths, unread = list_photographs(Path(config.photos))
@@ -71,28 +83,28 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
         good = [i for i in range(len(chunk)) if start + i not in problems]
         kept += [chunk[i] for i in good]
         if good:
-            contents.append(classifier.encoder_.content(pixels[good]))
+            contents.append(classifier.encoder_.compute_content(pixels[good]))
     for problem in (*bad.values(), *([unread] if unread else [])):
         logger.warning("left out: %s", problem)
     if not kept:
-        raise DataError(f"{config.photos}: none of its {len(paths)} photographs can be read")
+        raise DataError(f"{config.photos}: none of its photographs can be read ({len(paths)} tried)")
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
         pictures = write_support_pictures(classifier, Path(folder))
         answers = predict(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
-        return _tell(classifier, config, answers, names, len(bad))
+        return _write_answers(classifier, config, answers, names, len(bad))
 
 
-def _tell(
+def _write_answers(
     classifier: FewShotClassifier,
     config: PredictPhotographsConfig,
     predictions: list[Prediction],
     names: list[str],
     n_bad: int,
 ) -> list[Prediction]:
-    """Write and print the answers."""
+    """Write the predictions to the files asked for, else print them, and print a summary."""
     known = [p.right for p in predictions if p.truth is not None]
-    accuracy = proportion(np.array(known, float), np.ones(len(known))) if known else None
+    accuracy = estimate_proportion(np.array(known, float), np.ones(len(known))) if known else None
     failed = None
     try:
         if config.csv:
@@ -108,20 +120,20 @@ def _tell(
         raise failed
     written = [path for path in (config.csv, config.html) if path]
     none = f"{sum(p.rejected for p in predictions)} {visible_text(classifier.unknown)}"
-    print(f"{len(predictions)} photographs, {n_bad} unreadable, {none}")
+    print(f"{format_count(len(predictions), 'photograph')}, {n_bad} unreadable, {none}")
     if accuracy:
-        print(f"right: {_format_percent(accuracy)}")
+        print(f"right: {_format_accuracy(accuracy)}")
     if written:
         print(f"written: {', '.join(written)}")
     return predictions
 
 
 def check_support(config: CheckPhotographsConfig) -> None:
-    """What is to be mended in a folder, and what accuracy it allows; a folder that is not ready has no estimate."""
+    """Report what to mend in a folder and the accuracy that it allows; an unusable folder gets no estimate."""
     check_writable(config.html, config.json)
     encoder = Encoder.create(config) if config.estimate else None
-    seen_px = encoder.method.backbone.input_px if encoder else config.size_px or 224
-    check = check_folder(config.support, config.groups, seen_px)
+    input_px = encoder.method.backbone.input_px if encoder else config.size_px or 224
+    check = check_folder(config.support, config.groups, input_px)
     print(check.as_text())
     if config.json:
         write_whole(config.json, format_json_by_line(check.as_dict(), "findings"))
@@ -137,20 +149,21 @@ def check_support(config: CheckPhotographsConfig) -> None:
 
 
 def _estimate_accuracy(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any]:
-    """Accuracy on photographs left out and against their number, printed, and as `write_check` takes them."""
+    """Estimate and print the accuracy, also against the number of photographs; returns arguments of `write_check`."""
     if not encoder.method.uses_features:
-        raise DataError(f"it needs a method that works from features, not {config.method}")
+        raise DataError(f"it needs a method that works on features, which {config.method} does not")
     files = _keep_readable(_list_files(config))
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
     groups = None if config.groups is None else [file.group for file in files]
-    parts = encoder.encode(encoder.reader().parts([file.path for file in files]))
-    support = Support.gather(parts, labels, as_groups(groups))
-    seen = (encoder.method.head, support.content.flatten(1), labels, support.independent)
-    estimate, curve = predict_left_out(*seen, len(names)), measure_shots_curve(*seen)
+    support = Support.gather(encoder.encode([file.path for file in files]), labels, check_groups(groups))
+    known = (encoder.method.head, support.content.flatten(1), labels, support.independent)
+    estimate, curve = predict_left_out(*known, len(names)), measure_shots_curve(*known)
     law = extrapolate(curve)
-    print(f"Accuracy on photographs left out: {_format_percent(estimate.overall)}")
+    print(f"Leave-one-out accuracy: {_format_accuracy(estimate.overall)}")
+    print(f"  ({EXPLANATIONS['check']})")
+    print("Accuracy by the number of photographs, every class having the same number:")
     for shots, point in zip(curve.shots, curve.points, strict=True):
-        print(f"  with {shots} photographs a class: {_format_percent(point)}")
+        print(f"  with {format_count(shots, 'photograph')} a class: {_format_accuracy(point)}")
     for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
         print(f"  {line}")
     facts = [("method", encoder.plan.options.method), ("backbone", encoder.plan.options.backbone)]
@@ -161,7 +174,7 @@ def _estimate_accuracy(encoder: Encoder, config: CheckPhotographsConfig) -> dict
 
 
 def list_photographs(place: Path) -> tuple[list[Path], str]:
-    """The photographs of a folder and of the folders in it, or the one file; and what is said of others there."""
+    """List the photographs of a folder and its subfolders, or the one file, and describe those of unread formats."""
     if not place.is_dir():
         if not place.exists():
             raise DataError(f"there is neither a photograph nor a folder {place}")
@@ -185,7 +198,7 @@ def _list_files(config: PhotographsConfig) -> list[ImageFile]:
 
 
 def _keep_readable(files: list[ImageFile]) -> list[ImageFile]:
-    """The files that are images; the others are listed."""
+    """Keep the files that decode; the others are named in warnings."""
     reader, bad = Reader(3, 8), {}
     for start in range(0, len(files), 256):
         bad |= reader.read([file.path for file in files[start : start + 256]], start)[1]
@@ -210,10 +223,11 @@ def _collect_facts(classifier: FewShotClassifier, config: PredictPhotographsConf
     )
 
 
-def _groups_of(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | None:
+def _select_groups(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | None:
     groups = classifier.support_.independent
     return None if groups is None else groups[rows]
 
 
-def _format_percent(p: Proportion) -> str:
-    return f"{p.mean:.1%} (95% interval {p.low:.1%} to {p.high:.1%}, {p.n_images} photographs of {p.n_groups} groups)"
+def _format_accuracy(p: Proportion) -> str:
+    count = f"{format_count(p.n_images, 'photograph')} of {format_count(p.n_groups, 'group')}"
+    return f"{p.mean:.1%} (95% interval {p.low:.1%} to {p.high:.1%}, {count})"

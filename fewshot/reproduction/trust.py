@@ -18,7 +18,7 @@ from fewshot.estimator.open_set import Confidence, measure_confidence
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.report import format_percent, write_section
-from fewshot.evaluation.statistics import Estimate, mean_interval
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval
 from fewshot.experiments.build import choose_device
 from fewshot.images.shifts import shift_images
 from fewshot.registry import unknown_name
@@ -47,7 +47,9 @@ def measure(config: ConfidenceConfig) -> tuple[dict[str, Confidence], str]:
     data = embed(backbone, images, precision=config.precision, store=True)
     queries = None
     if config.shift is not None:
-        queries = embed(backbone, shift_images(images, config.shift, config.seed), precision=config.precision, store=True)
+        queries = embed(
+            backbone, shift_images(images, config.shift, config.seed), precision=config.precision, store=True
+        )
         queries = FeatureSet(images, queries.values)
     found = {}
     for name in config.methods:
@@ -115,9 +117,7 @@ def read_suite(path: Path) -> dict[str, dict[str, ConfidenceConfig]]:
     return tables
 
 
-def format_record(
-    config: ConfidenceConfig, found: Mapping[str, Confidence], fingerprint: str, command: str
-) -> str:
+def format_record(config: ConfidenceConfig, found: Mapping[str, Confidence], fingerprint: str, command: str) -> str:
     """A record as JSON: what was asked, on what, and the values of each episode."""
     options = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in MEASURE_ALONE}
     record: dict[str, Any] = {"options": options, "data_fingerprint": fingerprint, **collect_provenance()}
@@ -167,7 +167,7 @@ def format_lines(lines: Sequence[tuple[str, Mapping[str, Estimate]]]) -> str:
 
 
 def _estimate(values: Sequence[float | None]) -> Estimate:
-    return mean_interval(np.array([value for value in values if value is not None]))
+    return compute_mean_interval(np.array([value for value in values if value is not None]))
 
 
 def _format(estimate: Estimate | None, key: str) -> str:

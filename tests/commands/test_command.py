@@ -1,4 +1,4 @@
-"""The command `fewshot`: quick, one parser, a help for everything, and what `import fewshot` costs."""
+"""The command `fewshot`: its speed, its parser, the help of every subcommand, and the cost of `import fewshot`."""
 
 import ast
 import builtins
@@ -47,7 +47,7 @@ def test_help_imports_nothing_heavy(words):
 
 
 def test_help_takes_less_than_three_tenths_of_a_second():
-    """Of a core, Python's own start included: the least of five, since others work on the machine too."""
+    """CPU seconds including Python's own start: the minimum of five runs, since the machine may be busy."""
 
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -92,7 +92,7 @@ def test_every_command_is_declared_once_and_has_a_file():
     listed = [name for names in GROUPS.values() for name in names]
     assert sorted(listed) == sorted(COMMANDS)
     folder = Path(commands.__file__).parent
-    helpers = {"__init__", "declarations", "option_help", "recipes"}
+    helpers = {"__init__", "declarations", "experiment", "option_help", "recipes"}
     files = {command.module or name for name, command in COMMANDS.items()}
     assert {path.stem for path in folder.glob("*.py")} - helpers == files
     assert not files & set(vars(builtins))  # a module takes its name's place in the package

@@ -11,7 +11,7 @@ from fewshot import FewShotClassifier, create_method
 from fewshot.config.classifier import RefusalOptions
 from fewshot.errors import ConfigError, DataError
 from fewshot.estimator.familiarity import DISTANCE_WEIGHT, SHRINKAGE, score_as_unknown, score_known, score_left_out
-from fewshot.estimator.fitting import Fitted
+from fewshot.estimator.fitting import FittedMethod
 from fewshot.estimator.rejection import GAP, KNOWN_SHARE, SPREAD, RefusalScores, find_known_bound
 from fewshot.estimator.support import Support
 from fewshot.runtime import seeding
@@ -19,10 +19,12 @@ from fewshot.runtime import seeding
 LABELS = np.repeat([0, 1, 2], 4)
 
 
-def fitted_to(X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> Fitted:
+def fitted_to(X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> FittedMethod:
     encoder = SimpleNamespace(method=create_method("protonet", None), device=torch.device("cpu"))
     names = tuple(map(str, range(len(y))))
-    return Fitted(encoder, Support(torch.from_numpy(X).float(), y, groups, names, independent=groups), int(y.max()) + 1)
+    return FittedMethod(
+        encoder, Support(torch.from_numpy(X).float(), y, groups, names, independent=groups), int(y.max()) + 1
+    )
 
 
 def clouds(n_images: int, name: str, n_classes: int = 3, dim: int = 8, spread: float = 2.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The scripts as a user runs them: results, help, and every mistake answered with a sentence."""
+"""The scripts as a user runs them: results, help, and a clear message for every mistake."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Matching Networks against slow loops written from the paper's equations, and by hand."""
+"""Matching Networks compared with slow loops written from the paper's equations, and with hand-worked numbers."""
 
 import math
 

@@ -16,7 +16,7 @@ from PIL import Image
 from fewshot import FewShotClassifier, cli
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import ConfigError, DataError
-from fewshot.photographs.commands import check_support, fit_folder, list_photographs, predict_folder
+from fewshot.photographs.commands import EXPLANATIONS, check_support, fit_folder, list_photographs, predict_folder
 from fewshot.runtime import seeding
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "classify.py"
@@ -47,8 +47,9 @@ def folder(tmp_path) -> Path:
 def test_fit_says_what_to_expect_and_writes_a_file(folder, capsys):
     fit_folder(FitPhotographsConfig(support=str(folder / "support"), groups="(.*)_", out=str(folder / "m"), **NETWORK))
     printed = capsys.readouterr().out
-    assert "3 classes, 12 photographs (4 to 4 a class)" in printed
-    assert re.search(r"right on photographs left out: 100\.0% \(95% interval .*12 photographs of 2 groups\)", printed)
+    assert "3 classes, 12 photographs (4 a class)" in printed
+    assert re.search(r"accuracy of this classifier: 100\.0% \(95% interval .*12 photographs of 2 groups\)", printed)
+    assert EXPLANATIONS["fit"] in printed
     assert FewShotClassifier.load(folder / "m").classes_.tolist() == list(COLOURS)
 
 
@@ -112,7 +113,9 @@ def test_the_script_checks_a_folder_and_estimates_its_accuracy(folder):
     done = run("check", "--support", folder / "support", "--groups", "(.*)_", "--html", page, *network)
     assert done.returncode == 0, done.stderr
     assert "a klein " in done.stdout
-    assert re.search(r"Accuracy on photographs left out: 100\.0%", done.stdout)
+    assert re.search(r"Leave-one-out accuracy: 100\.0%", done.stdout)
+    assert EXPLANATIONS["check"] in done.stdout
+    assert "with 1 photograph a class" in done.stdout
     assert "</html>" in page.read_text()
 
 

@@ -1,4 +1,4 @@
-"""The pages: everything escaped, nothing from the network, small, in the right order, and the csv beside them."""
+"""The HTML pages and the csv file: escaping, no network access, size, order and content."""
 
 import base64
 import csv
@@ -165,7 +165,7 @@ def test_many_classes_become_a_list(tmp_path):
 
 
 def test_a_thousand_photographs_fit(tmp_path, photo):
-    """Thumbnails of noise, the hardest to compress, keep to what a thousand may take: 15 MB in base64."""
+    """Thumbnails of noise, the hardest to compress, stay within the limit for a thousand: 15 MB in base64."""
     paths = [photo(f"{k}.png", 192) for k in range(12)]
     data = make_thumbnails(paths + [tmp_path / f"absent {k}" for k in range(988)])
     assert len(data) == 12

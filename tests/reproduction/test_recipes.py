@@ -255,8 +255,8 @@ def test_options_that_a_head_names_are_accepted(name):
 
 def resolved(path: Path, said: dict, monkeypatch: pytest.MonkeyPatch) -> list[AnyConfig]:
     """What the entries of a recipe are, where the file `path` says `said`."""
-    real = recipe_files._read
-    monkeypatch.setattr(recipe_files, "_read", lambda other: said if other == path else real(other))
+    real = recipe_files.read_options
+    monkeypatch.setattr(recipe_files, "read_options", lambda other: said if other == path else real(other))
     classes = {"pretrain": PretrainExperimentConfig, "episodic": ExperimentConfig}
     recipe = recipe_files.read_recipe(path)
     monkeypatch.undo()
@@ -266,7 +266,7 @@ def resolved(path: Path, said: dict, monkeypatch: pytest.MonkeyPatch) -> list[An
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_a_recipe_shows_only_what_makes_it_itself(path, monkeypatch):
     """Each option of a training's or a frozen backbone's file changes what it runs; the method may be the default."""
-    said = recipe_files._read(path)
+    said = recipe_files.read_options(path)
     whole = resolved(path, said, monkeypatch)
     if said.get("kind") != "base":
         for option in said.keys() - {*recipe_files.OWN, "method", "run_dir"}:

@@ -282,7 +282,7 @@ def test_recipes_that_cannot_be_run_or_compared_are_refused(project, capsys):
     (recipes / "other.yaml").write_text("test_n_query: 2\ntest_n_shot: [3]\n")
     assert "other" in {run.name for run in find_runs(recipes, Path("out"))}  # no cell of the others
     (recipes / "other.yaml").write_text("pretrained_run: runs/toy/other\n")
-    with pytest.raises(ConfigError, match="pretrained_run goes in a circle: other -> other"):
+    with pytest.raises(ConfigError, match="recipes start from each other in a circle: other -> other"):
         find_runs(recipes, Path("out"))
     (recipes / "other.yaml").write_text("max_step: 3\n")
     with pytest.raises(ConfigError, match=r"other.yaml is no valid recipe"):
@@ -336,7 +336,7 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
         thread.join()
     assert "stopped in pretrain, seed 0; the same command goes on from there" in capsys.readouterr().out
     log = stage_one / "log.txt"
-    step = int(re.search(r"stopped at step (\d+); the run goes on from there with --resume", log.read_text())[1])
+    step = int(re.search(r"stopped at step (\d+); continue the run with --resume", log.read_text())[1])
     for file in (recipes / "pretrain.yaml", stage_one / "config.json"):  # it ends a step later
         file.write_text(file.read_text().replace("100000", str(step + 1)))
     command = [sys.executable, "scripts/reproduce.py", "toy", "--out", "out"]

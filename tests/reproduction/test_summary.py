@@ -68,7 +68,7 @@ def test_the_re_run_is_the_published_one_in_the_same_digits():
 def test_a_line_that_no_row_feeds_is_refused():
     rows = all_rows()
     rows["omniglot"] = rows["omniglot"][1:]
-    with pytest.raises(DataError, match="line 'ProtoNet' is fed by 'protonet', which is a row of no data set"):
+    with pytest.raises(DataError, match="line 'ProtoNet' shows 'protonet', which is a row of no data set"):
         format_summary(rows, NOTHING)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and JSON by the line."""
+"""Atomic replacement of files, and JSON with one item per line."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(OutputError, match=r"\(the disk is full\); what was there before is still there"):
+    with pytest.raises(OutputError, match=r"\(the disk is full\); the previous file is unchanged"):
         write_whole(path, "newer")
     monkeypatch.undo()
     assert path.read_bytes() == b"old\r\nlines\n"
@@ -55,7 +55,7 @@ def test_links_are_written_through(tmp_path):
 
 
 def refused(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    """Places that nothing can be written to, each with what is said of it."""
+    """Places that cannot be written to, each with words of the expected message."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
@@ -93,9 +93,9 @@ def test_a_name_as_long_as_the_system_allows_is_written(tmp_path):
 
 def test_two_outputs_and_an_input_have_places_of_their_own(tmp_path):
     check_writable(tmp_path / "a", None, tmp_path / "b" / "c")
-    with pytest.raises(OutputError, match="another file of this command has that place"):
+    with pytest.raises(OutputError, match="this command reads or writes another file of that name"):
         check_writable(tmp_path / "a", tmp_path / "b" / ".." / "a")
-    with pytest.raises(OutputError, match="another file of this command has that place"):
+    with pytest.raises(OutputError, match="this command reads or writes another file of that name"):
         check_writable(tmp_path / "a", inputs=[tmp_path / "a"])
     assert os.listdir(tmp_path) == []  # nothing is made by asking
 

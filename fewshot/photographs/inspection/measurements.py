@@ -1,4 +1,4 @@
-"""What is kept of a photograph after it was read: a few kilobytes."""
+"""Measurements of a photograph, which are kept instead of its pixels: a few kilobytes."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from fewshot.photographs.inspection.reading import Photograph
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """Size in pixels, digests, hash, details and sharpness, see `Photograph` and `likeness`."""
+class Measurements:
+    """Size and digests (see `Photograph`), and perceptual hash, details and sharpness (see `images.similarity`)."""
 
     width_px: int
     height_px: int
@@ -27,18 +27,18 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """A photograph that could be read: `name` is its path relative to the folder."""
+class MeasuredPhotograph:
+    """A photograph that could be read, and its measurements; `name` is its path relative to the folder."""
 
     name: str
     file: ImageFile
-    look: Look
+    measured: Measurements
 
 
-def inspect(photograph: Photograph) -> Look:
-    """Everything the rules below ask of a photograph, so that its pixels can go."""
+def measure_photograph(photograph: Photograph) -> Measurements:
+    """Compute everything that the checks of a folder need to know of a photograph."""
     small = shrink_grey(photograph.grey)
-    return Look(
+    return Measurements(
         photograph.width_px,
         photograph.height_px,
         photograph.content,

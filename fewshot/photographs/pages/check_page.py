@@ -1,4 +1,4 @@
-"""What `check_folder` and the estimates found, as one page with pictures."""
+"""Writes the findings of `check_folder` and the estimates of accuracy as one HTML page with pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from fewshot.photographs.pages import html
 from fewshot.photographs.pages.charts import draw_curve
 from fewshot.photographs.pages.confusion import count_confusions, write_confusion_table
 from fewshot.photographs.pages.html import escape
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import write_whole
 
 SHOWN_SETS = 24  # sets of files with pictures in each finding
@@ -33,12 +34,13 @@ def write_check(
     law: Extrapolation | None = None,
     facts: Sequence[tuple[str, object]] = (),
 ) -> None:
-    """One self-contained HTML file, all or nothing.
+    """Write one self-contained HTML file, or nothing if writing fails.
 
-    `estimate`: by leaving one group out, with the `labels` (n,) and `class_names` it was made with; `curve` and
-    `law`: accuracy against images a class; `write_facts`: names and values for the foot of the page.
+    `estimate`: from `predict_left_out`, with the `labels` (n,) and `class_names` that it was made with. `curve`,
+    `law`: accuracy against images a class. `facts`: names and values for the foot of the page.
     """
-    title = f"{Path(check.root).name}: {check.n_images:,} photographs, {len(check.class_counts)} classes"
+    classes = format_count(len(check.class_counts), "class", "classes")
+    title = f"{Path(check.root).name}: {format_count(check.n_images, 'photograph')}, {classes}"
     parts = [f"<header><h1>{escape(title)}</h1>{_write_tiles(check, estimate)}</header>"]
     parts += [_write_finding(Path(check.root), finding) for finding in check.findings]
     if not check.findings:
@@ -49,7 +51,7 @@ def write_check(
     if curve is not None:
         parts.append(_write_curve(curve, law, class_names))
     shown = html.write_facts(
-        [("seen by the backbone", f"{check.size_px} px"), ("read in", f"{check.seconds:.1f} s"), *facts]
+        [("input of the backbone", f"{check.size_px} px"), ("read in", f"{check.seconds:.1f} s"), *facts]
     )
     parts.append(f"<footer>{shown}</footer>")
     write_whole(path, html.write_page(title, "<main>\n" + "\n".join(parts) + "\n</main>"))
@@ -59,19 +61,23 @@ def _write_tiles(check: FolderCheck, estimate: FolderEstimate | None) -> str:
     figures = []
     if estimate is not None:
         p = estimate.overall
-        figures.append((f"{p.mean:.1%}", f"right on groups left out, {p.low:.1%} to {p.high:.1%}"))
+        figures.append((f"{p.mean:.1%}", f"right when left out, 95% interval {p.low:.1%} to {p.high:.1%}"))
     if check.n_groups is not None:
-        figures.append((f"{check.n_groups:,}", "groups"))
+        figures.append(_split_count(check.n_groups, "group"))
     for severity in SEVERITIES:
-        n = sum(finding.severity == severity for finding in check.findings)
-        figures.append((f"{n}", severity + "s" * (n != 1)))
+        figures.append(_split_count(sum(finding.severity == severity for finding in check.findings), severity))
     return html.write_tiles(figures)
+
+
+def _split_count(n: int, noun: str) -> tuple[str, str]:
+    number, _, words = format_count(n, noun).partition(" ")
+    return number, words
 
 
 def _write_finding(root: Path, finding: Finding) -> str:
     head = f'<p class="kind">{escape(finding.severity)}: {escape(finding.kind)}</p><h2>{escape(finding.sentence)}.</h2>'
     files = _write_files(root, finding)
-    if files and finding.severity == "note":  # worth knowing, not worth scrolling past
+    if files and finding.severity == "note":  # folded, so that nobody has to scroll past a note's files
         files = f'<details class="more"><summary>show</summary>{files}</details>'
     return f'<section class="finding {finding.severity}">{head}{files}</section>'
 
@@ -81,7 +87,7 @@ def _write_files(root: Path, finding: Finding) -> str:
         return ""
     pictured = () if finding.kind in WITHOUT_PICTURES else finding.flagged[:SHOWN_SETS]
     data = html.make_thumbnails(root / name for flagged in pictured for name in flagged.files[:SHOWN_IN_SET])
-    sets = "".join(_set(root, flagged, data) for flagged in pictured)
+    sets = "".join(_write_set(root, flagged, data) for flagged in pictured)
     rest = finding.flagged[len(pictured) :]
     items = "".join(f"<li>{escape(' = '.join(f.files))}: {escape(f.why)}</li>" for f in rest[:SHOWN_NAMES])
     more = f"<li>and {len(rest) - SHOWN_NAMES:,} more</li>" if len(rest) > SHOWN_NAMES else ""
@@ -92,13 +98,13 @@ def _write_files(root: Path, finding: Finding) -> str:
     return f'<div class="sets">{sets}</div>{hidden}'
 
 
-def _set(root: Path, flagged: Flagged, data: dict[Path, str]) -> str:
+def _write_set(root: Path, flagged: Flagged, data: dict[Path, str]) -> str:
     figures = "".join(
         f"<figure>{html.write_picture(data.get(root / name), name)}<figcaption>{escape(name)}</figcaption></figure>"
         for name in flagged.files[:SHOWN_IN_SET]
     )
     more = len(flagged.files) - SHOWN_IN_SET
-    why = flagged.why + (f"; and {more} more files" if more > 0 else "")
+    why = flagged.why + (f"; and {format_count(more, 'more file')}" if more > 0 else "")
     return f'<div class="set"><div>{figures}</div><p>{escape(why)}</p></div>'
 
 
@@ -106,7 +112,7 @@ def _write_counts(check: FolderCheck) -> str:
     most = max(1, *check.class_counts.values())
     bars = []
     for name, n in check.class_counts.items():
-        groups = "" if check.group_counts is None else f" in {check.group_counts[name]:,} groups"
+        groups = "" if check.group_counts is None else f" in {format_count(check.group_counts[name], 'group')}"
         bars.append(html.write_bar(n / most, name, f"{n:,}{groups}"))
     return f'<section><h2>Photographs of each class</h2><div class="bars">{"".join(bars)}</div></section>'
 
@@ -114,11 +120,12 @@ def _write_counts(check: FolderCheck) -> str:
 def _write_estimate(estimate: FolderEstimate, labels: Sequence[int] | None, class_names: Sequence[str]) -> str:
     p = estimate.overall
     what, number = ("group", f"{p.n_groups:,} groups") if p.n_groups != p.n_images else ("photograph", "photographs")
+    count = format_count(p.n_images, "photograph")
     names = [class_names[c] if c < len(class_names) else f"class {c}" for c in range(len(estimate.by_class))]
     note = (
         f"Each of the {number} was left out in turn, with a {what} of each other class, and predicted from the rest: "
-        f"{_format_interval(p)}, from {p.n_images:,} photographs. The interval is for other groups of the same kind; "
-        "another camera, light or place can do worse."
+        f"{_format_interval(p)}, from {count}. The interval is for further groups of the same kind; "
+        "with another camera, light or place the accuracy can be lower."
     )
     bars, unknown = [], []
     for name, of_class in zip(names, estimate.by_class, strict=True):
@@ -128,7 +135,9 @@ def _write_estimate(estimate: FolderEstimate, labels: Sequence[int] | None, clas
             bars.append(
                 html.write_bar(of_class.mean, name, f"{of_class.mean:.0%} ({of_class.low:.0%} to {of_class.high:.0%})")
             )
-    missing = f'<p class="note">Not measured, all of one group: {escape(", ".join(unknown))}.</p>' if unknown else ""
+    missing = ""
+    if unknown:
+        missing = f'<p class="note">Not measured, since all images are of one group: {escape(", ".join(unknown))}.</p>'
     table = ""
     if labels is not None:
         rows = [i for i, label in enumerate(np.asarray(labels).tolist()) if estimate.by_class[label] is not None]
@@ -146,15 +155,15 @@ def _write_estimate(estimate: FolderEstimate, labels: Sequence[int] | None, clas
 def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequence[str]) -> str:
     limits = [class_names[c] if c < len(class_names) else f"class {c}" for c in curve.limited_by]
     note = (
-        "Measured on groups left out, every class counting the same, up to "
-        f"{_format_images(curve.shots[-1])}: more than "
-        f"that is not there of {list_few(limits)} once photographs are kept for the test."
+        "Measured on left-out groups, with the same number of queries for every class, up to "
+        f"{format_count(curve.shots[-1], 'image')} a class: {list_few(limits)} "
+        f"{'has' if len(limits) == 1 else 'have'} no more once photographs are kept for the test."
     )
     answers = ""
     if law is not None:
         items = "".join(f"<li>{escape(answer.sentence)}</li>" for answer in law.answers)
         dashed = (
-            " The dashed line goes on as the measured points do; no farther than 4 times the last one."
+            " The dashed line extrapolates the measured points to at most 4 times the largest number of images."
             if law.law
             else ""
         )
@@ -163,10 +172,6 @@ def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequ
         f'<section><h2>How many photographs are needed</h2>{draw_curve(curve, law)}<p class="note">{escape(note)}</p>'
         f"{answers}</section>"
     )
-
-
-def _format_images(k: int) -> str:
-    return f"{k} image{'s' * (k != 1)} a class"
 
 
 def _format_interval(p: Proportion) -> str:

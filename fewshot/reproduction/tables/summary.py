@@ -1,6 +1,6 @@
-"""The main table (a line for each method, the data sets side by side) and the short one: the best of each kind.
+"""Formats the main table, with a line for each method, and the short table, with the best method of each kind.
 
-Both are made from stored results and published numbers.
+Both come from stored results and published numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ COLUMNS = {
     "omniglot": ("Omniglot", ("5w1s", "5w5s", "20w1s", "20w5s")),
     "cifar_fs": ("CIFAR-FS", ("5w1s", "5w5s")),
     "coins": ("coins", ("5w1s", "5w4s")),
-}  # of each data set: its title and its cells
+}  # title and cells of each data set
 LINES = {
     "ProtoNet": "protonet",
     "Matching": "matching",
@@ -31,7 +31,7 @@ LINES = {
     "ANIL": "anil",
     "ANIL, support statistics": "anil, support statistics",
     "ANIL, transductive": "anil, transductive",
-}  # of each line: the row that feeds it, which has this name in the tables of every data set
+}  # for each line, the name of its row in the tables of every data set
 RERUN_LINE, RERUN_ROW = "*best independent re-run of ProtoNet*", "protonet"
 DIGITS = 1
 SHORT_COLUMNS = {"omniglot": "20w1s", "cifar_fs": "5w5s", "coins": "5w4s"}  # the short table's cell of each data set
@@ -39,11 +39,11 @@ KINDS = {
     "compares features, trained on episodes": ("protonet", "matching", "r2d2", "relation", "meta-baseline"),
     "adapts its weights to each episode": ("maml", "anil"),
     "plain classifier, new head for each episode": ("classifier-baseline", "simpleshot", "baseline", "baseline++"),
-}  # of each line of the short table: the rows of which it shows the best; all inductive
+}  # for each line of the short table, the rows of which it shows the best; all are inductive
 
 
 def format_summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
-    """The main table in Markdown; a dash for what no recipe measures, and for a number that nobody published.
+    """Format the main table in Markdown; a dash for cells that no recipe measures and numbers that are not published.
 
     Args:
         rows: of each data set of `COLUMNS`, the rows of its tables.
@@ -58,14 +58,14 @@ def format_summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Pu
     lines = []
     for title, name in LINES.items():
         if not any(name in of_set for of_set in by_name.values()):
-            raise DataError(f"the main table's line {title!r} is fed by {name!r}, which is a row of no data set")
+            raise DataError(f"the main table's line {title!r} shows {name!r}, which is a row of no data set")
         lines.append([title, *(_format_ours(by_name[dataset].get(name), cell) for dataset, cell in cells)])
     lines.append([RERUN_LINE, *(_format_rerun(published[dataset], cell) for dataset, cell in cells)])
     return format_markdown(head, lines)
 
 
 def format_best_of_kind(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
-    """The short table in Markdown: of each kind of method the best one of each data set, with its name.
+    """Format the short table in Markdown: for each kind of method, the best one on each data set, with its name.
 
     Args:
         rows: of each data set of `SHORT_COLUMNS`, the rows of its tables.
