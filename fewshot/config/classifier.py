@@ -62,6 +62,14 @@ class RefusalOptions:
         """Whether one of the ways is asked for."""
         return self.false_accept_rate is not None or self.false_reject_rate is not None or self.balanced
 
+    def describe_refusals(self) -> str:
+        """In which way is asked, in words; `refuses` is true."""
+        if self.false_accept_rate is not None:
+            return f"but for about {self.false_accept_rate:.0%} of them (false_accept_rate)"
+        if self.false_reject_rate is not None:
+            return f"and at most {self.false_reject_rate:.0%} of your own photographs (false_reject_rate)"
+        return "as often as possible at the same price for your own photographs (balanced)"
+
     def check_refusals(self) -> None:
         """Raise `ConfigError` for a share that is none, and for two ways at once."""
         rates = {name: getattr(self, name) for name in ("false_accept_rate", "false_reject_rate")}

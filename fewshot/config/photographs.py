@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewshot.config.classifier import AnswerOptions, ClassifierOptions
+from fewshot.config.classifier import AnswerOptions, ClassifierOptions, RefusalOptions
 from fewshot.errors import ConfigError
 from fewshot.runtime.choices import Precision
 
@@ -36,7 +36,7 @@ class FitPhotographsConfig(PhotographsConfig, AnswerOptions):
 
 
 @dataclass(kw_only=True)
-class CheckPhotographsConfig(PhotographsConfig):
+class CheckPhotographsConfig(PhotographsConfig, RefusalOptions):
     """Check photographs before a classifier is fitted to them."""
 
     html: str | None = None
@@ -59,6 +59,8 @@ class PredictPhotographsConfig:
     """file for the predictions (default: print them)"""
     html: str | None = None
     """file for a page with pictures"""
+    coverage: float = 0.95
+    """share of the sets of classes in table and page that hold the right one (0: no sets)"""
     plugins: list[str] = field(default_factory=list)
     """Python files or modules of your own from which the classifier takes its method or backbone"""
 
