@@ -3,18 +3,12 @@
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fewshot.backbones import Viewed
 from fewshot.errors import DataError
-from fewshot.estimator.confidence import deal_folds
 from fewshot.estimator.fitting import FittedMethod, fit
-from fewshot.methods.distances import prototypes
-from fewshot.methods.shared_covariance import SharedCovariance
-
-# Chosen on world coins' validation countries, CIFAR-FS's validation classes and 21 classes of GTSRB, see docs/log.md.
-SHRINKAGE = 0.9
-DISTANCE_WEIGHT = 0.2
+from fewshot.estimator.ranks import deal_folds
+from fewshot.estimator.whitening import score_whitened
 
 
 def score_known(fitted: FittedMethod, queries: Tensor) -> np.ndarray:
@@ -74,23 +68,7 @@ def score_left_out(fitted: FittedMethod) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(scores), np.concatenate(which)
 
 
-@torch.no_grad()
 def _score(fitted: FittedMethod, labels: np.ndarray, queries: Tensor) -> np.ndarray:
     """`score_known` of `queries` (n, …) by the support's features alone; labels (n_support,) of -1 take no part."""
-    seen = torch.from_numpy(labels >= 0)
-    support, queries = (x.flatten(1).double()[None] for x in (fitted.support.content[seen], queries))
-    if not isinstance(fitted.encoder.method.backbone, Viewed):  # of views: unit length already, with cues beside
-        support, queries = F.normalize(support, dim=-1), F.normalize(queries, dim=-1)
-    numbers = torch.from_numpy(np.unique(labels[labels >= 0], return_inverse=True)[1])[None]
-    n_way, n_queries = int(numbers.max()) + 1, queries.shape[1]
-    means, _ = prototypes(support, numbers, n_way)
-    covariance = SharedCovariance.fit(support, numbers, n_way, SHRINKAGE)
-    centre = means.mean(1, keepdim=True)
-    asked, known = torch.cat([queries, support], 1), torch.cat([centre, means, support], 1)
-    squares = covariance.squared_distances(asked, known)[0].clamp_min(0)  # (n + n_support, 1 + n_way + n_support)
-    to_mean = squares[:n_queries, 1 : 1 + n_way].amin(1) / support.shape[2]
-    between = squares[:n_queries, 1 + n_way :]
-    from_centre, radius = squares[:n_queries, :1], squares[n_queries:, 0]
-    length = (from_centre * radius).sqrt().clamp_min(torch.finfo(squares.dtype).eps)
-    cosines = (from_centre + radius - between) / (2 * length)  # by the law of cosines
-    return (cosines.amax(1) - DISTANCE_WEIGHT * to_mean).numpy()
+    unit = not isinstance(fitted.encoder.method.backbone, Viewed)  # of views: unit length already, with cues beside
+    return score_whitened(fitted.support.content.numpy(), labels, queries.numpy(), unit)

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.estimator.ranks import weigh_groups
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,6 @@ def choose_sets(probabilities: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     chosen = 1 - probabilities <= bounds
     chosen[np.arange(len(probabilities)), probabilities.argmax(1)] = True
     return chosen
-
-
-def weigh_groups(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """1 / the number of images of the same class and group, (n,); 1 where each image is a group of its own."""
-    if groups is None or not len(labels):
-        return np.ones(len(labels))
-    _, unit, count = np.unique(
-        np.stack([labels, np.unique(groups, return_inverse=True)[1]]), axis=1, return_inverse=True, return_counts=True
-    )
-    return 1 / count[unit.ravel()]
 
 
 def _is_enough(n: int, coverage: float) -> bool:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 SEARCH_PX = 96  # side to which images are resized for the search
 SEARCH_ANGLES = 32
+SEARCHED_AT_ONCE = 4  # pictures; the colours along all circles of one take 4 MB
 N_ANGLES = 64
 RADII = (0.45, 1.0, 34)  # smallest, largest, number; 1 is half the side
 CENTRES = (0.16, 7)  # largest distance from the middle along each axis, number of steps
@@ -39,14 +40,15 @@ class Circles(NamedTuple):
 
 
 @torch.no_grad()
-def find_circles(images: Tensor) -> Circles:
+def find_circles(images: Tensor, at_once: bool = False) -> Circles:
     """Find the outline of the round object in each of `images` (n, C, side, side) uint8, on their device.
 
     For each centre within 0.16 of the middle and each radius from 0.45 to 1, the colours on a circle just inside are
     compared with those just outside. Of the radii with a sufficiently strong peak of that difference the largest is
     chosen; `fit_circles` then fits the circle to the outline. A circle is returned even if there is no round object.
+    `at_once` searches all images together, which graphs that are traced for any number of images need.
     """
-    return fit_circles(images, _search(_make_outlines(images, SEARCH_PX)))
+    return fit_circles(images, _search(_make_outlines(images, SEARCH_PX), at_once))
 
 
 @torch.no_grad()
@@ -81,7 +83,7 @@ def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
     for _ in range(FIT_ROUNDS):
         weighted = weights[..., None] * design
         right = (weighted * places[..., None]).sum(1)
-        coefficients = torch.linalg.solve(design.mT @ weighted, right[..., None]).squeeze(-1)
+        coefficients = torch.linalg.solve_ex(design.mT @ weighted, right[..., None]).result.squeeze(-1)  # no check
         residuals = places - coefficients @ design.mT
         spread = 1.5 * residuals.abs().median(1, keepdim=True).values.clamp_min(LEAST_SPREAD)
         weights = (1 + (residuals / spread).square()).square().reciprocal()
@@ -95,35 +97,36 @@ def _make_outlines(images: Tensor, side_px: int) -> Tensor:
     return pixels + pixels.clamp_min(DARKEST).log() / 2
 
 
-def _search(pixels: Tensor) -> Circles:
+def _search(pixels: Tensor, at_once: bool) -> Circles:
     """Search a grid of centres and radii for the circle with the strongest outline in `pixels`."""
+    parts = [_search_part(part) for part in ([pixels] if at_once else pixels.split(SEARCHED_AT_ONCE))]
+    return Circles(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _search_part(pixels: Tensor) -> Circles:
+    """As `_search`, in few large steps, so that a traced graph has few nodes."""
     device = pixels.device
     offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device)
     y, x = (grid.flatten() for grid in torch.meshgrid(offsets, offsets, indexing="ij"))
     radii = torch.linspace(*RADII[:2], RADII[2], device=device)
-    strengths, centres = [], []
     low, high = (int(share * SEARCH_ANGLES) for share in OUTLINE_ANGLES)
-    for radius in radii:
-        here = radius.expand_as(x)
-        inside, outside = (
-            sample_on_circles(pixels, Circles(x, y, here + side * GAP), SEARCH_ANGLES) for side in (-1, 1)
-        )
-        differences = (inside - outside).abs().mean(1).sort(-1).values  # (n, n_centres, SEARCH_ANGLES)
-        best = differences[..., low:high].mean(-1).max(1)
-        strengths.append(best.values)
-        centres.append(best.indices)
-    strength = torch.stack(strengths, 1)  # (n, n_radii)
-    beside = F.pad(strength, (1, 1), value=-1.0)
-    peak = (strength >= beside[:, :-2]) & (strength >= beside[:, 2:])
-    strong = strength >= STRONG_ENOUGH * strength.max(1, keepdim=True).values
+    centres = (x.repeat(len(radii)), y.repeat(len(radii)), radii.repeat_interleave(x.shape[0]))
+    inside, outside = (
+        sample_on_circles(pixels, Circles(*centres[:2], centres[2] + side * GAP), SEARCH_ANGLES) for side in (-1, 1)
+    )
+    differences = (inside - outside).abs().mean(1).sort(-1).values  # (n, n_radii * n_centres, SEARCH_ANGLES)
+    strengths, centre = differences[..., low:high].mean(-1).unflatten(1, (len(radii), -1)).max(2)  # (n, n_radii)
+    beside = F.pad(strengths, (1, 1), value=-1.0)
+    peak = (strengths >= beside[:, :-2]) & (strengths >= beside[:, 2:])
+    strong = strengths >= STRONG_ENOUGH * strengths.max(1, keepdim=True).values
     chosen = torch.where(peak & strong, torch.arange(len(radii), device=device), -1).max(1).values
-    centre = torch.stack(centres, 1).gather(1, chosen[:, None]).squeeze(1)
+    centre = centre.gather(1, chosen[:, None]).squeeze(1)
     return Circles(x[centre], y[centre], radii[chosen])
 
 
 def sample_on_circles(pixels: Tensor, circles: Circles, n_angles: int = N_ANGLES) -> Tensor:
     """Sample `pixels` (n, C, side, side) along circles that all images share: (n, C, n_circles, n_angles)."""
-    return _sample(pixels, *(part[None].expand(len(pixels), -1) for part in circles), n_angles=n_angles)
+    return _sample(pixels, *(part[None].expand(pixels.shape[0], -1) for part in circles), n_angles=n_angles)
 
 
 def sample_on_rings(pixels: Tensor, circles: Circles, fractions: Tensor, n_angles: int = N_ANGLES) -> Tensor:

@@ -50,7 +50,7 @@ class MatchingNetwork(Method):
         super().__init__(backbone)
         if similarity not in ("cosine", "squared_euclidean"):
             raise ConfigError(f"matching: similarity is cosine or squared_euclidean, got {similarity!r}")
-        self.similarity = similarity
+        self.similarity_name = similarity  # `similarity` is a method
         self.scale = nn.Parameter(torch.tensor(float(initial_scale))) if similarity == "cosine" else None
         self.full_context = full_context
         if full_context:

@@ -20,19 +20,14 @@ from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support, check_groups
 from fewshot.images.formats import count_unread
 from fewshot.images.listing import ImageFile, list_class_files, list_few, list_image_files
-from fewshot.photographs import (
-    PageFacts,
-    Prediction,
-    check_folder,
-    extrapolate,
-    measure_shots_curve,
-    predict_left_out,
-    write_check,
-    write_csv,
-    write_predictions,
-)
 from fewshot.photographs.answers import predict, write_support_pictures
+from fewshot.photographs.inspection.check import check_folder
+from fewshot.photographs.inspection.extrapolation import extrapolate
 from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
+from fewshot.photographs.inspection.learning_curve import measure_shots_curve, predict_left_out
+from fewshot.photographs.pages.check_page import write_check
+from fewshot.photographs.pages.predictions import PageFacts, Prediction, write_csv
+from fewshot.photographs.pages.predictions_page import write_predictions
 from fewshot.photographs.refusals import RefusalPrice
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable, format_json_by_line, write_whole

@@ -5,7 +5,8 @@ import pytest
 
 from fewshot import FewShotClassifier
 from fewshot.errors import DataError
-from fewshot.estimator.prediction_sets import SetScores, choose_sets, weigh_groups
+from fewshot.estimator.prediction_sets import SetScores, choose_sets
+from fewshot.estimator.ranks import weigh_groups
 from fewshot.runtime import seeding
 
 

@@ -10,10 +10,11 @@ from scipy.stats import norm
 from fewshot import FewShotClassifier, create_method
 from fewshot.config.classifier import RefusalOptions
 from fewshot.errors import ConfigError, DataError
-from fewshot.estimator.familiarity import DISTANCE_WEIGHT, SHRINKAGE, score_as_unknown, score_known, score_left_out
+from fewshot.estimator.familiarity import score_as_unknown, score_known, score_left_out
 from fewshot.estimator.fitting import FittedMethod
-from fewshot.estimator.rejection import GAP, KNOWN_SHARE, SPREAD, RefusalScores, find_known_bound
 from fewshot.estimator.support import Support
+from fewshot.estimator.thresholds import GAP, KNOWN_SHARE, SPREAD, RefusalScores, find_known_bound
+from fewshot.estimator.whitening import DISTANCE_WEIGHT, SHRINKAGE
 from fewshot.runtime import seeding
 
 LABELS = np.repeat([0, 1, 2], 4)

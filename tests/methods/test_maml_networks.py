@@ -295,11 +295,11 @@ class Counting(nn.Module):
 def test_layers_that_cannot_be_adapted_are_named():
     batch = episodes(8)
     with pytest.raises(
-        ConfigError, match=r"the layer 'layers.0.norm' \(BatchNorm1d\) cannot be adapted .* go by images"
+        ConfigError, match=r"the layer 'layers.0.norm' \(BatchNorm1d\) cannot be adapted .* are not those of images"
     ):
         maml(Small(TokensFirst())).loss(batch)
     for steps in (1, 2):  # the second inner step differentiates the first one's gradient
-        message = r"order=2 needs second derivatives, .* the layer 'layers.0' \(Once\): .* order=1 does without"
+        message = r"order=2 needs second derivatives, .* the layer 'layers.0' \(Once\): .* order=1 does not need them"
         with pytest.raises(ConfigError, match=message):
             maml(Small(Once()), inner_steps=steps).loss(batch)
     assert maml(Small(Once()), order=1).loss(batch).isfinite()

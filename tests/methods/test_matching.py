@@ -84,7 +84,7 @@ def probabilities_by_loops(method, support, labels, query, n_way):
         xs, queries = context_by_loops(method.context, xs, queries)
     rows = []
     for q in queries:
-        if method.similarity == "cosine":
+        if method.similarity_name == "cosine":
             scores = [float(method.scale * torch.dot(q, x) / (q.norm() * x.norm())) for x in xs]
         else:
             scores = [-float((q - x).square().sum()) for x in xs]

@@ -81,7 +81,7 @@ def test_logits_come_from_features_where_declared(toy_sets, variant):
     method, episode = on_images(variant, toy_sets[0])
     expected = method.eval().classify(episode)
     if not method.uses_features:
-        with pytest.raises(ConfigError, match="classifies images, and was given features"):
+        with pytest.raises(ConfigError, match="classifies images, but was given features"):
             method.classify(replace(episode, of_features=True))
         return
     support, query = (
