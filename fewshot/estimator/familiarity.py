@@ -42,7 +42,7 @@ def score_as_unknown(fitted: FittedMethod) -> np.ndarray:
         mine = labels == label
         images = support.content[torch.from_numpy(np.flatnonzero(mine))]
         if fitted.encoder.method.evidence_in_logits:
-            others = support.rows(~mine).relabel(np.arange(len(classes)) - (np.arange(len(classes)) > label))
+            others = support.select(~mine).relabel(np.arange(len(classes)) - (np.arange(len(classes)) > label))
             scores[mine] = score_known(fit(fitted.encoder, others, len(classes) - 1), images)
         else:
             scores[mine] = _score(fitted, np.where(mine, -1, labels), images)

@@ -22,9 +22,17 @@ LEAST_GROUPS = 3  # of each class: with fewer, known scores come from fits to on
 class AskedRefusals(Protocol):
     """In which of three ways a threshold is asked for; see `fewshot.config.classifier.RefusalOptions`."""
 
-    false_accept_rate: float | None
-    false_reject_rate: float | None
-    balanced: bool
+    @property
+    def false_accept_rate(self) -> float | None:
+        """Share of photographs of other classes that may be accepted."""
+
+    @property
+    def false_reject_rate(self) -> float | None:
+        """Share of photographs of the known classes that may be refused."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether both mistakes count alike."""
 
 
 @dataclass(frozen=True, eq=False)
