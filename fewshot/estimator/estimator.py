@@ -139,12 +139,10 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
 
         Args:
             X: n images, or features (n, d).
-            coverage: the share, between 0 and 1; n / (n + 1) at most, of n groups that can be left out, summed over
-                classes.
+            coverage: between 0 and 1; n / (n + 1) at most, of n groups of all classes that can be left out.
 
         Returns:
-            Whether each class is in the set, (n, n_classes) bool, columns in the order of `classes_`; the likeliest
-            class always is.
+            Whether each class is in the set, (n, n_classes) bool; the likeliest class always is.
 
         Raises:
             DataError: for a coverage that the support cannot promise; names the highest possible.
