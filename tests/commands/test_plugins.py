@@ -19,9 +19,7 @@ from fewshot.runtime.plugins import load_plugins
 
 REGISTRIES = (METHODS, BACKBONES, DATASETS)
 PAGE = (Path(fewshot.__file__).parents[1] / "docs" / "how-to" / "plugins.md").read_text()
-EXAMPLE = next(
-    block for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if '"""mine.py"""' in block
-)
+EXAMPLE = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if '"""mine.py"""' in block)
 SHORT = (
     "dataset: birds\nmax_steps: 4\ntrain_n_way: 5\nval_episodes: 10\nval_every_steps: 4\n"
     "test_episodes: 20\ntest_floor: false\nprecision: float32\n"
