@@ -51,7 +51,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(RUN) -m pip install --quiet -e '.[test,pretrained,finetune,export]'
+	$(RUN) -m pip install --quiet -e '.[test,pretrained,finetune,export,serve]'
 	touch $@
 
 # learn2learn 0.2.0 is compiled from C written anew by Cython 3, and installed without what it asks for but does
