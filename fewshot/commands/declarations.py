@@ -1,8 +1,6 @@
 """Declares each subcommand: its name, help, examples and options."""
 
-from dataclasses import dataclass
-from typing import Any
-
+from fewshot.commands.command import Command
 from fewshot.config import (
     CheckPhotographsConfig,
     CompareConfig,
@@ -24,29 +22,9 @@ from fewshot.config.reproduction import (
     FiguresConfig,
     ListConfig,
     ReproduceConfig,
+    SummarizeConfig,
+    SweepConfig,
 )
-
-
-@dataclass(frozen=True)
-class Command:
-    """A subcommand; the module of this folder with its name, or `module`, has a function `run(config)`.
-
-    `summary`: one line for `fewshot --help`. `description`: the beginning of its own help. `positional`: fields that
-    are positional arguments.
-    """
-
-    config: type[Any]
-    summary: str
-    description: str
-    examples: tuple[str, ...]
-    positional: tuple[str, ...] = ()
-    module: str = ""
-
-    @property
-    def has_named_options(self) -> bool:
-        """Whether it takes options of a method, backbone or data set that is chosen by name."""
-        return any(name.endswith("_options") for name in self.config.__dataclass_fields__)
-
 
 COMMANDS = {
     "train": Command(
@@ -95,15 +73,39 @@ COMMANDS = {
     ),
     "reproduce": Command(
         ReproduceConfig,
-        "run the recipes of a data set and make the tables of all methods",
-        "Run the recipes of a data set that have not run yet, keep their results, and make the tables of all methods. "
-        "Interrupted, the same command goes on where it stopped; a complete run is not repeated.",
+        "run the recipes of a data set and make tables of their results",
+        "Run the recipes of a data set that have not run yet, and print the tables of what was asked. Interrupted, the "
+        "same command goes on where it stopped; a complete run is not repeated. No file that git tracks is changed "
+        "without --publish.",
         (
-            "fewshot reproduce glyphs",
-            "fewshot reproduce omniglot --seeds 0 1 2 --budget 60",
-            "fewshot reproduce mine --recipes my_recipes/ --report null",
+            "fewshot reproduce glyphs --methods protonet maml",
+            "fewshot reproduce omniglot --seeds 0 1 2 --budget 60 --n_jobs 2",
+            "fewshot reproduce mine --recipes my_recipes/ --report tables.md",
         ),
         ("dataset",),
+    ),
+    "sweep": Command(
+        SweepConfig,
+        "train with every combination of some options and several seeds",
+        "Train with every combination of some options and several seeds, and put all runs into one table. Interrupted, "
+        "the same command goes on where it stopped; a run that fails is tried once more, and named.",
+        (
+            "fewshot sweep --grid lr=1e-3,3e-4 --seeds 0 1 2 --n_jobs 2",
+            "fewshot sweep --config scripts/recipes/glyphs/maml.yaml --grid method_options.inner_steps=1,5",
+            "fewshot sweep --grid method=protonet,r2d2 --launcher slurm --slurm.timeout_min 60 --slurm.cpus_per_task 4",
+        ),
+    ),
+    "summarize": Command(
+        SummarizeConfig,
+        "put finished runs into one table, by what differs between them",
+        "Put finished runs into one table: means over seeds, with intervals over episodes and over seeds, a line for "
+        "each configuration, a column for each option that differs, and differences paired on identical episodes.",
+        (
+            "fewshot summarize runs/sweep-train",
+            "fewshot summarize runs/a runs/b runs/c --against runs/b --out table.tex",
+            "fewshot summarize results/omniglot/protonet-seed0.json results/omniglot/r2d2-seed0.json --format csv",
+        ),
+        ("runs",),
     ),
     "compare": Command(
         CompareConfig,
@@ -254,8 +256,8 @@ COMMANDS = {
 }
 GROUPS = {
     "for papers": (
-        "train", "pretrain", "evaluate", "embed", "reproduce", "compare", "figures", "data", "list", "benchmark",
-        "guard",
+        "train", "pretrain", "evaluate", "embed", "reproduce", "sweep", "summarize", "compare", "figures", "data",
+        "list", "benchmark", "guard",
     ),
     "for photographs": ("demo", "check", "fit", "predict", "export", "serve", "confidence"),
 }  # fmt: skip

@@ -56,6 +56,15 @@ class SetupConfig:
     train_only: bool = False
     """end after training, without the test split; the same command with --resume, and without this, measures it"""
 
+    def _check_test_cells(self) -> None:
+        for name in ("test_n_way", "test_n_shot"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} must name at least one number, got []")
+        for name, least in (("test_n_way", 2), ("test_n_shot", 1), ("test_n_query", 1), ("test_episodes", 1)):
+            value = getattr(self, name)
+            if min(value if isinstance(value, list) else [value]) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+
 
 @dataclass
 class ExperimentConfig(TrainConfig, SetupConfig):
@@ -77,6 +86,10 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     """folder of a run, such as one of scripts/pretrain.py, whose backbone weights training starts from"""
     pretrained_method: bool = False
     """start from all weights of pretrained_run, a run of the same method, instead of its backbone's alone"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_test_cells()
 
     @property
     def trained_name(self) -> str:
@@ -101,6 +114,7 @@ class PretrainExperimentConfig(PretrainConfig, SetupConfig):
         super().__post_init__()
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing lies in [0, 1), got {self.label_smoothing}")
+        self._check_test_cells()
 
     @property
     def trained_name(self) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.config.experiments import EPISODIC, PRETRAIN, ExperimentConfig, PretrainExperimentConfig, SetupConfig
+from fewshot.config.training import TrainConfig
 from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
@@ -39,6 +40,8 @@ OF_ROWS = {field.name for field in fields(SetupConfig)} | VALIDATION | {"precisi
 """Options that rows inherit from their file; the other options concern its training."""
 
 EPISODES, BATCHES = ({field.name for field in fields(c)} for c in (ExperimentConfig, PretrainExperimentConfig))
+OF_TRAINING = {field.name for field in fields(TrainConfig)} - OF_ROWS
+"""Options that a row must not give: it trains nothing."""
 FOREIGN = {EPISODIC: BATCHES - EPISODES, PRETRAIN: EPISODES - BATCHES}
 """For each kind the options that only the other kind has: ignored in a base file that both kinds extend."""
 
@@ -103,6 +106,8 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
     kind, row = said.get("kind", default_kind), said.get("row", path.stem)
     if kind not in KINDS:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
+    if not isinstance(row, str):
+        raise ConfigError(f"{path}: row is the name of a row of the tables, got {row!r}")
     foreign = FOREIGN.get(kind, set())
     rows, options = _read_named(said, "rows", path), _extend(path, foreign)
     networks, test_sets = {"": {}, **_read_named(options, "networks", path)}, _read_named(options, "test_sets", path)
@@ -146,6 +151,9 @@ def _read_named(options: Options, key: str, path: Path) -> dict[str, Options]:
         refused = [option for option in NOT_OF_A_ROW if option in own]
         if refused:
             raise ConfigError(f"{path}: {what} cannot set {', '.join(refused)}; set it in the file, or by --seed")
+        refused = sorted(own.keys() & OF_TRAINING) if key == "rows" else []
+        if refused:
+            raise ConfigError(f"{path}: {what} cannot set {', '.join(refused)}: a row trains nothing")
     return named
 
 
@@ -208,7 +216,7 @@ def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
-    if not isinstance(said["extends"], str):
+    if not isinstance(said["extends"], str) or "\0" in said["extends"]:
         raise ConfigError(f"{path}: extends names one file, relative to this one, got {said['extends']!r}")
     inherited = _extend(path.parent / said["extends"], foreign, (*by, path.resolve()))
     return _merge({key: value for key, value in inherited.items() if key not in foreign}, options)

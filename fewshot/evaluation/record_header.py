@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
+from fewshot.config import Count
 from fewshot.datasets import ImageSet
 from fewshot.evaluation.embed import device_of
 from fewshot.methods import Method
+from fewshot.registry import describe_type, fits
 from fewshot.runtime.memory import measure_peak_mib
 from fewshot.runtime.precision import Precision, resolve
 from fewshot.runtime.provenance import collect_provenance, hash_weights
@@ -69,6 +71,18 @@ class RecordHeader:
         """The value of a field for a table; "unknown" if it was not recorded."""
         value = getattr(self, name)
         return "unknown" if value is None else value
+
+
+def read_header(values: Any) -> RecordHeader:
+    """The header that a file holds; raises `TypeError` for values that are not those of one."""
+    header = RecordHeader(**values)
+    for name, kind in get_type_hints(RecordHeader).items():
+        if not fits(getattr(header, name), kind):
+            raise TypeError(f"{name} must be {describe_type(kind)}, got {str(getattr(header, name))[:100]!r}")
+    bad = [name for name in ("n_way", "n_shot", "n_query") if not fits(header.spec.get(name), Count)]
+    if bad:
+        raise TypeError(f"spec must have numbers, or ranges of two, as {', '.join(bad)}")
+    return header
 
 
 def make_header(

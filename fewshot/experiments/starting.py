@@ -19,7 +19,7 @@ from fewshot.evaluation.embed import embed
 from fewshot.evaluation.rows import UNTRAINED_ROWS, RowKind
 from fewshot.experiments.build import build_method, choose_device, load_config, load_split, load_test_sets
 from fewshot.methods import Method, find_method
-from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.checkpoint import load_checkpoint, refusing_foreign
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
 from fewshot.training.run_folder import RunFolder
 
@@ -108,10 +108,9 @@ def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
 def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     """Load into the method's backbone the weights that validation selected in the run `config.pretrained_run`.
 
-    With `config.pretrained_method` the whole method gets them.
-
-    Raises `ConfigError` if there is no such run, if it has not ended, or if its backbone differs or takes images
-    prepared in another way; `LeakageError` if it was trained on validation or test classes of this run.
+    With `config.pretrained_method` the whole method gets them. Raises `ConfigError` if there is no such run,
+    if it has not ended, or if its backbone differs or takes images prepared in another way; `LeakageError` if it was
+    trained on validation or test classes of this run.
     """
     folder, run = RunFolder(config.pretrained_run), _load_pretrained_config(config)
     for held_out in (load_split(config, "val"), *load_test_sets(config).values()):
@@ -125,12 +124,13 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
             "their way; give pretrained and weights as in that run"
         )
     last = load_checkpoint(folder.last)
-    step = last["progress"][0]
+    with refusing_foreign(folder.last, "run"):
+        step = int(last["progress"][0])
+        weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
     if step < run.max_steps and not (run.patience or run.stop_at_accuracy):
         raise ConfigError(
             f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; continue it with --resume"
         )
-    weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
     if config.pretrained_method:
         if run.trained_name != config.method:
             raise ConfigError(f"pretrained_run={folder.path} is of {run.trained_name}, this run of {config.method}")

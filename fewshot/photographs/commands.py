@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
-from fewshot.config.classifier import AnswerOptions, options_of
+from fewshot.config.classifier import AnswerOptions, RefusalOptions, options_of
 from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError, OutputError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
+from fewshot.estimator.fitting import fit
 from fewshot.estimator.reading import Reader
+from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support, check_groups
 from fewshot.images.formats import count_unread
 from fewshot.images.listing import ImageFile, list_class_files, list_few, list_image_files
@@ -26,6 +28,7 @@ from fewshot.photographs.inspection.learning_curve import measure_shots_curve, p
 from fewshot.photographs.pages.check_page import write_check
 from fewshot.photographs.pages.predictions import PageFacts, Prediction, write_csv
 from fewshot.photographs.pages.predictions_page import write_predictions
+from fewshot.photographs.refusals import RefusalPrice
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
 from fewshot.runtime.terminal import visible_text
@@ -37,6 +40,7 @@ EXPLANATIONS = {
     "fit": "photographs, or groups with --groups, are dealt to at most ten folds, and each fold is predicted from "
     "the others; check leaves out one at a time and balances the classes, so its accuracy can differ",
 }
+DEFAULT_ACCEPT = 0.1  # what `check` tells the price of, where no other way to refuse is asked for
 logger = logging.getLogger(__name__)
 
 
@@ -60,7 +64,8 @@ def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
     if classifier.calibrated_:
         print(f"Probabilities are calibrated on these predictions, temperature {classifier.temperature_:.3g}")
     if classifier.rejection_ is not None:
-        print(f'Photographs that score below {classifier.rejection_.threshold:.3g} are "{classifier.unknown}"')
+        print(f'Photographs that score below {classifier.rejection_.threshold:.3g} are "{classifier.unknown}":')
+        _print_price(RefusalPrice.estimate(classifier.fitted_, classifier.rejection_), config)
     print(f"written: {config.out}")
     return classifier
 
@@ -86,7 +91,7 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
         pictures = write_support_pictures(classifier, Path(folder))
-        answers = predict(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
+        answers = predict(classifier, Path(config.photos), kept, torch.cat(contents), pictures, config.coverage)
         return _write_answers(classifier, config, answers, names, len(bad))
 
 
@@ -161,11 +166,21 @@ def _estimate_accuracy(encoder: Encoder, config: CheckPhotographsConfig) -> dict
         print(f"  with {format_count(shots, 'photograph')} a class: {_format_accuracy(point)}")
     for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
         print(f"  {line}")
+    if len(names) > 2:
+        asked = config if config.refuses else RefusalOptions(false_accept_rate=DEFAULT_ACCEPT)
+        fitted = fit(encoder, support, len(names))
+        print('If photographs of no class are to be answered "none of these" ' + asked.describe_refusals() + ":")
+        _print_price(RefusalPrice.estimate(fitted, Rejection.learn(fitted, asked)), asked)
     facts = [("method", encoder.plan.options.method), ("backbone", encoder.plan.options.backbone)]
     return {
         "estimate": estimate, "labels": labels, "class_names": names.tolist(), "curve": curve, "law": law,
         "facts": facts,
     }  # fmt: skip
+
+
+def _print_price(price: RefusalPrice, asked: RefusalOptions) -> None:
+    for line in price.describe(asked):
+        print(f"  {line}")
 
 
 def list_photographs(place: Path) -> tuple[list[Path], str]:

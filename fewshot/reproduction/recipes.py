@@ -21,8 +21,8 @@ def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequ
     """Find the runs of the recipes in the folder `recipes`, in the order of running: seed by seed, stage 1 first.
 
     `names`: of runs, or of rows of the tables (`maml` stands for maml.yaml and maml_20way.yaml); default: all. The
-    runs that they start from are included, also of a neighbouring folder (`pretrained_run: runs/FOLDER/NAME`). Raises `ConfigError` for an invalid recipe, and for recipes that measure
-    the same cell on different episodes.
+    runs that they start from are included, also of a neighbouring folder (`pretrained_run: runs/FOLDER/NAME`). Raises
+    `ConfigError` for an invalid recipe, and for recipes that measure the same cell on different episodes.
     """
     known = read_entries(recipes)
     rows = {planned.entry.row for planned in known.values()}

@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import RecordHeader
+from fewshot.evaluation.record_header import RecordHeader, read_header
 from fewshot.evaluation.records import Measured, Scores
-from fewshot.runtime.files import format_json_by_line, write_whole
+from fewshot.runtime.files import format_json_by_line, read_json, write_whole
 
 VERSION = 1  # of the file format
 COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # types of the number of right queries, by their bytes
@@ -63,12 +63,12 @@ class Result:
     def read(cls, path: str | Path) -> Self:
         """Read what `write` wrote; raises `DataError` for anything else."""
         try:
-            content = json.loads(Path(path).read_text())
+            content = read_json(Path(path), "result of a run")
             if content.pop("version") != VERSION:
                 raise DataError(f"{path} was written by another version of fewshot")
             common, rows = content.pop("common"), {}
             for record in content.pop("records"):
-                header = RecordHeader(**common | record["header"])
+                header = read_header(common | record["header"])
                 rows.setdefault(record["row"], []).append(Scores(header, _unpack(record, header)))
             return cls(content.pop("recipe"), content.pop("seed"), content, rows)
         except DataError:

@@ -18,12 +18,20 @@ from fewshot.training.run_folder import RunFolder
 RUNS = "runs/reproduce"  # default folder of runs, which results name instead of the actual one
 
 
+def find_own_row(config: AnyConfig) -> RowKind:
+    """The kind of row that a run's own records have in its test table."""
+    if config.kind == PRETRAIN:
+        return RowKind.CLASSIFIER
+    trained = config.max_steps or getattr(config, "pretrained_run", None)
+    return RowKind.TRAINED if trained else choose_starting_row(config)
+
+
 @dataclass(frozen=True)
 class Run:
     """A recipe's training or one of its rows, with a seed and the folder of its run.
 
-    `row`: the row of the tables with its numbers; `stage_one`: the run that this one starts from, if any; `test_set`: the
-    name in the recipe's `test_sets` of what it measures, or "".
+    `row`: the row of the tables with its numbers; `stage_one`: the run that this one starts from, if any; `test_set`:
+    the name in the recipe's `test_sets` of what it measures, or "".
     """
 
     name: str
@@ -70,10 +78,7 @@ class Run:
     @property
     def own_row(self) -> RowKind:
         """The kind of row that its own records have in the test table of the run."""
-        trained = self.config.max_steps or self.stage_one
-        return (
-            RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else choose_starting_row(self.config)
-        )
+        return find_own_row(self.config)
 
     @property
     def variants(self) -> list[str]:

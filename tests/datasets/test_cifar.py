@@ -230,7 +230,7 @@ def test_damaged_pickles_are_named(tmp_path, monkeypatch, damage, message):
         ({"hashes": {"wolf": "0" * 64}}, r"pixels of wolf.webp have sha256 \w{64}, .* says 0000"),
         ({"hashes": "missing"}, "sha256_of_pixels.json is missing"),
         ({"leave_out": ["wolf"]}, "wolf.webp"),
-        ({"n_rows": 3}, r"apple.webp has shape \(96, 96, 3\), expected \(64, 96, 3\)"),
+        ({"n_rows": 3}, r"apple.webp has 96 x 96 px, expected 96 x 64 px"),
     ],
 )
 def test_damaged_mosaics_are_named(tmp_path, options, message):

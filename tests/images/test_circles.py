@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot import ImageSet, create_backbone
-from fewshot.backbones.viewed import RADIUS_UNIT
+from fewshot.backbones.cues import RADIUS_UNIT
 from fewshot.errors import ConfigError, FewShotError, UnknownNameError
 from fewshot.images.circle_crops import crop_circles
 from fewshot.images.circles import Circles, cut_circles, find_circles, fit_circles

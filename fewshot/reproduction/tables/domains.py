@@ -6,7 +6,7 @@ from math import hypot
 
 from fewshot.evaluation.record_header import same_episodes
 from fewshot.evaluation.report import format_signed_percent
-from fewshot.evaluation.statistics import Estimate, paired_difference
+from fewshot.evaluation.statistics import Estimate, compute_paired_difference
 from fewshot.reproduction.tables.accuracies import (
     NO_CELL,
     NOT_RUN,
@@ -52,26 +52,26 @@ def find_reference(name: str) -> str:
     return f"{REFERENCE}_{network}"
 
 
-def pair(row: Row, base: Row, cell: str) -> Estimate | None:
+def pair(row: Row | None, base: Row | None, cell: str) -> Estimate | None:
     """`row` minus `base` on the episodes that both were measured on; None where these are others.
 
     Episode i is the same in a longer list: where one has fewer episodes, the first ones of the other are compared.
     """
-    mine, theirs = row.cells.get(cell), base.cells.get(cell)
-    if not mine or not theirs:
+    mine, theirs = (of.cells.get(cell) if of else None for of in (row, base))
+    if not row or not base or not mine or not theirs:
         return None
     n_episodes = min(mine[0].header.n_episodes, theirs[0].header.n_episodes)
     headers = [replace(measured.header, n_episodes=n_episodes) for measured in (mine[0], theirs[0])]
     if not same_episodes(*headers):
         return None
-    return paired_difference(row.accuracy(cell)[:n_episodes], base.accuracy(cell)[:n_episodes])
+    return compute_paired_difference(row.accuracy(cell)[:n_episodes], base.accuracy(cell)[:n_episodes])
 
 
 def _compare(name: str, by_name: Mapping[str, Mapping[str, Row]], columns: Mapping[str, str]) -> list[str]:
     """A line of differences, with their mean over test sets; empty for a reference and where none is known."""
     reference = find_reference(name)
     pairs = {test_set: (by_name[test_set].get(name), by_name[test_set].get(reference)) for test_set in columns}
-    differences = [pair(*both, columns[t]) if all(both) else None for t, both in pairs.items()]
+    differences = [pair(row, base, columns[test_set]) for test_set, (row, base) in pairs.items()]
     known = [difference for difference in differences if difference]
     if name == reference or not known:
         return []
