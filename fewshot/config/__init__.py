@@ -21,6 +21,7 @@ from fewshot.config.photographs import (
     FitPhotographsConfig,
     PhotographsConfig,
     PredictPhotographsConfig,
+    ServeConfig,
 )
 from fewshot.config.saved import AnyConfig, find_kind, read_saved
 from fewshot.config.training import Count, PretrainConfig, TrainConfig, TrainingOptions
@@ -44,6 +45,7 @@ __all__ = [
     "PredictPhotographsConfig",
     "PretrainConfig",
     "PretrainExperimentConfig",
+    "ServeConfig",
     "SetupConfig",
     "TrainConfig",
     "TrainingOptions",

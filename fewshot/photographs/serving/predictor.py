@@ -59,6 +59,11 @@ class Predictor:
         """The names of the classes, sorted; none before `fit` where a method was exported without any."""
         return [] if self._learned is None else self._learned.classes.tolist()
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether classes were learned with groups, which `add_class` then needs."""
+        return self._learned is not None and self._learned.support.groups is not None
+
     def predict(self, images: Sequence[Picture]) -> list[Any]:
         """Predict the likeliest class of each image, or `unknown`.
 
