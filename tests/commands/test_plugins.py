@@ -36,9 +36,9 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder with mine.py of the page on plugins and two runs: `mine` has all from it, by the command line; `proto` by a recipe."""
-    folder = tmp_path_factory.mktemp("elsewhere")
     """A folder with mine.py of the page on plugins and two runs: `mine` by the command line, `proto` by a recipe."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "data").mkdir()
     for seed, split in enumerate(("train", "val", "test")):
         birds = striped(8, n_images=24, split=split, seed=seed)
         arrays = {"images": birds.images, "labels": birds.labels, "names": birds.class_names}
