@@ -16,7 +16,6 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.labels import check_label, check_labels
 from fewshot.estimator.learned import LearnedState
 from fewshot.estimator.prediction_sets import choose_sets
-from fewshot.estimator.reading import is_grey_stack
 from fewshot.estimator.support import Support, check_groups
 from fewshot.runtime.counts import format_count
 
@@ -85,8 +84,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             # scikit-learn's checks of estimators look for the first half of this sentence.
             raise DataError("this estimator requires y to be passed, but the target y is None: label each image")
         labels = check_labels(y)
-        grey_stack = is_grey_stack(X, len(labels))
-        images = self._list(X, fitting=True, grey_stack=grey_stack)
+        images, grey_stack = self._list_support(X, len(labels))
         check_lengths(len(images), labels=labels, groups=groups)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:

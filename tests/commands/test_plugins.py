@@ -85,7 +85,7 @@ def test_a_folder_of_recipes_outside_the_repository_is_reproduced(trained):
     recipes = trained / "my_recipes" / "birds"
     recipes.mkdir(parents=True)
     (recipes / "manhattan.yaml").write_text(f"plugins: [mine.py]\nbackbone: tiny\nmethod: manhattan\n{SHORT}")
-    result = run(trained, "reproduce", "birds", "--recipes", "my_recipes", "--report", "null")
+    result = run(trained, "reproduce", "birds", "--recipes", "my_recipes", "--results", "results")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Command: `fewshot reproduce --recipes my_recipes birds`" in result.stdout
     kept = (trained / "results/birds/manhattan-seed0.json").read_text()
