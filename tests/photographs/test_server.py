@@ -19,11 +19,14 @@ import pytest
 from fewshot.config import ServeConfig
 from fewshot.errors import ConfigError
 
-for module in ("fastapi", "fastapi_offline", "uvicorn", "multipart", "prometheus_client", "onnxruntime"):
-    pytest.importorskip(module, reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("fastapi_offline", reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("uvicorn", reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("multipart", reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("prometheus_client", reason="what serves is not installed: pip install 'fewshot[serve]'")
 pytest.importorskip("onnxscript", reason="what writes ONNX is not installed: pip install 'fewshot[export]'")
-httpx = pytest.importorskip("httpx", reason="the tests' client is not installed: pip install 'fewshot[test]'")
+pytest.importorskip("httpx", reason="the tests' client is not installed: pip install 'fewshot[test]'")
 
+import httpx
 import uvicorn
 from test_export import COLOURS, draw_coin, fit
 
@@ -163,8 +166,9 @@ def test_what_is_wrong_is_refused_with_a_sentence(folder):
         ):
             said = client.post("/predict", files=form)
             assert (said.status_code, words in said.json()["detail"]) == (status, True), said.text
-        unsized = client.post("/predict", content=(bytes(1 << 16) for _ in range(64)),
-                              headers={"Content-Type": "multipart/form-data; boundary=x"})  # fmt: skip
+        begun = b'--x\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n'
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        unsized = client.post("/predict", content=iter([begun, *[bytes(1 << 16)] * 64]), headers=kind)
         assert unsized.status_code == 413
         for name in ("..%2f..%2fetc%2fpasswd", "..%5cx", "a%00b", "%ff", "%0a", "x" * 101, "%2e%2e%2e", "%20a"):
             said = client.post(f"/classes/{name}", files=as_form(coin), headers=KEY)
@@ -187,8 +191,11 @@ def test_a_declared_gigabyte_is_refused_before_it_is_sent(folder):
         assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("begun", [b"", b"POST /predict HTTP/1.1\r\nHost: loc", b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n--x"],
-                         ids=["nothing", "header", "body"])  # fmt: skip
+HEADER = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+FORM = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+
+
+@pytest.mark.parametrize("begun", [b"", HEADER, HEADER + FORM], ids=["nothing", "header", "body"])
 def test_a_slow_client_is_let_go(folder, monkeypatch, begun):
     monkeypatch.setattr(server_limits, "HEADER_SECONDS", 0.3)
     with Served(folder, Limits(seconds=0.3)) as served:
