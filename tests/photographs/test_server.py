@@ -239,8 +239,8 @@ def test_acknowledged_classes_outlive_a_killed_process(folder):
     acknowledged = []
     try:
         assert b"http://127.0.0.1" in process.stdout.readline()
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer sixteen-letters-x"},
-                              transport=httpx.HTTPTransport(retries=8), timeout=60)  # fmt: skip
+        headers, transport = {"Authorization": "Bearer sixteen-letters-x"}, httpx.HTTPTransport(retries=8)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, transport=transport, timeout=60)
         killer = threading.Timer(2.0, lambda: process.send_signal(signal.SIGKILL))
         for n in range(500):
             try:
