@@ -19,21 +19,24 @@ import pytest
 from fewshot.config import ServeConfig
 from fewshot.errors import ConfigError
 
-for module in ("fastapi", "fastapi_offline", "uvicorn", "multipart", "prometheus_client", "onnxruntime"):
-    pytest.importorskip(module, reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("fastapi_offline", reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("uvicorn", reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("multipart", reason="what serves is not installed: pip install 'fewshot[serve]'")
+pytest.importorskip("prometheus_client", reason="what serves is not installed: pip install 'fewshot[serve]'")
 pytest.importorskip("onnxscript", reason="what writes ONNX is not installed: pip install 'fewshot[export]'")
-httpx = pytest.importorskip("httpx", reason="the tests' client is not installed: pip install 'fewshot[test]'")
+pytest.importorskip("httpx", reason="the tests' client is not installed: pip install 'fewshot[test]'")
 
-import uvicorn  # noqa: E402
-from test_export import COLOURS, draw_coin, fit  # noqa: E402
+import httpx
+import uvicorn
+from test_export import COLOURS, draw_coin, fit
 
-from fewshot.photographs.serving import server_limits  # noqa: E402
-from fewshot.photographs.serving.export import write_predictor  # noqa: E402
-from fewshot.photographs.serving.predictor import Predictor  # noqa: E402
-from fewshot.photographs.serving.server import create_app  # noqa: E402
-from fewshot.photographs.serving.server_limits import Limits, TimedProtocol  # noqa: E402
-from fewshot.photographs.serving.server_store import Store  # noqa: E402
-from fewshot.photographs.serving.serving import serve  # noqa: E402
+from fewshot.photographs.serving import server_limits
+from fewshot.photographs.serving.export import write_predictor
+from fewshot.photographs.serving.predictor import Predictor
+from fewshot.photographs.serving.server import create_app
+from fewshot.photographs.serving.server_limits import Limits, TimedProtocol
+from fewshot.photographs.serving.server_store import Store
+from fewshot.photographs.serving.serving import serve
 
 TOKEN = "a token of the tests"
 KEY = {"Authorization": f"Bearer {TOKEN}"}
@@ -163,8 +166,9 @@ def test_what_is_wrong_is_refused_with_a_sentence(folder):
         ):
             said = client.post("/predict", files=form)
             assert (said.status_code, words in said.json()["detail"]) == (status, True), said.text
-        unsized = client.post("/predict", content=(bytes(1 << 16) for _ in range(64)),
-                              headers={"Content-Type": "multipart/form-data; boundary=x"})  # fmt: skip
+        begun = b'--x\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n'
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        unsized = client.post("/predict", content=iter([begun, *[bytes(1 << 16)] * 64]), headers=kind)
         assert unsized.status_code == 413
         for name in ("..%2f..%2fetc%2fpasswd", "..%5cx", "a%00b", "%ff", "%0a", "x" * 101, "%2e%2e%2e", "%20a"):
             said = client.post(f"/classes/{name}", files=as_form(coin), headers=KEY)
@@ -188,10 +192,10 @@ def test_a_declared_gigabyte_is_refused_before_it_is_sent(folder):
 
 
 HEADER = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
-BODY = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+FORM = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
 
 
-@pytest.mark.parametrize("begun", [b"", HEADER[:36], HEADER + BODY], ids=["nothing", "header", "body"])
+@pytest.mark.parametrize("begun", [b"", HEADER, HEADER + FORM], ids=["nothing", "header", "body"])
 def test_a_slow_client_is_let_go(folder, monkeypatch, begun):
     monkeypatch.setattr(server_limits, "HEADER_SECONDS", 0.3)
     with Served(folder, Limits(seconds=0.3)) as served:
@@ -235,9 +239,8 @@ def test_acknowledged_classes_outlive_a_killed_process(folder):
     acknowledged = []
     try:
         assert b"http://127.0.0.1" in process.stdout.readline()
-        secret = {"Authorization": "Bearer sixteen-letters-x"}
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=secret,
-                              transport=httpx.HTTPTransport(retries=8), timeout=60)  # fmt: skip
+        headers, transport = {"Authorization": "Bearer sixteen-letters-x"}, httpx.HTTPTransport(retries=8)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, transport=transport, timeout=60)
         killer = threading.Timer(2.0, lambda: process.send_signal(signal.SIGKILL))
         for n in range(500):
             try:

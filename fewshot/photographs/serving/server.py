@@ -25,7 +25,7 @@ from fewshot.photographs.serving.server_store import ExistsError, Store
 T = TypeVar("T")
 LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 N_DECODED_AT_ONCE = 2  # an opened photograph takes the most memory of all
-OPEN_READS = {"/", "/healthz", "/docs", "/openapi.json"}  # they say nothing of what was asked
+OPEN_READS = {"/", "/favicon.ico", "/healthz", "/docs", "/openapi.json"}  # they say nothing of what was asked
 STATUS = (
     (BusyError, 503), (ExistsError, 409), (UnknownNameError, 404), (OutputError, 500), (DataError, 422),
     (FewShotError, 422),
