@@ -19,6 +19,15 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # pytest-xdist runs one test per core
 
 
+@pytest.fixture(autouse=True, scope="session")
+def leave_the_allocator_alone() -> Iterator[None]:
+    """Commands and documents that run in this process do not change how it allocates: later tests measure time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("fewshot.cli", "fewshot.runtime.memory", "fewshot"):
+            patch.setattr(f"{place}.reuse_freed_memory", lambda: None)
+        yield
+
+
 def _data() -> Path | None:
     root = os.environ.get("FEWSHOT_DATA")
     return Path(root) if root and (Path(root) / "omniglot").is_dir() else None

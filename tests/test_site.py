@@ -54,8 +54,6 @@ def run_page(path: Path, smaller: dict[str, str]) -> dict[str, object]:
 
 
 def test_the_tutorial_on_training_runs(capsys, monkeypatch):
-    monkeypatch.setattr("fewshot.runtime.memory.reuse_freed_memory", lambda: None)  # it is for the whole process
-    monkeypatch.setattr("fewshot.reuse_freed_memory", lambda: None)
     smaller = {
         "max_steps=500": "max_steps=2, train_n_way=5, val_episodes=4, val_every_steps=2",
         "n_episodes=1000": "n_episodes=20",

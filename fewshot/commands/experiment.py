@@ -28,11 +28,11 @@ Config = TypeVar("Config", ExperimentConfig, PretrainExperimentConfig)
 
 
 def load_sets(config: Config) -> tuple[Config, ImageSet, ImageSet, dict[str, ImageSet]]:
-    """Check the options, name the run folder, and load training, validation and, unless `train_only`, test sets."""
+    """Check the options, name the run folder, and load training, validation and test sets."""
     check_options(config)
     config = replace(config, run_dir=config.run_dir or name_run_dir(config))
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    return config, train_set, val_set, {} if config.train_only else load_test_sets(config, train_set.image_shape)
+    return config, train_set, val_set, load_test_sets(config, train_set.image_shape)
 
 
 def measure_rows(

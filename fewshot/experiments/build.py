@@ -147,8 +147,11 @@ def _check_shape(imageset: ImageSet, image_shape: tuple[int, ...], options: Mapp
 def load_test_sets(config: AnyConfig, image_shape: tuple[int, ...] | None = None) -> dict[str, ImageSet]:
     """Load the test split (named "") and those of `test_also`, and check that they hold every test cell.
 
-    `image_shape`: of the images that are trained on, whose shape a test set must have too if anything is trained.
+    With `train_only` there are none, and nothing of them is read. `image_shape`: of the images that are trained on; a
+    test set must have it too if anything is trained.
     """
+    if config.train_only:
+        return {}
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for name, imageset in sets.items():

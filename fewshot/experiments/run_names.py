@@ -8,7 +8,8 @@ from fewshot.experiments.build import choose_device
 from fewshot.runtime import processes
 from fewshot.training.tracking.hyperparameters import list_hyperparameters
 
-NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # in a run's name already, or no matter
+# named by a run's folder already, or of no matter to what is trained
+NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root", "train_only"}
 MEASURING = ("val_", "test_", "log_", "checkpoint_", "profile_")
 LONGEST_DIFFERENCES = 120  # characters of a run's name
 

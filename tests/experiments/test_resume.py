@@ -157,3 +157,13 @@ def test_an_interruption_while_modules_are_imported_is_no_traceback():
         child.send_signal(signal.SIGINT)
         assert child.communicate(timeout=60)[1] == ""
         assert child.returncode == 130
+
+
+def test_a_run_that_only_trains_reads_no_test_split(monkeypatch):
+    def refuse(config, split, **changes):
+        raise AssertionError(f"the split {split} was read")
+
+    monkeypatch.setattr(build, "load_split", refuse)
+    assert build.load_test_sets(ExperimentConfig(train_only=True, test_also={"turned": {}})) == {}
+    with pytest.raises(AssertionError, match="test was read"):
+        build.load_test_sets(ExperimentConfig())

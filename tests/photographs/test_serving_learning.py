@@ -6,7 +6,7 @@ import torch
 
 from fewshot import FewShotClassifier
 from fewshot.errors import DataError
-from fewshot.photographs.serving.changing import learn_anew, with_class, without_class
+from fewshot.photographs.serving.changing import append_class, drop_class, learn_anew
 from fewshot.photographs.serving.export import describe_method
 from fewshot.photographs.serving.heads import log_softmax
 from fewshot.photographs.serving.learning import list_sets
@@ -81,27 +81,27 @@ def test_a_class_more_and_a_class_less_are_learned_alike(pair):
     more = draw_features(1, 5, "more")[0]
     groups = list("aabbc")
     classifier.add_class(9, more, groups)
-    grown = with_class(method, learned, 9, more, np.array(groups), more.view(np.uint8)[:, :8].copy())
+    grown = append_class(method, learned, 9, more, np.array(groups), more.view(np.uint8)[:, :8].copy())
     assert_same(classifier, method, grown, queries)
     classifier.remove_class(9)
-    assert_same(classifier, method, without_class(method, grown, 9), queries)
+    assert_same(classifier, method, drop_class(method, grown, 9), queries)
 
 
 def test_the_same_picture_in_two_classes_is_refused(pair):
     _, method, learned, _ = pair
     same = learned.support.features[:1], np.array(["g0"]), learned.support.digests[:1]
     with pytest.raises(DataError, match="the same picture in two classes: images 0 and 24"):
-        with_class(method, learned, 9, *same)
+        append_class(method, learned, 9, *same)
 
 
 def test_groups_are_for_all_or_none_and_a_class_comes_once(pair):
     _, method, learned, _ = pair
     features, digests = learned.support.features[:2], np.zeros((2, 8), np.uint8)
     with pytest.raises(DataError, match="learned with groups"):
-        with_class(method, learned, 9, features, None, digests)
+        append_class(method, learned, 9, features, None, digests)
     with pytest.raises(DataError, match="there is a class 3 already"):
-        with_class(method, learned, 3, features, np.array(["a", "b"]), digests)
+        append_class(method, learned, 3, features, np.array(["a", "b"]), digests)
     with pytest.raises(DataError, match="all words or all numbers"):
-        with_class(method, learned, "nine", features, np.array(["a", "b"]), digests)
+        append_class(method, learned, "nine", features, np.array(["a", "b"]), digests)
     with pytest.raises(DataError, match="there is no class 7"):
-        without_class(method, learned, 7)
+        drop_class(method, learned, 7)

@@ -451,3 +451,15 @@ def test_what_is_expected_is_filled_in_from_results(project, capsys):
     fill_expected(recipes, scripts / "kept")  # the result is of another recipe
     assert (recipes / "protonet.yaml").read_text() == "# Expected: not measured yet\nmax_steps: 10\n"
     assert capsys.readouterr().out == ""
+
+
+def test_a_recipe_of_several_test_sets_expects_what_its_page_says(project):
+    scripts, recipes, found = project
+    run_all([found[2]], scripts, scripts / "kept")
+    text = (
+        "# Expected: not measured yet\nkind: frozen\nrows: {nearest: {}}\ntest_sets: {near: {}, far: {test_seed: 1}}\n"
+    )
+    (recipes / "elsewhere.yaml").write_text(text)
+    assert fill_expected(recipes, scripts / "kept") == [recipes / "elsewhere.yaml"]
+    expected = text.replace("not measured yet", f"docs/results/{recipes.name}.md")
+    assert (recipes / "elsewhere.yaml").read_text() == expected

@@ -59,7 +59,7 @@ def test_means_have_an_interval_over_episodes_and_one_over_seeds(runs):
     both = first.estimate(("", "5w1s"))
     assert both.episodes == pytest.approx((0.5, interval([0.3, 0.6, 0.6])))  # of each episode the mean over seeds
     assert both.seeds == pytest.approx((0.5, interval([0.4, 0.6])))
-    difference = second.minus(first, ("", "5w1s"))
+    difference = second.subtract(first, ("", "5w1s"))
     assert difference.episodes == pytest.approx((-0.1, interval([-0.15, -0.05, -0.1])))
     assert difference.seeds == pytest.approx((-0.1, 0))  # the same of both seeds
 
@@ -78,7 +78,7 @@ def test_one_seed_has_no_interval_over_seeds_and_other_seeds_none_of_differences
     summary = summarize(read_sources([runs[0], runs[1], runs[3]]))
     one = summary.lines[1]
     assert one.estimate(("", "5w1s")).seeds is None
-    assert one.minus(summary.lines[0], ("", "5w1s")).seeds is None
+    assert one.subtract(summary.lines[0], ("", "5w1s")).seeds is None
     half = 100 * interval([0.2, 0.7, 0.6])
     assert f"| 1     | 50.00 ± {half:.2f} / – " in format_summary(summary, "markdown")
 
@@ -86,7 +86,7 @@ def test_one_seed_has_no_interval_over_seeds_and_other_seeds_none_of_differences
 def test_other_episodes_are_not_compared_and_not_averaged(runs, tmp_path):
     other = make_run(tmp_path / "other", {"trained 1": [0.5] * 3}, lr=0.5, header={"seed": 9})
     summary = summarize(read_sources([*runs, other]))
-    assert summary.lines[2].minus(summary.lines[0], ("", "5w1s")) is None
+    assert summary.lines[2].subtract(summary.lines[0], ("", "5w1s")) is None
     mixed = make_run(tmp_path / "mixed", {"trained 1": [0.5] * 3}, lr=1e-3, seed=5, header={"data_fingerprint": "zzz"})
     with pytest.raises(DataError, match=r"lr 0.001, 5w1s: seed 5 was measured on other episodes, data_fingerprint"):
         summarize(read_sources([*runs, mixed]))

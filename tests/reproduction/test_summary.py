@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_up import made_up_header
 
-from fewshot import cli, commands
+from fewshot import commands
 from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
 from fewshot.reproduction import runner
@@ -87,7 +87,6 @@ def test_only_files_with_the_lines_for_it_are_written(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("report", [None, "other.md"])
 def test_reproduce_changes_no_file_unless_it_is_told(tmp_path, monkeypatch, capsys, report):
-    monkeypatch.setattr(cli, "reuse_freed_memory", lambda: None)  # it is for the whole process
     monkeypatch.chdir(tmp_path)
     old = "<!-- main table: begin -->\nold\n<!-- main table: end -->\n"
     Path("README.md").write_text(old)
@@ -106,7 +105,6 @@ def test_reproduce_changes_no_file_unless_it_is_told(tmp_path, monkeypatch, caps
 
 def test_published_are_the_page_and_the_main_table(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "make_summaries", lambda scripts, stored: {"main table": "new", "short table": "newer"})
-    monkeypatch.setattr(cli, "reuse_freed_memory", lambda: None)  # it is for the whole process
     monkeypatch.chdir(tmp_path)
     old = "<!-- main table: begin -->\nold\n<!-- main table: end -->\n"
     Path("README.md").write_text(old)

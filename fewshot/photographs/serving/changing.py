@@ -21,7 +21,7 @@ def learn_anew(
     return learn(method, classes, nothing.join(features, numbers, groups, digests))
 
 
-def with_class(
+def append_class(
     method: Method, old: Learned, name: Any, features: np.ndarray, groups: np.ndarray | None, digests: np.ndarray
 ) -> Learned:
     """With one class more; raises `DataError` for one that is there, and for groups where the others have none."""
@@ -39,7 +39,7 @@ def with_class(
     return learn(method, classes, support.join(features, new, groups, digests))
 
 
-def without_class(method: Method, old: Learned, name: Any) -> Learned:
+def drop_class(method: Method, old: Learned, name: Any) -> Learned:
     """With one class less; raises `DataError` for an unknown one, and where fewer than two would remain."""
     if name not in old.classes.tolist():
         raise DataError(f"there is no class {name!r}; the classes are {old.classes.tolist()}")

@@ -56,8 +56,10 @@ def hash_pixels(pixels: np.ndarray) -> np.ndarray:
     return np.frombuffer(hashes, np.uint8).reshape(len(pixels), 8)
 
 
-def as_groups(groups: Sequence[object] | None) -> np.ndarray | None:
-    """Groups as strings (n,)."""
+def convert_groups(groups: Sequence[object] | None, n_images: int) -> np.ndarray | None:
+    """Convert groups to strings (n,); raises `DataError` unless each image has one."""
+    if groups is not None and len(groups) != n_images:
+        raise DataError(f"{n_images} images need as many groups, or none; got {len(groups)}")
     return None if groups is None else np.array([str(group) for group in groups])
 
 

@@ -12,15 +12,15 @@ import numpy as np
 
 from fewshot.errors import DataError
 from fewshot.photographs.serving.asking import Answers, run
-from fewshot.photographs.serving.changing import learn_anew, with_class, without_class
+from fewshot.photographs.serving.changing import append_class, drop_class, learn_anew
 from fewshot.photographs.serving.folder import ENCODER, read_facts, read_head, write_head
 from fewshot.photographs.serving.heads import log_softmax
 from fewshot.photographs.serving.learning import Learned, list_sets
 from fewshot.photographs.serving.pictures import (
     Picture,
-    as_groups,
     check_all_read,
     check_list,
+    convert_groups,
     decode_picture,
     hash_pixels,
     open_encoder,
@@ -38,7 +38,6 @@ class Predictor:
         n_threads: of one image's arithmetic; None: as many as the machine has cores.
 
     Attributes:
-        folder: where it was read from.
         facts: what `labels.json` says of images, method and options.
         unknown: the answer for an image of no known class.
 
@@ -168,11 +167,12 @@ class Predictor:
         Raises:
             DataError: for fewer than two classes, for images that cannot be read, and where the head cannot be fitted.
         """
-        if len(images) != len(labels) or (groups is not None and len(groups) != len(images)):
-            raise DataError(f"{len(images)} images need as many labels, and as many groups or none")
-        features, digests = self._learnable(images)
+        if len(images) != len(labels):
+            raise DataError(f"{len(images)} images need as many labels, got {len(labels)}")
+        units = convert_groups(groups, len(images))
+        features, digests = self._read_for_learning(images)
         with self._changing:
-            self._learned = learn_anew(self._method, features, labels, as_groups(groups), digests)
+            self._learned = learn_anew(self._method, features, labels, units, digests)
         return self
 
     def add_class(self, name: Any, images: Sequence[Picture], groups: Sequence[Any] | None = None) -> Self:
@@ -189,14 +189,14 @@ class Predictor:
         Raises:
             DataError: for a class that exists already, and for images that cannot be used.
         """
-        if groups is not None and len(groups) != len(images):
-            raise DataError(f"{len(groups)} groups for {len(images)} images of class {name!r}")
         self._ask_learned()
-        self._check_name(name)
-        features, digests = self._learnable(images)
+        if str(name) == str(self.unknown):
+            raise DataError(f"a class cannot be called {name!r}: that is the answer for an image of no known class")
+        units = convert_groups(groups, len(images))
+        features, digests = self._read_for_learning(images)
         with self._changing:
             old = self._ask_learned()
-            self._learned = with_class(self._method, old, name, features, as_groups(groups), digests)
+            self._learned = append_class(self._method, old, name, features, units, digests)
         return self
 
     def remove_class(self, name: Any) -> Self:
@@ -213,7 +213,7 @@ class Predictor:
         """
         self._check_can_learn()
         with self._changing:
-            self._learned = without_class(self._method, self._ask_learned(), name)
+            self._learned = drop_class(self._method, self._ask_learned(), name)
         return self
 
     def save(self, folder: str | Path | None = None) -> None:
@@ -230,7 +230,7 @@ class Predictor:
         check_all_read(bad, len(images))
         return pixels
 
-    def _learnable(self, images: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+    def _read_for_learning(self, images: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
         """Features and hashes of images that a class is learned from."""
         self._check_can_learn()
         pixels = self._read_all(images)
@@ -244,10 +244,6 @@ class Predictor:
     def _check_can_learn(self) -> None:
         if self.facts["fixed"]:
             raise DataError(self.facts["fixed"])
-
-    def _check_name(self, name: Any) -> None:
-        if str(name) == str(self.unknown):
-            raise DataError(f"a class cannot be called {name!r}: that is the answer for an image of no known class")
 
 
 if __name__ == "__main__":

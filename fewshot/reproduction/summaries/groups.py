@@ -76,7 +76,7 @@ class Line:
             compute_mean_interval(self.accuracy(column)), compute_mean_interval(means) if len(means) > 1 else None
         )
 
-    def minus(self, other: "Line", column: Column) -> Both | None:
+    def subtract(self, other: "Line", column: Column) -> Both | None:
         """The difference to another line, paired by episode, and by seed if both have the same seeds.
 
         None if one of them was not measured, or was measured on other episodes.

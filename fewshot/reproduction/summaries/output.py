@@ -60,7 +60,7 @@ def _list_differences(summary: Summary) -> tuple[list[str], list[list[str]]]:
     head = [*_list_heads(summary), *map(_name_column, summary.columns)]
     lines = []
     for line in summary.others:
-        both = [line.minus(summary.reference, column) for column in summary.columns]
+        both = [line.subtract(summary.reference, column) for column in summary.columns]
         lines.append([*_list_values(summary, line), *(_format_both(one, format_signed_percent) for one in both)])
     return head, lines
 
@@ -102,7 +102,7 @@ def _format_csv(summary: Summary) -> str:
             mean = line.estimate(column)
             if mean is None:
                 continue
-            other = line.minus(summary.reference, column) if line is not summary.reference else None
+            other = line.subtract(summary.reference, column) if line is not summary.reference else None
             headers = [measured.header for measured in line.measured[column].values()]
             facts = [join_distinct(f"{h.dataset}/{h.split}" for h in headers)]
             facts += [join_distinct(h.value(key) for h in headers) for key in FACTS.values()]

@@ -38,7 +38,7 @@ def format_domains(domains: Domains) -> list[str]:
         for name in names:
             found = {test_set: by_name[test_set].get(name) for test_set in columns}
             numbers = [format_ours(row, columns[t]) if row else NO_CELL for t, row in found.items()]
-            lines.append([_title(found), *numbers, _count_episodes(found, columns)])
+            lines.append([_format_title(found), *numbers, _count_episodes(found, columns)])
         tables.append(format_markdown(["method", *head, "episodes"], lines))
         lines = [line for name in names if (line := _compare(name, by_name, columns))]
         if lines:
@@ -77,10 +77,10 @@ def _compare(name: str, by_name: Mapping[str, Mapping[str, Row]], columns: Mappi
         return []
     mean = Estimate(sum(d.mean for d in known) / len(known), hypot(*(d.half_width_95 for d in known)) / len(known))
     cells = [format_signed_percent(difference) if difference else NO_CELL for difference in differences]
-    return [_title({t: row for t, (row, _) in pairs.items()}), *cells, format_signed_percent(mean)]
+    return [_format_title({t: row for t, (row, _) in pairs.items()}), *cells, format_signed_percent(mean)]
 
 
-def _title(found: Mapping[str, Row | None]) -> str:
+def _format_title(found: Mapping[str, Row | None]) -> str:
     """The name of a row with what its records say of classes that were trained on."""
     return join_distinct(row.title for row in sorted(filter(None, found.values()), key=lambda row: -len(row.mark)))
 
