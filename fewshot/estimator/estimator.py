@@ -198,7 +198,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         return self.learn(self.encoder_, classes, self.support_.relabel(renumbered).join(new))
 
     def remove_class(self, name: Any) -> Self:
-        """Forget a class.
+        """Remove a class.
 
         Args:
             name: its label.

@@ -12,7 +12,7 @@ from fewshot.estimator.whitening import score_whitened
 
 
 def score_known(fitted: FittedMethod, queries: Tensor) -> np.ndarray:
-    """How well each of `queries` (n, …) fits any class of the support, (n,); comparable between queries.
+    """Score how well each of `queries` (n, …) fits any class of the support, (n,); comparable between queries.
 
     Where the method's logits tell (`evidence_in_logits`): the log of the sum over classes of exp(logit), the negative
     energy of Liu et al. 2020, https://arxiv.org/abs/2010.03759. Else in the space in which the classes' shared
@@ -26,7 +26,7 @@ def score_known(fitted: FittedMethod, queries: Tensor) -> np.ndarray:
 
 
 def score_as_unknown(fitted: FittedMethod) -> np.ndarray:
-    """The score that each support image would have if its class were not known, (n,).
+    """Score each support image as if its class were unknown, (n,).
 
     Raises `DataError` for fewer than three classes.
     """
@@ -50,7 +50,7 @@ def score_as_unknown(fitted: FittedMethod) -> np.ndarray:
 
 
 def score_left_out(fitted: FittedMethod) -> tuple[np.ndarray, np.ndarray]:
-    """The score (m,) of support images from fits without their group, and which images these are, (m,).
+    """Score support images by fits without their group; returns scores (m,) and the images' rows (m,).
 
     The folds are those of `FittedMethod.held_out`, so that answers and scores belong together.
     """

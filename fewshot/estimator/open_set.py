@@ -87,7 +87,7 @@ def measure_confidence(
     queries: FeatureSet | None = None,
     **options: Any,
 ) -> Confidence:
-    """`FewShotClassifier` on episodes of `n_way` known classes whose queries are also of `n_unknown` others.
+    """Measure `FewShotClassifier` on episodes of `n_way` known classes, with queries of `n_unknown` other classes too.
 
     `data`: features, from `embed`; `options`: of the classifier (method, method_options). The episodes are those of
     `n_way + n_unknown` ways: their first classes are the known ones. Temperature, threshold and sets come from each
@@ -154,7 +154,7 @@ def _summarise(asked: list[Asked]) -> dict[str, np.ndarray]:
 
 
 def _measure_calibration(asked: list[Asked], fitted: bool, seed: int) -> Estimate:
-    """Calibration error of all answers together; interval by a bootstrap over episodes."""
+    """Measure the calibration error of all answers together; the interval is a bootstrap over episodes."""
     sure = np.stack([_most(a.logits / (a.temperature if fitted else 1.0)) for a in asked])  # (n_episodes, n)
     right = np.stack([a.logits.argmax(1) == a.truth for a in asked]).astype(float)
 

@@ -11,7 +11,7 @@ from fewshot.estimator.ranks import weigh_groups
 
 @dataclass(frozen=True)
 class SetScores:
-    """How unlikely the left-out images of a support set were held to be, which decides how wide sets must be.
+    """Scores of left-out support images: how improbable their own class was, which decides how large sets must be.
 
     An image's score is 1 − the probability of its own class from a classifier that was fitted without its group. The
     images of a class that share a group are one observation together: their `weights` sum to one, since a further image
@@ -29,7 +29,7 @@ class SetScores:
 
     @classmethod
     def of(cls, probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> Self:
-        """Of left-out images: their probabilities (m, n_classes), labels (m,) and groups (m,), None: each its own."""
+        """Score left-out images by probabilities (m, n_classes), labels (m,) and groups (m,); None: each its own."""
         scores = 1 - probabilities[np.arange(len(labels)), labels]
         return cls(scores, labels, weigh_groups(labels, groups))
 
@@ -39,7 +39,7 @@ class SetScores:
         return round(self.weights.sum())
 
     def find_bounds(self, coverage: float, n_classes: int) -> np.ndarray:
-        """The highest score of each class that a set allows, (n_classes,).
+        """Find the highest score of each class that a set allows, (n_classes,).
 
         The quantile of split-conformal prediction: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World,
         2005; Sadinle, Lei, Wasserman, Least Ambiguous Set-Valued Classifiers, 2019,
@@ -76,7 +76,7 @@ class SetScores:
 
 
 def choose_sets(probabilities: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Which classes are in the set of each image, (n, n_classes) bool, of `probabilities` (n, n_classes).
+    """Choose the classes in the set of each image, (n, n_classes) bool, from `probabilities` (n, n_classes).
 
     The likeliest class always is.
     """
@@ -94,7 +94,7 @@ def _count_needed(coverage: float) -> int:
 
 
 def _find_quantile(scores: np.ndarray, weights: np.ndarray, coverage: float) -> float:
-    """The lowest score that `coverage` · (n + 1) of n observations do not exceed."""
+    """Find the lowest score that `coverage` · (n + 1) of n observations do not exceed."""
     order = np.argsort(scores)
     below = weights[order].cumsum()
     place = np.searchsorted(below, coverage * (round(weights.sum()) + 1) - 1e-9)

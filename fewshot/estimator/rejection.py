@@ -1,4 +1,4 @@
-"""Whether an image belongs to any known class at all."""
+"""Decides whether an image belongs to any known class."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -22,7 +22,7 @@ class Rejection:
 
     @classmethod
     def learn(cls, fitted: FittedMethod, asked: RefusalOptions) -> Self:
-        """The threshold that is asked for, from the support set alone.
+        """Learn the threshold that is asked for from the support set alone.
 
         Raises:
             DataError: for fewer than three classes, and where known images are asked about and none can be left out.
@@ -31,12 +31,12 @@ class Rejection:
         return cls(scores.choose_threshold(asked), scores)
 
     def accept(self, fitted: FittedMethod, queries: Tensor) -> np.ndarray:
-        """Whether each of `queries` (n, …) is taken for one of the classes, (n,) bool."""
+        """Decide whether each of `queries` (n, …) is accepted as one of the classes, (n,) bool."""
         return score_known(fitted, queries) >= self.threshold
 
 
 def collect_scores(fitted: FittedMethod) -> RefusalScores:
-    """The scores of the support that a method is fitted to; raises `DataError` for fewer than three classes."""
+    """Collect the scores of the support set of a fitted method; raises `DataError` for fewer than three classes."""
     labels, groups = fitted.support.labels, fitted.support.independent
     known, rows = score_left_out(fitted)
     weights = weigh_groups(labels[rows], None if groups is None else groups[rows])

@@ -54,7 +54,7 @@ class RefusalScores:
     labels: np.ndarray
 
     def choose_threshold(self, asked: AskedRefusals) -> float:
-        """The lowest score to accept, in whichever of the three ways is asked for.
+        """Choose the lowest score to accept, in the one of the three ways that is asked for.
 
         Raises:
             DataError: where known images are asked about and no image can be left out.
@@ -80,7 +80,7 @@ class RefusalScores:
         return self._find_unknown_quantile((low + high) / 2)
 
     def _find_unknown_quantile(self, rate: float) -> float:
-        """The score that a share `rate` of images of further classes exceeds.
+        """Find the score that a share `rate` of images of further classes exceeds.
 
         Unknown scores of a few classes that look alike say little of classes to come: their own level and spread are
         averaged with what known scores lead to expect (the level only upwards), and taken for those of a normal
@@ -102,7 +102,7 @@ class RefusalScores:
 
 
 def find_known_bound(scores: np.ndarray, weights: np.ndarray, false_reject_rate: float) -> float:
-    """The highest score to ask for, so that a further known image is refused with this chance at most.
+    """Find the highest threshold at which a further image of the known classes is refused with at most this chance.
 
     The rank that split-conformal prediction takes, Vovk et al. 2005: of n + 1 scores that may come in any order the
     last is among the k lowest with a chance of k / (n + 1). Where that is too much for k = 1, nothing is refused.
@@ -119,7 +119,7 @@ def find_known_bound(scores: np.ndarray, weights: np.ndarray, false_reject_rate:
 
 
 def _weigh_moments(scores: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """The mean and standard deviation of weighted scores (n,); the latter above 0."""
+    """Compute mean and standard deviation (above 0) of weighted scores (n,)."""
     mean = float(np.average(scores, weights=weights))
     variance = float(np.average((scores - mean) ** 2, weights=weights))
     return mean, max(float(np.sqrt(variance)), 1e-6 * max(abs(mean), 1.0))

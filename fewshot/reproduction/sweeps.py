@@ -1,4 +1,4 @@
-"""Sweeps: a recipe with every combination of some of its options, as runs."""
+"""Sweeps: makes a run for each combination of some options of a recipe."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SEED, FOLDER = "seed", "run_dir"  # options that a sweep gives itself
 def find_sweep_runs(
     recipe: str | None, row: str | None, grid: Sequence[str], seeds: Sequence[int], out: Path
 ) -> list[Run]:
-    """The runs of a sweep: every combination of the options in `grid` with every seed.
+    """Find the runs of a sweep: every combination of the options in `grid` with every seed.
 
     Args:
         recipe: the file of the options that all share, or None for those of `fewshot train`.
@@ -53,7 +53,7 @@ def find_sweep_runs(
 
 
 def parse_grid(grid: Sequence[str]) -> dict[str, list[str]]:
-    """The values of each option, as they are written: commas within brackets part no values."""
+    """Parse the values of each option as they are written; commas within brackets do not separate values."""
     varied: dict[str, list[str]] = {}
     for text in grid:
         option, equals, values = text.partition("=")
@@ -71,7 +71,7 @@ def parse_grid(grid: Sequence[str]) -> dict[str, list[str]]:
 
 
 def name_point(point: dict[str, str]) -> str:
-    """`lr=1e-3-inner_steps=5`: options by the last part of their names where that tells them apart."""
+    """Name a combination, `lr=1e-3-inner_steps=5`, by the last parts of the options' names if these are distinct."""
     last = [key.rpartition(".")[2] for key in point]
     keys = last if len(set(last)) == len(last) else list(point)
     clean = [re.sub(r"[^A-Za-z0-9.+_-]+", "_", value).strip("_") for value in point.values()]

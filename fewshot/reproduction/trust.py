@@ -1,4 +1,4 @@
-"""How far classifiers can be trusted: measurements of a suite, their records, and tables of these."""
+"""Measures refusals and prediction sets by a suite of configurations, and makes tables of the records."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def measure(config: ConfidenceConfig) -> tuple[dict[str, Confidence], str]:
 
 
 def load_images(config: ConfidenceConfig) -> ImageSet:
-    """The images that a configuration asks for, of the classes and as many as it says."""
+    """Load the classes, and the number of images, that a configuration asks for."""
     images = load_dataset(config.dataset, config.split, config.data_root, **config.dataset_options)
     if config.classes is not None:
         if len(config.classes) != 2 or not 0 <= config.classes[0] < config.classes[1] <= images.n_classes:
@@ -81,7 +81,7 @@ def load_images(config: ConfidenceConfig) -> ImageSet:
 
 
 def run_suite(config: ConfidenceConfig) -> None:
-    """Make what records of a suite are missing, one after the other, then its tables."""
+    """Measure the missing records of a suite one after the other, then write its tables."""
     tables = read_suite(Path(str(config.suite)))
     folder = Path(config.results)
     for measurements in tables.values():
@@ -99,7 +99,7 @@ def run_suite(config: ConfidenceConfig) -> None:
 
 
 def read_suite(path: Path) -> dict[str, dict[str, ConfidenceConfig]]:
-    """The measurements of each table; `shared` options hold for all."""
+    """Read the measurements of each table; `shared` options apply to all."""
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -119,7 +119,7 @@ def read_suite(path: Path) -> dict[str, dict[str, ConfidenceConfig]]:
 
 
 def format_record(config: ConfidenceConfig, found: Mapping[str, Confidence], fingerprint: str, command: str) -> str:
-    """A record as JSON: what was asked, on what, and the values of each episode."""
+    """Format a record as JSON: the configuration, the data, and the values of each episode."""
     options = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in MEASURE_ALONE}
     record: dict[str, Any] = {"options": options, "data_fingerprint": fingerprint, **collect_provenance()}
     record |= {"command": command, "methods": {}}
@@ -135,7 +135,7 @@ def _round(value: float) -> float | None:
 
 
 def format_table(measurements: Mapping[str, ConfidenceConfig], folder: Path) -> str:
-    """A table in Markdown of the records that are there, a line for each measurement and method."""
+    """Format the existing records as a Markdown table, a line for each measurement and method."""
     lines, facts = [], []
     for name, config in measurements.items():
         path = folder / f"{name}.json"
@@ -156,12 +156,12 @@ def format_table(measurements: Mapping[str, ConfidenceConfig], folder: Path) -> 
 
 
 def collect_estimates(confidence: Confidence) -> dict[str, Estimate]:
-    """The means over episodes, with their intervals."""
+    """Collect the means over episodes, with their intervals."""
     return {name: getattr(confidence, name) for name in (*confidence.values, *ERRORS)}
 
 
 def format_lines(lines: Sequence[tuple[str, Mapping[str, Estimate]]]) -> str:
-    """A table in Markdown, a line for each name, of what was measured of any of them; in %."""
+    """Format measurements as a Markdown table in %, a line for each name."""
     columns = [key for key in COLUMNS if any(key in found for _, found in lines)]
     body = [[name, *(_format(found.get(key), key) for key in columns)] for name, found in lines]
     return format_markdown(["", *(COLUMNS[key] for key in columns)], body)

@@ -1,4 +1,4 @@
-"""What a predictor says, and how it is asked on the command line."""
+"""The answers of a predictor, and its command line."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ from fewshot.images.formats import is_image
 
 @dataclass(frozen=True)
 class Answers:
-    """What is said of n images.
+    """The answers about n images.
 
     Attributes:
         labels: the answer for each, a class or the predictor's `unknown`.
@@ -33,7 +33,7 @@ class Answers:
 
 
 def run(load: Callable[[Path], Any], home: Path, arguments: Sequence[str] | None = None) -> int:
-    """Answer about photographs from the command line: one line each, path, answer and probability.
+    """Answer about photographs on the command line: one line each, with path, answer and probability.
 
     Args:
         load: a `Predictor` of a folder.

@@ -1,4 +1,4 @@
-"""`predictor.py` for a folder that stands alone: the predictor's module with what it needs of this package in one file.
+"""Writes `predictor.py` of an exported folder: the predictor's module and the definitions that it needs in one file.
 
 Only definitions that are reached from `Predictor` are taken over, as they are written; imports from the package become
 the definitions themselves. So every line has one owner, and a test holds the file to numpy, onnxruntime and pillow.
@@ -28,7 +28,7 @@ class _Module:
 
 
 def bundle(start: str = START) -> str:
-    """The text of the module `start` with all that it needs of this package."""
+    """Join the module `start` and the definitions that it needs of this package into one text."""
     modules: dict[str, _Module] = {}
     wanted: dict[str, set[str]] = {}
     first = _read(start, modules)
@@ -72,7 +72,7 @@ def _want(name: str, names: set[str], modules: dict[str, _Module], wanted: dict[
 
 
 def _order(start: str, modules: dict[str, _Module]) -> list[_Module]:
-    """Modules in an order in which each stands after those that it imports."""
+    """Order modules so that each stands after those that it imports."""
     done: dict[str, _Module] = {}
 
     def visit(name: str) -> None:
@@ -86,7 +86,7 @@ def _order(start: str, modules: dict[str, _Module]) -> list[_Module]:
 
 
 def _read(name: str, modules: dict[str, _Module]) -> _Module:
-    """A module, read once."""
+    """Read a module, once."""
     if name in modules:
         return modules[name]
     spec = find_spec(name)
@@ -126,13 +126,13 @@ def _note_import(module: _Module, node: ast.ImportFrom) -> None:
 
 
 def _defined(node: ast.stmt) -> set[str]:
-    """The names that a statement of the top level defines."""
+    """List the names that a top-level statement defines."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return {node.name}
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def _names_in_texts(node: ast.stmt) -> set[str]:
-    """Names in annotations that are written as texts."""
+    """List the names in annotations that are strings."""
     texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     return {text for text in texts if text.isidentifier()}

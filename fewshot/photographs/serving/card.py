@@ -1,4 +1,4 @@
-"""`card.md`: what a predictor was made from, how good it was found to be, what it is for, and its limits."""
+"""Writes `card.md`: data, measured accuracy, intended use and limits of an exported classifier."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Rows = Sequence[tuple[str, str]]
 def write_card(
     classifier: FewShotClassifier, method: Method, fixed: str | None, provenance: Mapping[str, Any], measured: Rows
 ) -> str:
-    """The card of a fitted classifier; `provenance`: of its fit, `measured`: of the exported files on photographs."""
+    """Write the card of a fitted classifier; `provenance`: of its fit, `measured`: of the exported files."""
     names = [visible_text(name) for name in classifier.classes_]
     counts = np.bincount(classifier.support_.labels, minlength=len(names))
     facts: list[tuple[str, str]] = [
@@ -52,7 +52,7 @@ def write_card(
 
 
 def write_run_card(method: Method, facts: Rows) -> str:
-    """The card of a run's method, which has no classes yet."""
+    """Write the card of a run's method, which has no classes yet."""
     lines = [
         f"# {method.name}, without classes", "",
         "The method and the network of a training run. It learns classes from photographs that it is given: "
@@ -67,7 +67,7 @@ def write_run_card(method: Method, facts: Rows) -> str:
 
 
 def fingerprint_support(classifier: FewShotClassifier) -> str:
-    """A hash of the photographs that were learned from, with their classes, whatever their order and names."""
+    """Hash the support photographs and their classes, whatever their order and file names."""
     support = classifier.support_
     if support.digests is None:
         raise DataError("a classifier of features has no photographs")
@@ -149,7 +149,7 @@ def _list_limits(
 
 
 def format_share(found: Proportion) -> str:
-    """A share with its interval, in words."""
+    """Describe a share and its interval in words."""
     images = f"{found.n_images} photographs of {found.n_groups} groups"
     return f"{found.mean:.1%} (95% interval {found.low:.1%} to {found.high:.1%}, {images})"
 

@@ -1,4 +1,4 @@
-"""Classes that come and go: what was learned, with other classes, by features alone."""
+"""Adds and removes classes of what a predictor has learned, by features alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from fewshot.photographs.serving.learning import Learned, Method, Support, learn
 def learn_anew(
     method: Method, features: np.ndarray, labels: Sequence[Any], groups: np.ndarray | None, digests: np.ndarray
 ) -> Learned:
-    """What features (n, D) with labels (n,) teach; raises `DataError` for fewer than two classes."""
+    """Learn from features (n, D) with labels (n,); raises `DataError` for fewer than two classes."""
     classes, numbers = np.unique(np.asarray(labels), return_inverse=True)
     _check_number(classes)
     empty = np.zeros(0, np.int64)
@@ -24,7 +24,7 @@ def learn_anew(
 def append_class(
     method: Method, old: Learned, name: Any, features: np.ndarray, groups: np.ndarray | None, digests: np.ndarray
 ) -> Learned:
-    """With one class more; raises `DataError` for one that is there, and for groups where the others have none."""
+    """Add a class; raises `DataError` if it exists, and if groups are given where the other classes have none."""
     if name in old.classes.tolist():
         raise DataError(f"there is a class {name!r} already; remove_class({name!r}) first")
     if isinstance(name, str) != isinstance(old.classes[0].item(), str):
@@ -40,7 +40,7 @@ def append_class(
 
 
 def drop_class(method: Method, old: Learned, name: Any) -> Learned:
-    """With one class less; raises `DataError` for an unknown one, and where fewer than two would remain."""
+    """Remove a class; raises `DataError` if it is unknown, and if fewer than two would remain."""
     if name not in old.classes.tolist():
         raise DataError(f"there is no class {name!r}; the classes are {old.classes.tolist()}")
     gone = old.classes.tolist().index(name)

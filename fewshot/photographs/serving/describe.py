@@ -1,4 +1,4 @@
-"""A method of torch in the words of a predictor: which head, with which options; or why it cannot be one."""
+"""Describes a torch method as a head of the predictor, or says why it cannot be exported."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ FIXED_BY_DRAWS = (
 
 
 def describe_head(method: Method) -> tuple[str, dict[str, Any]]:
-    """The name and the options of the head in `fewshot.photographs.serving.heads` that answers as `method` does.
+    """Describe `method` by the name and the options of the equivalent head in `fewshot.photographs.serving.heads`.
 
     Raises `ConfigError` with the reason for a method that has none.
     """
@@ -40,7 +40,7 @@ def describe_head(method: Method) -> tuple[str, dict[str, Any]]:
 
 
 def probe_linear(method: Any, support: torch.Tensor, labels: torch.Tensor, n_classes: int) -> Arrays:
-    """Weight and bias of a linear head on prepared features, by its logits of 0 and of each unit vector."""
+    """Find weight and bias of a linear head on prepared features from its logits of 0 and of each unit vector."""
     width = support.shape[1]
     queries = torch.cat([torch.zeros(1, width), torch.eye(width)]).to(support)
     logits = method.head(support[None], labels[None], queries[None], n_classes)[0].double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""What makes features of pixels, written as ONNX: `encoder.onnx`, with weights of 32 bits or of 8."""
+"""Writes the network as ONNX (`encoder.onnx`), with weights of 32 or 8 bits."""
 
 import copy
 import logging
@@ -34,12 +34,12 @@ class _Features(nn.Module):
 
 
 def make_feature_graph(network: Method) -> nn.Module:
-    """What is exported of a method that works from features; a copy on the CPU."""
+    """Make the module that is exported of a method that works from features: a copy on the CPU."""
     return _Features(copy.deepcopy(network).cpu().eval())
 
 
 def check_packages() -> None:
-    """Raise `ConfigError` where what writes ONNX is not installed."""
+    """Raise `ConfigError` unless the packages that write ONNX are installed."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(f"export needs {', '.join(missing)}: pip install 'fewshot[export]'")
@@ -66,7 +66,7 @@ def write_encoder(graph: nn.Module, channels: int, size_px: int, path: Path) -> 
 
 
 def _tidy(path: Path) -> None:
-    """Keep equal tensors once, and nothing of where the graph was traced."""
+    """Store equal tensors once, and drop the source positions of the traced graph."""
     import onnx
 
     model = onnx.load(path)
@@ -90,7 +90,7 @@ def _tidy(path: Path) -> None:
 
 
 def _translate() -> dict[Any, Any]:
-    """What ONNX has no word for: 3 x 3 equations, which circles are fitted by, and medians."""
+    """Translate operations that ONNX lacks: the 3 x 3 equations of the circle fit, and medians."""
     import onnxscript
 
     op: Any = onnxscript.opset20
@@ -106,7 +106,7 @@ def _translate() -> dict[Any, Any]:
         )
 
     def solve(a: Any, b: Any, left: bool = True, check_errors: bool = False) -> Any:
-        """By Cramer's rule, of a (n, 3, 3) and b (n, 3, 1)."""
+        """Solve a (n, 3, 3) x = b (n, 3, 1) by Cramer's rule."""
         if a.shape[-1] != 3 or b.shape[-1] != 1:
             raise ConfigError(f"only equations of three unknowns can be exported, not {a.shape} and {b.shape}")
         rows = [op.Squeeze(row, constant(-2)) for row in op.Split(a, num_outputs=3, axis=-2)]
@@ -123,7 +123,7 @@ def _translate() -> dict[Any, Any]:
         )
 
     def median(x: Any, dim: int, keepdim: bool = False) -> Any:
-        """The lower of two middle values, as torch takes it."""
+        """Compute the median; of two middle values the lower, as torch does."""
         middle = (int(x.shape[dim]) - 1) // 2
         values, places = op.TopK(x, constant(middle + 1), axis=dim, largest=0, sorted=1)
         found = [op.Gather(part, constant(middle), axis=dim) for part in (values, places)]

@@ -1,4 +1,4 @@
-"""A fitted classifier as a folder that stands alone, and what a run learned as one that learns classes by itself."""
+"""Exports a fitted classifier, or the method of a run, as a folder that needs neither torch nor this package."""
 
 import shutil
 import tempfile
@@ -29,7 +29,7 @@ MAX_DIFFERENCE = 1e-4  # of probabilities between the predictor's head and the c
 
 
 def describe_method(classifier: FewShotClassifier) -> tuple[Method, str | None]:
-    """The method of a fitted classifier in a predictor's words, and why its classes are fixed, or None."""
+    """Describe the method of a fitted classifier for a predictor, and why its classes are fixed, or None."""
     method = classifier.encoder_.method
     unit = not isinstance(method.backbone, Viewed)
     asked = (classifier.calibrate, *(getattr(classifier, name) for name in REFUSALS), unit)
@@ -111,7 +111,7 @@ def _write_network(graph: torch.nn.Module, channels: int, size_px: int, path: Pa
 
 
 def _translate_learned(classifier: FewShotClassifier, method: Method, fixed: str | None) -> Learned:
-    """What the classifier has learned, as arrays."""
+    """Convert what the classifier has learned to arrays."""
     source, rejection = classifier.support_, classifier.rejection_
     known = (classifier.temperature_, classifier.calibrated_, None if rejection is None else rejection.threshold)
     n_classes, adapted = len(classifier.classes_), method.name == "adapted"
@@ -131,7 +131,7 @@ def _translate_learned(classifier: FewShotClassifier, method: Method, fixed: str
 
 
 def _check_answers(classifier: FewShotClassifier, method: Method, learned: Learned) -> None:
-    """Raise `ConfigError` where the predictor's head answers otherwise, on the support set and on its mean."""
+    """Raise `ConfigError` if the predictor's head gives other answers on the support set or on its mean."""
     if method.name == "adapted":
         return
     queries = classifier.support_.content

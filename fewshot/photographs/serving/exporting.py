@@ -1,4 +1,4 @@
-"""What `fewshot export` does: a classifier or a run becomes a folder, and the folder is compared with what it is of."""
+"""The work of `fewshot export`: writes the folder, and compares it with the classifier on photographs."""
 
 import logging
 from pathlib import Path
@@ -48,7 +48,7 @@ def _export_classifier(config: ExportConfig, folder: Path) -> None:
 
 
 def measure_folder(classifier: FewShotClassifier, folder: Path, photos: str, groups: str | None) -> Rows:
-    """What the exported folder answers on photographs whose classes are known, beside the classifier itself."""
+    """Compare the exported folder's answers with the classifier's on photographs of known classes."""
     root = Path(photos)
     files = assign_groups(root, list_class_files(root), groups)
     paths, truth = [file.path for file in files], np.array([file.class_name for file in files])

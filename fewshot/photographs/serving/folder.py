@@ -1,4 +1,4 @@
-"""The folder of a predictor: facts as JSON, arrays as .npz, each written whole or not at all."""
+"""Reads and writes the folder of a predictor: facts as JSON, arrays as .npz, each file written atomically."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ENCODER, HEAD, LABELS = "encoder.onnx", "head.npz", "labels.json"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What `labels.json` says; raises `CheckpointError` for a folder that `fewshot export` did not write."""
+    """Read `labels.json`; raises `CheckpointError` for a folder that `fewshot export` did not write."""
     try:
         facts = json.loads((folder / LABELS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -29,7 +29,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned | None]:
-    """The method and what it has learned, None where it has not seen any class yet."""
+    """Read the method and what it has learned; None if it has no classes yet."""
     try:
         with np.load(folder / HEAD, allow_pickle=False) as file:
             arrays = dict(file)
@@ -62,7 +62,7 @@ def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned |
 
 
 def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: Learned | None) -> None:
-    """Write `head.npz`, which decides, then `labels.json`, which tells other programs the names of the classes."""
+    """Write `head.npz`, which the predictor reads, then `labels.json`, which other programs may read."""
     own = {name: value for name, value in method.options.items() if isinstance(value, np.ndarray)}
     arrays: dict[str, Any] = {f"option.{name}": value for name, value in own.items()}
     if learned is not None:

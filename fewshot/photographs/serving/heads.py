@@ -1,4 +1,4 @@
-"""What methods on frozen features answer, by numpy alone: a head is fitted to a support set, then gives logits.
+"""Heads on frozen features in numpy: fitted to a support set, they give logits.
 
 Each computes what the method of that name in `fewshot.methods` does; tests compare the two.
 """
@@ -31,25 +31,25 @@ class Head:
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Logarithms of the softmax over the last axis."""
+    """Compute the logarithm of the softmax over the last axis."""
     return scores - log_sum_exp(scores)[..., None]
 
 
 def log_sum_exp(scores: np.ndarray) -> np.ndarray:
-    """The logarithm of the sum of exp(score) over the last axis."""
+    """Compute the logarithm of the sum of exp(score) over the last axis."""
     highest = scores.max(-1, keepdims=True)
     return np.log(np.exp(scores - highest).sum(-1)) + highest[..., 0]
 
 
 def squared_euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared distances (n, m) of the rows of a (n, D) and b (m, D)."""
+    """Compute squared distances (n, m) between the rows of a (n, D) and b (m, D)."""
     centre = b.mean(0)
     a, b = a - centre, b - centre
     return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
 
 
 def average_classes(features: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """The mean feature of each class, (n_classes, D)."""
+    """Compute the mean feature of each class, (n_classes, D)."""
     return np.stack([features[labels == label].mean(0) for label in range(n_classes)])
 
 

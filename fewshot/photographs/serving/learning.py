@@ -41,7 +41,7 @@ class Support:
         return len(self.labels)
 
     def select(self, which: np.ndarray) -> Self:
-        """Only the rows `which`, numbers or a mask."""
+        """Select the rows `which`, numbers or a mask."""
         groups = None if self.groups is None else self.groups[which]
         return replace(
             self, features=self.features[which], labels=self.labels[which], groups=groups,
@@ -49,7 +49,7 @@ class Support:
         )  # fmt: skip
 
     def join(self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, digests: np.ndarray) -> Self:
-        """This one's rows, then others; equal pictures are copies. Raises `DataError` where one has two labels."""
+        """Append the rows of another one; equal pictures are copies. Raises `DataError` if one has two labels."""
         digests, labels = np.concatenate([self.digests, digests]), np.concatenate([self.labels, labels])
         equal = list(pair_equal(map(bytes, digests)))
         twice = [f"{i} and {j}" for i, j in equal if labels[i] != labels[j]]
@@ -85,21 +85,21 @@ class Method:
         return self.false_accept_rate is not None or self.false_reject_rate is not None or self.balanced
 
     def fit(self, support: Support, n_classes: int) -> Arrays:
-        """The arrays by which the head answers."""
+        """Fit the head; returns the arrays that `logits` uses."""
         return HEADS[self.name].fit(support.features, support.labels, n_classes, self.options)
 
     def logits(self, arrays: Arrays, features: np.ndarray) -> np.ndarray:
-        """Logits (n, n_classes) of features (n, D); of 64 bits, so that an answer depends on no other image."""
+        """Compute logits (n, n_classes) of features (n, D), in 64 bits so that no answer depends on other images."""
         return HEADS[self.name].logits(arrays, features.astype(np.float64), self.options)
 
     def score_known(self, arrays: Arrays, support: Support, features: np.ndarray) -> np.ndarray:
-        """How well each query fits any class, (n,); see `fewshot.estimator.rejection`."""
+        """Score how well each query fits any class, (n,); see `fewshot.estimator.rejection`."""
         if HEADS[self.name].evidence_in_logits:
             return log_sum_exp(self.logits(arrays, features))
         return score_whitened(support.features, support.labels, features, self.unit)
 
     def similarity(self, support: np.ndarray, queries: np.ndarray) -> np.ndarray:
-        """How alike images are, (n_queries, n_support), 1 where they are the same."""
+        """Compare images, (n_queries, n_support); 1 for the same image."""
         if self.name == "aligned":
             return compare_turns(support, queries, self.options)
         return normalize(queries) @ normalize(support).T
@@ -123,7 +123,7 @@ class Learned:
 
 
 def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:
-    """The head fitted to a support set, with temperature and threshold as held-out images of it tell."""
+    """Fit the head to a support set, and temperature and threshold to its held-out images."""
     n_classes = len(classes)
     logits, rows = predict_held_out(method, support, n_classes)
     once = np.unique(support.copies[rows], return_index=True)[1]  # one image of each set of copies
@@ -138,7 +138,7 @@ def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:
 
 
 def predict_held_out(method: Method, support: Support, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (m, n_classes) of images by heads that saw nothing of their group, and which images these are, (m,)."""
+    """Predict held-out images by heads fitted without their group: logits (m, n_classes), and their rows (m,)."""
     fold = deal_folds(support.labels, join_groups(support.groups, support.copies))
     logits, which = [np.zeros((0, n_classes))], [np.zeros(0, np.int64)]
     for number in np.unique(fold[fold >= 0]):
@@ -150,7 +150,7 @@ def predict_held_out(method: Method, support: Support, n_classes: int) -> tuple[
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    """As `fewshot.estimator.confidence.fit_temperature`, by golden sections; None without images."""
+    """Fit the temperature by golden sections, as the estimator does; None without images."""
     if not len(logits):
         return None
 
@@ -172,7 +172,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def _find_root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function that is positive at `low` and not at `high` becomes 0, by halving."""
+    """Find by bisection where a function that is positive at `low` and not at `high` becomes 0."""
     for _ in range(N_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if function(middle) > 0 else (low, middle)
@@ -206,7 +206,7 @@ def _find_threshold(method: Method, support: Support, n_classes: int) -> float:
 
 
 def list_sets(learned: Learned, probabilities: np.ndarray, coverage: float) -> list[list[Any]]:
-    """The classes that each image may be of, likeliest first; raises `DataError` where they cannot be promised."""
+    """List the classes in each image's set, likeliest first; raises `DataError` if the coverage cannot be promised."""
     if learned.set_scores is None:
         raise DataError("this classifier was exported without prediction sets: fit it with calibrate=True")
     chosen = choose_sets(probabilities, learned.set_scores.find_bounds(coverage, len(learned.classes)))

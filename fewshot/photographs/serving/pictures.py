@@ -1,4 +1,4 @@
-"""What a predictor is given becomes pixels, and pixels become features."""
+"""Decodes the images that a predictor is given, and opens its network."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ MAX_NAMED = 5  # bad images in one message
 
 
 def decode_picture(image: Picture, number: int, channels: int, size_px: int, resize: Resize) -> np.ndarray:
-    """Pixels (channels, size_px, size_px) uint8; raises `DataError` with the name of the file, or `number`."""
+    """Decode an image to (channels, size_px, size_px) uint8; raises `DataError` naming the file, or its `number`."""
     name = str(image) if isinstance(image, str | Path) else f"image {number}"
     if isinstance(image, bytes):
         return decode_image(image, name, channels, size_px, resize)
@@ -35,7 +35,7 @@ def decode_picture(image: Picture, number: int, channels: int, size_px: int, res
 
 
 def check_all_read(bad: dict[int, str], n_images: int) -> None:
-    """Raise `DataError` with what is wrong with bad images, by number."""
+    """Raise `DataError` that says of each bad image, by its number, what is wrong."""
     if bad:
         named = "; ".join(list(bad.values())[:MAX_NAMED])
         more = f"; and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""
@@ -45,13 +45,13 @@ def check_all_read(bad: dict[int, str], n_images: int) -> None:
 
 
 def check_list(images: object) -> None:
-    """Raise `DataError` for one image that was given in the place of a list."""
+    """Raise `DataError` if a single image was given instead of a list."""
     if isinstance(images, str | bytes | Path | Image.Image) or not isinstance(images, Sequence | np.ndarray):
         raise DataError(f"images is a list; for a single one write [image], got {type(images).__name__}")
 
 
 def hash_pixels(pixels: np.ndarray) -> np.ndarray:
-    """An 8-byte hash of each image (n, …) uint8, (n, 8), as of `fewshot.images.imageset.digest_images`."""
+    """Hash each image (n, …) uint8 to 8 bytes, (n, 8), as `fewshot.images.imageset.digest_images` does."""
     hashes = b"".join(hashlib.blake2b(i.tobytes(), digest_size=8).digest() for i in pixels)
     return np.frombuffer(hashes, np.uint8).reshape(len(pixels), 8)
 
@@ -64,7 +64,7 @@ def convert_groups(groups: Sequence[object] | None, n_images: int) -> np.ndarray
 
 
 def open_encoder(path: Path, n_threads: int | None) -> Any:
-    """The network; raises `CheckpointError` for a file that is none."""
+    """Open the network; raises `CheckpointError` if the file is not one."""
     import onnxruntime  # an extra, which only those who open an exported folder need
 
     options = onnxruntime.SessionOptions()

@@ -133,7 +133,7 @@ class Predictor:
         return np.concatenate([self._encoder.run(None, {"images": image[None]})[0] for image in pixels])
 
     def answer(self, features: np.ndarray, coverage: float | None = None) -> Answers:
-        """Say all that is to be said of images, by their features.
+        """Answer about images by their features.
 
         Args:
             features: (n, D), as `encode` gives them.
@@ -176,7 +176,7 @@ class Predictor:
         return self
 
     def add_class(self, name: Any, images: Sequence[Picture], groups: Sequence[Any] | None = None) -> Self:
-        """Add a class; temperature and threshold are found anew, and those of the others are not encoded again.
+        """Add a class; temperature and threshold are fitted again, images of other classes are not encoded again.
 
         Args:
             name: its label, of the type of the others.
@@ -200,7 +200,7 @@ class Predictor:
         return self
 
     def remove_class(self, name: Any) -> Self:
-        """Forget a class.
+        """Remove a class.
 
         Args:
             name: its label.
@@ -217,7 +217,7 @@ class Predictor:
         return self
 
     def save(self, folder: str | Path | None = None) -> None:
-        """Write what was learned; a file is whole or what it was, also where the process is killed.
+        """Write what was learned, atomically: a killed process leaves each file old or new.
 
         Args:
             folder: another folder of the same encoder; None: its own.
@@ -231,7 +231,7 @@ class Predictor:
         return pixels
 
     def _read_for_learning(self, images: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
-        """Features and hashes of images that a class is learned from."""
+        """Read and encode images to learn from; returns features and hashes."""
         self._check_can_learn()
         pixels = self._read_all(images)
         return self.encode(pixels), hash_pixels(pixels)

@@ -1,4 +1,4 @@
-"""Heads that are solved for: softmax and ridge regression on features, by numpy alone."""
+"""Softmax and ridge regression on features, in numpy."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def fit_softmax_regression(
 
 
 def fit_ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-    """W (D, m) that minimises |`inputs` W − `targets`|² + `penalty` |W|², of inputs (n, D) and targets (n, m)."""
+    """Find W (D, m) that minimises |`inputs` W − `targets`|² + `penalty` |W|², for inputs (n, D) and targets (n, m)."""
     x = inputs.astype(np.float64)
     if len(x) < x.shape[1]:
         return x.T @ np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), targets)
@@ -39,7 +39,7 @@ def fit_ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.nda
 
 
 def _minimise(x: np.ndarray, targets: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray]:
-    """Newton's method with a line search; weight (k, r) and bias (k,) on x (n, r), targets (n, k)."""
+    """Minimise by Newton's method with a line search; weight (k, r) and bias (k,) on x (n, r), targets (n, k)."""
     weight, bias = np.zeros((targets.shape[1], x.shape[1])), np.zeros(targets.shape[1])
     for _ in range(MAX_NEWTON_STEPS):
         here = _objective(x, targets, c, weight, bias)
@@ -94,7 +94,7 @@ def _linearise(x, targets, c, weight, bias):  # type: ignore[no-untyped-def]
 
 
 def _solve(curvature, slope: np.ndarray, share: float) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Conjugate gradients on `curvature(step)` = `slope`, until |residual| <= `share` · |slope|."""
+    """Solve `curvature(step)` = `slope` by conjugate gradients, until |residual| <= `share` · |slope|."""
     step, residual, direction = np.zeros_like(slope), slope, slope
     square = float((slope**2).sum())
     enough = square * share**2

@@ -1,4 +1,4 @@
-"""An exported classifier behind HTTP: answers, classes that come and go, a page for people, counters for machines."""
+"""The HTTP application of an exported classifier: answers, changes of classes, a web page, metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -31,7 +31,7 @@ class Batcher:
         self._arrived = asyncio.Event()
 
     def count_waiting(self) -> int:
-        """How many pictures wait."""
+        """Count the pictures that wait."""
         return sum(len(pixels) for pixels, _ in self._waiting)
 
     async def ask(self, pixels: np.ndarray) -> list[Any]:
@@ -64,7 +64,7 @@ class Batcher:
                     future.set_result(mine)
 
     def _take(self) -> list[tuple[np.ndarray, asyncio.Future[list[Any]]]]:
-        """The next requests that fit into one call; those whose client has gone are dropped."""
+        """Take the next requests that fit into one call; drop those whose client has gone."""
         batch: list[tuple[np.ndarray, asyncio.Future[list[Any]]]] = []
         n_pictures = 0
         while self._waiting:

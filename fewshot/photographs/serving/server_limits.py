@@ -1,4 +1,4 @@
-"""What a server refuses before it reads on: requests without the token, bodies too large, clients too slow."""
+"""Refuses requests early: without the token, with too large a body, or from too slow a client."""
 
 import asyncio
 import secrets
@@ -24,7 +24,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes at most.
+    """The limits of a server.
 
     `body_mib`: of one request. `pictures`: of one request. `waiting`: pictures that wait for the encoder. `batch`:
     pictures that are encoded in one call. `seconds`: for a request to arrive, and again until it is answered.

@@ -1,4 +1,4 @@
-"""What a server counts, as Prometheus reads it; no picture and no name of a file is kept."""
+"""Counters of a server in Prometheus' format; no picture and no file name is kept."""
 
 from typing import Any
 
@@ -43,9 +43,9 @@ class Metrics:
             self._answers.labels(label).inc()
 
     def note_classes(self, n_classes: int) -> None:
-        """Say how many classes are known."""
+        """Record how many classes are known."""
         self._classes.set(n_classes)
 
     def format(self) -> bytes:
-        """All numbers, in Prometheus' text format."""
+        """Format all numbers as Prometheus reads them."""
         return generate_latest(self._registry)

@@ -1,10 +1,10 @@
-"""What a server answers, as its OpenAPI page describes it."""
+"""The answers of a server, for its OpenAPI page."""
 
 from pydantic import BaseModel, Field
 
 
 class Answer(BaseModel):
-    """What is said of one photograph."""
+    """The answer about one photograph."""
 
     photo: str = Field(description="the name of its file, as it was sent")
     label: str = Field(description="the likeliest class, or the word for none of them")
@@ -15,13 +15,13 @@ class Answer(BaseModel):
 
 
 class Answers(BaseModel):
-    """What is said of the photographs of a request, in their order."""
+    """The answers about the photographs of a request, in their order."""
 
     answers: list[Answer]
 
 
 class Classes(BaseModel):
-    """The classes that are known, and the word for none of them."""
+    """The known classes, and the answer for an image of none of them."""
 
     classes: list[str]
     unknown: str
@@ -36,6 +36,6 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """What is wrong, in a sentence."""
+    """An error, in a sentence."""
 
     detail: str

@@ -1,4 +1,4 @@
-"""The classifier that a server answers with: classes come and go, each change stored before anyone is told of it."""
+"""The classifier of a server: each change of its classes is stored before it is acknowledged."""
 
 import copy
 import fcntl
@@ -19,7 +19,7 @@ LONGEST_NAME = 100  # characters of a class
 
 
 class ExistsError(DataError):
-    """A class of this name is there already."""
+    """A class of this name exists already."""
 
 
 class Store:
@@ -47,18 +47,18 @@ class Store:
             raise ConfigError(f"{folder} is served by another process already") from error
 
     def close(self) -> None:
-        """Let other processes have the folder."""
+        """Release the folder to other processes."""
         os.close(self._folder)
 
     def read(self, pictures: Sequence[bytes], names: Sequence[str]) -> np.ndarray:
-        """Pixels of pictures; raises `DataError` that names those that cannot be read."""
+        """Decode pictures; raises `DataError` naming those that cannot be read."""
         pixels, bad = self.predictor.read(pictures)
         named = {n: f"{visible_text(names[n])}: {why.removeprefix(f'image {n}: ')}" for n, why in bad.items()}
         check_all_read(named, len(pictures))
         return pixels
 
     def answer(self, pixels: np.ndarray) -> list[dict[str, Any]]:
-        """What is said of each picture, as `server_schema.Answer` has it."""
+        """Answer about each picture, in the form of `server_schema.Answer`."""
         predictor = self.predictor
         answers = predictor.answer(predictor.encode(pixels))
         names = [str(name) for name in predictor.classes]
@@ -92,7 +92,7 @@ class Store:
             self._replace(changed)
 
     def remove(self, name: str) -> None:
-        """Forget a class, and store that; raises `UnknownNameError`, and `DataError` where two classes remain."""
+        """Remove a class, and store that; raises `UnknownNameError`, and `DataError` if only two classes remain."""
         with self._changing:
             labels = [label for label in self.predictor.classes if str(label) == name]
             if not labels:
@@ -106,7 +106,7 @@ class Store:
         self.predictor = changed
 
     def _as_label(self, name: str) -> Any:
-        """The name as the others are: a number where they are numbers."""
+        """Convert a name to the type of the other labels: a number if they are numbers."""
         kind = type(self.predictor.classes[0]) if self.predictor.classes else str
         try:
             return kind(name)

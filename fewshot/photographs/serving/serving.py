@@ -1,4 +1,4 @@
-"""What `fewshot serve` does: checks where and for whom, then serves until it is stopped."""
+"""The work of `fewshot serve`: checks address and token, then serves until it is stopped."""
 
 import ipaddress
 import os
@@ -60,7 +60,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _read_token(file: str | None) -> str | None:
-    """The token that was given, or None; raises `ConfigError` for one that is easily guessed."""
+    """Read the token, or None; raises `ConfigError` if it is easily guessed."""
     if file is not None:
         try:
             token = Path(file).read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""Features compared: rows of length 1, and local features at the best turn of one image against the other."""
+"""Compares features: unit vectors, and local features at the best rotation of one image against the other."""
 
 import math
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ TINY = 1e-12  # torch's normalize divides by no less
 
 
 def normalize(x: np.ndarray) -> np.ndarray:
-    """Rows of length 1."""
+    """Scale rows to length 1."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), TINY)
 
 
 def count_global(features: np.ndarray, options: Mapping[str, Any]) -> int:
-    """How many numbers of features (n, D) stand before the local ones."""
+    """Count the columns of features (n, D) before the local ones."""
     return features.shape[1] - math.prod(options["layout"])
 
 
 def compare_turns(support: np.ndarray, queries: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
-    """Mean cosine of whitened cells at the best turn, (m, n), of features (n, D) and (m, D)."""
+    """Compute the mean cosine of whitened cells at the best rotation, (m, n), of features (n, D) and (m, D)."""
     layout = tuple(options["layout"])
     n_global = count_global(support, options)
     a, b = (normalize(x[:, n_global:].reshape(len(x), *layout)) for x in (support, queries))

@@ -1,4 +1,4 @@
-"""Where commands run: as processes of this machine, or as jobs of Slurm; and the queue that hands them out."""
+"""Runs commands as local processes or as Slurm jobs, and queues them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["Job", "Launcher", "LocalLauncher", "Outcome", "make_launcher", "run_
 
 
 def make_launcher(config: LaunchConfig, folder: str) -> Launcher:
-    """The launcher that the options name.
+    """Make the launcher that the options name.
 
     Args:
         config: the options `launcher`, `n_jobs` and `slurm`.

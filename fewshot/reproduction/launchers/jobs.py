@@ -1,4 +1,4 @@
-"""A queue of commands: started as places become free, watched, tried once more where they fail, stopped with care."""
+"""A queue of commands: starts them as places become free, retries failed ones once, and stops them cleanly."""
 
 import time
 from collections import deque
@@ -18,7 +18,7 @@ class Process(Protocol):
     """A command that was started."""
 
     def poll(self) -> int | None:
-        """Its exit status, or None while it runs."""
+        """Return the exit status, or None while it runs."""
 
     def stop(self) -> None:
         """Ask it to save its state and end, and wait until it has."""
@@ -50,7 +50,7 @@ class Job:
     needs: str = ""
 
     def words(self) -> list[str]:
-        """The words of the command, as it is started now."""
+        """List the words of the command as it is started now."""
         return [*self.command, *(["--resume"] if self.begun.exists() else [])]
 
 
@@ -68,7 +68,7 @@ def run_jobs(
     deadline: float = float("inf"),
     finish: Callable[[Job], None] = lambda job: None,
 ) -> Outcome:
-    """Run what is not done, and print a line for each job; a job that fails is tried once more, after the others.
+    """Run the unfinished jobs and print a line for each; a job that fails is tried once more, after the others.
 
     Args:
         jobs: in the order of starting; those that a job needs stand before it.
@@ -116,7 +116,7 @@ class _Queue:
         return self.outcome
 
     def _start(self) -> None:
-        """Start what can be started, in order."""
+        """Start the jobs that can start, in order."""
         free = [place for place in range(self.launcher.n_places) if place not in self.running]
         for job in [*self.waiting]:
             if job.needs in {failed.title for failed in self.outcome.failed}:
@@ -157,7 +157,7 @@ class _Queue:
         self.progress.end(f"{job.title}: {job.describe()}{remark}")
 
     def _stop(self) -> list[str]:
-        """Stop what runs; the titles. What is left stands in the outcome, in the order of the jobs."""
+        """Stop the running jobs, and return their titles; the outcome lists what is left, in the order of the jobs."""
         titles = [job.title for job, _ in self.running.values()]
         for _, process in self.running.values():
             process.stop()
@@ -167,7 +167,7 @@ class _Queue:
 
 
 def _describe_failure(job: Job, status: int) -> str:
-    """Its exit status and the last lines of its log."""
+    """Describe the exit status and the last lines of the log."""
     text = job.log.read_text(errors="replace") if job.log.exists() else ""
     lines = [line.split("\r")[-1] for line in text.splitlines()[-LOG_LINES:]]
     return "\n    ".join([f"exit status {status}; the end of {job.log}:", *lines])

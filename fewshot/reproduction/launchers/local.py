@@ -1,4 +1,4 @@
-"""Processes of this machine, each on cores of its own."""
+"""Runs processes on this machine, each on its own cores."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ class LocalLauncher:
         return LocalProcess(child)
 
     def _describe_place(self, place: int) -> dict[str, str]:
-        """What the environment says of the place: threads, unless the user said it, and one of several GPUs."""
+        """Describe a place by environment variables: threads, unless the user set them, and one of several GPUs."""
         said = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(len(self.shares[place])))}
         n_gpus = torch.cuda.device_count()
         if n_gpus > 1:
@@ -53,7 +53,7 @@ class LocalProcess:
         self.child = child
 
     def poll(self) -> int | None:
-        """Its exit status, or None while it runs."""
+        """Return the exit status, or None while it runs."""
         return self.child.poll()
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class LocalProcess:
 
 
 def share_cores(cores: Sequence[int], n_jobs: int) -> list[list[int]]:
-    """Cores for each of `n_jobs` places: neighbours, as equally many as there are.
+    """Divide the cores among `n_jobs` places: neighbouring cores, as equal in number as possible.
 
     Raises:
         ConfigError: there are fewer cores than places.

@@ -1,4 +1,4 @@
-"""How far jobs are: lines for what begins and ends, and a line of what runs."""
+"""Shows the progress of jobs: a line for each that begins or ends, and a line of those that run."""
 
 import re
 import shutil

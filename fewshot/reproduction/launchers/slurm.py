@@ -54,7 +54,7 @@ class SlurmProcess:
         self.job, self.log = job, log
 
     def poll(self) -> int | None:
-        """The exit status of its command, 1 where Slurm ended it, None while it waits or runs."""
+        """Return the exit status of the command, 1 if Slurm ended it, None while it waits or runs."""
         if not self.job.done():
             return None
         error = self.job.exception()

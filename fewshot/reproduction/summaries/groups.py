@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed are one line; lines differ in some options, which are the table's columns."""
+"""Groups runs that differ only in their seed into lines; the options that differ between lines become columns."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Both:
 
 @dataclass(frozen=True)
 class Line:
-    """Runs of one configuration, one for each seed: what they reached.
+    """The results of the runs of one configuration, one for each seed.
 
     `values`: of the options that differ between the lines. `measured`: of each column, by seed.
     """
@@ -67,7 +67,7 @@ class Line:
         return np.mean([measured.accuracy for measured in self.measured[column].values()], 0)
 
     def estimate(self, column: Column) -> Both | None:
-        """The mean of a column with both intervals; None if it was not measured."""
+        """Estimate the mean of a column with both intervals; None if it was not measured."""
         by_seed = self.measured.get(column)
         if not by_seed:
             return None
@@ -77,7 +77,7 @@ class Line:
         )
 
     def subtract(self, other: "Line", column: Column) -> Both | None:
-        """The difference to another line, paired by episode, and by seed if both have the same seeds.
+        """Subtract another line, paired by episode, and by seed if both have the same seeds.
 
         None if one of them was not measured, or was measured on other episodes.
         """
@@ -149,7 +149,7 @@ def summarize(sources: Sequence[Source], cells: Sequence[str] = (), against: str
 
 
 def _describe(source: Source) -> dict[str, str]:
-    """The options of a run as text, without those that say nothing of what it computes, and the seed."""
+    """Describe the options of a run as text, without the seed and those that do not affect what it computes."""
     seed = source.config.seed
     values: dict[str, Any] = {
         name: value
@@ -167,7 +167,7 @@ def _find_differing(described: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _name_shortly(options: Sequence[str]) -> list[str]:
-    """The last parts of the names, where these tell them apart."""
+    """Shorten names to their last parts if these are distinct."""
     last = [option.rpartition(".")[2] for option in options]
     return [short if last.count(short) == 1 else option for short, option in zip(last, options, strict=True)]
 

@@ -40,12 +40,12 @@ def write_summary(summary: Summary, path: Path) -> None:
 
 
 def format_summary(summary: Summary, form: Format) -> str:
-    """The tables of a summary, with what they are of."""
+    """Format the tables of a summary, and what they describe."""
     return {"markdown": _format_markdown, "csv": _format_csv, "latex": _format_latex}[form](summary)
 
 
 def _list_accuracies(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the table of accuracies."""
+    """List head and lines of the table of accuracies."""
     head = [*_list_heads(summary), "seeds", *map(_name_column, summary.columns)]
     lines = []
     for line in summary.lines:
@@ -56,7 +56,7 @@ def _list_accuracies(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 
 def _list_differences(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the table of differences; no line where there is nothing to compare."""
+    """List head and lines of the table of differences; no lines if there is nothing to compare."""
     head = [*_list_heads(summary), *map(_name_column, summary.columns)]
     lines = []
     for line in summary.others:
@@ -89,7 +89,7 @@ def _format_tabular(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _format_csv(summary: Summary) -> str:
-    """A row for each line and column of the table; accuracies and differences in percent, empty where there is none."""
+    """Format a row for each line and column of the table, in percent; empty where nothing was measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heads = [
@@ -116,7 +116,7 @@ def _format_csv(summary: Summary) -> str:
 
 
 def _list_numbers(both: Both | None) -> list[str]:
-    """The mean and its two half-widths, in percent."""
+    """List the mean and its two half-widths, in percent."""
     if both is None:
         return ["", "", ""]
     halves = [both.episodes.half_width_95, both.seeds.half_width_95 if both.seeds else None]
@@ -124,7 +124,7 @@ def _list_numbers(both: Both | None) -> list[str]:
 
 
 def _format_both(both: Both | None, write: Callable[[Estimate], str]) -> str:
-    """`97.76 ± 0.22 / ± 0.31`."""
+    """Format a mean and its two half-widths: `97.76 ± 0.22 / ± 0.31`."""
     if both is None:
         return ABSENT
     return f"{write(both.episodes)} / {f'± {100 * both.seeds.half_width_95:.2f}' if both.seeds else ABSENT}"
@@ -149,7 +149,7 @@ def _name_column(column: Column) -> str:
 
 
 def _format_facts(summary: Summary) -> str:
-    """What all numbers are of, in a line."""
+    """Format in a line what all numbers have in common."""
     headers = [header for line in summary.lines for header in line.headers]
     sets = join_distinct(f"{header.dataset}/{header.split}" for header in headers)
     facts = (f"{name} {join_distinct(h.value(key) for h in headers)}" for name, key in FACTS.items())

@@ -1,4 +1,4 @@
-"""Where the numbers of a summary come from: folders of runs, and files of stored results."""
+"""Reads the sources of a summary: folders of runs, and files of stored results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Source:
 
 
 def read_sources(paths: Sequence[str], rows: Sequence[str] = ()) -> list[Source]:
-    """What each of the paths holds, in their order.
+    """Read each of the paths, in their order.
 
     Args:
         paths: folders of runs, folders that hold such folders (at any depth), or files of stored results.
@@ -87,5 +87,5 @@ def _read_result(place: Path, more: Sequence[str]) -> Source:
 
 
 def _name_rows(own: str, config: AnyConfig, more: Sequence[str]) -> dict[str, str]:
-    """The rows that are asked, by what a summary calls them."""
+    """Name the rows that are asked for as a summary calls them."""
     return {OWN: own, **{name: name for name in (*list_variants(config), *more)}}

@@ -22,7 +22,7 @@ Domains = Mapping[str, Sequence[Row]]  # the rows of each test set
 
 
 def format_domains(domains: Domains) -> list[str]:
-    """For each kind of cell a table of accuracies and, where there is something to compare, one of differences.
+    """Format for each kind of cell a table of accuracies and, if there is something to compare, one of differences.
 
     The kinds are told by their place: the first cell of each test set, the second, and so on. A row of another network
     has its name behind the method's, `baseline_lite0`, and is compared with `protonet_lite0`.
@@ -47,13 +47,13 @@ def format_domains(domains: Domains) -> list[str]:
 
 
 def find_reference(name: str) -> str:
-    """`protonet_lite0` for `baseline_lite0` and `finetune_lora_lite0`: the row of the same network."""
+    """Find ProtoNet's row of the same network: `protonet_lite0` for `baseline_lite0` and `finetune_lora_lite0`."""
     _, _, network = name.rpartition("_")
     return f"{REFERENCE}_{network}"
 
 
 def pair(row: Row | None, base: Row | None, cell: str) -> Estimate | None:
-    """`row` minus `base` on the episodes that both were measured on; None where these are others.
+    """Subtract `base` from `row` on the episodes that both were measured on; None if they have none in common.
 
     Episode i is the same in a longer list: where one has fewer episodes, the first ones of the other are compared.
     """
@@ -68,7 +68,7 @@ def pair(row: Row | None, base: Row | None, cell: str) -> Estimate | None:
 
 
 def _compare(name: str, by_name: Mapping[str, Mapping[str, Row]], columns: Mapping[str, str]) -> list[str]:
-    """A line of differences, with their mean over test sets; empty for a reference and where none is known."""
+    """Make a line of differences, with their mean over test sets; empty for a reference, or if none is known."""
     reference = find_reference(name)
     pairs = {test_set: (by_name[test_set].get(name), by_name[test_set].get(reference)) for test_set in columns}
     differences = [pair(row, base, columns[test_set]) for test_set, (row, base) in pairs.items()]
@@ -81,7 +81,7 @@ def _compare(name: str, by_name: Mapping[str, Mapping[str, Row]], columns: Mappi
 
 
 def _format_title(found: Mapping[str, Row | None]) -> str:
-    """The name of a row with what its records say of classes that were trained on."""
+    """Format the name of a row, with what its records say about classes that were trained on."""
     return join_distinct(row.title for row in sorted(filter(None, found.values()), key=lambda row: -len(row.mark)))
 
 

@@ -1,4 +1,4 @@
-"""What accuracy owes to groups (tracks, photographs) on both sides of an episode: rows with and without them."""
+"""Measures how much accuracy is due to groups (tracks, photographs) that are on both sides of an episode."""
 
 from collections.abc import Sequence
 from dataclasses import replace
