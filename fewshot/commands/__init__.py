@@ -4,7 +4,6 @@ This module and the declarations import neither torch nor numpy, so that `fewsho
 import is imported within `main`, where a Ctrl-C ends the command without a traceback.
 """
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -68,10 +67,6 @@ def execute(name: str, arguments: Sequence[str], among: Sequence[str] | None = N
     )
     load_plugins(getattr(config, "plugins", []))
     import_module(f"{__name__}.{command.module or name}").run(config)
-    if "LOCAL_RANK" in os.environ:  # launched by torchrun
-        from fewshot.runtime.processes import leave
-
-        leave()
 
 
 def _find_held_options(config: Any) -> Mapping[str, Any]:

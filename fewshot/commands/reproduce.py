@@ -23,13 +23,24 @@ def run(config: ReproduceConfig) -> None:
     """
     if config.publish and config.report is not None:
         raise ConfigError("--publish writes the page of the data set, and --report another file: choose one")
+    if config.train_only and (config.publish or config.report is not None):
+        raise ConfigError("with train_only nothing is measured, so there is nothing for --publish or --report")
     dataset, folder = config.dataset, find_recipes(config.recipes)
     kept = Path(config.results or ("results" if config.publish else f"{config.out}/results"))
-    recipes, published = folder / dataset, folder.parent / "published" / f"{dataset}.yaml"
+    recipes = folder / dataset
     runs = select_measuring(find_runs(recipes, Path(config.out), config.seeds, config.methods), config.cells)
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
     launcher = make_launcher(config, f"{config.out}/slurm")
-    failed = run_all(runs, folder.parent, kept / dataset, config.budget, launcher)
+    failed = run_all(runs, folder.parent, kept / dataset, config.budget, launcher, config.train_only)
+    if not config.train_only:
+        _make_tables(config, folder, kept)
+    if failed:
+        sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")
+
+
+def _make_tables(config: ReproduceConfig, folder: Path, kept: Path) -> None:
+    dataset = config.dataset
+    recipes, published = folder / dataset, folder.parent / "published" / f"{dataset}.yaml"
     asked = None if config.publish else Asked(tuple(config.methods), tuple(config.cells), tuple(config.seeds))
     text = format_section(recipes, kept / dataset, published, asked)
     print(f"\n{text}")
@@ -40,5 +51,3 @@ def run(config: ReproduceConfig) -> None:
         fill_expected(recipes, kept / dataset)
     if config.publish and dataset in COLUMNS:
         refresh_summaries(folder.parent, kept, [Path("README.md"), Path("RESULTS.md")])
-    if failed:
-        sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")

@@ -39,6 +39,8 @@ class ReproduceConfig(LaunchConfig):
     """run only the recipes that measure one of these test cells, such as 5w1s 20w5s (default: all)"""
     seeds: list[int] = field(default_factory=lambda: [0])
     """seeds of training"""
+    train_only: bool = False
+    """train, and read no test split: the same command without it then measures, on another machine if you like"""
     out: str = "runs/reproduce"
     """folder of the runs"""
     results: str | None = None

@@ -125,7 +125,9 @@ def choose_device() -> torch.device:
     """Choose the accelerator if there is one, else the CPU; a process launched with others joins them here."""
     from accelerate import PartialState  # slow to import
 
-    return PartialState(cpu=not torch.accelerator.is_available()).device
+    device = PartialState(cpu=not torch.accelerator.is_available()).device
+    processes.leave_at_exit()
+    return device
 
 
 def _check_shape(imageset: ImageSet, image_shape: tuple[int, ...], options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot.config import find_differing_options, have_variants_changed
+from fewshot.evaluation.statistics import Estimate
 from fewshot.evaluation.report import format_percent, write_section
 from fewshot.reproduction.launchers import Job, Launcher, LocalLauncher, run_jobs
 from fewshot.reproduction.recipes import find_runs, select_measuring, select_own
@@ -38,6 +39,7 @@ def run_all(
     results: Path | None,
     budget_minutes: float | None = None,
     launcher: Launcher | None = None,
+    train_only: bool = False,
 ) -> list[Run]:
     """Run the incomplete runs and resume interrupted ones; returns the runs that failed.
 
@@ -48,6 +50,7 @@ def run_all(
             folder of that name beside it. None: nothing is kept but the run itself.
         budget_minutes: stop after so long; what runs then saves its state.
         launcher: where they run (default: one after the other, on this machine).
+        train_only: run only the trainings, without their test split, and keep no result; a later call measures them.
 
     Returns:
         The runs that failed twice, and those that start from one of them.
@@ -56,6 +59,7 @@ def run_all(
         ConfigError: before anything runs, for a folder that holds another run.
     """
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
+    runs = [run for run in runs if run.config.max_steps or not train_only]
     for run in runs:
         run.check()
     group = runs[-1].group if runs else ""  # the last run is no stage 1 of another folder's recipes
@@ -63,12 +67,12 @@ def run_all(
     by_title = {titles[run.folder.path]: run for run in runs}
 
     def finish(job: Job) -> None:
-        if results is not None:
+        if results is not None and not train_only:
             run = by_title[job.title]
             folder = results if run.group == group else results.with_name(run.group)
             run.result().write(find_result_file(folder, run))
 
-    jobs = [_make_job(run, scripts, titles) for run in runs]
+    jobs = [_make_job(run, scripts, titles, train_only) for run in runs]
     outcome = run_jobs(jobs, launcher or LocalLauncher(), deadline, finish)
     if outcome.left:
         left = [f"{job.title}{' (begun)' * job.log.exists()}" for job in outcome.left]
@@ -76,22 +80,26 @@ def run_all(
     return [by_title[job.title] for job in outcome.failed]
 
 
-def _make_job(run: Run, scripts: Path, titles: Mapping[Path, str]) -> Job:
+def _make_job(run: Run, scripts: Path, titles: Mapping[Path, str], train_only: bool) -> Job:
     script = scripts / run.script
     # -P: a folder named fewshot in the current directory must not be imported instead of the package.
     program = [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
     needs = titles.get(run.stage_one.folder.path, "") if run.stage_one else ""
 
     def describe() -> str:
-        line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
+        if train_only:
+            step, _, mean, half = max(run.history, key=lambda point: point[2])
+            line = f"validation {format_percent(Estimate(mean, half))} at step {step}"
+        else:
+            line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
         return f"{run.stages[-1][1]:.1f} min  {line}"
 
     return Job(
         titles[run.folder.path],
-        (sys.executable, *program, *run.arguments),
+        (sys.executable, *program, *run.arguments, *(["--train_only", "true"] if train_only else [])),
         run.folder.path / "log.txt",
         run.folder.config,
-        lambda: run.complete,
+        lambda: run.trained if train_only else run.complete,
         describe,
         needs,
     )

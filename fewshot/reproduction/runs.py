@@ -117,6 +117,21 @@ class Run:
         except (DataError, FileNotFoundError):
             return False
 
+    @property
+    def trained(self) -> bool:
+        """Whether all steps were taken, and the last ones validated."""
+        if not self.folder.last.exists():
+            return False
+        step = load_checkpoint(self.folder.last)["progress"][0]
+        stops_early = self.config.patience > 0 or self.config.stop_at_accuracy > 0
+        validated = bool(self.history) and self.history[-1][0] == step
+        return validated and (step >= self.config.max_steps or stops_early)
+
+    @property
+    def history(self) -> list[list[float]]:
+        """Step, seconds, mean and half-width of the 95% interval of each validation."""
+        return load_checkpoint(self.folder.last).get("history", [])
+
     def check(self) -> None:
         """Raise `ConfigError` if the folder holds a run of another configuration, or one whose stage 1 was deleted."""
         if not self.folder.config.exists():
@@ -142,9 +157,8 @@ class Run:
             for row in dict.fromkeys((self.own_row, *self.variants, RowKind.PRETRAINED, RowKind.FROZEN, *FLOOR_ROWS)):
                 if self.records_file(row, self.cells[0], test_set).exists():
                     records[name_row(test_set, row)] = self._drop_config(row, test_set)
-        last = load_checkpoint(self.folder.last)
         history = [[step, round(seconds, 1), round(mean, 5), round(half, 5)]
-                   for step, seconds, mean, half in last.get("history", [])]  # fmt: skip
+                   for step, seconds, mean, half in self.history]  # fmt: skip
         config = {k: self._hide_place(v) if isinstance(v, str) else v for k, v in as_dict(self.config).items()}
         facts = {"config": config, "stages": self.stages, "history": history}
         return Result(self.name, self.config.seed, facts, records)

@@ -1,5 +1,7 @@
 """Communication between the processes of a distributed run; all of it also works in a single process."""
 
+import atexit
+from functools import cache
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -51,8 +53,16 @@ def barrier() -> None:
         dist.barrier()
 
 
-def leave() -> None:
-    """Leave the group of processes at the end of a command: some backends warn of processes that just exit."""
+@cache
+def leave_at_exit() -> None:
+    """Leave the group of processes when the interpreter exits.
+
+    Otherwise some backends warn of it, and a thread of the group now and then aborts the process.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
     if _is_running():
         dist.destroy_process_group()
 

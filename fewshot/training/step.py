@@ -69,8 +69,8 @@ class TrainingStep:
                 with autocast(self.config.precision, self.accelerator.device):
                     loss, accuracy = self.loss(batch)
                 self.learner.backward(loss / n_passes)
-            losses.append(loss.detach())
-            accuracies.append(accuracy)
+            losses.append(loss.detach().clone())  # a CUDA graph's next pass overwrites its outputs
+            accuracies.append(accuracy.clone())
         return torch.stack(losses).mean(), torch.stack(accuracies).mean(), self.learner.update()
 
 

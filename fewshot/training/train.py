@@ -63,6 +63,7 @@ def train(method: Method, train_set: ImageSet, val_set: ImageSet | None, config:
     from accelerate import Accelerator  # slow to import
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    processes.leave_at_exit()
     method.to(accelerator.device)
     data = embed_frozen(method, train_set, config.precision) if draws_plain_episodes(config) else train_set
     stream = make_stream(data, config, accelerator.device) if config.max_steps else None

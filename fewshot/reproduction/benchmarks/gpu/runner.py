@@ -42,6 +42,7 @@ PARTS = {
     "device": Part(steps.describe_device, 30, ("name", "memory_mib", "torch", "python", "bf16_tflops")),
     "tests": Part(tests.run_gpu_tests, 150, ("n_passed", "n_failed", "n_skipped")),
     "steps": Part(steps.measure_steps, 90, tuple(steps.STEPS)),
+    "compiled": Part(steps.measure_compiled_steps, 150, steps.COMPILED),
     "training": Part(training.measure_training, 120, ("eager", "compiled")),
     "maml": Part(training.measure_maml, 90, ("1 inner step", "5 inner steps")),
     "evaluation": Part(heads.measure_evaluation, 60, heads.FEATURE_METHODS),

@@ -1,7 +1,9 @@
 """What a training step costs on a GPU, beside a plain PyTorch step of the same network and the card's own limit."""
 
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from fewshot.runtime import seeding
 from fewshot.runtime.layout import channels_last
 from fewshot.runtime.precision import autocast
 from fewshot.sampling.episodes import Episode
+from fewshot.training.learner import Learner
 from fewshot.training.optimization import make_optimizer
+from fewshot.training.step import TrainingStep
 
 Numbers = dict[str, Any]
 
@@ -32,6 +36,11 @@ STEPS = {
     "Meta-Baseline, ResNet-12, 5-way 5-shot, 84 px, 4 episodes": ("meta-baseline", "resnet12", 4, 5, 5, 15, 3, 84),
 }
 PROFILED = "ProtoNet, Conv-4, 20-way 5-shot, 84 px"
+COMPILED = (
+    "ProtoNet, Conv-4, 60-way 1-shot, 28 px",
+    "ProtoNet, Conv-4, 20-way 5-shot, 84 px",
+    "ProtoNet, ResNet-12, 5-way 5-shot, 84 px, 4 episodes",
+)
 MATRIX, DRY_MATRIX = 8192, 64  # side of the matrices whose product tells the card's limit
 
 
@@ -93,6 +102,39 @@ def _measure_step(
         "plain_step_ms": plain_ms, "plain_images_per_s": 1000 * len(images) / plain_ms,
         "tflops": counter.get_total_flops() / step_ms / 1e9, "peak_mib": peak,
     }  # fmt: skip
+
+
+def measure_compiled_steps(device: torch.device, out: Path, dry: bool) -> Numbers:
+    """Of the steps `COMPILED`: milliseconds of the whole optimizer step, eager and compiled, and seconds of compiling.
+
+    Peak memory of each is in MiB. Compiled steps run as CUDA graphs.
+    """
+    from accelerate import Accelerator  # slow to import
+
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    numbers: Numbers = {}
+    for name in COMPILED:
+        method_name, backbone, *shape = STEPS[name]
+        count, way, shot, query, channels, side_px = (1, 2, 1, 1, *shape[4:]) if dry else shape
+        episode = draw_noise(count, way, shot, query, channels, side_px).to(device)
+        of_step: dict[str, float] = {"images": (len(episode.support[0]) + len(episode.query[0])) * count}
+        for kind, config in (("eager", TrainConfig()), ("compiled", TrainConfig(compile=True))):
+            with seeding.fork(0):
+                method = create_method(method_name, create_backbone(backbone, channels, side_px)).to(device)
+            step = TrainingStep(Learner(method, config), config, accelerator)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            with channels_last(method):
+                started = time.perf_counter()
+                for _ in range(1 if dry else 4):  # shapes, warm-up and recording of CUDA graphs
+                    step.take([episode])
+                wait_for_device(device)
+                of_step[f"{kind}_first_s"] = time.perf_counter() - started
+                of_step[f"{kind}_ms"] = measure_milliseconds(partial(step.take, [episode]), device, dry)
+            if device.type == "cuda":
+                of_step[f"{kind}_peak_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+        numbers[name] = of_step
+    return numbers
 
 
 def _make_plain_step(network: nn.Module, width: int, images: torch.Tensor, device: torch.device) -> Callable[[], None]:
