@@ -251,7 +251,10 @@ def test_gradients_of_every_backbone(device, backbone):
     expected = gradient(photographs(4))
     backbone.load_state_dict(state)
     backbone.to(device)
-    assert_near(gradient(photographs(4).to(device)), expected, 1e-7 if exact else 1e-2)
+    # torch's CUDA kernel of hardswish multiplies by a sixth that is rounded to float32, also in float64
+    hard = any("hard" in type(module).__name__.lower() for module in backbone.modules())
+    tolerance = (1e-5 if hard else 1e-7) if exact else 1e-2
+    assert_near(gradient(photographs(4).to(device)), expected, tolerance)
 
 
 # Images
@@ -393,6 +396,8 @@ def test_resumed_training_is_the_same_bit_for_bit(device, tmp_path, precision):
     assert done.returncode == 0, done.stderr[-5000:]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own compiler
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
 @pytest.mark.parametrize("method", ["protonet", "maml", "relation"])
 def test_a_compiled_step_trains_the_same(gpu, toy_sets, method):
     """Sums may have another order; a few steps of plain gradient descent."""
@@ -401,7 +406,11 @@ def test_a_compiled_step_trains_the_same(gpu, toy_sets, method):
     for compiled in (False, True):
         with seeding.fork(0, "test"):
             options = {"n_way": QUICK.train_n_way} if method == "maml" else {}
-            made = create_method(method, create_backbone("conv4", 1, 16, n_filters=8), **options)
+            made = create_method(
+                method,
+                create_backbone("conv4-relation" if method == "relation" else "conv4", 1, 16, n_filters=8),
+                **options,
+            )
         train(made, toy_sets[0], None, replace(config, compile=compiled))
         weights.append(torch.cat([p.detach().flatten().cpu() for p in made.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot.config import find_differing_options, have_variants_changed
-from fewshot.evaluation.statistics import Estimate
 from fewshot.evaluation.report import format_percent, write_section
+from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.launchers import Job, Launcher, LocalLauncher, run_jobs
 from fewshot.reproduction.recipes import find_runs, select_measuring, select_own
 from fewshot.reproduction.results import Result, read_results

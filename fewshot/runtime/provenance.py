@@ -64,8 +64,12 @@ def describe_hardware() -> str:
 def find_commit() -> str:
     """Find the git commit of this code, with + if the code has changed since; without git, the version of the package.
 
-    The environment variable `FEWSHOT_COMMIT` names the commit of a copy of the code without its repository.
+    The environment variable `FEWSHOT_COMMIT`, where it is set, names it instead: for a copy of the code without its
+    repository.
     """
+    named = os.environ.get("FEWSHOT_COMMIT")
+    if named:
+        return named
     here = Path(__file__).parents[1]  # the package
 
     def run_git(*arguments: str) -> str:
@@ -80,7 +84,7 @@ def find_commit() -> str:
             "+" if run_git("status", "--porcelain", "-uno", "--", *CODE) else ""
         )
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("FEWSHOT_COMMIT") or f"fewshot {fewshot.__version__}"
+        return f"fewshot {fewshot.__version__}"
 
 
 def hash_weights(module: nn.Module) -> str:

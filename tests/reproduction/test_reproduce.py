@@ -373,16 +373,20 @@ def test_trainings_alone_run_first_and_are_measured_later(project, capsys):
     scripts, _, found = project
     records = scripts / "prepared" / "protonet-seed2" / "records"
     records.rename(scripts / "later")
-    save_checkpoint(scripts / "prepared" / "pretrain-seed2" / "last.safetensors",
-                    {"progress": [30, 30, 0.5, 6.0], "history": [[10, 2.0, 0.4, 0.02], [30, 6.0, 0.3, 0.02]]})  # fmt: skip
+
+    def prepare_progress(name: str, *points: tuple[int, float, float]) -> None:
+        """`points`: step, mean and half-width of each validation; the last is the last step."""
+        state = {"progress": [points[-1][0], 0, 0.5, 6.0], "history": [[step, 2.0, *of] for step, *of in points]}
+        save_checkpoint(scripts / "prepared" / name / "last.safetensors", state)
+
+    prepare_progress("pretrain-seed2", (10, 0.4, 0.02), (30, 0.3, 0.02))
     for step in (8, 9):
-        save_checkpoint(scripts / "prepared" / "protonet-seed2" / "last.safetensors",
-                        {"progress": [step, step, 0.5, 24.0], "history": [[step, 12.34, 0.1234567, 0.0123456]]})  # fmt: skip
+        prepare_progress("protonet-seed2", (step, 0.1234567, 0.0123456))
         failed = run_all(found, scripts, scripts / "kept", train_only=True)
         assert failed == ([found[2]] if step == 8 else [])  # 8 of 9 steps are no training
     printed = capsys.readouterr().out
     assert "pretrain, seed 2: 0.1 min  validation 40.00 ± 2.00 at step 10" in printed
-    assert "protonet, seed 2: 0.4 min  validation 12.35 ± 1.23 at step 9" in printed
+    assert "protonet, seed 2: 0.1 min  validation 12.35 ± 1.23 at step 9" in printed
     assert not (scripts / "kept").exists()
     assert [call.split()[1:3] for call in calls(scripts)] == [
         ["pretrain-seed2", "new"],

@@ -151,7 +151,9 @@ def test_training_and_evaluation_name_the_arithmetic_they_used(toy_sets, small_p
     train_set, val_set, _ = toy_sets
     method, seen = small_protonet().to(GPU), set()
     method.backbone.register_full_backward_hook(lambda *_: seen.add(tuple(tf32_settings())))
-    config = TrainConfig(max_steps=2, n_way=3, val_n_way=3, val_n_query=3, n_query=3, precision=precision)
+    config = TrainConfig(
+        max_steps=2, train_n_way=3, val_n_way=3, val_n_query=3, train_n_query=3, precision=precision
+    )  # fmt: skip
     records = train(method, train_set, val_set, config).validation
     assert records.header.precision == precision
     assert all((value in (True, "tf32")) == (precision == "tf32") for settings in seen for value in settings)
