@@ -23,7 +23,7 @@ UNENDING = ("constant", "halve")  # schedules whose learning rate at a step is t
 # Options that may differ when a run is resumed.
 NOT_COMPARED = {
     "resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes", "profile_step",
-    "train_only", "compile",
+    "train_only", "compile", "log_every_steps", "checkpoint_every_steps",
 }  # fmt: skip
 
 
