@@ -93,21 +93,24 @@ class Reader:
     size_px: int
     resize: Resize = "pad"
 
-    def parts(self, images: Sequence[Any]) -> Iterator[Read]:
-        """Part after part, the next one read while the last one is used; one `DataError` names all bad images."""
+    def parts(self, images: Sequence[Any], at_once: int = AT_ONCE) -> Iterator[Read]:
+        """Part after part of `at_once` images, the next one read while the last one is used.
+
+        One `DataError` names all bad images.
+        """
         if not self.channels:
             names = tuple(name_of(image, number) for number, image in enumerate(images))
             yield Read(names, torch.from_numpy(np.asarray(images, np.float32)))
             return
         problems: list[str] = []
-        starts = range(0, len(images), AT_ONCE)
+        starts = range(0, len(images), at_once)
         with ThreadPoolExecutor(1) as ahead:
-            coming = [ahead.submit(self.read, images[:AT_ONCE])] if len(images) else []
+            coming = [ahead.submit(self.read, images[:at_once])] if len(images) else []
             for start in starts:
                 pixels, bad = coming.pop().result()
-                following = start + AT_ONCE
+                following = start + at_once
                 if following < len(images):
-                    coming.append(ahead.submit(self.read, images[following : following + AT_ONCE], following))
+                    coming.append(ahead.submit(self.read, images[following : following + at_once], following))
                 problems += bad.values()
                 if not problems:
                     names = tuple(name_of(image, start + i) for i, image in enumerate(images[start:following]))

@@ -1,37 +1,24 @@
-"""What `scripts/classify.py` does: fit a classifier to a folder, ask it about photographs, check a folder."""
+"""`fewshot fit` and `fewshot predict`: fit a classifier to a folder, ask it about photographs."""
 
 import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
 
-from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
+from fewshot.config import FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
 from fewshot.config.classifier import AnswerOptions, options_of
 from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError, OutputError
-from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
-from fewshot.estimator.support import Support, as_groups
 from fewshot.images.formats import count_unread
 from fewshot.images.listing import ImageFile, list_class_files, list_few, list_image_files
-from fewshot.photographs import (
-    PageFacts,
-    Prediction,
-    check_folder,
-    extrapolate,
-    measure_shots_curve,
-    predict_left_out,
-    write_check,
-    write_csv,
-    write_predictions,
-)
+from fewshot.photographs import PageFacts, Prediction, write_csv, write_predictions
 from fewshot.photographs.answers import predict, write_support_pictures
-from fewshot.photographs.inspection.intervals import Proportion, proportion
-from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
+from fewshot.photographs.inspection.intervals import describe_proportion, proportion
+from fewshot.runtime.files import check_writable
 from fewshot.runtime.terminal import visible_text
 
 logger = logging.getLogger(__name__)
@@ -49,7 +36,8 @@ def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
     if len(rows):
         right = probabilities.argmax(1) == classifier.support_.labels[rows]
         expected = proportion(right.astype(float), np.ones(len(rows)), _groups_of(classifier, rows))
-        print(f"right on photographs left out: {_format_percent(expected)}; temperature {classifier.temperature_:.3g}")
+        told = describe_proportion(expected, config.groups is not None)
+        print(f"right on photographs left out: {told}; temperature {classifier.temperature_:.3g}")
     else:
         print("no class has photographs of two groups: the accuracy is unknown and probabilities are not calibrated")
     if classifier.rejection_ is not None:
@@ -110,54 +98,10 @@ def _tell(
     none = f"{sum(p.rejected for p in predictions)} {visible_text(classifier.unknown)}"
     print(f"{len(predictions)} photographs, {n_bad} unreadable, {none}")
     if accuracy:
-        print(f"right: {_format_percent(accuracy)}")
+        print(f"right: {describe_proportion(accuracy, False)}")
     if written:
         print(f"written: {', '.join(written)}")
     return predictions
-
-
-def check_support(config: CheckPhotographsConfig) -> None:
-    """What is to be mended in a folder, and what accuracy it allows; a folder that is not ready has no estimate."""
-    check_writable(config.html, config.json)
-    encoder = Encoder.create(config) if config.estimate else None
-    seen_px = encoder.method.backbone.input_px if encoder else config.size_px or 224
-    check = check_folder(config.support, config.groups, seen_px)
-    print(check.as_text())
-    if config.json:
-        write_whole(config.json, format_json_by_line(check.as_dict(), "findings"))
-    estimate: dict[str, Any] = {}
-    if encoder:
-        try:
-            estimate = _estimate_accuracy(encoder, config)
-        except DataError as error:
-            print(f"No estimate of the accuracy: {error}")
-    if config.html:
-        write_check(config.html, check, **estimate)
-        print(f"written: {config.html}")
-
-
-def _estimate_accuracy(encoder: Encoder, config: CheckPhotographsConfig) -> dict[str, Any]:
-    """Accuracy on photographs left out and against their number, printed, and as `write_check` takes them."""
-    if not encoder.method.uses_features:
-        raise DataError(f"it needs a method that works from features, not {config.method}")
-    files = _keep_readable(_list_files(config))
-    names, labels = np.unique([file.class_name for file in files], return_inverse=True)
-    groups = None if config.groups is None else [file.group for file in files]
-    parts = encoder.encode(encoder.reader().parts([file.path for file in files]))
-    support = Support.gather(parts, labels, as_groups(groups))
-    seen = (encoder.method.head, support.content.flatten(1), labels, support.independent)
-    estimate, curve = predict_left_out(*seen, len(names)), measure_shots_curve(*seen)
-    law = extrapolate(curve)
-    print(f"Accuracy on photographs left out: {_format_percent(estimate.overall)}")
-    for shots, point in zip(curve.shots, curve.points, strict=True):
-        print(f"  with {shots} photographs a class: {_format_percent(point)}")
-    for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
-        print(f"  {line}")
-    facts = [("method", encoder.plan.options.method), ("backbone", encoder.plan.options.backbone)]
-    return {
-        "estimate": estimate, "labels": labels, "class_names": names.tolist(), "curve": curve, "law": law,
-        "facts": facts,
-    }  # fmt: skip
 
 
 def list_photographs(place: Path) -> tuple[list[Path], str]:
@@ -213,7 +157,3 @@ def _collect_facts(classifier: FewShotClassifier, config: PredictPhotographsConf
 def _groups_of(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | None:
     groups = classifier.support_.independent
     return None if groups is None else groups[rows]
-
-
-def _format_percent(p: Proportion) -> str:
-    return f"{p.mean:.1%} (95% interval {p.low:.1%} to {p.high:.1%}, {p.n_images} photographs of {p.n_groups} groups)"

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from fewshot.images.listing import list_few
-from fewshot.images.similarity import find_near_pairs, join_pairs, pair_equal
+from fewshot.images.similarity import find_near_pairs, join_pairs, mirror_details, pair_equal
 from fewshot.photographs.inspection.findings import Finding, Flagged, it, tally
 from fewshot.photographs.inspection.measurements import Seen
+
+CLEARLY = 0.1  # more alike mirrored than not: else the thing itself is symmetric
 
 
 def find_copies(seen: Sequence[Seen]) -> Iterator[Finding]:
@@ -47,11 +49,36 @@ def find_near_copies(seen: Sequence[Seen]) -> Iterator[Finding]:
         text = f"{tally(across, *pair_words)} nearly the same but in two classes: see which class is right"
         yield Finding("alike in two classes", "warning", text, tuple(across))
     if within:
+        grouped = any(s.file.group is not None for s in seen)
         text = (
-            f"{tally(within, *pair_words)} nearly the same (resized, saved again, taken again?): keep one, or give "
-            "both one group, or one will be the test of the other and accuracy look better than it is"
+            f"{tally(within, *pair_words)} nearly the same (resized, saved again, taken again?): keep one"
+            + (" or give both one group" if grouped else "")
+            + ", or one will be the test of the other and the answers look better than they are"
         )
         yield Finding("near-duplicates", "warning", text, tuple(within))
+
+
+def find_mirrored(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Pairs of which one is the other with left and right exchanged; a picture that is its own mirror image is none."""
+    if not seen:
+        return
+    hashes, details = (np.stack([getattr(s.look, key) for s in seen]) for key in ("hash", "details"))
+    turned = np.stack([s.look.mirrored_hash for s in seen]), mirror_details(details)
+    pairs = [
+        (i, j, likeness)
+        for i, j, likeness in find_near_pairs(hashes, details, turned)
+        if likeness > float(details[i] @ details[j]) + CLEARLY
+    ]
+    flagged = [
+        Flagged((seen[i].name, seen[j].name), f"likeness {likeness:.2f} of 1 once mirrored")
+        for i, j, likeness in sorted(pairs, key=lambda pair: -pair[2])
+    ]
+    if flagged:
+        text = (
+            f"{tally(flagged, 'pair of photographs is', 'pairs of photographs are')} mirror images of each other: "
+            "keep the one that is the right way round, for letters and faces are never mirrored"
+        )
+        yield Finding("mirrored", "warning", text, tuple(flagged))
 
 
 def _find_same(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:

@@ -63,9 +63,7 @@ def extrapolate(
     """
     most = curve.shots[-1]
     if len(curve.shots) < MIN_POINTS:
-        text = (
-            f"accuracy was measured at {len(curve.shots)} numbers of images only, {MIN_POINTS} are needed: add images"
-        )
+        text = f"measured with {len(curve.shots)} numbers of photographs only, {MIN_POINTS} are needed: add some"
         empty = np.zeros(0)
         answers = tuple(_find_measured(curve, q) or Answer(q, None, f"{q:.0%}: {text}") for q in accuracies)
         return Extrapolation(None, empty, empty, empty, empty, answers, text)
@@ -79,8 +77,18 @@ def extrapolate(
     mean = _value(law[None], shots)[0]
     answers = tuple(_find_measured(curve, q) or _answer(q, shots, mean, boots, laws) for q in accuracies)
     a, b, c = map(float, law)
-    text = f"accuracy = {a:.3f} − {b:.3f} · k^(−{c:.2f}), k images a class, good for at most {shots[-1]}"
-    return Extrapolation((a, b, c), shots, mean, low, high, answers, text)
+    return Extrapolation((a, b, c), shots, mean, low, high, answers, _foretell(most, mean, low, high))
+
+
+def _foretell(most: int, mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    """What twice the largest measured number of images would give."""
+    at = 2 * most - 1
+    if high[at] - low[at] > MAX_WIDTH:
+        return "from so few photographs it cannot be told how much more of them would help"
+    return (
+        f"with {_format_images(2 * most)}, twice as many, about {mean[at]:.0%} right can be expected "
+        f"({low[at]:.0%} to {high[at]:.0%})"
+    )
 
 
 def fit_laws(k: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
@@ -138,11 +146,11 @@ def _answer(accuracy: float, shots: np.ndarray, mean: np.ndarray, boots: np.ndar
     if np.quantile(laws[:, 0], 0.975) < accuracy:
         level = float(np.median(laws[:, 0]))
         return Answer(
-            accuracy, None, f"{accuracy:.0%}: not by more images like these; the curve levels out near {level:.0%}"
+            accuracy, None, f"{accuracy:.0%}: not by more photographs like these; the curve levels out near {level:.0%}"
         )
     if not reached.any():
         return Answer(
-            accuracy, None, f"{accuracy:.0%}: more than {limit} images a class, further than this curve can tell"
+            accuracy, None, f"{accuracy:.0%}: more than {limit} photographs a class, further than this curve can tell"
         )
     k = int(shots[reached.argmax()])
     needed = np.where((boots >= accuracy).any(1), shots[(boots >= accuracy).argmax(1)], np.inf)  # (n_boots,)
@@ -151,11 +159,11 @@ def _answer(accuracy: float, shots: np.ndarray, mean: np.ndarray, boots: np.ndar
     width = np.subtract(*np.quantile(boots[:, k - 1], [0.975, 0.025]))
     if not np.isfinite(high) or width > MAX_WIDTH:
         upper = f"{high:.0f}" if np.isfinite(high) else f"more than {limit}"
-        span = f"between {low:.0f} and {upper} images a class"
-        text = f"{accuracy:.0%}: too uncertain to say ({span}); add images and look again"
+        span = f"between {low:.0f} and {upper} photographs a class"
+        text = f"{accuracy:.0%}: too uncertain to say ({span}); add photographs and look again"
         return Answer(accuracy, None, text)
     return Answer(accuracy, k, f"{accuracy:.0%}: about {_format_images(k)} ({low:.0f} to {high:.0f})")
 
 
 def _format_images(k: int) -> str:
-    return f"{k} image{'s' * (k != 1)} a class"
+    return f"{k} photograph{'s' * (k != 1)} a class"

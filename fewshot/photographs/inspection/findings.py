@@ -8,24 +8,31 @@ import numpy as np
 
 from fewshot.images.formats import count_unread, find_unread_kind
 from fewshot.images.listing import list_few
-from fewshot.photographs.inspection.measurements import Seen
+from fewshot.photographs.inspection.measurements import TAIL, Seen
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 # Of the folder's median. Of 1,291 euro coins 4 lie below, all soft to the eye, and of 4,620 world coins none;
 # blurred by a Gaussian of 2 px at 150 px a coin typically falls to 0.01 of what it was.
 BLURRED = 0.1
+SHOWN = 5  # flagged files of each finding, as text
 MIN_FOR_MEDIAN = 5  # photographs
 EXTREME_ASPECT = 3.0
+# Grey values of 255. Measured on planted photographs, a sixth as bright and six times as bright: docs/results/trust.md.
+DARK, BRIGHT = 64.0, 160.0
 UNBALANCED = 5.0  # largest class against the smallest
 
 
 @dataclass(frozen=True)
 class Flagged:
-    """Files that belong together (one, or a set of copies), relative to the folder, and why they are named."""
+    """Files that belong together (one, or a set of copies), relative to the folder, and why they are named.
+
+    `like`: files that are shown beside them, the most similar ones.
+    """
 
     files: tuple[str, ...]
     why: str
+    like: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,12 @@ class Finding:
     sentence: str
     flagged: tuple[Flagged, ...] = ()
 
+    def as_lines(self) -> list[str]:
+        """For a terminal: the sentence, and its first files."""
+        lines = [f"{self.severity.upper()}: {self.sentence}."]
+        lines += [f"    {' = '.join(f.files)}: {f.why}" for f in self.flagged[:SHOWN]]
+        return lines + ([f"    and {len(self.flagged) - SHOWN:,} more"] if len(self.flagged) > SHOWN else [])
+
 
 def find_soft(seen: Sequence[Seen]) -> Iterator[Finding]:
     """Far less sharp than the folder's median at the scale a backbone sees."""
@@ -46,6 +59,20 @@ def find_soft(seen: Sequence[Seen]) -> Iterator[Finding]:
         text = f"{tally(blurred)} far softer than the folder's median: take {it(blurred)} again if blurred"
         why = [Flagged((s.name,), f"sharpness {s.look.sharpness / median:.2f} of the median") for s in blurred]
         yield Finding("blurred", "warning", text, tuple(why))
+
+
+def find_badly_lit(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Hardly any pixel is bright, or hardly any is dark: what is seen there lies in a few shades."""
+    dark = sorted((s for s in seen if s.look.brightest < DARK), key=lambda s: s.look.brightest)
+    if dark:
+        text = f"{tally(dark)} too dark: take {it(dark)} again with more light"
+        why = [Flagged((s.name,), f"all but {TAIL:.0f}% below {s.look.brightest / 255:.0%} of white") for s in dark]
+        yield Finding("too dark", "warning", text, tuple(why))
+    bright = sorted((s for s in seen if s.look.darkest > BRIGHT), key=lambda s: -s.look.darkest)
+    if bright:
+        text = f"{tally(bright)} too bright: take {it(bright)} again with less light"
+        why = [Flagged((s.name,), f"all but {TAIL:.0f}% above {s.look.darkest / 255:.0%} of white") for s in bright]
+        yield Finding("too bright", "warning", text, tuple(why))
 
 
 def find_shapes(seen: Sequence[Seen], size_px: int) -> Iterator[Finding]:
@@ -78,11 +105,11 @@ def find_classes(counts: dict[str, int], groups: dict[str, int] | None) -> Itera
     empty = [name for name, n in counts.items() if n == 0]
     if empty:
         yield Finding(
-            "empty class", "error", f"no photograph of {list_few(empty)} can be read: mend or remove the class"
+            "empty class", "error", f"no photograph of {list_few(empty)} can be read: fill or remove the folder"
         )
     single = [name for name, n in counts.items() if n == 1]
     if single:
-        text = f"only one photograph of {list_few(single)}: add more; with one, accuracy on it cannot be estimated"
+        text = f"only one photograph of {list_few(single)}: add more, for with one nothing can be said about the class"
         yield Finding("one photograph", "warning", text)
     one_group = [name for name, n in (groups or {}).items() if n == 1 and counts[name] > 1]
     if one_group:
@@ -123,6 +150,11 @@ def _shorter(s: Seen) -> int:
 def tally(items: Sized, one: str = "photograph is", many: str = "photographs are") -> str:
     """The number of `items` and the words that follow it."""
     return f"1 {one}" if len(items) == 1 else f"{len(items):,} {many}"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """`n` and the word for one or for several."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def it(items: Sized, one: str = "it", many: str = "them") -> str:

@@ -18,6 +18,18 @@ class Proportion(NamedTuple):
     n_groups: int
 
 
+def describe_proportion(p: Proportion, grouped: bool) -> str:
+    """`90.0% (95% interval 77.0% to 96.0%, 40 photographs)`; of how many groups where groups were given.
+
+    Where they were not, groups are sets of copies.
+    """
+    many = f"{p.n_images:,} photograph{'s' * (p.n_images != 1)}"
+    groups = "" if p.n_groups == p.n_images else f", {p.n_groups:,} of them different"
+    if grouped:
+        groups = f" of {p.n_groups:,} group{'s' * (p.n_groups != 1)}"
+    return f"{p.mean:.1%} (95% interval {p.low:.1%} to {p.high:.1%}, {many}{groups})"
+
+
 def wilson(mean: float, n: float) -> tuple[float, float]:
     """Wilson's 95% score interval of a fraction `mean` of `n` independent trials; `n` need not be whole.
 

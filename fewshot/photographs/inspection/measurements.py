@@ -8,18 +8,27 @@ from fewshot.images.listing import ImageFile
 from fewshot.images.similarity import extract_details, hash_perceptually, measure_sharpness, shrink_grey
 from fewshot.photographs.inspection.reading import Photograph
 
+TAIL = 2.0  # percent of the pixels that may be black letters, or highlights
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """Size in pixels, digests, hash, details and sharpness, see `Photograph` and `likeness`."""
+    """Size in pixels, digests, hash, details and sharpness, see `Photograph` and `similarity`.
+
+    `mirrored_hash`: of the picture with left and right exchanged. `darkest`, `brightest`: grey values 0..255 that 2% of
+    the pixels lie below and above.
+    """
 
     width_px: int
     height_px: int
     content: bytes
     picture: bytes
     hash: np.ndarray  # (64,) bool
+    mirrored_hash: np.ndarray  # (64,) bool
     details: np.ndarray  # (1024,) float32
     sharpness: float
+    darkest: float
+    brightest: float
 
     @property
     def aspect(self) -> float:
@@ -38,12 +47,16 @@ class Seen:
 def inspect(photograph: Photograph) -> Look:
     """Everything the rules below ask of a photograph, so that its pixels can go."""
     small = shrink_grey(photograph.grey)
+    darkest, brightest = np.percentile(np.asarray(photograph.grey), (TAIL, 100 - TAIL))
     return Look(
         photograph.width_px,
         photograph.height_px,
         photograph.content,
         photograph.picture,
         hash_perceptually(small),
+        hash_perceptually(small[:, ::-1]),
         extract_details(small),
         measure_sharpness(photograph.grey),
+        float(darkest),
+        float(brightest),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from fewshot.images.listing import list_few
 from fewshot.photographs.inspection.check import FolderCheck
 from fewshot.photographs.inspection.extrapolation import Extrapolation
-from fewshot.photographs.inspection.findings import SEVERITIES, Finding, Flagged
+from fewshot.photographs.inspection.findings import SEVERITIES, Finding, Flagged, count
 from fewshot.photographs.inspection.intervals import Proportion
 from fewshot.photographs.inspection.learning_curve import FolderEstimate, ShotsCurve
 from fewshot.photographs.pages import html
@@ -20,6 +20,7 @@ from fewshot.runtime.files import write_whole
 SHOWN_SETS = 24  # sets of files with pictures in each finding
 SHOWN_IN_SET = 6
 SHOWN_NAMES = 200
+BYTES_OF_A_FINDING = 1_500_000
 WITHOUT_PICTURES = ("unreadable", "camera formats", "other files")
 
 
@@ -32,36 +33,41 @@ def write_check(
     curve: ShotsCurve | None = None,
     law: Extrapolation | None = None,
     facts: Sequence[tuple[str, object]] = (),
+    absent: Sequence[str] = (),
 ) -> None:
     """One self-contained HTML file, all or nothing.
 
     `estimate`: by leaving one group out, with the `labels` (n,) and `class_names` it was made with; `curve` and
-    `law`: accuracy against images a class; `write_facts`: names and values for the foot of the page.
+    `law`: accuracy against images a class; `facts`: names and values for the foot of the page; `absent`: classes that
+    the estimate had to leave out.
     """
-    title = f"{Path(check.root).name}: {check.n_images:,} photographs, {len(check.class_counts)} classes"
+    grouped = check.group_counts is not None
+    many = f"{count(check.n_images, 'photograph')}, {count(len(check.class_counts), 'class', 'classes')}"
+    title = f"{Path(check.root).name}: {many}"
     parts = [f"<header><h1>{escape(title)}</h1>{_write_tiles(check, estimate)}</header>"]
     parts += [_write_finding(Path(check.root), finding) for finding in check.findings]
     if not check.findings:
         parts.append("<section><h2>Nothing to mend</h2></section>")
     parts.append(_write_counts(check))
     if estimate is not None:
-        parts.append(_write_estimate(estimate, labels, class_names))
+        parts.append(_write_estimate(estimate, labels, class_names, grouped, absent))
     if curve is not None:
-        parts.append(_write_curve(curve, law, class_names))
+        parts.append(_write_curve(curve, law, class_names, grouped))
     shown = html.write_facts(
-        [("seen by the backbone", f"{check.size_px} px"), ("read in", f"{check.seconds:.1f} s"), *facts]
+        [("looked at with", f"{check.size_px} x {check.size_px} px"), ("read in", f"{check.seconds:.1f} s"), *facts]
     )
     parts.append(f"<footer>{shown}</footer>")
-    write_whole(path, html.write_page(title, "<main>\n" + "\n".join(parts) + "\n</main>"))
+    body = "<main>\n" + "\n".join(parts) + "\n</main>" + html.ENLARGED
+    write_whole(path, html.write_page(title, body, html.read_asset("enlarge.js")))
 
 
 def _write_tiles(check: FolderCheck, estimate: FolderEstimate | None) -> str:
     figures = []
     if estimate is not None:
         p = estimate.overall
-        figures.append((f"{p.mean:.1%}", f"right on groups left out, {p.low:.1%} to {p.high:.1%}"))
+        figures.append((f"{p.mean:.1%}", f"right on photographs left out, {p.low:.1%} to {p.high:.1%}"))
     if check.n_groups is not None:
-        figures.append((f"{check.n_groups:,}", "groups"))
+        figures.append((f"{check.n_groups:,}", "group" + "s" * (check.n_groups != 1)))
     for severity in SEVERITIES:
         n = sum(finding.severity == severity for finding in check.findings)
         figures.append((f"{n}", severity + "s" * (n != 1)))
@@ -80,7 +86,8 @@ def _write_files(root: Path, finding: Finding) -> str:
     if not finding.flagged:
         return ""
     pictured = () if finding.kind in WITHOUT_PICTURES else finding.flagged[:SHOWN_SETS]
-    data = html.make_thumbnails(root / name for flagged in pictured for name in flagged.files[:SHOWN_IN_SET])
+    shown = (name for flagged in pictured for name in (*flagged.files[:SHOWN_IN_SET], *flagged.like))
+    data = html.make_thumbnails((root / name for name in shown), n_bytes=BYTES_OF_A_FINDING)
     sets = "".join(_set(root, flagged, data) for flagged in pictured)
     rest = finding.flagged[len(pictured) :]
     items = "".join(f"<li>{escape(' = '.join(f.files))}: {escape(f.why)}</li>" for f in rest[:SHOWN_NAMES])
@@ -93,31 +100,41 @@ def _write_files(root: Path, finding: Finding) -> str:
 
 
 def _set(root: Path, flagged: Flagged, data: dict[Path, str]) -> str:
-    figures = "".join(
-        f"<figure>{html.write_picture(data.get(root / name), name)}<figcaption>{escape(name)}</figcaption></figure>"
-        for name in flagged.files[:SHOWN_IN_SET]
+    figures, alike = (
+        "".join(
+            f"<figure>{html.write_picture(data.get(root / name), name)}<figcaption>{escape(name)}</figcaption></figure>"
+            for name in names
+        )
+        for names in (flagged.files[:SHOWN_IN_SET], flagged.like)
     )
+    like = f'<h3>Most like</h3><div class="like">{alike}</div>' if alike else ""
     more = len(flagged.files) - SHOWN_IN_SET
     why = flagged.why + (f"; and {more} more files" if more > 0 else "")
-    return f'<div class="set"><div>{figures}</div><p>{escape(why)}</p></div>'
+    return f'<div class="set"><div>{figures}</div><p>{escape(why)}</p>{like}</div>'
 
 
 def _write_counts(check: FolderCheck) -> str:
     most = max(1, *check.class_counts.values())
     bars = []
     for name, n in check.class_counts.items():
-        groups = "" if check.group_counts is None else f" in {check.group_counts[name]:,} groups"
+        groups = "" if check.group_counts is None else f" in {count(check.group_counts[name], 'group')}"
         bars.append(html.write_bar(n / most, name, f"{n:,}{groups}"))
     return f'<section><h2>Photographs of each class</h2><div class="bars">{"".join(bars)}</div></section>'
 
 
-def _write_estimate(estimate: FolderEstimate, labels: Sequence[int] | None, class_names: Sequence[str]) -> str:
+def _write_estimate(
+    estimate: FolderEstimate,
+    labels: Sequence[int] | None,
+    class_names: Sequence[str],
+    grouped: bool,
+    absent: Sequence[str],
+) -> str:
     p = estimate.overall
-    what, number = ("group", f"{p.n_groups:,} groups") if p.n_groups != p.n_images else ("photograph", "photographs")
+    what, number = ("group", count(p.n_groups, "group")) if grouped else ("photograph", "photographs")
     names = [class_names[c] if c < len(class_names) else f"class {c}" for c in range(len(estimate.by_class))]
     note = (
         f"Each of the {number} was left out in turn, with a {what} of each other class, and predicted from the rest: "
-        f"{_format_interval(p)}, from {p.n_images:,} photographs. The interval is for other groups of the same kind; "
+        f"{_format_interval(p)}, from {p.n_images:,} photographs. The interval is for others of the same kind; "
         "another camera, light or place can do worse."
     )
     bars, unknown = [], []
@@ -128,7 +145,10 @@ def _write_estimate(estimate: FolderEstimate, labels: Sequence[int] | None, clas
             bars.append(
                 html.write_bar(of_class.mean, name, f"{of_class.mean:.0%} ({of_class.low:.0%} to {of_class.high:.0%})")
             )
-    missing = f'<p class="note">Not measured, all of one group: {escape(", ".join(unknown))}.</p>' if unknown else ""
+    alone = "all of one group" if grouped else "all copies of one photograph"
+    missing = f'<p class="note">Not measured, {alone}: {escape(", ".join(unknown))}.</p>' if unknown else ""
+    if absent:
+        missing += f'<p class="note">Left out, fewer than two photographs: {escape(", ".join(absent))}.</p>'
     table = ""
     if labels is not None:
         rows = [i for i, label in enumerate(np.asarray(labels).tolist()) if estimate.by_class[label] is not None]
@@ -143,10 +163,10 @@ def _write_estimate(estimate: FolderEstimate, labels: Sequence[int] | None, clas
     )
 
 
-def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequence[str]) -> str:
+def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequence[str], grouped: bool) -> str:
     limits = [class_names[c] if c < len(class_names) else f"class {c}" for c in curve.limited_by]
     note = (
-        "Measured on groups left out, every class counting the same, up to "
+        f"Measured on {'groups' if grouped else 'photographs'} left out, every class counting the same, up to "
         f"{_format_images(curve.shots[-1])}: more than "
         f"that is not there of {list_few(limits)} once photographs are kept for the test."
     )
@@ -154,11 +174,12 @@ def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequ
     if law is not None:
         items = "".join(f"<li>{escape(answer.sentence)}</li>" for answer in law.answers)
         dashed = (
-            " The dashed line goes on as the measured points do; no farther than 4 times the last one."
+            " The dashed line goes on as the measured points do, no farther than 4 times the last one."
             if law.law
             else ""
         )
-        answers = f'<p class="note">{escape(law.sentence)}.{dashed}</p><ul>{items}</ul>'
+        said = law.sentence[:1].upper() + law.sentence[1:]
+        answers = f'<p class="note">{escape(said)}.{dashed}</p><ul>{items}</ul>'
     return (
         f'<section><h2>How many photographs are needed</h2>{draw_curve(curve, law)}<p class="note">{escape(note)}</p>'
         f"{answers}</section>"
@@ -166,7 +187,7 @@ def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequ
 
 
 def _format_images(k: int) -> str:
-    return f"{k} image{'s' * (k != 1)} a class"
+    return f"{count(k, 'photograph')} a class"
 
 
 def _format_interval(p: Proportion) -> str:

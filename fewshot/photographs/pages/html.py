@@ -13,10 +13,12 @@ from PIL import Image
 from fewshot.errors import DataError
 from fewshot.photographs.inspection.reading import read_all
 
-THUMBNAIL_PX = 192
 BYTES_FOR_ALL = 6_500_000  # of the thumbnails of a page, before base64 adds a third
-SMALLEST_BYTES, LARGEST_BYTES = 600, 9_000  # of one thumbnail
+SMALLEST_BYTES, LARGEST_BYTES = 600, 40_000  # of one thumbnail
+SIDES = ((30_000, 640), (12_000, 384), (0, 192))  # bytes of one thumbnail from which on its longer side is so many px
 LADDER = ((1.0, 80), (1.0, 60), (0.8, 55), (0.6, 50), (0.45, 45), (0.33, 40), (0.2, 30))  # share of the size, quality
+
+ENLARGED = '\n<dialog id="enlarged"><button type="button" aria-label="close">×</button><div></div><p></p></dialog>'
 
 
 def escape(value: object) -> str:
@@ -45,11 +47,15 @@ def read_asset(name: str) -> str:
 
 
 def make_thumbnails(
-    paths: Iterable[Path | None], longer_px: int = THUMBNAIL_PX, n_bytes: int = BYTES_FOR_ALL
+    paths: Iterable[Path | None], longer_px: int | None = None, n_bytes: int = BYTES_FOR_ALL
 ) -> dict[Path, str]:
-    """A `data:` address with a WebP for each distinct path that can be read: `n_bytes` for all of them."""
+    """A `data:` address with a WebP for each distinct path that can be read: `n_bytes` for all of them.
+
+    `longer_px`: its longer side at most; None: so many that it can be enlarged where the pictures are few.
+    """
     distinct = list(dict.fromkeys(path for path in paths if path is not None))
     share = min(LARGEST_BYTES, max(SMALLEST_BYTES, n_bytes // max(1, len(distinct))))
+    longer_px = longer_px or next(side for least, side in SIDES if share >= least)
     made = read_all(distinct, lambda photograph: _encode_webp(Image.fromarray(photograph.pixels), share), longer_px)
     return {path: data for path, data in zip(distinct, made, strict=True) if not isinstance(data, DataError)}
 
