@@ -34,11 +34,10 @@ benchmark: $(VENV)/installed-test $(VENV)/installed-learn2learn
 	$(RUN) -m pip install --quiet -e '.[benchmark]'
 	$(RUN) scripts/benchmark.py
 
-# on a machine with a GPU, by its own Python: what training, evaluation and heads cost there; numbers in gpu/
+# on a machine with a GPU, by its own Python: its tests, and what training, evaluation and heads cost there; in gpu/
 GPU_PYTHON ?= python3
 gpu:
-	$(GPU_PYTHON) -m pytest tests/test_gpu.py tests/runtime/test_foundations.py -m gpu -q -p no:benchmark
-	PYTHONPATH=. $(GPU_PYTHON) scripts/gpu.py --out gpu
+	PYTHONPATH=. $(GPU_PYTHON) -m fewshot benchmark --suite gpu --out gpu
 
 # for the method maml-learn2learn and its tests, which are skipped without it
 learn2learn: $(VENV)/installed-learn2learn

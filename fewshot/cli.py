@@ -1,4 +1,4 @@
-"""One typed command line for every command: a dataclass gives the options, YAML recipes the values."""
+"""The typed command line of all commands: a dataclass declares the options, recipes and arguments give the values."""
 
 import argparse
 import dataclasses
@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from fewshot.config.recipes import read_recipe
+from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
 from fewshot.runtime.terminal import settle_streams, visible_text
@@ -26,23 +27,25 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class Parser(ArgumentParser):
-    """Reads recipes, and answers an unknown option or recipe key with the nearest known one.
+    """Parses options and recipes; for an unknown option or recipe key it suggests the nearest known one.
 
-    `kind`: of the recipes that it reads, "" where its YAML files are none; `row`: the row of the recipe that is asked.
+    `kind`: the kind of recipe that --config reads, or "" if --config reads a plain YAML file of options.
+    `row`: the row that is read from the recipe; None reads its training.
     """
 
     kind: str = ""
     row: str | None = None
 
     def parse_path(self, path: str | PathLike, *arguments: Any, **options: Any) -> Namespace:
-        """The values in a YAML file, which may be a recipe with rows, or extend another."""
+        """Read the options in a YAML file, which may be a recipe with rows or extend another recipe."""
         if not self.kind:
+            read_options(Path(path))  # refuses a repeated key, which jsonargparse does not notice
             return super().parse_path(path, *arguments, **options)
         entry = read_recipe(Path(path), self.kind).entry(self.row, self.kind)
         return self.parse_string(yaml.safe_dump(entry.options, sort_keys=False), Path(path).name, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print one sentence, without the usage, and exit with status 2."""
+        """Print the error as one sentence, without the usage, and exit with status 2."""
         known = [action.dest for action in self._actions]
         words = re.findall(r"--([\w.]+)|(?:key|option) ['\"]([\w.]+)['\"]", message, flags=re.IGNORECASE)
         unknown = [word for pair in words for word in pair if word and word not in known]
@@ -53,7 +56,7 @@ class Parser(ArgumentParser):
 
 
 class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of descriptions and examples as they are."""
+    """Keeps the line breaks of descriptions and examples."""
 
 
 def parse(
@@ -65,18 +68,20 @@ def parse(
     prog: str | None = None,
     epilog: str | None = None,
 ) -> Config:
-    """The dataclass `config` with values from --config FILE and from the command line, later ones winning.
+    """Parse --config FILE and the command line into an instance of `config`; later values replace earlier ones.
+
+    A mistake prints one sentence and exits with status 2.
 
     Args:
-        config: a dataclass; its fields are the options, their docstrings the help.
-        description: what the help says first.
+        config: a dataclass; its fields are the options, and their docstrings are the help.
+        description: the first paragraph of the help.
         arguments: the words of the command line (default: those of this process).
-        positional: fields that are given by their place, `compare RUN_A RUN_B`; with a default they may be left out.
-        prog: the name of the command, for the help.
-        epilog: what the help says last.
+        positional: fields that are given by position, as in `compare RUN_A RUN_B`; those with a default are optional.
+        prog: the name of the command in the help.
+        epilog: the last paragraph of the help.
 
     Returns:
-        An instance of `config`. A mistake is answered with one sentence and exit status 2.
+        An instance of `config`.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}
     places = "".join(f"{n.upper()} " if is_required(fields[n]) else f"[{n.upper()}] " for n in positional)
@@ -98,7 +103,7 @@ def parse(
         text = {action.dest: action.help for action in _find_actions(config)}[name]
         parser.add_argument(name, nargs="?", default=fields[name].default, help=text)
     taken: set[str] = set(optional)
-    for part in config.__mro__[:-1]:  # a base class's fields are a group of their own, after the class's own
+    for part in config.__mro__[:-1]:  # the help shows the fields of each base class as a group
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
         parser.add_class_arguments(part, skip=inherited | taken, as_positional=bool(set(positional) - optional))
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
@@ -125,9 +130,9 @@ def _find_actions(config: type[Any]) -> list[argparse.Action]:
 
 
 def _join_lists(arguments: Sequence[str], elements: Mapping[str, Any]) -> list[str]:
-    """The words with each list in one: `--seeds 0 1 2` is `--seeds [0,1,2]`; an option that is repeated goes on.
+    """Join the values of each list option into one word: `--seeds 0 1 2` becomes `--seeds [0,1,2]`.
 
-    `elements`: the type of the elements of each option that is a list.
+    Values of a repeated option are appended. `elements` maps each list option to the type of its elements.
     """
     words: list[str] = []
     given: dict[str, list[str]] = {}
@@ -150,7 +155,7 @@ def _join_lists(arguments: Sequence[str], elements: Mapping[str, Any]) -> list[s
 
 
 def _row(arguments: Sequence[str] | None) -> str | None:
-    """What --row says, which decides what is read from --config, wherever it stands."""
+    """Find the value of --row before anything else is parsed, since it decides what --config reads."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--row")
     try:
@@ -160,7 +165,7 @@ def _row(arguments: Sequence[str] | None) -> str | None:
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Run a script: an error meant for the user becomes one sentence on stderr and exit status 2."""
+    """Run a script; print an error for the user as one sentence on stderr and exit with status 2."""
     reuse_freed_memory()
     settle_streams()
     try:

@@ -1,12 +1,12 @@
-"""Errors a user can act on: each message is a sentence with the file, the number or the key."""
+"""Errors that a user can act on: each message is a sentence that names the file, the number or the key."""
 
 
 class FewShotError(ValueError):
-    """Base of every error that `fewshot` raises on purpose."""
+    """Base class of the errors that `fewshot` raises on purpose."""
 
 
 class UnknownNameError(FewShotError):
-    """A name that no registry, folder or option list knows; the message offers the nearest one."""
+    """A name that no registry, folder or list of options contains; the message suggests the nearest one."""
 
 
 class ConfigError(FewShotError):
@@ -14,7 +14,7 @@ class ConfigError(FewShotError):
 
 
 class DataError(FewShotError):
-    """Images, labels, groups or splits that are missing, damaged or contradictory."""
+    """Images, labels, groups or splits that are missing, damaged or inconsistent."""
 
 
 class EpisodeError(FewShotError):
@@ -22,16 +22,16 @@ class EpisodeError(FewShotError):
 
 
 class LeakageError(DataError):
-    """Test data where only training or validation data may go, or training data where unseen ones are wanted."""
+    """Test data used in training or validation, or training data used where unseen classes are measured."""
 
 
 class CheckpointError(FewShotError):
-    """A checkpoint that is missing, truncated, foreign, or could not be written."""
+    """A checkpoint that is missing, truncated, of another program, or could not be written."""
 
 
 class OutputError(FewShotError):
-    """A file that cannot be written: no folder for it, no room, no right, or something else is in its place."""
+    """A file that cannot be written: no folder, no space, no permission, or something else is in its place."""
 
 
 class TrainingError(FewShotError):
-    """Training that cannot go on, for instance because the loss is not finite."""
+    """Training that cannot continue, for instance because the loss is not finite."""

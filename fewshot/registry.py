@@ -1,26 +1,30 @@
-"""One registry per kind of thing (methods, backbones, data sets): names, factories, and the options that they take."""
+"""Registries of methods, backbones and data sets: each maps names to factories and checks the factories' options."""
 
 import difflib
 import inspect
+import math
 import os
 import re
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
+from weakref import WeakSet
 
 from fewshot.errors import ConfigError, UnknownNameError
 
-ANYTHING = inspect.Parameter.empty  # the type of an option without an annotation, the default of one that has none
+ANYTHING = inspect.Parameter.empty  # the type of an option without annotation; the default of a required option
 PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts"}
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An error that says which names exist and which of them is nearest to `name`."""
+    """Make an error that lists the known names and suggests the one nearest to `name`."""
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -29,7 +33,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its annotated type, its default, and what the docstring says of it (`Args:`, Google's style)."""
+    """An option: its annotated type, its default, and its description in the section `Args:` of the docstring."""
 
     name: str
     type: Any = ANYTHING
@@ -39,14 +43,17 @@ class Option:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one thing, `owner`, such as "method 'maml'". `open`: it also takes others, and checks them."""
+    """The options of `owner`, such as "method 'maml'".
+
+    `open`: `owner` has a parameter `**options`, so it accepts other names too and checks them itself.
+    """
 
     owner: str
     known: Mapping[str, Option]
     open: bool = False
 
     def check(self, given: Mapping[str, Any]) -> None:
-        """Raise `UnknownNameError` for a name that is no option, `ConfigError` for a value of the wrong type."""
+        """Raise `UnknownNameError` for an unknown option, `ConfigError` for a wrong type and for nan and infinity."""
         for name, value in given.items():
             if name not in self.known:
                 if not self.open:
@@ -54,29 +61,32 @@ class Options:
             elif not fits(value, self.known[name].type):
                 expected = describe_type(self.known[name].type)
                 raise ConfigError(f"{self.owner}: {name} must be {expected}, got {value!r}")
+            if not is_finite(value):
+                raise ConfigError(f"{self.owner}: {name} must be finite, got {value!r}")
 
 
 class Registry:
-    """Maps names to factories; a duplicate name raises, an unknown name lists the known ones.
+    """Maps names to factories. A name cannot be registered twice; the error for an unknown name lists the known ones.
 
-    Where a name is written with hyphens, underscores do as well.
+    A registered name with hyphens is also found with underscores in their place.
 
     Args:
-        kind: what is registered, for messages.
-        n_given: how many of a factory's first parameters are no options: the program gives them (a method's backbone).
+        kind: what is registered, such as "method"; error messages use it.
+        n_given: number of leading parameters that the program passes, such as a method's backbone: they are no options.
     """
 
     def __init__(self, kind: str, n_given: int = 0) -> None:
         self.kind, self.n_given = kind, n_given
         self._factories: dict[str, Callable[..., Any]] = {}
         self._summaries: dict[str, str] = {}
+        _registries.add(self)
 
     def register(
         self, name: str, factory: Callable[..., Any] | None = None, summary: str | None = None
     ) -> Callable[..., Any]:
-        """Add `factory` under `name`; without a factory, a decorator that does so.
+        """Add `factory` under `name`; without a factory, return a decorator that does so.
 
-        `summary`: one line that says what it is (default: the first line of its docstring).
+        `summary`: one line that describes it (default: the first line of its docstring).
         """
         if factory is None:
             return lambda decorated: self.register(name, decorated, summary)
@@ -87,7 +97,7 @@ class Registry:
         return factory
 
     def create(self, name: str, *given: Any, **options: Any) -> Any:
-        """What the factory `name` makes of `given` and of `options`, whose names and types are checked first."""
+        """Check the names and types of `options`, then call the factory `name` with `given` and `options`."""
         self.options(name).check(options)
         return self[name](*given, **options)
 
@@ -96,7 +106,7 @@ class Registry:
         return options_of(self[name], f"{self.kind} {name!r}", self.n_given)
 
     def summary(self, name: str) -> str:
-        """One line that says what is registered under `name`."""
+        """One line that describes what is registered under `name`."""
         return self._summaries[name]
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
@@ -112,11 +122,34 @@ class Registry:
         return sorted(self._factories)
 
 
+_registries: WeakSet[Registry] = WeakSet()
+
+
+@contextmanager
+def undo_registrations_on_error() -> Iterator[None]:
+    """If the block raises, remove the names that it registered, from every registry.
+
+    A module that the block imported and that defines one of these factories is removed from `sys.modules`, so that the
+    next import registers its names again.
+    """
+    before, imported = {registry: set(registry._factories) for registry in _registries}, set(sys.modules)
+    try:
+        yield
+    except BaseException:
+        for registry, names in before.items():
+            for name in registry._factories.keys() - names:
+                module = getattr(unwrap(registry._factories.pop(name)), "__module__", "")
+                del registry._summaries[name]
+                if module not in imported and not module.startswith("fewshot."):
+                    sys.modules.pop(module, None)
+        raise
+
+
 def options_of(factory: Callable[..., Any], owner: str, n_given: int = 0, hidden: Iterable[str] = ()) -> Options:
-    """The options of a class, a function or a `partial`: its parameters but the first `n_given` and the `hidden`."""
+    """List the parameters of a class, function or `partial` as options, without `hidden` and the first `n_given`."""
     try:
         parameters = list(inspect.signature(factory, eval_str=True).parameters.values())
-    except NameError:  # a plugin's annotation that only type checkers can resolve
+    except NameError:  # a plugin may have annotations that only type checkers can resolve
         parameters = list(inspect.signature(factory).parameters.values())
     texts = read_argument_texts(unwrap(factory))
     known = {
@@ -135,18 +168,32 @@ def unwrap(factory: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_argument_texts(factory: Callable[..., Any]) -> dict[str, str]:
-    """What the section `Args:` of the docstring, of the class or of its `__init__`, says of each argument."""
-    own_init = vars(factory).get("__init__") if inspect.isclass(factory) else None
+    """Read the description of each argument from the section `Args:` of a function, or of a class and its bases.
+
+    A class takes precedence over its bases.
+    """
+    documented = [factory]
+    if inspect.isclass(factory):
+        documented = [part for kind in reversed(factory.__mro__) for part in (vars(kind).get("__init__"), kind) if part]
     texts: dict[str, str] = {}
-    for doc in (inspect.getdoc(factory), inspect.getdoc(own_init) if own_init else None):
+    for doc in (part.__doc__ and inspect.cleandoc(part.__doc__) for part in documented):
         section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc or "", flags=re.MULTILINE)
         for name, text in re.findall(r"^    (\w+):((?: .*)?\n?(?:     +.*\n?)*)", section[1] if section else "", re.M):
             texts[name] = " ".join(text.split())
     return texts
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a value contains no nan and no infinity; lists and mappings are searched."""
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    if isinstance(value, list | tuple | set):
+        return all(map(is_finite, value))
+    return not isinstance(value, Real) or isinstance(value, Integral) or math.isfinite(value)
+
+
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value, as YAML or Python gives it, is of an annotated type; of one that is not understood, any is."""
+    """Whether a value from YAML or Python has an annotated type; types that are not understood accept every value."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, one) for one in arguments)
@@ -178,7 +225,7 @@ def _elements_fit(value: Iterable[Any], kind: type, arguments: tuple[Any, ...]) 
 
 
 def describe_type(kind: Any) -> str:
-    """An annotated type in words: "a whole number or null", "one of cosine, linear"."""
+    """Describe an annotated type in words, such as "a whole number or null" or "one of cosine, linear"."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(describe_type, arguments))

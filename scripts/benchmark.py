@@ -1,4 +1,4 @@
-"""`fewshot benchmark`, for who has the repository and has not installed the command."""
+"""`fewshot benchmark`, for users of the repository who have not installed the command."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Your own photographs: fit a classifier to a folder, ask it about others, or check a folder first.
+"""Your own photographs: check a folder, fit a classifier to it, and classify other photographs.
 
 usage: python scripts/classify.py check|fit|predict OPTIONS, for instance
 

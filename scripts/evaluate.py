@@ -1,4 +1,4 @@
-"""`fewshot evaluate`, for who has the repository and has not installed the command."""
+"""`fewshot evaluate`, for users of the repository who have not installed the command."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`fewshot guard`, for who has the repository and has not installed the command."""
+"""`fewshot guard`, for users of the repository who have not installed the command."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`fewshot pretrain`, for who has the repository and has not installed the command."""
+"""`fewshot pretrain`, for users of the repository who have not installed the command."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`fewshot reproduce` with the recipes of this folder, for who has not installed the command."""
+"""`fewshot reproduce` with the recipes of this folder, for users who have not installed the command."""
 
 import sys
 from pathlib import Path

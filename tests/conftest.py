@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, the real data where there are any, small data sets."""
+"""Fixtures of all tests: a separate cache, the real data if available, small data sets."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def striped(n_classes: int, n_images: int = 8, size_px: int = 16, split: str | N
 
 @contextmanager
 def stopped_after(steps: int) -> Iterator[None]:
-    """Within the block training on episodes gets the signal to stop in its step number `steps`."""
+    """Send the signal to stop when episodic training within the block reaches step number `steps`."""
     passes = EpisodeStream.iterate_passes
 
     def signalling(self: EpisodeStream, step: int) -> Iterator[Episode]:

@@ -1,4 +1,4 @@
-"""Headers of records that nobody measured."""
+"""Invented headers of records."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from fewshot.evaluation.record_header import RecordHeader
 
 
 def made_up_header(n_episodes: int = 1, **changes: Any) -> RecordHeader:
-    """Of 5-way 1-shot episodes of Omniglot, with `changes`."""
+    """A header of 5-way 1-shot episodes of Omniglot, with `changes`."""
     usual = {
         "spec": {"n_way": 5, "n_shot": 1, "n_query": 15}, "seed": 0, "method": "Prototypical", "transductive": False,
         "dataset": "omniglot", "split": "test", "data_fingerprint": "abc", "weights": "w0", "precision": "float32",

@@ -1,4 +1,4 @@
-"""What the tests of all methods call them on: options for toy episodes, vectors of known classes, a tiny network."""
+"""Inputs for the tests of all methods: options for toy episodes, vectors of known classes, a tiny network."""
 
 import pytest
 import torch

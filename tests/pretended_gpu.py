@@ -1,4 +1,4 @@
-"""A GPU that is not there: tensors say that they lie on it and hold numbers all the same, in the CPU's memory.
+"""A simulated GPU: tensors report it as their device, while their numbers are in the CPU's memory.
 
 Where fake tensors stop, because the host asks for a number, these answer. So a method runs to its end, gradients and
 all, and a tensor that was left on the CPU is found wherever it meets one of the GPU's.

@@ -1,4 +1,4 @@
-"""The public API is documented in Google's sections: `Args` names every parameter once, and none that is not there."""
+"""The public API has Google docstrings: `Args` names every parameter once, and no other."""
 
 import ast
 import inspect
@@ -26,12 +26,14 @@ EXAMPLES = {"config/recipes.py"}  # the docstring of the module shows a file
 
 
 def find_public() -> Iterator[tuple[str, Callable[..., Any], tuple[str, ...]]]:
-    """Everything public that can be called: its name, itself, and the parameters that the program gives."""
+    """Find every public callable: its name, the callable, and the parameters that users do not give themselves."""
     for name in fewshot.__all__:
         value = getattr(fewshot, name)
         if callable(value) and not (inspect.isclass(value) and issubclass(value, Exception)):
             yield name, value, ()
-    given = {METHODS: ("backbone",), BACKBONES: ("in_channels", "input_px"), FAMILIES: (), DATASETS: ("root", "split")}
+    every_backbone = ("in_channels", "input_px", "pretrained", "weights")  # documented once, by create_backbone
+    given = {METHODS: ("backbone",), BACKBONES: every_backbone, DATASETS: ("root", "split")}
+    given[FAMILIES] = ("name", *every_backbone)
     for registry, parameters in given.items():
         for name in registry.names():
             yield f"{registry.kind} {name}", unwrap(registry[name]), parameters
@@ -48,26 +50,26 @@ PUBLIC = {name: (value, given) for name, value, given in find_public()}
 
 
 def list_parameters(value: Callable[..., Any]) -> dict[str, bool]:
-    """The parameters of a function or constructor, and whether words on each are asked for."""
+    """List the parameters of a function or constructor, and whether each must be documented."""
     if getattr(value, "_is_protocol", False):
         return {}
     return {p.name: p.kind not in VARIABLE for p in inspect.signature(value).parameters.values()}
 
 
 def list_documented(value: Callable[..., Any]) -> list[str]:
-    """What `Args` names: of the docstring and of the constructor's; of options, whichever field has a docstring."""
+    """List the names in `Args` of the docstring and of the constructor's; for options, the documented fields."""
     if is_dataclass(value) and "Args:" not in (inspect.getdoc(value) or ""):
         kinds = [kind for kind in value.__mro__ if is_dataclass(kind)]
         return [p.arg_name for kind in kinds for p in docstring_parser.parse_from_object(kind).params]
     docs = [inspect.getdoc(value)]
     if inspect.isclass(value) and value.__init__.__doc__ and "__init__" in vars(value):
-        docs.append(inspect.cleandoc(value.__init__.__doc__))  # getdoc would take over a parent's
+        docs.append(inspect.cleandoc(value.__init__.__doc__))  # getdoc would inherit a parent's docstring
     found = [docstring_parser.parse(doc, docstring_parser.DocstringStyle.GOOGLE) for doc in docs if doc]
     return [p.arg_name for parsed in found for p in parsed.params if p.args[0] == "param"]
 
 
 def find_differences(value: Callable[..., Any], given: tuple[str, ...] = ()) -> list[str]:
-    """In what `Args` and the signature differ, in words."""
+    """Describe how `Args` and the signature differ."""
     documented, parameters = list_documented(value), list_parameters(value)
     return [
         *(f"{name} is named {documented.count(name)} times" for name in parameters if documented.count(name) > 1),
@@ -108,7 +110,7 @@ def test_differences_are_found():
 
 
 def list_long(source: str) -> list[str]:
-    """The docstrings of more than `MAX_WORDS` words that have no sections, by the name of what they describe."""
+    """List the functions and classes whose docstring has more than `MAX_WORDS` words and no sections."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     documented = [
         (node, ast.get_docstring(node) or "") for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)

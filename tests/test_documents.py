@@ -19,19 +19,19 @@ NAMED = re.compile(r"\b(?:docs/[a-z_/]+|README|RESULTS|CHANGELOG|CONTRIBUTING)\.
 
 
 def links(text: str) -> list[str]:
-    """The targets of all links and pictures, but those in code and those that lead elsewhere."""
+    """List the targets of links and pictures, except those in code and those to other sites."""
     found = LINK.findall(INLINE.sub("`code`", FENCED.sub("", text)))
     return [target for target in found if not target.startswith(ELSEWHERE)]
 
 
 def anchors(text: str) -> set[str]:
-    """What headings are called in links, as GitHub makes it: no punctuation, small letters, hyphens for spaces."""
+    """List the anchors of headings as GitHub makes them: lower case, no punctuation, hyphens for spaces."""
     headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def broken(document: Path) -> list[str]:
-    """The links of a file whose file, or whose heading, is not there."""
+    """List the links of a file whose target file or heading does not exist."""
     missing = []
     for link in links(document.read_text(encoding="utf-8")):
         name, _, anchor = link.partition("#")

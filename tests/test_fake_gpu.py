@@ -1,4 +1,4 @@
-"""On a device that is not there: what is left on the CPU by mistake, and where the host waits for the device.
+"""Tests on a simulated device: tensors left on the CPU by mistake, and operations that make the host wait.
 
 Fake tensors have a device and a shape, but no numbers. Where two meet that lie on different devices, torch raises;
 and where the host wants to know a number, or a shape that depends on numbers, it would wait for a real device, and
@@ -69,7 +69,7 @@ def case(request, fake, toy_sets):
 
 @contextlib.contextmanager
 def expecting(name, training=False):
-    """Within the block the host waits if the method of that name is known to, and else does not."""
+    """Check that the host waits within the block exactly if the method is listed as one that makes it wait."""
     if name not in WAITING or (training and name in WAITING_AT_TEST_ALONE):
         yield
         return

@@ -1,4 +1,4 @@
-"""A GPU gives the numbers that a CPU gives; training runs there, and goes on where it was stopped.
+"""A GPU gives the same numbers as a CPU, and training on it can be stopped and resumed.
 
 The images are made in code: `python -m pytest tests/test_gpu.py -m gpu` needs no data. Without a GPU all are skipped;
 `FEWSHOT_TEST_DEVICE=cpu` compares the CPU with itself, which tries the tests.
@@ -347,7 +347,7 @@ def test_the_classifier_of_a_users_images(device, options):
 
 
 def run_twice(folder, config, train_set, val_set):
-    """Checkpoints of a run that was left alone and of one that was stopped after `STOP_AFTER` steps and went on."""
+    """The checkpoints of an uninterrupted run, and of one that was stopped after `STOP_AFTER` steps and resumed."""
     whole, halted = (replace(config, run_dir=str(Path(folder) / name)) for name in ("whole", "halted"))
     train(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
     with stopped_after(STOP_AFTER), pytest.raises(Interrupted):
@@ -426,7 +426,7 @@ def test_training_a_plain_classifier_then_episodes_on_its_frozen_backbone(device
 
 @contextmanager
 def refusing_to_wait():
-    """Within the block an operation for whose end the host waits raises."""
+    """Let operations that make the host wait raise within the block."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is a prototype, it says
         torch.cuda.set_sync_debug_mode("error")

@@ -1,4 +1,4 @@
-"""The notebooks run as they are, on less."""
+"""The notebooks run as they are, with smaller settings."""
 
 import json
 from importlib.util import find_spec

@@ -1,7 +1,10 @@
 """What setup.cfg promises, and what the gate makes of it."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,12 @@ def test_a_requirement_without_one_lowest_version_is_refused(lowest, tmp_path, r
         lowest.read_lowest(path)
     path.write_text(path.read_text().replace(f"    {requirement}\n", ""))
     assert lowest.read_lowest(path) == {"torch": "2.6", "a": "1.0", "peft": "0.14", "pytest": "8.0"}
+
+
+def test_a_folder_of_the_package_s_name_beside_you_does_not_hide_it(tmp_path):
+    (tmp_path / "fewshot" / "fewshot").mkdir(parents=True)  # a clone, seen from the folder above it
+    ran = subprocess.run(
+        [sys.executable, "-c", "import fewshot; print(fewshot.__file__)"],
+        cwd=tmp_path, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )  # fmt: skip
+    assert Path(ran.stdout.strip()).name == "__init__.py", ran.stdout + ran.stderr

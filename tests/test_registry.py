@@ -71,13 +71,20 @@ def test_create_makes_it_of_what_is_given_and_of_the_options():
         ({"names": "abc"}, ConfigError, r"names must be a list of texts, got 'abc'"),
         ({"names": ["a", 1]}, ConfigError, r"names must be a list of texts, got \['a', 1\]"),
         ({"kind": "c"}, ConfigError, r"kind must be one of a, b, got 'c'"),
+        ({"depth": float("nan")}, ConfigError, r"colour 'red': depth must be finite, got nan"),
+        ({"depth": -np.float32("inf")}, ConfigError, r"colour 'red': depth must be finite, got .*-inf"),
+        ({"sizes": [1.0, float("inf")]}, ConfigError, r"sizes must be finite, got \[1.0, inf\]"),
+        ({"limits": {"up": float("nan")}}, ConfigError, r"limits must be finite, got \{'up': nan\}"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_refused_before_anything_is_made(options, error, words):
     registry, made = Registry("colour", n_given=1), []
 
     @registry.register("red")
-    def red(place: str, depth: float = 1.0, names: Sequence[str] = (), kind: Literal["a", "b"] = "a") -> None:
+    def red(
+        place: str, depth: float = 1.0, names: Sequence[str] = (), kind: Literal["a", "b"] = "a",
+        sizes: Sequence[float] = (), limits: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
         made.append(place)
 
     registry.create("red", "here", depth=2)
@@ -126,6 +133,8 @@ def test_the_defaults_of_everything_that_is_registered_are_of_their_types():
     ("make", "words"),
     [
         (lambda: create_method("maml", None, inner_step=3), "method 'maml': 'inner_step'. Did you mean 'inner_steps'"),
+        (lambda: create_method("maml", None, inner_lr=float("nan")), "method 'maml': inner_lr must be finite, got nan"),
+        (lambda: make_augmentation({"scale": float("inf")}), "augmentation: scale must be finite, got inf"),
         (lambda: create_method("maml", None, order="2"), "method 'maml': order must be one of 1, 2, got '2'"),
         (lambda: create_backbone("conv4", depth="4"), "backbone 'conv4': depth must be a whole number, got '4'"),
         (lambda: create_backbone("conv4", views={"turn": 2}), "option of views: 'turn'. Did you mean 'turns'"),

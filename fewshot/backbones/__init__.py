@@ -1,4 +1,4 @@
-"""Backbones: images become features; importing this package registers them."""
+"""Backbones, which map images to features; importing this package registers them."""
 
 from fewshot.backbones import convnet as convnet
 from fewshot.backbones import lite0 as lite0

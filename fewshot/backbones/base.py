@@ -1,9 +1,9 @@
-"""`Backbone`: uint8 images become features.
+"""`Backbone`, which maps uint8 images to features.
 
-A body is any `nn.Module` from prepared float images (n, in_channels, input_px, input_px) to feature
-maps (n, c, h, w), or to features (n, d) where it pools by itself. It may carry attributes that say
-more: `pooling` ("flatten" or "mean") for bodies that give maps, `mean` and `std`, `input_px`, and a
-method `maps(images)` where it pools by itself but has maps too.
+Its body is any `nn.Module` that maps prepared float images (n, in_channels, input_px, input_px) to feature maps
+(n, c, h, w), or to features (n, d) if it pools them itself. A body may have these attributes: `pooling` ("flatten" or
+"mean") if it returns maps; `mean` and `std` of pixels; `input_px`; and a method `maps(images)` if it pools itself but
+has maps too.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,23 +17,23 @@ from fewshot.errors import ConfigError, FewShotError
 from fewshot.registry import Registry
 
 BACKBONES = Registry("backbone")
-FAMILIES = Registry("backbone family")  # "family/name": names that another library knows
+FAMILIES = Registry("backbone family")  # libraries: "family/name" is one of their models
 DEFAULT_INPUT_PX = 84
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Pooling = Literal["flatten", "mean"]
 
 
 class Backbone(nn.Module):
-    """Images to features: a body, how its maps are pooled, and how pixels are prepared for it.
+    """A network that maps images to features: it prepares pixels, runs a body and pools the maps of the body.
 
-    Pixels are uint8 everywhere outside a backbone; `forward` and `feature_maps` prepare uint8
-    images themselves and take a floating tensor as prepared already.
+    Images are uint8 everywhere outside a backbone. `forward` and `feature_maps` prepare uint8 images themselves;
+    floating-point images must be prepared already.
 
     Args:
-        body: prepared images (n, C, H, W) -> maps (n, c, h, w), or features where it pools by itself.
+        body: maps prepared images (n, C, H, W) to maps (n, c, h, w), or to features if it pools itself.
         in_channels: C.
-        input_px: side of the images that it is made for.
-        pooling: how maps become features; None where the body pools by itself.
+        input_px: side of the images for which the body is made.
+        pooling: how maps become features; None if the body pools itself.
         mean: one number for each channel, of pixels in [0, 1]; None: ImageNet's for three channels, else 0.
         std: like `mean`; None: ImageNet's for three channels, else 1.
 
@@ -41,7 +41,7 @@ class Backbone(nn.Module):
         feature_dim: length of a feature.
 
     Raises:
-        ConfigError: where the body cannot take such images, or `mean` and `std` do not fit them.
+        ConfigError: if the body cannot process such images, or if `mean` and `std` do not match the channels.
     """
 
     _mean: Tensor
@@ -72,11 +72,11 @@ class Backbone(nn.Module):
         self.feature_dim = self._probe()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (n, feature_dim) of images (n, C, H, W), uint8, or floating if prepared already."""
+        """Compute features (n, feature_dim) of images (n, C, H, W), uint8, or prepared floating-point images."""
         return self._pool(self.body(self._prepared(images)))
 
     def feature_maps(self, images: Tensor) -> Tensor:
-        """Maps (n, c, h, w) before pooling; raises `FewShotError` where the body has none."""
+        """Compute maps (n, c, h, w) before pooling; raises `FewShotError` if the body has none."""
         body_maps: Callable[[Tensor], Tensor] = getattr(self.body, "maps", self.body)
         maps = body_maps(self._prepared(images))
         if maps.ndim != 4:
@@ -86,14 +86,14 @@ class Backbone(nn.Module):
         return maps
 
     def extra_repr(self) -> str:
-        """What decides the features beside weights and layers."""
+        """Describe what decides the features besides weights and layers."""
         return f"{self.in_channels} x {self.input_px} px, mean={self.mean}, std={self.std}, pooling={self.pooling}"
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 images (n, C, H, W) as the body wants them: (n, in_channels, input_px, input_px), float32 or wider.
+        """Prepare uint8 images (n, C, H, W) for the body: (n, in_channels, input_px, input_px), float32 or wider.
 
-        To [0, 1], resized to a square where the size differs (antialiased, on the images' device),
-        grey repeated to three channels, normalised, and channels-last where the weights are.
+        Pixels are scaled to [0, 1], resized to a square if the size differs (antialiased, on the device of the images)
+        and normalised; grey is repeated to three channels; the result is channels-last if the weights are.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise FewShotError(f"expected uint8 images (n, C, H, W), got {images.dtype} {tuple(images.shape)}")
@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         if pixels.shape[2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
         prepared = (pixels - self._mean) / self._std  # (n, in_channels, input_px, input_px): repeats grey
-        if self._is_channels_last():  # vmap knows no memory formats, but permutations
+        if self._is_channels_last():  # by permutations, since vmap does not support memory formats
             prepared = prepared.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return prepared
 
@@ -130,14 +130,14 @@ class Backbone(nn.Module):
         return output.flatten(1) if self.pooling == "flatten" else output.mean((2, 3))
 
     def _is_channels_last(self) -> bool:
-        """Whether the first weight that can tell is stored so (by strides: these work under vmap too)."""
+        """Whether the first weight whose layout can be told is channels-last; by strides, which work under vmap too."""
         for weight in self.body.parameters():
             if weight.ndim == 4 and weight.shape[1] > 1 and weight[0, 0].numel() > 1:
                 return weight.stride(1) == 1
         return False
 
     def _probe(self) -> int:
-        """Number of features, from a pass with one blank image; leaves the body as it was."""
+        """Find the number of features by passing one blank image; the modes of the body are restored."""
         weight = next(self.body.parameters(), self._mean)
         image = self._mean.new_zeros(1, self.in_channels, self.input_px, self.input_px).to(weight)
         modes = {module: module.training for module in self.body.modules()}

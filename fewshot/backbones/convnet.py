@@ -12,17 +12,17 @@ from fewshot.errors import ConfigError
 
 
 class ConvBlock(nn.Sequential):
-    """A convolution, its batch normalisation, and what follows.
+    """A convolution, batch normalisation, and the layers after them.
 
-    Where neither batch statistics nor gradients are wanted, the normalisation is folded into the
-    convolution's weights: the same function up to rounding, without a pass over the largest maps.
-    Not so where somebody overrides torch's functions, to normalise by other statistics.
+    In evaluation mode without gradients the normalisation is folded into the weights of the convolution. The result is
+    the same up to rounding and saves a pass over the largest maps. It is not folded if a `TorchFunctionMode` is active,
+    which may replace the statistics.
     """
 
-    calls_in_order = True  # where torch's functions are overridden: its layers, one after the other
+    calls_in_order = True  # under a TorchFunctionMode `forward` calls the layers one after the other
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) -> (n, n_filters, h, w)."""
+        """Map (n, C, H, W) to (n, n_filters, h, w)."""
         if self.training or torch.is_grad_enabled() or has_torch_function((images,)):
             return super().forward(images)
         convolution, norm, *rest = self
@@ -42,17 +42,16 @@ class ConvNet(nn.Module):
         in_channels: channels of the images.
         input_px: side of the images.
         depth: number of blocks.
-        n_filters: of each block.
-        n_pooled: only the first so many blocks pool.
-        n_unpadded: the first so many convolutions have no padding.
-        strided: convolutions of stride 2 take the place of pooling, as in MAML.
-        pooling: what makes features of the last maps.
-        norm_eps: what batch normalisation adds to the variance; TensorFlow's, so MAML's, is 1e-3.
+        n_filters: filters of each convolution.
+        n_pooled: number of blocks that pool: the first ones.
+        n_unpadded: number of convolutions without padding: the first ones.
+        strided: use convolutions of stride 2 instead of pooling, as in MAML.
+        pooling: how the last maps become features.
+        norm_eps: constant that batch normalisation adds to the variance; 1e-3 in TensorFlow, which MAML uses.
 
     Matching Networks (Vinyals et al. 2016, https://arxiv.org/abs/1606.04080) and Prototypical
-    Networks (Snell et al. 2017, https://arxiv.org/abs/1703.05175). ReLU is monotone, so pooling
-    before it gives what the papers' order gives (ReLU, then pooling); it is faster, by 7% to
-    17% of a training step on a CPU.
+    Networks (Snell et al. 2017, https://arxiv.org/abs/1703.05175). The papers pool after ReLU. Since ReLU is monotone,
+    pooling before it gives the same result, and saves 7% to 17% of a training step on a CPU.
 
     Differs from the papers: convolutions have no bias, which batch normalisation would cancel (Adam
     turns the rounding noise of its gradient into a walk); initialised as PyTorch does (Snell's code
@@ -88,12 +87,12 @@ class ConvNet(nn.Module):
         if side_px < 1:
             raise ConfigError(
                 f"images of {input_px} x {input_px} pixels are too small for {depth} blocks of which "
-                f"{min(n_pooled, depth)} halve the side: nothing is left at the end"
+                f"{min(n_pooled, depth)} halve the side"
             )
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (n, n_filters, h, w) of images (n, in_channels, input_px, input_px)."""
+        """Compute maps (n, n_filters, h, w) of images (n, in_channels, input_px, input_px)."""
         return self.blocks(images)
 
 

@@ -1,4 +1,4 @@
-"""`create_backbone`: a backbone from its name."""
+"""`create_backbone`, which creates a backbone by its name."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -28,20 +28,20 @@ def create_backbone(
     std: Sequence[float] | None = None,
     **options: Any,
 ) -> Backbone | Viewed:
-    """The backbone `name`: a registered one, `timm/<name>` or `torchvision/<name>`.
+    """Create a backbone: a registered one, `timm/<name>` or `torchvision/<name>`.
 
     Args:
-        name: a registered one, `timm/<name>` or `torchvision/<name>`.
+        name: see `list_backbones`; or `timm/<name>`, `torchvision/<name>`.
         in_channels: channels of the images.
-        input_px: side of the square that the body sees (default: the size its pretrained weights were made for, else
+        input_px: side to which images are resized (default: the size for which the pretrained weights were made, else
             84).
-        pretrained: published weights; timm and torchvision download them.
-        weights: a local .safetensors, .pth or .pt file, of a backbone or of a bare body.
-        views: options of `Viewed`, which looks at each image several times.
-        mean: of pixels in [0, 1], one number for each channel (default: that of the pretrained weights, else ImageNet's
-            for three channels and 0 for others).
-        std: as mean (for others than three channels: 1).
-        options: the body's own.
+        pretrained: load published weights; timm and torchvision download them.
+        weights: a local .safetensors, .pth or .pt file with the weights of a backbone or of a body.
+        views: options of `Viewed`, which averages the features of several views of each image.
+        mean: mean of pixels in [0, 1], one number for each channel (default: that of the pretrained weights, else
+            ImageNet's for three channels, else 0).
+        std: standard deviation, like `mean` (else 1).
+        options: options of the body.
 
     Returns:
         The network, which maps uint8 images (n, in_channels, H, W) to features (n, D).
@@ -49,7 +49,7 @@ def create_backbone(
     Raises:
         UnknownNameError: for an unknown name or option.
         ConfigError: for an option of the wrong type, and for options that exclude each other.
-        CheckpointError: for weights that do not fit.
+        CheckpointError: for weights that do not match the network.
     """
     given = {"pretrained": pretrained, "weights": weights, "views": views, "mean": mean, "std": std, **options}
     check_backbone(name, {"in_channels": in_channels, "input_px": input_px, **given})
@@ -77,19 +77,19 @@ def create_backbone(
 
 
 def list_backbones() -> list[str]:
-    """Registered names; `timm/<name>` and `torchvision/<name>` work besides."""
+    """List the registered names; `timm/<name>` and `torchvision/<name>` work too."""
     return BACKBONES.names()
 
 
 def backbone_options(name: str) -> Options:
-    """The options that `create_backbone` takes for `name`: those of every backbone, and the body's own."""
+    """List the options that `create_backbone` accepts for `name`: those of every backbone, and those of the body."""
     of_all = options_of(create_backbone, "", n_given=1)
     of_body = options_of(_find_factory(name), f"backbone {name!r}", n_given=2)
     return replace(of_body, known={**of_body.known, **of_all.known})
 
 
 def check_backbone(name: str, options: Mapping[str, Any]) -> None:
-    """Raise, before anything is built, for a name, an option or a view of `create_backbone` that cannot be."""
+    """Check the name and options of a backbone without creating it; raises like `create_backbone`."""
     backbone_options(name).check(options)
     options_of(Viewed, "views", n_given=1).check(options.get("views") or {})
 

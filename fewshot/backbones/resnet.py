@@ -1,4 +1,4 @@
-"""Residual networks in the forms the few-shot papers use."""
+"""Residual networks as the few-shot papers use them."""
 
 from functools import partial
 from typing import Literal
@@ -16,7 +16,7 @@ LEAK = 0.1  # negative slope of LeakyReLU
 class Block12(nn.Module):
     """Three 3x3 convolutions and a 1x1 shortcut, all with batch normalisation, then 2x2 max-pooling.
 
-    LeakyReLU is monotone, so the last one comes after the pooling: the same function, less work.
+    LeakyReLU is monotone, so applying the last one after pooling gives the same result with less work.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -29,7 +29,7 @@ class Block12(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(n, in_channels, h, w) -> (n, channels, h / 2, w / 2)."""
+        """Map (n, in_channels, h, w) to (n, channels, h / 2, w / 2)."""
         return F.leaky_relu(F.max_pool2d(self.layers(maps) + self.shortcut(maps), 2), LEAK)
 
 
@@ -39,14 +39,14 @@ class ResNet12(nn.Module):
     Args:
         in_channels: channels of the images.
         input_px: side of the images.
-        channels: of each of the four blocks.
-        drop_rate: of dropout after the first two blocks and DropBlock after the last two.
-        drop_block_px: width of DropBlock's blocks; 2 on CIFAR-FS there.
-        pooling: what makes features of the last maps; "flatten" gives MetaOptNet's 16,000-d at 84 px.
+        channels: channels of each of the four blocks.
+        drop_rate: rate of dropout after the first two blocks and of DropBlock after the last two.
+        drop_block_px: width of DropBlock's blocks; MetaOptNet uses 2 on CIFAR-FS.
+        pooling: how the last maps become features; "flatten" gives MetaOptNet's 16,000-d at 84 px.
 
     Plain form, 64-128-256-512: Chen et al. 2021 (Meta-Baseline), https://arxiv.org/abs/2003.04390. Wide form,
     64-160-320-640: Lee et al. 2019 (MetaOptNet), https://arxiv.org/abs/1904.03758, with dropout after the first two
-    blocks and DropBlock after the last two (their code). Draws come from the global generator.
+    blocks and DropBlock after the last two (their code). Random numbers come from torch's global generator.
     Differs from MetaOptNet: the rate is constant, where theirs rises over the first 40,000 steps, and features are
     averaged over space; `pooling="flatten"` gives their 16,000-d at 84 px.
     """
@@ -73,7 +73,7 @@ class ResNet12(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (n, channels[-1], h, w) of images (n, in_channels, input_px, input_px)."""
+        """Compute maps (n, channels[-1], h, w) of images (n, in_channels, input_px, input_px)."""
         maps = images
         for i, block in enumerate(self.blocks):
             maps = block(maps)
@@ -86,11 +86,11 @@ class ResNet12(nn.Module):
 
 
 def drop_block(maps: Tensor, rate: float, block_px: int) -> Tensor:
-    """Zero squares of maps (n, c, h, w), each channel apart, about `rate` of the area in all.
+    """Set random squares of maps (n, c, h, w) to zero, separately in each channel, about `rate` of the area in total.
 
-    DropBlock, Ghiasi et al. 2018, https://arxiv.org/abs/1810.12890; squares lie wholly inside the map
-    and are cut to its size. What is kept is scaled up so that the mean stays. torchvision has the
-    same, but sums the mask in the dtype of the maps, which overflows in float16.
+    DropBlock, Ghiasi et al. 2018, https://arxiv.org/abs/1810.12890. Squares are no larger than the map and lie inside
+    it. The remaining values are scaled so that the mean stays the same. torchvision has this function too, but sums the
+    mask in the dtype of the maps, which overflows in float16.
     """
     height, width = maps.shape[2:]
     side = min(block_px, height, width)
@@ -113,7 +113,7 @@ def residual_net(
     Args:
         in_channels: channels of the images.
         input_px: side of the images.
-        n_blocks: of each of the four stages.
+        n_blocks: number of blocks in each of the four stages.
         stem: "large": 7x7, stride 2, and max-pooling, for images of 224 px; "small": 3x3, stride 1, no pooling, for
             small images.
 

@@ -1,4 +1,4 @@
-"""The network of R2-D2's authors, the features of its last two blocks side by side."""
+"""The network of R2-D2's authors, whose features are those of the last two blocks together."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from fewshot.backbones.base import BACKBONES
 from fewshot.backbones.convnet import ConvBlock
 from fewshot.errors import ConfigError
 
-LEAST_PX = 16  # three blocks halve the side, and the pooling after them takes squares of 2 x 2
+LEAST_PX = 16  # three blocks halve the side, and a 2 x 2 pooling follows
 
 
 class RRNet(nn.Module):
@@ -20,21 +20,23 @@ class RRNet(nn.Module):
     Bertinetto, Henriques, Torr, Vedaldi, Meta-learning with differentiable closed-form solvers, ICLR 2019,
     https://arxiv.org/abs/1805.08136, and the authors' code, https://github.com/bertinetto/r2d2,
     fewshots/models/load_model.py at fc0c13e (`RRNet` has 96, 192, 384 and 512 filters, `RRNet_small` 64 in each block).
-    The fourth block pools with stride 1; so are the third block's maps pooled once more before both are laid side by
-    side. Of 28, 32 and 84 px: 3,584, 8,064 and 72,576 features (64 filters: 512, 1,152 and 10,368).
+    The fourth block pools with stride 1. The third block's maps are pooled once more in the same way, so that both can
+    be concatenated. There are 3,584, 8,064 and 72,576 features at 28, 32 and 84 px (with 64 filters 512, 1,152,
+    10,368).
 
     Differs from the authors' code: convolutions have no bias, which batch normalisation would cancel.
 
     Args:
         in_channels: channels of the images.
         input_px: side of the images, at least 16 pixels.
-        n_filters: of each of the four blocks.
-        drop_rate: of the dropout after the third and the fourth block. The authors' default; their experiments have
-            0.1 on mini-ImageNet, 0.4 on CIFAR-FS and 0 on Omniglot. Its draws come from the global generator.
-        negative_slope: of the leaky ReLU.
+        n_filters: filters of each of the four blocks.
+        drop_rate: rate of dropout after the third and the fourth block, by default the authors' default; their
+            experiments use 0.1 on mini-ImageNet, 0.4 on CIFAR-FS and 0 on Omniglot. Random numbers come from torch's
+            global generator.
+        negative_slope: negative slope of the leaky ReLU.
 
     Raises:
-        ConfigError: for smaller images, and another number of blocks.
+        ConfigError: for smaller images, and for another number of blocks.
     """
 
     pooling = "flatten"
@@ -61,7 +63,7 @@ class RRNet(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (n, n_filters[2] + n_filters[3], h, w) of images (n, in_channels, input_px, input_px)."""
+        """Compute maps (n, n_filters[2] + n_filters[3], h, w) of images (n, in_channels, input_px, input_px)."""
         for block in self.blocks[:3]:
             images = block(images)
         return torch.cat([F.max_pool2d(images, 2, stride=1), self.blocks[3](images)], 1)

@@ -1,6 +1,6 @@
 """`timm/<name>`: any image model of timm, with or without pretrained weights.
 
-timm is imported only when one of its models is asked for.
+timm is imported only when one of its models is created.
 """
 
 import sys
@@ -15,7 +15,7 @@ from fewshot.backbones.pretrained import describe, download, unknown_model
 from fewshot.backbones.weights import load_weights, read_weights, strip_prefix
 from fewshot.errors import ConfigError, FewShotError
 
-# Arguments of timm.create_model that are decided here, or that make no feature vector.
+# Arguments of timm.create_model that are set here, or with which a model returns no feature vector.
 NOT_OPTIONS = {
     "features_only", "out_indices", "feature_cls", "num_classes", "in_chans", "pretrained", "pretrained_cfg",
     "checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit",
@@ -23,18 +23,18 @@ NOT_OPTIONS = {
 
 
 class TimmBody(nn.Module):
-    """A timm model without its classifier; pools by itself."""
+    """A timm model without its classifier, which pools its maps itself."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (n, d)."""
+        """Compute features (n, d)."""
         return self.model(images)
 
     def maps(self, images: Tensor) -> Tensor:
-        """Maps (n, c, h, w) before pooling; raises `FewShotError` for models without such maps."""
+        """Compute maps (n, c, h, w) before pooling; raises `FewShotError` for models without such maps."""
         maps = self.model.forward_features(images)
         if maps.ndim != 4 or maps.shape[1] != self.model.num_features:
             raise FewShotError(
@@ -53,19 +53,11 @@ def timm_body(
     weights: str | Path | None = None,
     **options: Any,
 ) -> nn.Module:
-    """The timm model `name`, https://github.com/huggingface/pytorch-image-models.
+    """Create the timm model `name`, https://github.com/huggingface/pytorch-image-models.
 
-    With weights, size and normalisation are those they were made for (averaged over channels where
-    `in_channels` is not 3). A local file may hold an older format, another image size or 3 channels:
-    timm's own rules convert it.
-
-    Args:
-        name: as timm calls it.
-        in_channels: channels of the images.
-        input_px: side of the images; None: what the weights were made for.
-        pretrained: with published weights, which timm downloads.
-        weights: a local file of weights instead.
-        options: as for `timm.create_model`.
+    With weights, image size and normalisation are those for which the weights were made (averaged over channels if
+    `in_channels` is not 3). A local file may have an older format, another image size or 3 channels: timm converts it.
+    `options` are those of `timm.create_model`; `create_backbone` documents the other arguments.
     """
     import timm
 
@@ -82,7 +74,7 @@ def timm_body(
         options.setdefault("img_size", input_px)
     foreign = sorted(NOT_OPTIONS & options.keys())
     if foreign:
-        raise ConfigError(f"timm/{name}: {', '.join(foreign)} would make something else of it than one feature vector")
+        raise ConfigError(f"timm/{name}: with {', '.join(foreign)} it would not return one feature vector")
     options = options | {"num_classes": 0, "in_chans": in_channels}
     try:
         model = timm.create_model(name, pretrained=False, **options)
@@ -98,7 +90,7 @@ def timm_body(
 
 
 def _check_patches(name: str, model: Any, input_px: int) -> None:
-    """Raise where the network's patches do not divide the image: it would not see the last rows and columns."""
+    """Raise `ConfigError` if patches do not divide the image: the network would ignore the last rows and columns."""
     patches = getattr(model, "patch_embed", None)
     patch_px = max(getattr(patches, "patch_size", None) or (1,))
     if input_px % patch_px and not getattr(patches, "dynamic_img_pad", False):
@@ -106,12 +98,12 @@ def _check_patches(name: str, model: Any, input_px: int) -> None:
         nearest = f"{below} or {below + patch_px}" if below else str(patch_px)
         raise ConfigError(
             f"timm/{name} cuts images into patches of {patch_px} px, which do not divide {input_px} px: the last "
-            f"{input_px % patch_px} rows and columns would not be seen; take {nearest} px"
+            f"{input_px % patch_px} rows and columns would be ignored; use {nearest} px"
         )
 
 
 def load_timm_weights(model: Any, tensors: dict[str, Tensor], source: str, in_channels: int) -> None:
-    """Load weights strictly, after timm's own conversion of older formats, image size and channels."""
+    """Convert weights by timm's rules (older formats, image size, channels), and load them strictly."""
     from timm.models import adapt_input_conv
 
     tensors = strip_prefix(tensors, model.state_dict().keys(), source)

@@ -1,6 +1,6 @@
 """`torchvision/<name>`: an image classifier of torchvision, with or without pretrained weights.
 
-torchvision is imported only when one of its models is asked for.
+torchvision is imported only when one of its models is created.
 """
 
 from pathlib import Path
@@ -13,22 +13,22 @@ from fewshot.backbones.pretrained import describe, download, unknown_model
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError, FewShotError
 
-MORE_THAN_ONE_OUTPUT = ("googlenet", "inception_v3")  # auxiliary classifiers in training
+MORE_THAN_ONE_OUTPUT = ("googlenet", "inception_v3")  # they have auxiliary classifiers in training
 
 
 class TorchvisionBody(nn.Module):
-    """A torchvision model without its classifier; pools by itself."""
+    """A torchvision model without its classifier, which pools its maps itself."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (n, d)."""
+        """Compute features (n, d)."""
         return self.model(images)
 
     def maps(self, images: Tensor) -> Tensor:
-        """Maps (n, c, h, w): what goes into the model's `avgpool`; `FewShotError` where it has none."""
+        """Compute maps (n, c, h, w), the input of the model's `avgpool`; raises `FewShotError` if it has none."""
         children = dict(self.model.named_children())
         if "avgpool" not in children:
             raise FewShotError(f"torchvision's {type(self.model).__name__} has no feature maps: no `avgpool`")
@@ -48,18 +48,10 @@ def torchvision_body(
     weights: str | Path | None = None,
     **options: Any,
 ) -> nn.Module:
-    """The torchvision model `name`, https://docs.pytorch.org/vision/stable/models.html.
+    """Create the torchvision model `name`, https://docs.pytorch.org/vision/stable/models.html.
 
-    Its last linear layer is removed. With weights, size and normalisation are those of the model's
-    default weights.
-
-    Args:
-        name: as torchvision calls it.
-        in_channels: channels of the images.
-        input_px: side of the images; None: what the weights were made for.
-        pretrained: with published weights, which torchvision downloads.
-        weights: a local file of weights instead.
-        options: as for `torchvision.models.get_model`.
+    Its last linear layer is removed. With weights, image size and normalisation are those of the model's default
+    weights. `options` are those of `torchvision.models.get_model`; `create_backbone` documents the other arguments.
     """
     from torchvision import models
 
@@ -69,7 +61,7 @@ def torchvision_body(
     if in_channels != 3:
         raise ConfigError(
             f"torchvision/{name} takes 3 channels, not {in_channels}; grey images are repeated to 3, "
-            f"or take timm/{name} if timm has it"
+            f"or use timm/{name} if timm has it"
         )
     transforms = models.get_model_weights(name).DEFAULT.transforms()
     has_weights = pretrained or weights is not None
@@ -90,9 +82,9 @@ def torchvision_body(
 
 
 def _remove_classifier(model: nn.Module, name: str) -> str:
-    """Replace the last linear layer by the identity; returns its name."""
+    """Replace the last linear layer by the identity, and return its name."""
     linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear or name in MORE_THAN_ONE_OUTPUT:
-        raise ConfigError(f"torchvision/{name} has no single linear classifier to remove; take another model")
+        raise ConfigError(f"torchvision/{name} has no single linear classifier to remove; use another model")
     model.set_submodule(linear[-1], nn.Identity())
     return linear[-1]

@@ -1,4 +1,4 @@
-"""A backbone that looks several times: turned pictures, the circle of a coin, and its colours and size besides."""
+"""A backbone on several views of an image: rotations, the circle of a coin, and cues of its colours and size."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ from fewshot.runtime.evaluation_mode import evaluating
 RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
 AROUND = (1.12, 1.2)  # rings of the background
 DARKEST = 0.02
-GLOBAL_TURNS = 8  # with `rings`: of twice as many turns or more the backbone is run to its end only of some
-AROUND_A_CIRCLE = 1.25  # pictures in which a circle is found are better larger than the views that it fills, by this
-COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.31 of the three parts, 600 world coins
-RADIUS_UNIT = 0.1  # of log radius: a tenth larger
+GLOBAL_TURNS = 8  # with `rings` and at least twice as many turns, only some views pass the whole backbone
+AROUND_A_CIRCLE = 1.25  # images should be larger than the views by this factor, since a view shows only the circle
+COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.31 in the three parts, 600 world coins
+RADIUS_UNIT = 0.1  # of the log radius: about 10%
 
 
 class _StopForward(Exception):
@@ -28,33 +28,33 @@ class _StopForward(Exception):
 
 
 class Viewed(nn.Module):
-    """Features of several views of each picture: their mean, of unit length, and cues beside it.
+    """Computes features of several views of each image: their mean, scaled to unit length, followed by cues.
 
-    With `rings`, the last numbers of a feature are local features, for methods that compare images place by place
-    (`aligned`): of each turned view the cells from the rim straight down to the middle, and so of each direction of
-    the object; each cell of equal length, all together of length 1. Of 16 turns or more only every second, third, …
-    then goes through the rest of the backbone, for the mean: 8 to 15 of them. It has no feature maps.
+    With `rings`, local features come last, for methods that compare images place by place (`aligned`): of each rotated
+    view the cells from the top of the rim to the middle, so together the cells in all directions. All cells have equal
+    length, together length 1. With 16 turns or more only every second, third, … view passes the rest of the backbone
+    for the mean, 8 to 15 views. There are no feature maps.
 
     Args:
         source: the backbone.
-        turns: so many views, turned by equal angles over the whole circle, with what lies outside the inscribed disc
-            made grey (the backbone's mean colour): features then hardly depend on how the object lies.
-        find_circle: whether the round object is found first and fills the views (`fewshot.images.circles`).
-        zooms: each view once for each of these sizes, relative to the picture or circle.
-        colour: weight of the colour cue, 0 leaves it out; needs `find_circle`. The median colours of 12 rings of the
-            object, as logarithms in units of 0.2: relative to its mean; red and blue relative to green; and these
-            relative to the background's, in which a coloured light largely cancels (36 + 24 + 24 numbers, each part of
-            length 1 or so).
-        radius: weight of the size cue, 0 leaves it out; needs `find_circle`. The logarithm of the circle's radius as a
-            share of the picture, in units of 0.1: the size of things that were all cut out at one scale, else noise.
-        rings: a layer of the body whose maps give local features; None: none.
+        turns: number of views, rotated by equal angles over the full circle, so that features hardly depend on the
+            orientation of the object. Outside the inscribed disc a view is grey (the backbone's mean colour).
+        find_circle: whether to find the round object first, so that it fills the views (`fewshot.images.circles`).
+        zooms: sizes relative to the image or circle; each view is made once for each of them.
+        colour: weight of the colour cue (0: none); needs `find_circle`. The cue has the logarithms of the median
+            colours on 12 rings of the object, in units of 0.2: relative to their mean; red and blue relative to green;
+            and the latter relative to the background, which largely cancels coloured light (36 + 24 + 24 numbers, each
+            part of length about 1).
+        radius: weight of the size cue (0: none); needs `find_circle`. The cue is the logarithm of the circle's radius
+            as a fraction of the image, in units of 0.1: it is informative only if all images have one scale.
+        rings: name of a layer of the body whose maps give local features (default: no local features).
 
     Attributes:
-        layout: of the local features, (turns, cells from rim to middle, channels), or None.
-        image_px: the side that pictures had best have, more than `input_px` where a circle is found.
+        layout: shape of the local features, (turns, cells from rim to middle, channels), or None.
+        image_px: recommended side of the images, more than `input_px` if a circle is to be found.
 
     Raises:
-        ConfigError: for views that cannot be made.
+        ConfigError: for impossible options.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Viewed(nn.Module):
         self.feature_dim += math.prod(self.layout or (0,))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (n, feature_dim) of images (n, C, side, side) uint8."""
+        """Compute features (n, feature_dim) of images (n, C, side, side) uint8."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
             raise FewShotError(f"views are made of square uint8 images, got {images.dtype} {tuple(images.shape)}")
         images = images.expand(-1, self.in_channels, -1, -1)  # grey is repeated
@@ -108,12 +108,12 @@ class Viewed(nn.Module):
         return torch.cat([features, *cues, *local], 1)
 
     def extra_repr(self) -> str:
-        """What decides the features beside the backbone."""
+        """Describe what decides the features besides the backbone."""
         names = ("turns", "find_circle", "zooms", "colour", "radius", "rings")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     def _make_views(self, images: Tensor, circles: Circles | None) -> Iterator[Tensor]:
-        """The views one by one, prepared (n, in_channels, input_px, input_px); or the images, where nothing changes."""
+        """Yield the views, prepared (n, in_channels, input_px, input_px), or just the images if nothing changes."""
         if circles is None and self.zooms == (1.0,) and self.turns == 1:
             yield images
             return
@@ -128,14 +128,14 @@ class Viewed(nn.Module):
                 yield prepared.contiguous(memory_format=torch.channels_last)
 
     def _run_to_layer(self, view: Tensor) -> None:
-        """Pass `view` through the source no farther than the layer `rings`, whose map others listen for."""
+        """Run the source on `view` up to the layer `rings`, whose maps a hook of `_listen` collects."""
         thread = get_ident()
 
         def stop(*_: object) -> None:
-            if get_ident() == thread:  # another one may be in the middle of a whole pass
+            if get_ident() == thread:  # another thread may need its full pass
                 raise _StopForward
 
-        hook = self._find_layer().register_forward_hook(stop)  # called after the hooks that are there already
+        hook = self._find_layer().register_forward_hook(stop)  # it is called after the existing hooks
         try:
             self.source(view)
         except _StopForward:
@@ -144,12 +144,12 @@ class Viewed(nn.Module):
             hook.remove()
 
     def _compute_local(self, maps: list[Tensor]) -> Tensor:
-        """Local features (n, turns * cells * channels) of the maps of each turn."""
+        """Compute local features (n, turns * cells * channels) from the maps of each turn."""
         cells = torch.stack([_take_rim_to_middle(m) for m in maps], 1)
         return (F.normalize(cells, dim=-1) / math.prod(cells.shape[1:3]) ** 0.5).flatten(1)
 
     def _find_layout(self) -> tuple[int, int, int]:
-        """(turns, cells from rim to middle, channels) of the local features; raises `ConfigError` for no such layer."""
+        """Find the shape of the local features; raises `ConfigError` if `rings` is no suitable layer."""
         if len(self.zooms) > 1:
             raise ConfigError(f"views: rings are of one size of view, got zooms={list(self.zooms)}")
         with evaluating(self.source), torch.no_grad(), self._listen() as maps:
@@ -160,12 +160,12 @@ class Viewed(nn.Module):
 
     @contextmanager
     def _listen(self) -> Iterator[list[Tensor]]:
-        """Within the block what the layer `rings` gives is put into the list."""
+        """Within the block the outputs of the layer `rings` are appended to the list."""
         maps: list[Tensor] = []
         thread = get_ident()
 
         def keep(_: nn.Module, __: object, output: Tensor) -> None:
-            if get_ident() == thread:  # the maps of another thread's images go into its own list
+            if get_ident() == thread:  # other threads have lists of their own
                 maps.append(output)
 
         hook = self._find_layer().register_forward_hook(keep) if self.rings else None
@@ -185,7 +185,7 @@ class Viewed(nn.Module):
 
     @torch.no_grad()
     def _compute_cues(self, images: Tensor, circles: Circles) -> list[Tensor]:
-        """Weighted cues, each (n, k); see the class."""
+        """Compute the weighted cues, each (n, k)."""
         cues = []
         if self.colour:
             fractions = torch.cat([torch.linspace(*RINGS), torch.tensor(AROUND)]).to(images.device)
@@ -199,13 +199,13 @@ class Viewed(nn.Module):
 
 
 def _take_rim_to_middle(maps: Tensor) -> Tensor:
-    """The upper half of the middle column: (n, cells, c) of maps (n, c, h, w)."""
+    """Take the upper half of the middle column, (n, cells, c), from maps (n, c, h, w)."""
     height, width = maps.shape[2:]
     return maps[..., : (height + 1) // 2, width // 2].movedim(1, 2).float()
 
 
 def _hue(colours: Tensor) -> Tensor:
-    """All channels but the second (green) relative to it: (n, C - 1, k) of log colours (n, C, k)."""
+    """Subtract green (the second channel) from the other log colours: (n, C - 1, k) from (n, C, k)."""
     others = [c for c in range(colours.shape[1]) if c != 1]
     return colours[:, others] - colours[:, 1:2] if colours.shape[1] > 1 else colours[:, :0]
 

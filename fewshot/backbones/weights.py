@@ -1,4 +1,4 @@
-"""Weights from local files: read without running code, found under any prefix, loaded strictly."""
+"""Load weights from local files: without running code, with any prefix of names, and strictly."""
 
 import pickle
 from collections import Counter
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from fewshot.errors import CheckpointError
 
-NESTS = ("state_dict", "model", "params")  # names under which training scripts keep the weights
+NESTS = ("state_dict", "model", "params")  # keys under which training scripts store the weights
 SHOWN = 4
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors, .pth or .pt file, on the CPU.
+    """Read the named tensors of a .safetensors, .pth or .pt file, on the CPU.
 
-    A pickle is read with `weights_only=True`: it cannot run code. Raises `CheckpointError` for a
-    missing, damaged or foreign file.
+    A pickle is read with `weights_only=True`, so it cannot run code. Raises `CheckpointError` if the file is missing,
+    damaged, or contains no weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,10 +46,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, ignore: Iterable[str] = ()) -> None:
     """Load `tensors` into `module`; nothing may be missing or left over.
 
-    The module's tensors may lie under a prefix (`body.`, `module.`, `backbone.body.` …): what lies
-    outside it belongs to something else and is not looked at. `ignore`: names of submodules of the
-    file that `module` deliberately lacks, such as a classifier.
-    Raises `CheckpointError` that names a few of the keys or shapes that do not fit.
+    The names in the file may have a prefix (`body.`, `module.`, `backbone.body.` …); tensors without it are ignored.
+    `ignore`: names of submodules in the file that `module` lacks on purpose, such as a classifier. Raises
+    `CheckpointError`, which names some of the keys or shapes that do not match.
     """
     wanted = module.state_dict().keys()
     found = strip_prefix(tensors, wanted, source)
@@ -66,7 +65,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
 
 
 def strip_prefix(tensors: Mapping[str, Tensor], wanted: Iterable[str], source: str) -> dict[str, Tensor]:
-    """The tensors under the prefix that covers most `wanted` names, without it; all if none does."""
+    """Find the prefix with which most `wanted` names occur; return its tensors without it (all if there is none)."""
     wanted = set(wanted)
     prefixes: Counter[str] = Counter()
     for key in tensors:
@@ -77,7 +76,7 @@ def strip_prefix(tensors: Mapping[str, Tensor], wanted: Iterable[str], source: s
     best = prefixes.most_common(2)
     if len(best) == 2 and best[0][1] == best[1][1]:
         raise CheckpointError(
-            f"{source} holds weights that fit in more than one place: below {best[0][0]!r} and {best[1][0]!r}"
+            f"{source} holds matching weights with more than one prefix: {best[0][0]!r} and {best[1][0]!r}"
         )
     prefix = best[0][0] if best else ""
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

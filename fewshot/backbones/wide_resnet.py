@@ -1,4 +1,4 @@
-"""Wide residual networks, the largest of the usual few-shot backbones trained from scratch."""
+"""Wide residual networks, the largest backbones that few-shot papers usually train from scratch."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ WIDTHS = (16, 32, 64)  # channels of the three groups, times `widen`
 
 
 class WideBlock(nn.Module):
-    """Batch normalisation, ReLU, convolution, twice, with dropout between; plus the shortcut."""
+    """Twice batch normalisation, ReLU and a convolution, with dropout in between; plus a shortcut."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, drop_rate: float) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class WideBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False) if changes else None
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(n, in_channels, h, w) -> (n, channels, h / stride, w / stride)."""
+        """Map (n, in_channels, h, w) to (n, channels, h / stride, w / stride)."""
         active = F.relu(self.norm1(maps))
         out = self.conv2(self.dropout(F.relu(self.norm2(self.conv1(active)))))
         return out + (maps if self.shortcut is None else self.shortcut(active))
@@ -38,13 +38,12 @@ class WideResNet(nn.Module):
         in_channels: channels of the images.
         input_px: side of the images.
         depth: number of layers, 4 more than a multiple of 6.
-        widen: factor of the channels 16, 32 and 64.
-        drop_rate: of the dropout between a block's convolutions.
+        widen: factor by which the channels 16, 32 and 64 are multiplied.
+        drop_rate: rate of dropout between the convolutions of a block.
 
     Zagoruyko & Komodakis 2016, https://arxiv.org/abs/1605.07146: pre-activation blocks in three
-    groups of 16, 32 and 64 times `widen` channels; the last two halve the side. Draws of the
-    dropout come from the global generator.
-    Convolutions are initialised from N(0, 2 / fan_out), as in the authors' code.
+    groups of 16, 32 and 64 times `widen` channels; the last two halve the side. Random numbers come from torch's
+    global generator. Convolutions are initialised from N(0, 2 / fan_out), as in the authors' code.
     """
 
     pooling = "mean"
@@ -69,7 +68,7 @@ class WideResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (n, 64 * widen, h, w) of images (n, in_channels, input_px, input_px)."""
+        """Compute maps (n, 64 * widen, h, w) of images (n, in_channels, input_px, input_px)."""
         return F.relu(self.norm(self.blocks(self.stem(images))))
 
 

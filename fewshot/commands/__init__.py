@@ -1,6 +1,6 @@
-"""The command `fewshot`: each subcommand is a file of this folder, declared in `declarations`.
+"""The command `fewshot`: each subcommand is a module of this folder, declared in `declarations`.
 
-This file and the declarations import neither torch nor numpy, so that `fewshot --help` answers at once.
+This module and the declarations import neither torch nor numpy, so that `fewshot --help` is fast.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import NoReturn
 import fewshot
 from fewshot.commands.declarations import COMMANDS, GROUPS
 
-NAMING = {"--method", "--backbone", "--dataset", "--config"}  # with one of them, help tells what is named apart
+NAMING = {"--method", "--backbone", "--dataset", "--config"}  # --help also lists the options of what these name
 
 
 def main(arguments: Sequence[str] | None = None, among: Sequence[str] = tuple(COMMANDS)) -> NoReturn:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None, among: Sequence[str] = tuple(CO
     if name == "--version":
         print(f"fewshot {fewshot.__version__}")
         raise SystemExit(0)
-    from fewshot import cli  # here: it takes as long to import as all that `fewshot --help` does
+    from fewshot import cli  # imported here, since it would double the time of `fewshot --help`
 
     cli.run(lambda: execute(name, rest, among))
 
@@ -61,7 +61,7 @@ def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(CO
 
 
 def format_overview() -> str:
-    """What `fewshot --help` prints."""
+    """Format what `fewshot --help` prints."""
     lines = [
         "usage: fewshot COMMAND [--OPTION VALUE …]", "",
         "Few-shot image classification: the papers' methods, and a classifier of your own photographs.",

@@ -1,11 +1,13 @@
-"""`fewshot benchmark`: what the code costs, section by section: each takes minutes."""
+"""`fewshot benchmark`: measures time and memory, in sections that take minutes each."""
 
 import json
+import sys
 from pathlib import Path
 
 from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import BenchmarkConfig
 from fewshot.reproduction import benchmarks
+from fewshot.reproduction.benchmarks.gpu import runner
 
 
 def run(config: BenchmarkConfig) -> None:
@@ -14,6 +16,11 @@ def run(config: BenchmarkConfig) -> None:
     Args:
         config: the options of the subcommand.
     """
+    if config.suite == "gpu":
+        failures = runner.measure(Path(config.out), config.parts, config.dry)
+        if failures:
+            sys.exit("\n".join(["failed:", *failures]))
+        return
     script = find_recipes().parent / "train_episodic.py"
     options = (config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target)
     numbers: benchmarks.Numbers = {}

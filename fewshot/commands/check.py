@@ -1,4 +1,4 @@
-"""`fewshot check`: what is to be mended in a folder of photographs."""
+"""`fewshot check`: checks a folder of photographs."""
 
 from fewshot.config import CheckPhotographsConfig
 from fewshot.photographs.checking import check_support

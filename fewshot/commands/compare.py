@@ -1,4 +1,4 @@
-"""`fewshot compare`: two runs on the same episodes."""
+"""`fewshot compare`: compares two runs on the same episodes."""
 
 from fewshot.config import CompareConfig
 from fewshot.reproduction.comparison import choose_folder, compare_runs, format_summary, write

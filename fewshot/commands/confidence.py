@@ -1,4 +1,4 @@
-"""`fewshot confidence`: probabilities and "none of these" on episodes with unknown classes."""
+"""`fewshot confidence`: measures calibration and rejection on episodes with unknown classes."""
 
 from typing import Any
 

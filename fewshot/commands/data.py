@@ -1,4 +1,4 @@
-"""`fewshot data`: the data sets on disk are checked, and fetched where that needs no login."""
+"""`fewshot data`: checks the data sets on disk, and fetches those that need no login."""
 
 from fewshot.config.reproduction import DataConfig
 from fewshot.datasets.download import get_data
@@ -18,7 +18,7 @@ def run(config: DataConfig) -> None:
 
         without = [name for name in names if name not in NEEDS and name in list_datasets()]
         for name in without:
-            print(f"{name}\n  ok       nothing to fetch: it is made by a function, or lies where its options say")
+            print(f"{name}\n  ok       nothing to fetch: it is generated, or read from the place that its options name")
         names = [name for name in names if name not in without]
         if not names:
             return

@@ -1,4 +1,4 @@
-"""What each subcommand is called, does and is asked."""
+"""Declares each subcommand: its name, help, examples and options."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +26,10 @@ from fewshot.config.reproduction import (
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand; the file of this folder that is called like it, or `module`, has a function `run(config)`.
+    """A subcommand; the module of this folder with its name, or `module`, has a function `run(config)`.
 
-    `summary`: one line, for `fewshot --help`. `description`: what its own help says first. `positional`: fields that
-    are given by their place.
+    `summary`: one line for `fewshot --help`. `description`: the beginning of its own help. `positional`: fields that
+    are positional arguments.
     """
 
     config: type[Any]
@@ -41,7 +41,7 @@ class Command:
 
     @property
     def has_named_options(self) -> bool:
-        """Whether it takes a dictionary of options of something that is chosen by name."""
+        """Whether it takes options of a method, backbone or data set that is chosen by name."""
         return any(name.endswith("_options") for name in self.config.__dataclass_fields__)
 
 
@@ -145,15 +145,16 @@ COMMANDS = {
         "List what is known by name, with one line on each. fewshot train --method NAME --help lists the options.",
         ("fewshot list methods", "fewshot list backbones", "fewshot list datasets --plugins mine.py"),
         ("kind",),
-        module="listing",  # a module called list would take that name's place in this package
+        module="listing",  # a module called list would shadow the builtin in this package
     ),
     "benchmark": Command(
         BenchmarkConfig,
         "measure what the code costs, in time and memory",
         "Measure what the code costs: data path, evaluation, heads, MAML, start-up, and time to an accuracy. "
-        "Where other libraries do the same, they are measured beside it. It needs a copy of the repository.",
+        "Where other libraries do the same, they are measured beside it. --suite gpu runs the tests and measurements "
+        "of a GPU, part by part; exit status 1 where one failed. It needs a copy of the repository.",
         (
-            "fewshot benchmark",
+            "fewshot benchmark --suite gpu --out gpu",
             "fewshot benchmark --only heads maml --json heads.json",
             "fewshot benchmark --only end-to-end --dataset glyphs --target 0.9",
         ),
@@ -161,9 +162,9 @@ COMMANDS = {
     "guard": Command(
         CheckLearningConfig,
         "train every recipe for seconds and compare it with what it must reach",
-        "Train every recipe of glyphs for seconds and compare it with its floor; exit status 1 where one falls below. "
-        "With --calibrate the floors are made anew: mean less four standard deviations over training seeds, on "
-        "validation classes. Floors that move are announced in CHANGELOG.md. It needs a copy of the repository.",
+        "Train every recipe of glyphs for seconds and compare it with its lower bound; exit status 1 if one falls "
+        "below. --calibrate computes the bounds again: mean minus four standard deviations over training seeds, on "
+        "validation classes. Bounds that change are announced in CHANGELOG.md. It needs a copy of the repository.",
         (
             "fewshot guard",
             "fewshot guard --recipes protonet maml",
@@ -203,8 +204,9 @@ COMMANDS = {
     ),
     "confidence": Command(
         ConfidenceConfig,
-        'measure how honest probabilities and "none of these" are',
-        'How honest the classifier is: its probabilities, and its "none of these", on episodes with unknown classes.',
+        'measure how reliable probabilities and "none of these" are',
+        'Measure how reliable the classifier\'s probabilities and its answer "none of these" are, on episodes with '
+        "unknown classes.",
         (
             "fewshot confidence --dataset world_coins",
             "fewshot confidence --dataset cub --methods baseline protonet --n_shot 1",

@@ -1,4 +1,4 @@
-"""`fewshot embed`: the features of a data set, in a file."""
+"""`fewshot embed`: writes the features of a data set to a file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def run(config: EmbedConfig) -> None:
 
 
 def _load(config: EmbedConfig) -> tuple[Method, ImageSet]:
-    """The network, as a method that has it, and the images."""
+    """Load the network, as part of a method, and the images."""
     of_data = MeasureConfig(dataset_options=config.dataset_options, data_root=config.data_root, split=config.split)
     if config.run_dir:
         method, trained = load_run(config.run_dir)

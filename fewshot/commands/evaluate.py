@@ -1,4 +1,4 @@
-"""`fewshot evaluate`: the weights of a run on episodes of any data set, way and shot."""
+"""`fewshot evaluate`: measures the weights of a run on episodes of any data set, ways and shots."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`fewshot figures`: all methods of a data set against shots, ways and minutes of training."""
+"""`fewshot figures`: draws all methods of a data set against shots, ways and minutes of training."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`fewshot fit`: a classifier of a folder of photographs."""
+"""`fewshot fit`: fits a classifier to a folder of photographs."""
 
 from fewshot.config import FitPhotographsConfig
 from fewshot.photographs.commands import fit_folder

@@ -1,4 +1,4 @@
-"""`fewshot guard`: every recipe of glyphs still learns."""
+"""`fewshot guard`: checks that every recipe of glyphs still learns."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fewshot list`: what is known by name, with one line on each."""
+"""`fewshot list`: lists the registered methods, backbones or data sets."""
 
 from fewshot.backbones import BACKBONES
 from fewshot.config.reproduction import ListConfig

@@ -1,4 +1,4 @@
-"""The options of a method, a backbone or a data set that is named on the command line, for `--help`."""
+"""Describes the options of the method, backbone or data set that the command line names, for `--help`."""
 
 import textwrap
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def describe_named(arguments: Sequence[str]) -> str:
 
 
 def _find_named(arguments: Sequence[str]) -> dict[str, Any]:
-    """What is named, the last word winning; plugins are a list."""
+    """Find what the words name; if a kind is named twice, the last word counts. Plugins are a list."""
     named: dict[str, Any] = {}
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     option, row = "", next((value for name, value in pairwise(words) if name == "--row"), None)
@@ -51,7 +51,7 @@ def _find_named(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_file(path: Path, row: str | None) -> dict[str, Any]:
-    """What a recipe's training names, or its row."""
+    """Read what a recipe's training, or its row `row`, names."""
     recipe = read_recipe(path)
     entry = next((entry for entry in recipe.rows if entry.name == row), recipe.training)
     options = entry.options if entry else {}
@@ -63,7 +63,7 @@ def _describe(prefix: str, options: Options) -> str:
     for option in options.known.values():
         lines.append(f"  --{prefix}.{option.name} {option.name.upper()}")
         lines += textwrap.wrap(_explain(option), 92, initial_indent=INDENT, subsequent_indent=INDENT)
-    lines += ["  and what the library itself takes"] if options.open else []
+    lines += ["  and all options of the library's own constructor"] if options.open else []
     return "\n".join([*(lines if options.known else [*lines, "  none"]), "", ""])
 
 

@@ -1,4 +1,4 @@
-"""`fewshot predict`: a fitted classifier is asked about photographs."""
+"""`fewshot predict`: classifies photographs with a fitted classifier."""
 
 from fewshot.config import PredictPhotographsConfig
 from fewshot.photographs.commands import predict_folder

@@ -1,4 +1,4 @@
-"""Where the recipes lie."""
+"""Finds the folder of recipes."""
 
 import os
 from pathlib import Path

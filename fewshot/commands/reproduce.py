@@ -1,4 +1,4 @@
-"""`fewshot reproduce`: the recipes of a data set are run, their results kept, and the tables made."""
+"""`fewshot reproduce`: runs the recipes of a data set, stores their results, and makes the tables."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from fewshot.config.reproduction import DEFAULT_REPORT, ReproduceConfig
 from fewshot.evaluation import report
 from fewshot.reproduction.heads import fill_expected
 from fewshot.reproduction.recipes import find_runs, select_measuring
-from fewshot.reproduction.runner import format_section, refresh_main_table, run_all
+from fewshot.reproduction.runner import format_section, refresh_summaries, run_all
 from fewshot.reproduction.tables.summary import COLUMNS
 from fewshot.runtime.plugins import load_plugins
 
@@ -29,9 +29,9 @@ def run(config: ReproduceConfig) -> None:
     if config.report is not None:
         file = config.report.replace("DATASET", dataset) if config.report == DEFAULT_REPORT else config.report
         report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
-    if config.report == DEFAULT_REPORT:  # else it may be of other results, which are not those that recipes speak of
+    if config.report == DEFAULT_REPORT:  # another report may be of other results than those in the heads of recipes
         fill_expected(recipes, results)
     if config.report == DEFAULT_REPORT and dataset in COLUMNS:
-        refresh_main_table(folder.parent, Path(config.results), [Path("README.md"), Path("RESULTS.md")])
+        refresh_summaries(folder.parent, Path(config.results), [Path("README.md"), Path("RESULTS.md")])
     if failed:
         sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")

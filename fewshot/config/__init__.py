@@ -1,4 +1,4 @@
-"""Configuration: dataclasses with one field per option, read by the command line and by YAML recipes alike."""
+"""Configuration: dataclasses with one field per option, filled from the command line and from YAML recipes."""
 
 from fewshot.config.evaluation import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.experiments import (

@@ -1,4 +1,4 @@
-"""The options of a `FewShotClassifier`: its constructor, the command line and a saved file read this one list."""
+"""The options of a `FewShotClassifier`, shared by its constructor, the command line and saved classifiers."""
 
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
@@ -9,7 +9,7 @@ from fewshot.runtime.choices import Precision
 
 @dataclass(eq=False)
 class ClassifierOptions:
-    """What classifies images, and how they are brought to its size."""
+    """The network and method that classify images, and how images are resized for them."""
 
     backbone: str | None = "efficientnet-lite0"
     """name of a backbone; timm/NAME and torchvision/NAME are any model of these libraries"""
@@ -21,21 +21,21 @@ class ClassifierOptions:
     backbone_options: dict[str, Any] | None = None
     """options of the backbone"""
     pretrained: bool = True
-    """with the backbone's published weights"""
+    """load the backbone's published weights"""
     weights: str | Path | None = None
-    """a file of weights in their place (with --pretrained false)"""
+    """file of weights to load instead (with --pretrained false)"""
     run_dir: str | Path | None = None
-    """a finished run, whose backbone (and method) are taken"""
+    """folder of a finished run whose backbone (and method) are used"""
     size_px: int | None = None
-    """side that images are brought to (default: the backbone's own)"""
+    """side to which images are resized (default: the backbone's own)"""
     resize: Literal["crop", "pad", "stretch"] = "pad"
-    """how: the largest centred square, the whole image on white, or without its aspect ratio"""
+    """crop: the largest centred square; pad: the whole image on white; stretch: ignore the aspect ratio"""
     rotation_invariant: bool | int = False
-    """average turned views: true for 8 of them (24 for method aligned), or how many"""
+    """average the features of rotated views: how many, or true for 8 (24 with method aligned)"""
     find_circle: bool = False
     """find a round object near the middle, such as a coin, and cut it out"""
     views: dict[str, Any] | None = None
-    """further options of the views: zooms, colour and radius as cues beside the features"""
+    """further options of `Viewed`: zooms; colour and radius, cues that are appended to the features"""
     device: str | None = None
     """cpu, cuda, cuda:1, … (default: an accelerator if there is one)"""
     precision: Precision = "auto"
@@ -46,17 +46,17 @@ class ClassifierOptions:
 
 @dataclass(eq=False)
 class AnswerOptions(ClassifierOptions):
-    """How a classifier answers."""
+    """How a classifier turns scores into answers."""
 
     _: KW_ONLY
     calibrate: bool = True
-    """fit a temperature to images held out by group, so that probabilities are honest"""
+    """calibrate the probabilities: fit a temperature to images that are held out by group"""
     false_accept_rate: float | None = None
-    """answer `unknown` so that at most about this share of strange images is taken for a class"""
+    """reject images of unknown classes with `unknown`, so that about this fraction of them is accepted at most"""
     unknown: Any = "none of these"
-    """the answer for an image of no known class"""
+    """the answer for a rejected image"""
 
 
 def options_of(kind: type[ClassifierOptions], given: ClassifierOptions, **changes: Any) -> dict[str, Any]:
-    """The options of `kind` as `given` has them, but for `changes`."""
+    """Read the options that `kind` declares from `given`, with `changes` in place of some values."""
     return {field.name: getattr(given, field.name) for field in fields(kind)} | changes

@@ -1,4 +1,4 @@
-"""Which finished runs are measured, and on what."""
+"""Options of the commands that measure finished runs."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +14,12 @@ Setup = TypeVar("Setup", bound=SetupConfig)
 
 @dataclass(kw_only=True)
 class MeasureConfig:
-    """What a run is measured on."""
+    """The data set and episodes on which a run is measured."""
 
     dataset: str | None = None
     """name of a data set (default: the run's own, with its options)"""
     dataset_options: dict[str, Any] = field(default_factory=dict)
-    """options of the data set, on top of the run's own where it is the run's"""
+    """options of the data set; for the run's own data set, added to the options of the run"""
     data_root: str | None = None
     """folder that holds the data sets (default: the run's if it is there, else FEWSHOT_DATA, else data/raw)"""
     split: str = "test"
@@ -31,7 +31,7 @@ class MeasureConfig:
     n_query: Count = 15
     """query images of each class, a number or a range [low, high]"""
     disjoint_groups: bool = False
-    """no photograph, writer or specimen on both sides of an episode"""
+    """no group (photograph, writer, specimen) has images in both support and query of an episode"""
     n_episodes: int = 1000
     """episodes"""
     seed: int = 0
@@ -39,12 +39,12 @@ class MeasureConfig:
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
     allow_seen_classes: bool = False
-    """go on where classes or images of the test set were trained on; tables then mark the row"""
+    """measure although classes or images of the test set were trained on; tables then mark the row"""
     plugins: list[str] = field(default_factory=list)
-    """your own files (or modules), beside those of the run: what they register is known then"""
+    """further Python files or modules that register methods, data sets or backbones, besides those of the run"""
 
     def applied_to(self, run: Setup) -> Setup:
-        """The configuration of a run with this data set: its own options hold where the data set is its own."""
+        """Replace the data set of a run by this one; the run's data set options stay if the data set is the same."""
         own, options = run.dataset, run.dataset_options
         if self.split == "test" and run.test_dataset:
             own, options = run.test_dataset, run.test_dataset_options
@@ -63,19 +63,19 @@ class MeasureConfig:
 
 @dataclass
 class EvaluateConfig(MeasureConfig):
-    """Which run is measured on which episodes."""
+    """Measure a finished run on episodes."""
 
     run_dir: str
     """folder of a finished run"""
     method_options: dict[str, Any] = field(default_factory=dict)
-    """options of the method on top of the run's own, for the same weights: other inner steps, transductive, …"""
+    """options of the method that replace the run's, such as inner_steps or transductive; the weights stay the same"""
     json: str | None = None
     """file for the records (default: in the run folder)"""
 
 
 @dataclass
 class CompareConfig(MeasureConfig):
-    """Which two runs are measured on the same episodes."""
+    """Measure two finished runs on the same episodes."""
 
     run_a: str
     """folder of a finished run"""

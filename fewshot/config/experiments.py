@@ -1,4 +1,4 @@
-"""What is trained on which data, and which test cells are measured at the end: what a recipe holds."""
+"""Options of an experiment: the data, the network, the method, and the test cells that are measured at the end."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,7 +11,7 @@ EPISODIC, PRETRAIN = "episodic", "pretrain"  # kinds of a configuration
 
 @dataclass
 class SetupConfig:
-    """Data, backbone and test cells: what both kinds of experiment share."""
+    """Data, backbone and test cells, which both kinds of experiment share."""
 
     dataset: str = "glyphs"
     """name of a data set"""
@@ -22,20 +22,20 @@ class SetupConfig:
     train_split: str = "train"
     """split to train on"""
     skip_bad_images: bool = False
-    """list unreadable images and go on without them"""
+    """warn of unreadable images and leave them out"""
     backbone: str = "conv4"
     """name of a backbone; timm/NAME and torchvision/NAME are any model of these libraries"""
     backbone_options: dict[str, Any] = field(default_factory=dict)
     """options of the backbone, such as pretrained or weights"""
     plugins: list[str] = field(default_factory=list)
-    """your own files (or modules): the methods, data sets and backbones that they register are known then"""
+    """Python files or modules of your own that register methods, data sets or backbones"""
 
     test_dataset: str | None = None
-    """data set of the test cells (default: the one that is trained on)"""
+    """data set of the test cells (default: the training data set)"""
     test_dataset_options: dict[str, Any] = field(default_factory=dict)
     """options of test_dataset"""
     test_disjoint_groups: bool = False
-    """no photograph, writer or specimen on both sides of a test episode"""
+    """no group (photograph, writer, specimen) has images in both support and query of a test episode"""
     test_n_way: list[int] = field(default_factory=lambda: [5])
     """ways of the test cells"""
     test_n_shot: list[int] = field(default_factory=lambda: [1, 5])
@@ -47,48 +47,50 @@ class SetupConfig:
     test_seed: int = 0
     """seed of the test episodes: the same for all methods"""
     test_floor: bool = True
-    """also measure what the method is compared with: initial weights, raw pixels, the weights it started from"""
+    """also measure the references: initial weights, raw pixels, and the weights that training started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """further test sets: a name and the data set options that differ"""
+    """further test sets: a name, and the data set options in which it differs"""
+    train_only: bool = False
+    """end after training, without the test split; the same command with --resume, and without this, measures it"""
 
 
 @dataclass
 class ExperimentConfig(TrainConfig, SetupConfig):
-    """Which method is trained on episodes of what, and which test cells are measured at the end."""
+    """Train a method on episodes, then measure it on test cells."""
 
     kind: Literal["episodic"] = "episodic"
-    """what this configures: the training of a method on episodes"""
+    """kind of the configuration: a method trained on episodes"""
     method: str = "protonet"
     """name of a method"""
     method_options: dict[str, Any] = field(default_factory=dict)
     """options of the method"""
     test_variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """further rows of the test table, of the same weights: a name, the method_options that differ, and n_query where it
-    differs (a number, or shots: as many queries of each class as support images)"""
+    """further rows of the test table with the same weights: a name, the method_options that differ, and n_query if it
+    differs (a number, or "shots": as many queries of each class as support images)"""
     freeze_backbone: bool = False
-    """train only what the method has beside its backbone, whose weights and running statistics stay as they start; an
-    image is then looked at once, unless augmentation changes it"""
+    """train only the method's own weights; the backbone's weights and running statistics are not updated, and if images
+    are not augmented, their features are computed once"""
     pretrained_run: str | None = None
-    """folder of a run, such as one of scripts/pretrain.py, whose backbone this one starts from"""
+    """folder of a run, such as one of scripts/pretrain.py, whose backbone weights training starts from"""
 
     @property
     def trained_name(self) -> str:
-        """What is trained, in a word."""
+        """Short name of what is trained."""
         return self.method
 
 
 @dataclass
 class PretrainExperimentConfig(PretrainConfig, SetupConfig):
-    """Which classifier is trained on the base classes of what, and which test cells are measured at the end."""
+    """Train a classifier of the base classes, then measure its features on test cells."""
 
     kind: Literal["pretrain"] = "pretrain"
-    """what this configures: the training of a classifier on plain batches"""
+    """kind of the configuration: a classifier trained on plain batches"""
     classifier: Literal["linear", "cosine"] = "linear"
     """head over the base classes: linear with bias, or cosine with a learnable norm of each class"""
     classifier_scale: float | None = None
     """factor of the cosine head (default: 2 for up to 200 classes, else 10)"""
     label_smoothing: float = 0.0
-    """share of the target that is spread over all base classes"""
+    """fraction of the target probability that is spread evenly over all base classes"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,12 +99,12 @@ class PretrainExperimentConfig(PretrainConfig, SetupConfig):
 
     @property
     def trained_name(self) -> str:
-        """What is trained, in a word."""
+        """Short name of what is trained."""
         return f"classifier-{self.classifier}"
 
 
 def as_dict(config: TrainingOptions) -> dict[str, Any]:
-    """The configuration as plain values, lists instead of tuples, as it is saved with the run."""
+    """Convert a configuration to plain values, with lists instead of tuples, as it is saved with the run."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -113,9 +115,9 @@ def as_dict(config: TrainingOptions) -> dict[str, Any]:
 
 
 def find_differing_options(held: dict[str, Any], config: TrainingOptions) -> dict[str, tuple[Any, Any]]:
-    """Options in which a saved configuration differs from `config`: what it holds, and what `config` says.
+    """Compare a saved configuration with `config`: {option: (saved value, value in `config`)} where they differ.
 
-    Options younger than the saved configuration count as held at their defaults.
+    An option that is missing because the configuration was saved before it existed counts as its default.
     """
     now = as_dict(config)
     held = {**as_dict(type(config)()), **held}
@@ -123,5 +125,5 @@ def find_differing_options(held: dict[str, Any], config: TrainingOptions) -> dic
 
 
 def have_variants_changed(held: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a row of `test_variants` that both have is of other options."""
+    """Whether a row that is in both `held` and `now`, two values of `test_variants`, has changed its options."""
     return any(held[name] != now[name] for name in held.keys() & now.keys())

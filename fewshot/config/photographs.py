@@ -1,4 +1,4 @@
-"""A folder of photographs: what a classifier is made of, where it goes, what it is asked."""
+"""Options of the commands that check, fit and apply classifiers of a user's own photographs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,17 +10,17 @@ from fewshot.runtime.choices import Precision
 
 @dataclass(kw_only=True)
 class PhotographsConfig(ClassifierOptions):
-    """Which photographs, and what classifies them."""
+    """A folder of labelled photographs, and the options of their classifier."""
 
     support: str
-    """folder with one folder of photographs a class"""
+    """folder that contains one folder of photographs for each class"""
     groups: str | None = None
-    """images of one photograph, specimen or video: a regular expression that finds a file's group in its name, or a
-    csv file `file,group`"""
+    """which images belong together (one photograph, specimen or video): a regular expression that finds the group in a
+    file's name, or a csv file with the header `file,group`"""
     skip_bad_images: bool = False
-    """list unreadable photographs and go on without them"""
+    """warn of unreadable photographs and leave them out"""
     plugins: list[str] = field(default_factory=list)
-    """your own files (or modules): what they register is known then"""
+    """Python files or modules of your own that register methods, data sets or backbones"""
 
     def __post_init__(self) -> None:
         if self.backbone is None and self.run_dir is None:
@@ -29,7 +29,7 @@ class PhotographsConfig(ClassifierOptions):
 
 @dataclass(kw_only=True)
 class FitPhotographsConfig(PhotographsConfig, AnswerOptions):
-    """A classifier that is fitted to photographs and written to a file."""
+    """Fit a classifier to photographs and write it to a file."""
 
     out: str
     """file for the classifier"""
@@ -37,30 +37,30 @@ class FitPhotographsConfig(PhotographsConfig, AnswerOptions):
 
 @dataclass(kw_only=True)
 class CheckPhotographsConfig(PhotographsConfig):
-    """Photographs that are looked at before a classifier is made of them."""
+    """Check photographs before a classifier is fitted to them."""
 
     html: str | None = None
     """file for a page with pictures"""
     json: str | None = None
     """file for the findings"""
     estimate: bool = True
-    """embed the photographs and estimate the accuracy that they allow"""
+    """compute features of the photographs and estimate the accuracy of a classifier fitted to them"""
 
 
 @dataclass
 class PredictPhotographsConfig:
-    """Photographs that a fitted classifier is asked about."""
+    """Classify photographs with a fitted classifier."""
 
     photos: str
-    """a photograph, or a folder of them; folders in it that bear names of classes say what is true"""
+    """a photograph, or a folder of them; inside, a folder with the name of a class gives the true class of its files"""
     model: str | None = None
-    """file of the classifier (needed)"""
+    """file of the classifier (required)"""
     csv: str | None = None
-    """file for the answers (default: they are printed)"""
+    """file for the predictions (default: print them)"""
     html: str | None = None
     """file for a page with pictures"""
     plugins: list[str] = field(default_factory=list)
-    """your own files (or modules): what the classifier takes from them"""
+    """Python files or modules of your own from which the classifier takes its method or backbone"""
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -69,7 +69,7 @@ class PredictPhotographsConfig:
 
 @dataclass
 class ConfidenceConfig:
-    """Which classifier is measured on episodes with unknown classes."""
+    """Measure classifiers on episodes that contain queries of unknown classes."""
 
     dataset: str = "world_coins"
     """name of a data set"""
@@ -84,7 +84,7 @@ class ConfidenceConfig:
     backbone_options: dict[str, Any] = field(default_factory=dict)
     """options of the backbone, such as input_px and views"""
     methods: list[str] = field(default_factory=lambda: ["baseline", "protonet", "meta-baseline", "nearest"])
-    """methods, each with the estimator's default options where `method_options` gives none"""
+    """methods; without `method_options` each has the default options of the estimator"""
     method_options: dict[str, Any] | None = None
     """options of these methods"""
     n_way: int = 5
@@ -100,10 +100,10 @@ class ConfidenceConfig:
     seed: int = 0
     """seed of the episodes"""
     disjoint_groups: bool = False
-    """no photograph, writer or specimen on both sides of an episode"""
+    """no group (photograph, writer, specimen) has images in both support and query of an episode"""
     false_accept_rate: float = 0.1
-    """share of unknown images that may be accepted"""
+    """fraction of unknown images that may be accepted"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
     plugins: list[str] = field(default_factory=list)
-    """your own files (or modules): what they register is known then"""
+    """Python files or modules of your own that register methods, data sets or backbones"""

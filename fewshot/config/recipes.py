@@ -1,14 +1,14 @@
-"""Recipes: YAML files of options, each with the rows that need no training of their own.
+"""Recipes: YAML files of options for a training, with `rows` for heads that need no training of their own.
 
-kind: pretrain               # of the training: episodic (default) or pretrain; frozen: rows only; base: to extend
-extends: base.yaml           # that file's options hold where this one gives no others; null takes one away
-row: classifier-baseline     # row of the tables (default: the name of the file)
-run_dir: runs/toy/pretrain   # and any other option of the script that runs it
-test_cells:                  # the training measures the first of them, each row all, with a run for each
-- {n_way: 5, n_shot: [1, 5]}  # several ways or shots of one run stand in lists, in the first cell
-- {n_way: 5, n_shot: 10, n_query: 6, n_episodes: 200}  # one other n_way or n_shot than the first
+kind: pretrain               # the training: episodic (default) or pretrain; frozen: only rows; base: to be extended
+extends: base.yaml           # options of that file are the defaults of this one; null removes an option
+row: classifier-baseline     # row of the tables that shows the training (default: the name of the file)
+run_dir: runs/toy/pretrain   # and any other option of the script that runs the recipe
+test_cells:                  # the training measures the first cell; each row measures all, with one run per cell
+- {n_way: 5, n_shot: [1, 5]}  # the first cell may list several ways or shots
+- {n_way: 5, n_shot: 10, n_query: 6, n_episodes: 200}  # a later cell has another n_way or n_shot than the first
 rows:                        # heads on the trained weights: a name, and the options that differ
-  simpleshot: {}             # a row is of the method that is called like it, or of `method`
+  simpleshot: {}             # the name is also the method, unless the row has an option `method`
 """
 
 import re
@@ -17,33 +17,32 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fewshot.config.experiments import EPISODIC, PRETRAIN, ExperimentConfig, PretrainExperimentConfig, SetupConfig
+from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
 
-FROZEN, BASE = "frozen", "base"  # kinds of a file that trains nothing
+FROZEN, BASE = "frozen", "base"  # kinds of files that train nothing
 KINDS = (EPISODIC, PRETRAIN, FROZEN, BASE)
 SCRIPTS = {EPISODIC: "train_episodic.py", PRETRAIN: "pretrain.py"}  # what runs a configuration of each kind
-OWN = ("kind", "extends", "row", "rows")  # what a file says of itself: no options, and not for files that extend it
+OWN = ("kind", "extends", "row", "rows")  # keys about the file itself: neither options nor inherited
 OF_CELL = {"n_way": "test_n_way", "n_shot": "test_n_shot", "n_query": "test_n_query", "n_episodes": "test_episodes"}
 VALIDATION = {"val_n_way", "val_n_shot", "val_n_query", "val_episodes"}
 NOT_OF_A_ROW = ("kind", "extends", "row", "rows", "seed", "run_dir")
 ROW_NAME = re.compile(r"[A-Za-z][\w.+-]*")
 OF_ROWS = {field.name for field in fields(SetupConfig)} | VALIDATION | {"precision", "allow_seen_classes", "test_cells"}
-"""Options that rows have from the file they stand in: the others say how it trains."""
+"""Options that rows inherit from their file; the other options concern its training."""
 
 EPISODES, BATCHES = ({field.name for field in fields(c)} for c in (ExperimentConfig, PretrainExperimentConfig))
 FOREIGN = {EPISODIC: BATCHES - EPISODES, PRETRAIN: EPISODES - BATCHES}
-"""Options that only the other kind has: where both kinds extend one file, they do not concern it."""
+"""For each kind the options that only the other kind has: ignored in a base file that both kinds extend."""
 
 Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run that a recipe asks for: `name` is its own, `row` that of the tables that its numbers stand in."""
+    """One run of a recipe: its name, the row of the tables that shows its numbers, its kind and its options."""
 
     name: str
     row: str
@@ -53,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a file asks for: a training, unless it trains nothing, and rows."""
+    """The runs of a recipe: its training (None if the file trains nothing) and its rows."""
 
     path: Path
     kind: str
@@ -62,11 +61,11 @@ class Recipe:
 
     @property
     def entries(self) -> list[Entry]:
-        """Everything that it runs."""
+        """All runs: the training, then the rows."""
         return [*([self.training] if self.training else []), *self.rows]
 
     def entry(self, row: str | None, kind: str) -> Entry:
-        """The training, or the row of that name; `ConfigError` where it is not of this kind, or does not exist."""
+        """The row of that name, or the training if `row` is None; raises `ConfigError` if it is not of this kind."""
         rows = {entry.name: entry for entry in self.rows}
         if row is not None and row not in rows:
             raise unknown_name(f"row of {self.path}", row, rows)
@@ -81,17 +80,17 @@ class Recipe:
 
 
 def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
-    """The recipe in a file.
+    """Read a recipe.
 
     Args:
         path: the YAML file.
-        default_kind: its kind where it does not say it.
+        default_kind: the kind of a file without the key `kind`.
 
     Raises:
-        ConfigError: it is no such file, or what it says cannot be run as it stands.
-        UnknownNameError: it names a kind, or a property of a test cell, that does not exist.
+        ConfigError: the file is no readable recipe, or what it describes cannot be run.
+        UnknownNameError: the file names a kind, or a property of a test cell, that does not exist.
     """
-    said = _read(path)
+    said = read_options(path)
     kind, row, rows = said.get("kind", default_kind), said.get("row", path.stem), said.get("rows", {})
     if kind not in KINDS:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
@@ -104,19 +103,19 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
     shared = {key: value for key, value in options.items() if key in OF_ROWS} | {"max_steps": 0}
     if rows and training:
         if "run_dir" not in options:
-            raise ConfigError(f"{path}: its rows start from its training, so it must say where that lies: run_dir")
+            raise ConfigError(f"{path}: the rows start from its trained weights: name their folder with run_dir")
         shared["pretrained_run"] = options["run_dir"]
     entries = [entry for name, own in rows.items() for entry in _make_row(name, _merge(shared, own), path)]
     return Recipe(path, kind, training, entries)
 
 
 def _check_row(name: object, own: Options, path: Path) -> None:
-    """Raise `ConfigError` for a name that no file can have, and for options that are not a row's to decide."""
+    """Raise `ConfigError` for a name that cannot be a file name, and for options that a row cannot set."""
     if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
         raise ConfigError(f"{path}: a row's name is a letter, then letters, digits and any of . _ + -, got {name!r}")
     refused = [option for option in NOT_OF_A_ROW if option in own]
     if refused:
-        raise ConfigError(f"{path}: the row {name} must not say {', '.join(refused)}: that is the file's, or --seed's")
+        raise ConfigError(f"{path}: the row {name} cannot set {', '.join(refused)}; set it in the file, or by --seed")
 
 
 def _training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
@@ -125,14 +124,14 @@ def _training(name: str, row: str, kind: str, options: Options, path: Path) -> E
 
 
 def _make_row(name: str, options: Options, path: Path) -> list[Entry]:
-    """The runs of a row: the first test cell's bears its name, the others add what differs, `baseline_10shot`."""
+    """Make a run for each test cell: the first has the name of the row, others add what differs: `baseline_10shot`."""
     first, *others = _read_test_cells(options, path)
     options = {"method": name, **_drop_cells(options)}
     entries = [Entry(name, name, EPISODIC, options | _describe_cell(first, path))]
     for cell in others:
         differing = [key for key in ("n_way", "n_shot") if cell.get(key) != first.get(key)]
         if len(differing) != 1 or not isinstance(cell.get(differing[0]), int):
-            raise ConfigError(f"{path}: a later test cell has one other n_way or n_shot than {first}, got {cell}")
+            raise ConfigError(f"{path}: a later test cell must differ from {first} in n_way or n_shot, got {cell}")
         added = f"{cell[differing[0]]}{differing[0].removeprefix('n_')}"
         entries.append(Entry(f"{name}_{added}", name, EPISODIC, options | _describe_cell(cell, path)))
     return entries
@@ -144,7 +143,7 @@ def _read_test_cells(options: Options, path: Path) -> list[Options]:
         raise ConfigError(f"{path}: test_cells must be a list with a mapping for each run, got {cells!r}")
     twice = [option for option in OF_CELL.values() if option in options]
     if twice and "test_cells" in options:
-        raise ConfigError(f"{path}: the test cells are given by test_cells and by {', '.join(twice)}: take one of them")
+        raise ConfigError(f"{path}: the test cells are given by test_cells and by {', '.join(twice)}; use one of them")
     return cells
 
 
@@ -153,7 +152,7 @@ def _drop_cells(options: Options) -> Options:
 
 
 def _describe_cell(cell: Mapping[str, Any], path: Path) -> Options:
-    """A test cell as options of the script."""
+    """Convert a test cell to options of the script."""
     for key in cell:
         if key not in OF_CELL:
             raise unknown_name(f"property of a test cell in {path}", str(key), OF_CELL)
@@ -162,10 +161,10 @@ def _describe_cell(cell: Mapping[str, Any], path: Path) -> Options:
 
 
 def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options:
-    """The options of a file, on top of those that it extends, but for the `foreign` ones of these."""
+    """Merge the options of a file into those of the file that it extends, of which the `foreign` ones are ignored."""
     if path.resolve() in by:
         raise ConfigError(f"extends goes in a circle: {' -> '.join(str(p) for p in (*by, path.resolve()))}")
-    said = _read(path)
+    said = read_options(path)
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
@@ -176,7 +175,7 @@ def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options
 
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> Options:
-    """`own` on top of `base`, mappings within mappings likewise; null takes away what `base` has."""
+    """Merge `own` into `base`, nested mappings too; the value null removes a key of `base`."""
     merged = dict(base)
     for key, value in own.items():
         if value is None and key in base:
@@ -186,15 +185,3 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> Options:
         else:
             merged[key] = value
     return merged
-
-
-def _read(path: Path) -> Options:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML file: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold names of options with a value each, got {content!r}")
-    return content

@@ -1,4 +1,4 @@
-"""What the commands around the papers' numbers are asked: recipes, figures, guard, benchmark, data, features."""
+"""Options of the commands reproduce, figures, guard, benchmark, data, embed and list."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -14,103 +14,111 @@ DEFAULT_REPORT = "docs/results/DATASET.md"
 
 @dataclass(kw_only=True)
 class ReproduceConfig:
-    """Which recipes are run, and where their results and tables go."""
+    """Run the recipes of a data set and write their results and tables."""
 
     dataset: str = "glyphs"
     """a folder of recipes"""
     methods: list[str] = field(default_factory=list)
-    """recipes, and those that they start from (default: all)"""
+    """recipes to run, with those whose weights they start from (default: all)"""
     cells: list[str] = field(default_factory=list)
-    """run what measures one of these, such as 5w1s 20w5s (default: all)"""
+    """run only the recipes that measure one of these test cells, such as 5w1s 20w5s (default: all)"""
     seeds: list[int] = field(default_factory=lambda: [0])
     """seeds of training"""
     budget: float | None = None
-    """minutes after which to stop, to go on later; 0: make the tables only"""
+    """minutes after which to stop; the next call continues. 0: only make the tables"""
     out: str = "runs/reproduce"
     """folder of the runs"""
     results: str = "results"
-    """folder of what is kept of each run"""
+    """folder of the results that are kept of each run"""
     report: str | None = DEFAULT_REPORT
-    """file that holds the tables; null: print only (default: that of the data set, and the main table of README.md and
-    RESULTS.md is made anew)"""
+    """file into which the tables are written; null: print them only (default: the page of the data set; the tables
+    of README.md and RESULTS.md are then updated too)"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
 
 
 @dataclass(kw_only=True)
 class FiguresConfig:
-    """Which runs are measured and drawn."""
+    """Measure finished runs against shots, ways and minutes, and draw the figures."""
 
     dataset: str = "glyphs"
     """a folder of recipes"""
     methods: list[str] = field(default_factory=list)
-    """to measure (default: recipes called like their method)"""
+    """recipes to measure (default: those with the name of their method)"""
     episodes: int = 600
     """episodes of each point"""
     slow_episodes: int = 300
-    """episodes of each point where each runs the network"""
+    """episodes of each point for methods that run the network in every episode"""
     out: str = "runs/reproduce"
     """folder of the runs"""
     results: str = "results"
-    """folder of what is kept and drawn"""
+    """folder of the results and figures"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
 
 
 @dataclass(kw_only=True)
 class CheckLearningConfig:
-    """Which recipes of glyphs are trained for seconds, and whether their bounds are made anew."""
+    """Train recipes of glyphs for seconds and compare their accuracies with the bounds of the regression guard."""
 
     recipes: list[str] = field(default_factory=list)
-    """these, and those they start from (default: all recipes of glyphs)"""
+    """recipes to train, with those whose weights they start from (default: all recipes of glyphs)"""
     seed: int = 5
-    """seed of training when comparing (default: 5, that of no bound)"""
+    """seed of training when comparing (default: 5, which no bound was made from)"""
     calibrate: bool = False
-    """write the bounds instead of comparing with them"""
+    """write new bounds instead of comparing with them"""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     """seeds of training when calibrating"""
 
 
 @dataclass(kw_only=True)
 class BenchmarkConfig:
-    """What is measured."""
+    """Measure speed and memory."""
 
+    suite: Literal["cpu", "gpu"] = "cpu"
+    """cpu: sections of measurements beside other libraries; gpu: what the code does and costs on this machine's GPU"""
     only: list[BenchmarkSection] = field(default_factory=lambda: list(get_args(BenchmarkSection)))
-    """these sections only"""
+    """measure only these sections of the suite cpu"""
     dataset: str = "omniglot"
     """name of a data set, for drawing, training and evaluation"""
     n_episodes: int = 10000
-    """episodes that our evaluator is timed on"""
+    """episodes on which our evaluator is timed"""
     n_easyfsl_episodes: int = 100
-    """episodes that easyfsl's loop is timed on"""
+    """episodes on which easyfsl's loop is timed"""
     target: float = 0.975
-    """validation accuracy, 5-way 1-shot, that end-to-end trains to"""
+    """5-way 1-shot validation accuracy at which the section end-to-end stops training"""
     json: str = "benchmark.json"
-    """file for the numbers"""
+    """file for the numbers of the suite cpu"""
+    parts: list[str] = field(default_factory=list)
+    """these parts of the suite gpu only (default: all)"""
+    out: str = "gpu"
+    """folder for what the suite gpu measures: gpu.json, a profile, the tests' output"""
+    dry: bool = False
+    """run the suite gpu on toy sizes on the CPU, which tries it"""
 
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """Which data sets are checked and fetched."""
+    """Check data sets on disk and fetch what is missing."""
 
     dataset: list[str] = field(default_factory=list)
     """names of data sets (default: all)"""
     root: str | None = None
     """folder that holds them (default: FEWSHOT_DATA, else data/raw)"""
     verify_only: bool = False
-    """only check, fetch nothing"""
+    """check only; fetch nothing"""
 
 
 @dataclass(kw_only=True)
 class EmbedConfig:
-    """Which images are embedded by which network."""
+    """Compute the features of a data set and write them to a file."""
 
     out: str
-    """file for the features: an .npz of features, labels, class_names and groups"""
+    """.npz file to write: features, labels, class_names and groups"""
     run_dir: str | None = None
-    """folder of a finished run, whose network is taken (with its data set, where none is named)"""
+    """folder of a finished run whose network is used (and its data set, unless another is named)"""
     backbone: str = "efficientnet-lite0"
-    """name of a backbone, where no run is given"""
+    """name of a backbone, if no run is given"""
     backbone_options: dict[str, Any] = field(default_factory=dict)
     """options of the backbone, such as pretrained or weights"""
     dataset: str | None = None
@@ -124,14 +132,14 @@ class EmbedConfig:
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
     plugins: list[str] = field(default_factory=list)
-    """your own files (or modules): what they register is known then"""
+    """Python files or modules of your own that register methods, data sets or backbones"""
 
 
 @dataclass
 class ListConfig:
-    """What is listed."""
+    """List registered names with one line on each."""
 
     kind: Literal["methods", "backbones", "datasets"]
     """what to list"""
     plugins: list[str] = field(default_factory=list)
-    """your own files (or modules), whose names are listed too"""
+    """Python files or modules of your own whose names are listed too"""

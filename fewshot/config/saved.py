@@ -1,4 +1,4 @@
-"""Configurations as runs and results keep them: read back as what they were."""
+"""Read the configurations that are saved with runs and results."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,18 +13,18 @@ CLASSES: dict[str, type[AnyConfig]] = {EPISODIC: ExperimentConfig, PRETRAIN: Pre
 
 
 def find_kind(saved: Mapping[str, Any]) -> str:
-    """The kind of a saved configuration.
+    """Find the kind of a saved configuration.
 
-    Those of early versions do not say it, and this is the one place that tells it from their options: only the
-    training of a classifier has a batch_size.
+    Early versions did not save the kind; it then follows from `batch_size`, an option that only the training of a
+    classifier has.
     """
     return saved.get("kind") or (PRETRAIN if "batch_size" in saved else EPISODIC)
 
 
 def read_saved(saved: Mapping[str, Any], place: object) -> AnyConfig:
-    """The configuration that `as_dict` made these plain values of; `place`: of the file that holds them.
+    """Rebuild a configuration from the plain values that `as_dict` made; `place` names their file in errors.
 
-    Raises `ConfigError` for options, and `UnknownNameError` for a kind, that this version does not know.
+    Raises `ConfigError` for options, and `UnknownNameError` for a kind, that this version does not have.
     """
     kind = find_kind(saved)
     if kind not in CLASSES:

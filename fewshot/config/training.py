@@ -1,6 +1,7 @@
-"""How a method, or a classifier of the base classes, is trained: the arguments of `train`."""
+"""Options of `train`, which trains a method on episodes or a classifier of the base classes on batches."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from fewshot.errors import ConfigError
@@ -11,47 +12,47 @@ Count = int | tuple[int, int]
 
 @dataclass
 class TrainingOptions:
-    """What training on episodes and on plain batches have in common."""
+    """Options that training on episodes and on plain batches share."""
 
     seed: int = 0
-    """decides initial weights, episodes, augmentation: everything that is random"""
+    """seed of everything random: initial weights, episodes, augmentation"""
     max_steps: int = 2500
-    """optimizer steps (0: no training, the method is measured as it starts)"""
+    """optimizer steps (0: no training; the initial weights are measured)"""
     run_dir: str | None = None
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
     resume: bool = False
-    """go on with the run in run_dir, bit for bit"""
+    """continue the run in run_dir, bit for bit"""
     allow_seen_classes: bool = False
-    """go on where classes or images of validation or test were trained on; every table then marks the row"""
+    """train although validation or test shares classes or images with training; every table then marks the row"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), float16 on GPUs before Ampere,
     else float32; tf32: of GPUs"""
     deterministic: bool = False
-    """the same numbers at each run on the same GPU, bit for bit; steps take longer"""
+    """make runs on the same GPU repeatable bit for bit; steps take longer"""
     compile: bool = False
-    """compile the training step (torch.compile); small networks on a GPU spend less time on launches"""
+    """compile the training step with torch.compile, which saves kernel launches of small networks on a GPU"""
 
     accumulate_steps: int = 1
     """split each step into this many passes, to save memory"""
     augmentation: dict[str, Any] = field(default_factory=dict)
-    """limits of random changes of training images, see fewshot.images.augment.Augmentation"""
+    """limits of the random changes of training images; see fewshot.images.augment.Augmentation"""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """sgd has momentum 0.9"""
     lr: float = 1e-3
-    """learning rate at the start"""
+    """initial learning rate"""
     weight_decay: float = 0.0
     """L2 penalty (decoupled with adamw)"""
     schedule: Literal["constant", "halve", "step", "cosine"] = "cosine"
-    """of the learning rate: halve it every lr_period_steps, a tenth at each of lr_milestones, or a half cosine to 0"""
+    """schedule of lr; halve: every lr_period_steps; step: times 0.1 at lr_milestones; cosine: a half cosine to 0"""
     lr_period_steps: int = 2000
     """period of schedule=halve"""
     lr_milestones: list[float] = field(default_factory=lambda: [0.9])
     """where schedule=step multiplies the learning rate by 0.1, as fractions of max_steps"""
     warmup_steps: int = 0
-    """linear rise of the learning rate from 0"""
+    """steps in which the learning rate rises linearly from 0"""
     max_gradient_norm: float = 0.0
-    """clip the gradient's norm to this (0: no clipping)"""
+    """clip the norm of the gradient to this value (0: no clipping)"""
     average_decay: float = 0.0
     """evaluate and keep an exponential moving average of the weights with this decay (0: the weights themselves)"""
 
@@ -64,19 +65,23 @@ class TrainingOptions:
     val_episodes: int = 400
     """validation episodes, the same each time"""
     val_every_steps: int = 250
-    """validate, and keep the best weights so far, every so many steps"""
+    """steps between validations; the best weights so far are kept"""
     patience: int = 0
-    """stop after this many validations without a better one (0: never)"""
+    """stop after this many validations without improvement (0: never)"""
     stop_at_accuracy: float = 0.0
-    """stop when the mean of a validation reaches this, a fraction (0: never)"""
+    """stop when the mean validation accuracy reaches this fraction (0: never)"""
     checkpoint_every_steps: int = 250
-    """write the checkpoint that --resume goes on from every so many steps"""
+    """steps between the checkpoints that --resume continues from"""
     log_every_steps: int = 10
     """steps between two points of the TensorBoard curves, each the mean over these steps"""
     profile_step: int = 0
     """profile this optimizer step: a trace in the run folder, a table in TensorBoard (0: none)"""
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{option.name} must be finite, got {value}")
         positive = (
             "accumulate_steps", "lr", "lr_period_steps", "val_episodes", "val_every_steps", "checkpoint_every_steps",
             "log_every_steps",
@@ -115,7 +120,7 @@ class TrainingOptions:
 
 @dataclass
 class TrainConfig(TrainingOptions):
-    """How a method is trained on episodes: the argument of `train`."""
+    """Options of `train` for a method that is trained on episodes."""
 
     train_n_way: Count = 20
     """classes of a training episode, a number or a range [low, high]"""
@@ -124,7 +129,7 @@ class TrainConfig(TrainingOptions):
     train_n_query: Count = 5
     """query images of each class"""
     train_disjoint_groups: bool = False
-    """no photograph, writer or specimen on both sides of a training episode"""
+    """no group (photograph, writer, specimen) has images in both support and query of a training episode"""
     episodes_per_step: int = 1
     """episodes in one optimizer step, over all processes"""
 
@@ -135,10 +140,10 @@ class TrainConfig(TrainingOptions):
 
 @dataclass
 class PretrainConfig(TrainingOptions):
-    """How a classifier of the base classes is trained on plain batches: the argument of `train`."""
+    """Options of `train` for a classifier of the base classes that is trained on plain batches."""
 
     batch_size: int = 64
-    """labelled images in one optimizer step, over all processes"""
+    """images in one optimizer step, over all processes"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

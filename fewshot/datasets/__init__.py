@@ -1,4 +1,4 @@
-"""Data sets: one file, one registered function each; importing this package registers them."""
+"""Data sets: one file and one registered function each; importing this package registers them."""
 
 from fewshot.datasets import cifar_fs as cifar_fs
 from fewshot.datasets import coins as coins

@@ -44,11 +44,10 @@ PICKLE_MD5 = {
 def cifar_fs(root: Path, split: str) -> ImageSet:
     """CIFAR-FS, 3 x 32 x 32: train/val/test of 64/16/20 classes with 600 images each.
 
-    Reads `<root>/cifar_fs/cifar100_webp.zip` (100 lossless mosaics), or the folder
-    `cifar-100-python` as torchvision leaves it, in `<root>/cifar_fs/` or in `<root>/`. Both give
-    the same set. Order: class by class, first the 500 images of CIFAR-100's training part, then
-    the 100 of its test part, each part sorted by image digest: the archives' own order is not the
-    same everywhere.
+    Reads `<root>/cifar_fs/cifar100_webp.zip` (100 lossless mosaics), or the folder `cifar-100-python` as torchvision
+    unpacks it, in `<root>/cifar_fs/` or in `<root>/`. Both give the same set: within a class, first the 500 images of
+    CIFAR-100's training part, then the 100 of its test part. Each part is sorted by image digest, because the order in
+    the archives differs between copies.
     """
     return _load_split("cifar_fs", root, split)
 
@@ -57,14 +56,14 @@ def cifar_fs(root: Path, split: str) -> ImageSet:
 def fc100(root: Path, split: str) -> ImageSet:
     """FC100, 3 x 32 x 32: train/val/test of 60/20/20 classes with 600 images each.
 
-    The files are those of `cifar_fs`, in the same places; so is the order of images.
+    Reads the same files as `cifar_fs`, and sorts the images of a class in the same way.
     """
     return _load_split("fc100", root, split)
 
 
 def _load_split(name: str, root: Path, split: str) -> ImageSet:
     check_split(name, split)
-    classes = [c for part in load_published_split("cifar_fs").values() for c in part]  # each split: one slice
+    classes = [c for part in load_published_split("cifar_fs").values() for c in part]  # by split
     store = _store(name, root, classes)
     labels = np.repeat(np.arange(len(classes)), IMAGES_PER_CLASS)
     origins = [f"cifar100/{class_name}" for class_name in classes]
@@ -73,7 +72,7 @@ def _load_split(name: str, root: Path, split: str) -> ImageSet:
 
 
 def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
-    """All 100 classes, 600 rows each, packed from whichever layout is there."""
+    """Open the packed store of all 100 classes, 600 rows each, made from whichever layout exists."""
     shape = (3, IMAGE_PX, IMAGE_PX)
     mosaics = root / "cifar_fs" / "cifar100_webp.zip"
     if mosaics.exists():
@@ -102,7 +101,7 @@ def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
 
 
 def _sort_canonically(images: np.ndarray) -> np.ndarray:
-    """The 600 images of a class, its training part and its test part each sorted by image digest."""
+    """Sort the 600 images of a class by image digest, the training part and the test part separately."""
     keys = [digest.tobytes() for digest in digest_images(images)]
     order = sorted(range(len(images)), key=lambda i: (i >= N_TRAIN, keys[i]))
     return images[order]
@@ -116,7 +115,7 @@ def _read_mosaic_hashes(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
 
 
 def _cut_mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: dict[str, str]) -> np.ndarray:
-    """Cut a class's mosaic into its tiles, (600, 3, 32, 32), once its pixels are as published."""
+    """Check the pixels of a class's mosaic against their hash, and cut it into images (600, 3, 32, 32)."""
     member = f"{class_name}.webp"
     try:
         pixels = np.asarray(Image.open(io.BytesIO(archive.read(member))).convert("RGB"))
@@ -135,7 +134,7 @@ def _cut_mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: d
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in one of torchvision's three files, after its md5 has been checked."""
+    """Check the md5 of one of the three files that torchvision unpacks, and read its dictionary."""
     content = path.read_bytes()
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != PICKLE_MD5[path.name]:
@@ -144,7 +143,7 @@ def _read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _read_pickles(folder: Path, classes: list[str]) -> np.ndarray:
-    """All images, (60000, 3, 32, 32), in the order of `classes`."""
+    """Read all images, (60000, 3, 32, 32), in the order of `classes`."""
     names = np.array(_read_pickle(folder / "meta").get("fine_label_names", []))
     if sorted(names) != sorted(classes):
         raise DataError(f"{folder / 'meta'}: its {len(names)} class names are not the 100 of CIFAR-100")

@@ -24,7 +24,7 @@ from fewshot.images.listing import (
 )
 
 DENOMINATIONS = ("1c", "2c", "5c", "10c", "20c", "50c", "1e", "2e")
-EURO_NUMBERS = range(53, 61)  # Spain's coins among the 211
+EURO_NUMBERS = range(53, 61)  # Spain's euro coins among the 211 classes of world_coins
 NAMES_FILE = "cat_to_name.json"
 PUBLIC_PARTS = ("train", "val", "validation", "test")
 logger = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ def euro_coins(root: Path, split: str, size_px: int = 84, cut_circles: bool = Fa
 
     Args:
         root: the folder that holds `euro_coins/`.
-        split: "test" or "all", which are the same.
+        split: "test" or "all": both are the whole set.
         size_px: side of the square, on white, that images are fitted into.
-        cut_circles: the coin's circle fills the picture (`fewshot.images.circles`).
+        cut_circles: crop each image to the coin's circle (`fewshot.images.circles`).
 
     Joakim Beijar, 2018, https://github.com/kaa/coins-dataset (MIT), the part `classified/train`; from
-    `root/euro_coins/`: `euro_coins.zip`, or that repository or its class folders. Groups are the
-    photographs (the file name up to its last "_"): coins of one photograph share light, background
-    and camera, so support and query should not.
+    `root/euro_coins/`: `euro_coins.zip`, or that repository or its class folders. Groups are the photographs (the
+    file name up to its last "_"): coins of one photograph share light, background and camera, so support and query
+    should come from different ones.
     """
     check_split("euro_coins", split, (*SPLITS, "all"))
     if split in ("train", "val"):
@@ -74,21 +74,21 @@ def world_coins(
     without_euro: bool = False,
     cut_circles: bool = False,
 ) -> ImageSet:
-    """Coins of 32 countries, 211 denominations, both sides and many years in one class; colour.
+    """Coins of 32 countries: 211 denominations, each a class with both sides and many years; colour.
 
     Args:
         root: the folder that holds `world_coins/`.
         split: "train", "val" or "test", disjoint by country (`class_lists/world_coins.json`), or "all".
         size_px: side of the square, on white, that images are fitted into.
         min_images: leave out classes with fewer.
-        without_euro: leave out Spain's euro coins, for sets that are compared with `euro_coins`.
-        cut_circles: the coin's circle fills the picture (`fewshot.images.circles`).
+        without_euro: leave out Spain's euro coins, so that a method trained on this set can be tested on `euro_coins`.
+        cut_circles: crop each image to the coin's circle (`fewshot.images.circles`).
 
     https://www.kaggle.com/datasets/wanderdust/coin-images; from `root/world_coins/`: the cleaned
     `world_coins_211_84.zip` (4,620 images), or its class folders, or the public layout
-    `coins/data/{train,validation,test}/<number>/` beside `cat_to_name.json`. The public one is merged;
-    identical pictures are kept once, or not at all where they lie in two classes, but near-duplicates
-    stay in, so its numbers are not those of the cleaned set.
+    `coins/data/{train,validation,test}/<number>/` beside `cat_to_name.json`. The parts of the public layout are merged.
+    Identical pictures are kept once, or dropped if they are in two classes, but near-duplicates stay, so accuracies
+    differ from those on the cleaned set.
     """
     check_split("world_coins", split, (*SPLITS, "all"))
     splits = load_published_split("world_coins")
@@ -109,14 +109,14 @@ def world_coins(
 
 
 def _name_origin(class_name: str) -> str:
-    """Spain's euro coins are classes of `euro_coins`; the others are this set's own."""
+    """Name the origin of a class: Spain's euro coins are also classes of `euro_coins`."""
     number = int(class_name[:3])
     denomination = DENOMINATIONS[EURO_NUMBERS.index(number)] if number in EURO_NUMBERS else None
     return f"euro_coins/{denomination}" if denomination else f"world_coins/{class_name}"
 
 
 def _find_zip_files(archive: Path, name: str) -> list[ImageFile]:
-    """The images in the archive; none where folders lie there instead of it; an error where nothing does."""
+    """List the images in the archive; none if there are folders instead; raises `DataError` if there is neither."""
     if any(path.is_dir() for path in archive.parent.glob("*")) and not archive.exists():
         return []
     return list_zip_files(need(archive, name, "the archive of images"))
@@ -134,9 +134,9 @@ def _find_unpacked_files(place: Path, unpacked: Path) -> list[ImageFile]:
 
 
 def _read_class_names(names_file: Path, folders: list[str]) -> dict[str, str]:
-    """Class name of each folder, whose number is a key of `cat_to_name.json`, or (in one copy) that minus 1.
+    """Read the class name of each folder from `cat_to_name.json`; in one copy folders are numbered one lower than keys.
 
-    The file holds {"181": "1 2 Franc,Swiss Franc,switzerland", …}, which becomes 180_1_2_Franc_switzerland.
+    The entry "181": "1 2 Franc,Swiss Franc,switzerland" becomes the class name 180_1_2_Franc_switzerland.
     """
     try:
         named = {}
@@ -165,7 +165,7 @@ def _check_classes(place: Path, found: list[str], expected: Iterable[str]) -> No
 
 
 def _drop_duplicates(images: ImageSet) -> ImageSet:
-    """Identical pictures once in a class, and not at all where they lie in two classes."""
+    """Keep identical pictures of one class once, and drop those that are in two classes."""
     _, first, picture = np.unique(images.digests, axis=0, return_index=True, return_inverse=True)
     picture = picture.reshape(-1)  # (n_images,), which of the distinct pictures; first: its first row
     lowest, highest = np.full(len(first), images.n_classes), np.full(len(first), -1)

@@ -41,14 +41,14 @@ def cub(
         split: "train", "val" or "test".
         size_px: side of the images, in pixels.
         resize: what happens to images that are not square; see `decode_image`.
-        crop_to_box: first cut each photograph to its bird's `bounding_boxes.txt` (some papers do so, CloserLook does
-            not).
+        crop_to_box: first crop each photograph to the bird's box in `bounding_boxes.txt` (some papers do so, CloserLook
+            does not).
         skip_bad_images: list unreadable images and go on without them.
 
     Reads `<root>/cub/CUB_200_2011/images/<001.Black_footed_Albatross>/` as the archive unpacks, or
-    `<root>/cub/images/`. With the class folders sorted and numbered from 0, folder i is train where
-    i % 2 = 0, val where i % 4 = 1, test where i % 4 = 3. All 200 folders must be there, and every
-    file of `images.txt` where that lies beside `images/`.
+    `<root>/cub/images/`.
+    Of the sorted class folders, numbered from 0, folder i belongs to train if i % 2 = 0, to val if i % 4 = 1 and to
+    test if i % 4 = 3. All 200 folders must exist, and every file that `images.txt` lists if it exists beside `images/`.
     """
     check_split("cub", split)
     check_pixel_options(3, size_px, resize)
@@ -77,7 +77,7 @@ def cub(
 
 
 def _list_species(folder: Path, files: list[ImageFile]) -> list[str]:
-    """The 200 class folders in order; their names begin with their numbers, 001. to 200."""
+    """List the 200 class folders in order and check that their names begin with 001. to 200."""
     classes = sorted(classes_of(files))
     numbers = [name[:4] for name in classes]
     expected = [f"{number:03d}." for number in range(1, N_CLASSES + 1)]
@@ -96,7 +96,7 @@ def _name_in_table(file: ImageFile) -> str:
 
 
 def _read_table(path: Path, n_columns: int) -> list[list[str]]:
-    """The rows of one of CUB's text files, cells parted by spaces."""
+    """Read the rows of one of CUB's text files, whose cells are separated by spaces."""
     rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for number, row in enumerate(rows, 1):
         if len(row) != n_columns:
@@ -105,7 +105,7 @@ def _read_table(path: Path, n_columns: int) -> list[list[str]]:
 
 
 def _read_listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
-    """{image number: class/file} of `images.txt`, checked against the files; empty without it."""
+    """Read {image number: class/file} from `images.txt` and check it against the files; {} if there is none."""
     if not (base / "images.txt").exists():
         return {}
     listed = dict(_read_table(base / "images.txt", 2))
@@ -120,7 +120,7 @@ def _read_listed(base: Path, files: list[ImageFile]) -> dict[str, str]:
 
 
 def _read_boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
-    """{class/file: box} of every listed image."""
+    """Read {class/file: box} for every listed image."""
     need(base / "images.txt", "cub", "the list of images, needed for crop_to_box,")
     path = need(base / "bounding_boxes.txt", "cub", "the list of boxes, needed for crop_to_box,")
     rows = _read_table(path, 5)
@@ -136,7 +136,7 @@ def _read_boxes(base: Path, listed: dict[str, str]) -> dict[str, Box]:
 
 
 def _decode(file: ImageFile, boxes: dict[str, Box], size_px: int, resize: Resize) -> np.ndarray:
-    """uint8 (3, size_px, size_px), cut to the image's box first where `boxes` has one."""
+    """Decode an image to uint8 (3, size_px, size_px), cropped first to its box if it is in `boxes`."""
     box = boxes.get(_name_in_table(file))
     if box is None:
         return decode_image(file.path, str(file.path), 3, size_px, resize)

@@ -1,4 +1,4 @@
-"""What each data set needs on disk: `get_data` checks it and fetches what has a public direct address."""
+"""Check the files of data sets on disk, and fetch those that have a public address."""
 
 import contextlib
 import hashlib
@@ -26,14 +26,18 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Item:
-    """A file, or (with a final /) a folder, that a data set needs at `path` below the root.
+    """A file or folder that a data set needs.
 
-    `checksums` ("md5:…", "sha256:…"): of a file, any one of them is right. `files`: the checksum of
-    each file that a folder must hold; `n_images`: how many image files lie below it. `url`: where
-    it, or the archive it is unpacked from, can be fetched without login; `url_checksum`: of that
-    archive, where one is published; `inner`: the folder of the archive that becomes `path`, of
-    which `*` stands for any name. `advice`: where a person gets it. `describe`: says of a folder what is
-    in it, and raises `DataError` where that does not do.
+    Attributes:
+        path: place below the root; a folder ends in /.
+        checksums: valid checksums of a file, such as "md5:…"; one of them must match.
+        files: names and checksums of files that a folder must contain.
+        n_images: number of image files that a folder must contain.
+        url: address of the file, or of the archive that contains the folder, if no login is needed.
+        url_checksum: published checksum of that archive.
+        inner: folder in the archive that becomes `path`; * stands for any name.
+        advice: where to get it if there is no `url`.
+        describe: describes the content of a folder in a sentence; raises `DataError` if the content is wrong.
     """
 
     path: str
@@ -49,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Finding:
-    """What lies at an item's place: `state` is ok, differs or missing; `detail` is a sentence."""
+    """The result of checking an item: `state` is ok, differs or missing; `detail` explains it."""
 
     item: Item
     state: str
@@ -63,11 +67,11 @@ def get_data(
     verify_only: bool,
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Check, and unless `verify_only` complete, the data sets `names` below `root`; all of them if none.
+    """Check the data sets `names` (all if empty) below `root`, and fetch missing items unless `verify_only`.
 
-    `needs`: for each data set the things it needs, each as a list of alternatives, of which the
-    first is the one that is fetched. Says one line for each; True when all is there as published.
-    Nothing that is there is ever replaced. Raises `UnknownNameError`.
+    `needs` maps each data set to the items that it needs, each a list of alternatives, of which the first is fetched.
+    `say` is called with one line for each. Returns True if everything is there as published. Existing files are never
+    replaced. Raises `UnknownNameError` for an unknown data set.
     """
     for name in names:
         if name not in needs:
@@ -90,7 +94,7 @@ def get_data(
 
 
 def _choose_best(root: Path, alternatives: Sequence[Item]) -> Finding:
-    """The first alternative that is there as published, else one that is there, else the first."""
+    """Choose an alternative that is as published, else one that exists, else the first."""
     findings = [inspect(root, item) for item in alternatives]
     best = min(findings, key=lambda finding: ("ok", "differs", "missing").index(finding.state))
     if best.state != "missing":
@@ -100,7 +104,7 @@ def _choose_best(root: Path, alternatives: Sequence[Item]) -> Finding:
 
 
 def inspect(root: Path, item: Item) -> Finding:
-    """Compare what lies at the item's place with what is published."""
+    """Compare the file or folder of an item with what is published."""
     path = root / item.path
     is_folder = item.path.endswith("/")
     if not path.exists():
@@ -145,7 +149,7 @@ def _compute_checksum(path: Path, kind: str) -> str:
 
 
 def fetch(root: Path, item: Item) -> None:
-    """Download the item, check it, and only then put it in its place; on failure nothing is left behind."""
+    """Download an item, check it, and only then move it to its place; a failure leaves nothing behind."""
     target = root / item.path
     what = f"unpack it so that the archive's folder {item.inner} lies" if item.inner else "put it"
     by_hand = f"try again, or fetch it by hand and {what} at {target}"
@@ -165,13 +169,13 @@ def fetch(root: Path, item: Item) -> None:
     except DataError as error:
         raise DataError(f"{error}; {by_hand}") from error
     finally:
-        with contextlib.suppress(OSError):  # not empty: the download succeeded
+        with contextlib.suppress(OSError):  # a folder is not empty after success
             for folder in folders:
                 folder.rmdir()
 
 
 def _download(item: Item, path: Path) -> None:
-    """Write the item's url to `path`, complete and with the published checksum, or raise."""
+    """Download the url of an item to `path`; raises `DataError` if it is incomplete or its checksum is wrong."""
     request = urllib.request.Request(item.url or "", headers={"User-Agent": "fewshot"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
         length = int(response.headers.get("Content-Length") or 0)
@@ -189,7 +193,7 @@ def _download(item: Item, path: Path) -> None:
 
 
 def _refuse_unsafe(tar_file: tarfile.TarFile, place: Path) -> None:
-    """Raise `tarfile.TarError` at a member that is no plain file or folder, or would leave `place`."""
+    """Raise `tarfile.TarError` for a member that is no plain file or folder, or would be unpacked outside `place`."""
     for member in tar_file:
         if not (member.isfile() or member.isdir()):
             raise tarfile.TarError(f"{member.name} is neither a file nor a folder")
@@ -198,7 +202,7 @@ def _refuse_unsafe(tar_file: tarfile.TarFile, place: Path) -> None:
 
 
 def _unpack(archive: Path, item: Item) -> Path:
-    """Unpack beside the archive and return the folder `inner`."""
+    """Unpack an archive beside it, and return the folder `inner`."""
     place = archive.parent / "unpacked"
     try:
         if zipfile.is_zipfile(archive):

@@ -43,15 +43,14 @@ def folder(
         size_px: side of the images, in pixels.
         channels: 1 (grey) or 3 (colour); see `decode_image`.
         resize: the largest centred square, the whole picture on white, or without its aspect ratio; see `decode_image`.
-        groups: a regular expression that is searched in each file's name, whose group 1 (else whole match) names the
-            image's group; or a csv file with the header `file,group`, files given relative to `root`, such
-            as `cat/001.jpg`.
+        groups: a regular expression that is searched in the name of each file and whose group 1 (else the whole match)
+            is the group of the image; or a csv file with the header `file,group` and files relative to `root`, such as
+            `cat/001.jpg`.
         split_file: JSON as {"train": [class names], …}, alone or under the key "splits".
         skip_bad_images: list unreadable images and go on without them.
 
-    The paths of `groups` and `split_file` are taken as they stand, else relative to `root`. Classes and files are
-    in natural order (2 before 10), names in Unicode form NFC; hidden files and files that are no images are left
-    aside.
+    The files `groups` and `split_file` are looked for in the current folder, then in `root`. Classes and files are in
+    natural order (2 before 10), names in Unicode form NFC; hidden files and files that are no images are ignored.
     """
     root = Path(root)
     name = normalise_text(root.resolve().name)
@@ -64,7 +63,7 @@ def folder(
     if split_file is not None:
         splits = _read_splits(_find(root, split_file, "split_file"), classes_of(files))
     chosen = _choose_classes(root, split, splits, classes_of(files))
-    order = dict.fromkeys(chain(*splits.values(), classes_of(files)))  # classes of a split are one slice
+    order = dict.fromkeys(chain(*splits.values(), classes_of(files)))  # split after split, so that a split is one slice
     rank = {class_name: number for number, class_name in enumerate(order)}
     files = sorted(assign_groups(root, files, groups), key=lambda file: rank[file.class_name])
     everything = make_image_set(name, files, channels, size_px, resize, skip_bad_images)
@@ -72,7 +71,7 @@ def folder(
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders train, val, test of `root`, where it has no others and they hold folders."""
+    """Find the folders train, val and test of `root`, if it has no other folders and they contain folders."""
     folders = {path.name: path for path in (list_visible(root) if root.is_dir() else []) if path.is_dir()}
     holds_folders = any(path.is_dir() for folder in folders.values() for path in list_visible(folder))
     if not folders.keys() <= set(SPLITS) or not holds_folders:
@@ -117,7 +116,7 @@ def _read_splits(path: Path, classes: list[str]) -> dict[str, list[str]]:
 
 
 def assign_groups(root: Path, files: list[ImageFile], groups: str | None) -> list[ImageFile]:
-    """`files` with the group of each, by the option `groups` of `folder`; as they are where that is None."""
+    """Set the group of each file as the option `groups` of `folder` says; None leaves the files unchanged."""
     if groups is None:
         return files
     if groups.lower().endswith(".csv"):

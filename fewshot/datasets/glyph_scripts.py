@@ -1,8 +1,7 @@
-"""The printed characters that `glyphs` starts from: scripts, splits, a filter against look-alikes.
+"""The printed characters of `glyphs`: scripts, splits, and a filter against similar shapes.
 
-A character becomes a class when the fonts hold it, it is a letter or a digit of its own (no mark,
-modifier, control character or composition of another character), and its shape is not almost that
-of a class before it. How shapes are compared is told at `find_distinct`.
+A character becomes a class if the fonts contain it, if it is a letter or digit (no mark, modifier, control character or
+composition of another character), and if its shape differs from that of every class before it; see `find_distinct`.
 """
 
 import unicodedata
@@ -16,33 +15,33 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from fewshot.errors import DataError
 
-CATEGORIES = {"Lu", "Ll", "Lo", "Nd"}  # letters and digits; `Lm` are small raised copies of letters
-FONT_PX = 128  # size at which characters are drawn before anything else happens to them
-INK_LEVEL = 64  # grey levels above it count as ink where the placement is decided
-SHAPE_PX = 32  # side of the square that shapes are compared in
-SHAPE_BLUR_PX = 1.2  # a stroke that is moved by less than about this counts as the same
-MAX_CORRELATION = 0.89  # of two shapes; above it the later one is dropped
-MAX_ASPECT_RATIO = 2.0  # bounding boxes that differ by more are never the same shape …
-LONG_ASPECT_RATIO = 2.5  # … but all that are longer than this count as equally long: thick and thin bars
+CATEGORIES = {"Lu", "Ll", "Lo", "Nd"}  # letters and digits; not `Lm`, small raised copies of letters
+FONT_PX = 128  # size at which characters are first drawn
+INK_LEVEL = 64  # greater grey levels count as ink when a character is placed
+SHAPE_PX = 32  # side of the squares in which shapes are compared
+SHAPE_BLUR_PX = 1.2  # strokes that are shifted by less than about this count as equal
+MAX_CORRELATION = 0.89  # of two shapes; the later of two more similar ones is dropped
+MAX_ASPECT_RATIO = 2.0  # shapes whose aspect ratios differ by a larger factor are never similar …
+LONG_ASPECT_RATIO = 2.5  # … but all larger ratios count as equal, since bars differ only in thickness
 
 
 class Glyph(NamedTuple):
-    """A printed character, cut to its ink, and the first and last ink of each of its rows (n, 2): x, y."""
+    """A printed character, cropped to its ink, and the ends of the ink in each row, points (n, 2) of x and y."""
 
     image: Image.Image
     outline: np.ndarray
 
 
 class Script(NamedTuple):
-    """A script, its split, and its code points as inclusive (first, last) ranges of Unicode blocks."""
+    """A script, its split, and its code points as inclusive (first, last) ranges."""
 
     name: str
     split: str
     ranges: tuple[tuple[int, int], ...]
 
 
-# Of a look-alike pair the character that stands earlier here stays: the letters everyone knows come
-# first, then the scripts to validate and test on, last the large ones that can spare a few.
+# Of two similar characters the earlier one in this table is kept: first the best-known letters, then the scripts of
+# validation and test, last the large scripts, which can lose a few.
 SCRIPTS = (
     Script("Latin", "train", ((0x41, 0x5A), (0x61, 0x7A))),
     Script("Digits", "train", ((0x30, 0x39),)),
@@ -62,18 +61,18 @@ SCRIPTS = (
     Script("Canadian_Aboriginal", "train", ((0x1401, 0x167F),)),
 )
 SCRIPT_OF = {code: s for s in SCRIPTS for first, last in s.ranges for code in range(first, last + 1)}
-CODES = tuple(SCRIPT_OF)  # every code point that is looked at, in the order of the table
+CODES = tuple(SCRIPT_OF)  # all code points, in the order of the table
 
 
 def name_class(code: int) -> str:
-    """`Latin/U+0041 LATIN CAPITAL LETTER A`."""
+    """Name the class of a code point, for instance `Latin/U+0041 LATIN CAPITAL LETTER A`."""
     return f"{SCRIPT_OF[code].name}/U+{code:04X} {unicodedata.name(chr(code))}"
 
 
 @cache
 def read_font_codes(path: Path) -> frozenset[int]:
-    """The code points that a font file holds."""
-    from fontTools.ttLib import TTFont  # comes with matplotlib
+    """Read the code points that a font file contains."""
+    from fontTools.ttLib import TTFont  # a dependency of matplotlib
 
     with TTFont(path, lazy=True) as font:
         return frozenset(font.getBestCmap())
@@ -88,7 +87,7 @@ def _load_font(path: Path) -> ImageFont.FreeTypeFont:
 
 
 def crop_character(code: int, font: Path) -> Image.Image | None:
-    """A character at `FONT_PX`, ink 255 on 0, cut to its ink; None where it has no ink."""
+    """Draw a character at `FONT_PX`, ink 255 on 0, cropped to its ink; None if it has no ink."""
     face = _load_font(font)
     left, top, right, bottom = map(int, face.getbbox(chr(code)))
     image = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
@@ -99,7 +98,7 @@ def crop_character(code: int, font: Path) -> Image.Image | None:
 
 @lru_cache(maxsize=256)  # the writers of a character share its fonts
 def print_character(code: int, font: Path, stand_in: Path, side: int) -> Glyph:
-    """The character in `font`, or in `stand_in` where that lacks it, its longest side `side` pixels."""
+    """Draw a character in `font`, or in `stand_in` if `font` lacks it, with a longest side of `side` pixels."""
     image = crop_character(code, font) if code in read_font_codes(font) else None
     image = image or crop_character(code, stand_in)
     if image is None:
@@ -113,13 +112,13 @@ def print_character(code: int, font: Path, stand_in: Path, side: int) -> Glyph:
 
 
 def find_distinct(font: Path) -> list[int]:
-    """The code points that become classes, in the order of the table; seconds, not minutes.
+    """Find the code points that become classes, in the order of the table (takes seconds).
 
-    A character of `font` is seen twice as a blurred square of `SHAPE_PX`: its bounding box stretched
-    to fill the square, and its ink centred and stretched to a fixed spread, which an added bar or
-    serif hardly moves. It is dropped when either view correlates with that of a kept character, in
-    any script, by more than `MAX_CORRELATION`, while their width / height ratios differ by a factor
-    below `MAX_ASPECT_RATIO` (or both are long). Width and height are free because writers vary them.
+    Each character of `font` is rendered twice as a blurred square of `SHAPE_PX`: once with its bounding box
+    stretched to the square, once with its ink centred and stretched to a fixed spread, which an added bar or serif
+    hardly changes. A character is dropped if either square correlates by more than `MAX_CORRELATION` with that of a
+    kept character of any script, and if the aspect ratios of both differ by a factor below `MAX_ASPECT_RATIO` (or
+    both are long). Squares are stretched because writers vary width and height.
     """
     held = read_font_codes(font)
     codes, views, log_aspects = [], [], []
@@ -135,7 +134,7 @@ def find_distinct(font: Path) -> list[int]:
 
 
 def _crop_view(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
-    """`box` of `image` as a blurred square of zero mean and unit length, flat."""
+    """Render `box` of `image` as a blurred square: a vector of zero mean and unit length."""
     sixth = (box[2] - box[0]) / 6, (box[3] - box[1]) / 6  # room for the blur
     wide = box[0] - sixth[0], box[1] - sixth[1], box[2] + sixth[0], box[3] + sixth[1]
     large = image.transform((3 * SHAPE_PX, 3 * SHAPE_PX), Image.Transform.EXTENT, wide, Image.Resampling.BILINEAR)
@@ -146,7 +145,7 @@ def _crop_view(image: Image.Image, box: tuple[float, float, float, float]) -> np
 
 
 def _measure_spread(image: Image.Image) -> tuple[float, float, float, float]:
-    """The box of two standard deviations of the ink around its centre, in x and in y."""
+    """Compute the box of two standard deviations of the ink around its centre, in x and in y."""
     ink = np.asarray(image, np.float64)
     edges = []
     for axis in (0, 1):
@@ -160,7 +159,7 @@ def _measure_spread(image: Image.Image) -> tuple[float, float, float, float]:
 
 
 def _keep_first_of_each_shape(codes: Sequence[int], views: np.ndarray, log_aspects: np.ndarray) -> list[int]:
-    """Codes in order, without those alike to a kept one; `views` (n_codes, 2, pixels)."""
+    """Keep the codes that are not similar to an earlier kept one; `views` (n_codes, 2, pixels)."""
     views = views.transpose(1, 0, 2)  # (2, n_codes, pixels)
     correlation = (views @ views.transpose(0, 2, 1)).max(axis=0)  # (n_codes, n_codes)
     alike = correlation > MAX_CORRELATION

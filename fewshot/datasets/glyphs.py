@@ -1,9 +1,9 @@
-"""Glyphs: several hundred characters of many scripts, each drawn once by 20 invented writers.
+"""Glyphs: several hundred characters of many scripts, each drawn once by each of 20 simulated writers.
 
-An Omniglot in miniature that needs no download: the characters come from the fonts that matplotlib
-ships (DejaVu and STIX), the handwriting from seeded habits (a font, a slant, a pen) and from chance.
-Classes are characters, groups are writers, splits are by script: the scripts of val and test are
-unseen in training. Which characters take part is decided in `glyph_scripts`.
+A small Omniglot that needs no download. The characters come from the fonts that matplotlib contains (DejaVu and STIX).
+Each writer has fixed random habits (font, slant, pen), and every drawing varies at random. Classes are characters,
+groups are writers, and splits are by script, so the scripts of val and test are unseen in training. `glyph_scripts`
+chooses the characters.
 """
 
 from pathlib import Path
@@ -20,21 +20,21 @@ from fewshot.images.imageset import ImageSet
 from fewshot.images.store import open_store, stamp_file
 from fewshot.runtime.seeding import numpy_generator
 
-GLYPHS_VERSION = 1  # raise when pixels or classes change: by the drawing, the filter or the scripts
-SEED = 0  # of the writers and of every drawing
-IMAGE_PX = 28  # lengths in pixels below are for this size and scale with it
+GLYPHS_VERSION = 1  # raise it when a change of the code changes pixels or classes
+SEED = 0  # of all writers and drawings
+IMAGE_PX = 28  # the lengths below are for this size; they scale with the size of the images
 MIN_IMAGE_PX, MAX_IMAGE_PX = 14, 112
-SUPERSAMPLING = 3  # drawn this much larger, then averaged
-MARGIN_PX = 2.5  # kept free of ink before the wobble and the pen, which take some of it
-N_CELLS = 4  # the wobble is smooth between (N_CELLS + 1)**2 knots
+SUPERSAMPLING = 3  # drawings are this much larger at first, then averaged
+MARGIN_PX = 2.5  # free of ink before wobble and pen are applied, which use some of it
+N_CELLS = 4  # per side; the wobble is interpolated between (N_CELLS + 1)**2 knots
 MAX_WOBBLE_PX = 1.8
-PEN_BLUR_PX = 0.5  # rounds corners as a pen does
-PEN_THRESHOLDS = (48, 140)  # a pen is no finer or broader than these levels of the blurred strokes allow
-PEN_CONTRAST = 4  # leaves one grey (supersampled) pixel at an edge
+PEN_BLUR_PX = 0.5  # rounds corners like a pen
+PEN_THRESHOLDS = (48, 140)  # range of the threshold on blurred strokes: limits how broad and fine a pen is
+PEN_CONTRAST = 4  # leaves one grey pixel at an edge, before averaging
 
 GREYS = np.arange(256)
 
-# Writer w uses font w mod 8; a character it lacks is drawn in the DejaVu Sans of the same weight.
+# Writer w uses font w mod 8, and for characters that it lacks the DejaVu Sans of the same weight.
 REGULAR, BOLD = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf"
 FONTS = (
     (REGULAR, REGULAR),
@@ -67,9 +67,9 @@ def glyphs(root: Path, split: str, n_writers: int = 20, image_px: int = 28) -> I
     """Characters drawn by `n_writers` writers at `image_px` x `image_px`, one channel, ink 255 on 0.
 
     Args:
-        root: not used: the drawings are made once (seconds) and kept in the cache.
+        root: not used: the drawings are made once (in seconds) and kept in the cache.
         split: "train", "val", "test" or "all".
-        n_writers: each draws every character once; writer w draws the same however many there are.
+        n_writers: number of writers, each of whom draws every character once; a writer does not depend on the number.
         image_px: side of the drawings, in pixels.
     """
     check_split("glyphs", split, (*SPLITS, "all"))
@@ -106,7 +106,7 @@ def glyphs(root: Path, split: str, n_writers: int = 20, image_px: int = 28) -> I
 
 
 def make_writer(number: int) -> Writer:
-    """The habits of writer `number`: the same for every character and every call."""
+    """Draw the habits of writer `number`, which are the same in every call."""
     rng = numpy_generator(SEED, "glyphs", "writer", number)
     font, stand_in = FONTS[number % len(FONTS)]
     return Writer(
@@ -123,7 +123,7 @@ def make_writer(number: int) -> Writer:
 
 
 def draw(code: int, number: int, habits: Writer, fonts: Path, image_px: int) -> np.ndarray:
-    """Character `code` by writer `number` of these habits, uint8 (image_px, image_px).
+    """Draw character `code` as writer `number` with these habits, uint8 (image_px, image_px).
 
     `fonts` is the folder of the font files.
     """
@@ -146,11 +146,10 @@ def draw(code: int, number: int, habits: Writer, fonts: Path, image_px: int) -> 
 def _warp(
     glyph: Glyph, linear: np.ndarray, size: float, shift: np.ndarray, wobble: np.ndarray, side: int
 ) -> Image.Image:
-    """`glyph` under a linear map, a placement and a wobble, on a square of `side` pixels.
+    """Transform `glyph` by a linear map, a placement and a wobble, onto a square of `side` pixels.
 
-    `linear` (2, 2) acts on (x, y); `size` of the longest side, `shift` (2,) and `wobble`
-    (knots, knots, 2) are fractions of the square. The placement follows from where the ink goes, so
-    no stroke is cut: the shift is shortened where it would push ink into the margin.
+    `linear` (2, 2) acts on (x, y). `size`, the longest side, `shift` (2,) and `wobble` (knots, knots, 2) are fractions
+    of the square. The shift is shortened if it would move ink into the margin, so no stroke is cut off.
     """
     moved = glyph.outline @ linear.T
     low, high = moved.min(axis=0), moved.max(axis=0)
@@ -171,18 +170,18 @@ def _warp(
 
 
 def _redraw(image: Image.Image, ink: float, blur_px: float) -> Image.Image:
-    """Redraw with round corners and `ink` times as much ink, by a threshold on the blurred image."""
+    """Blur and threshold the image, which rounds corners; the threshold is chosen for `ink` times as much ink."""
     blurred = image.filter(ImageFilter.GaussianBlur(blur_px))
-    n_inked = ink * np.dot(image.histogram(), GREYS) / 255  # pixels that shall be ink
+    n_inked = ink * np.dot(image.histogram(), GREYS) / 255  # wanted number of ink pixels
     n_at_least = np.cumsum(blurred.histogram()[::-1])[::-1]  # (256,): pixels of this grey or more
     threshold = np.clip(np.count_nonzero(n_at_least >= n_inked), *PEN_THRESHOLDS)
     return blurred.point(np.clip((GREYS - threshold) * PEN_CONTRAST + 128, 0, 255).tolist())
 
 
 def _list_classes(key: list, font: Path) -> list[int]:
-    """The code points of `find_distinct`, train, val, test in turn: each split's pixels are one slice.
+    """List the code points of `find_distinct` split after split, so that the pixels of a split are one slice.
 
-    Kept in the cache as a mask over `CODES`, so that reopening needs no drawing.
+    The cache holds them as a mask over `CODES`, so that they are computed once.
     """
 
     def mask(file: Path) -> np.ndarray:
@@ -194,6 +193,6 @@ def _list_classes(key: list, font: Path) -> list[int]:
 
 
 def _find_font_folder() -> Path:
-    import matplotlib  # here, so that importing fewshot does not
+    import matplotlib  # not at the top: importing fewshot would import it
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"

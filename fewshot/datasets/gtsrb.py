@@ -1,4 +1,4 @@
-"""GTSRB: 43 German traffic signs, photographed in tracks, each of one sign that a car comes nearer to.
+"""GTSRB: 43 German traffic signs, in tracks: photographs of one physical sign that a car approaches.
 
 Stallkamp, Schlipsing, Salmen, Igel, Man vs. computer: benchmarking machine learning algorithms for
 traffic sign recognition, Neural Networks 32, 2012, https://benchmark.ini.rub.de/gtsrb_dataset.html.
@@ -40,8 +40,7 @@ def gtsrb(
         split: "test", which has all 43 classes.
         size_px: images become 3 x `size_px` x `size_px`; the files have 15 to 250 pixels a side.
         resize: what happens to images that are not square; see `decode_image`.
-        every: one of so many frames of each track is taken, the first and those that follow; a track
-            has 30 (of one the last 29).
+        every: use every so many frames of a track, from the first on; a track has 30 frames (one has 29).
         skip_bad_images: list unreadable images and go on without them.
 
     Returns:
@@ -67,7 +66,7 @@ def gtsrb(
 
 
 def _list_frames(folder: Path, class_name: str, every: int) -> list[ImageFile]:
-    """Every so many frames of each track of a class, in order."""
+    """List every so many frames of each track of a class, in order."""
     paths = [path for path in list_visible(folder) if path.suffix == ".ppm"]
     strange = [path.name for path in paths if not FRAME.fullmatch(path.name)]
     if strange or not paths:

@@ -1,4 +1,4 @@
-"""`load_dataset`: a registered name, a split and a root folder become an `ImageSet`."""
+"""The registry of data sets, and `load_dataset`, which loads a split as an `ImageSet`."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 
 def find_data_root(root: str | Path | None = None) -> Path:
-    """`root`, else the environment's `FEWSHOT_DATA`, else `data/raw`."""
+    """Find the folder of all data sets: `root`, else the environment variable `FEWSHOT_DATA`, else `data/raw`."""
     return Path(root or os.environ.get("FEWSHOT_DATA") or "data/raw")
 
 
@@ -39,18 +39,18 @@ def load_dataset(name: str, split: str, root: str | Path | None = None, **option
 
 
 def list_datasets() -> list[str]:
-    """Names that `load_dataset` knows."""
+    """List the names that `load_dataset` knows."""
     return DATASETS.names()
 
 
 def check_split(name: str, split: str, known: tuple[str, ...] = SPLITS) -> None:
-    """Raise unless `split` is one of `known`."""
+    """Raise `UnknownNameError` unless `split` is one of `known`."""
     if split not in known:
         raise unknown_name(f"split of {name}", split, known)
 
 
 def need(path: Path, name: str, what: str) -> Path:
-    """`path`, or an error that says what is missing, where it belongs and how to get it."""
+    """Return `path` if it exists; else raise `DataError` with what is missing, where it belongs and how to get it."""
     if not path.exists():
         raise DataError(
             f"{name}: {what} is missing: {path} does not exist. Put it there, set FEWSHOT_DATA to the "

@@ -1,7 +1,7 @@
 """miniImageNet: 100 ImageNet classes with 600 images each, 84 x 84.
 
 Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, Matching networks for one shot learning,
-NeurIPS 2016, https://arxiv.org/abs/1606.04080; the 64/16/20 classes that everyone uses since are of
+NeurIPS 2016, https://arxiv.org/abs/1606.04080; the 64/16/20 classes that later papers use are those of
 Ravi, Larochelle, Optimization as a model for few-shot learning, ICLR 2017,
 https://github.com/twitter-research/meta-learning-lstm.
 """
@@ -17,9 +17,9 @@ from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet
 
 IMAGE_PX = 84
-N_IMAGES = {"train": 38_400, "val": 9_600, "test": 12_000}  # 600 a class
-# Fingerprints at 84 px of the JPEG files that most copies on the web share, named and labelled as in Ravi and
-# Larochelle's tables; numbers of other pixels can be compared, but not episode by episode.
+N_IMAGES = {"train": 38_400, "val": 9_600, "test": 12_000}  # 600 per class
+# Fingerprints at 84 px of the JPEG files that most public copies share, named and labelled as in Ravi and Larochelle's
+# tables. Accuracies on other pixels can be compared, but not episode by episode.
 KNOWN_COPY = {"train": "1d52600080025ab5", "val": "02b6689209539ec8", "test": "bd3a942431d049d6"}
 logger = logging.getLogger(__name__)
 

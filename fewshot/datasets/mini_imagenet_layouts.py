@@ -1,4 +1,4 @@
-"""The ways in which copies of miniImageNet lie on disks, and what each holds of a split."""
+"""Layouts of miniImageNet on disk: find the images of a split in any of them."""
 
 import csv
 import itertools
@@ -42,9 +42,9 @@ EXPECTED = (
 
 
 class Layout(NamedTuple):
-    """A copy of one split: what it looks like, and how its images are read.
+    """One split on disk: a description of its layout, its number of images, and a function that reads them.
 
-    `read(size_px, resize, skip_bad_images)` gives the images, classes as published.
+    `read(size_px, resize, skip_bad_images)` returns the images with the published classes.
     """
 
     title: str
@@ -53,14 +53,14 @@ class Layout(NamedTuple):
 
 
 def find_layout(folder: Path, split: str) -> Layout:
-    """Look for the images of a split below `folder`.
+    """Find the images of a split below `folder`.
 
     Args:
         folder: the folder of the data set.
         split: train, val or test.
 
     Raises:
-        DataError: nothing known is there (the message names the layouts), or the classes are not the published ones.
+        DataError: no known layout is there (the message lists them), or the classes are not the published ones.
     """
     splits = load_published_split(NAME)
     wnids, published = splits[split], set(itertools.chain(*splits.values()))
@@ -92,7 +92,7 @@ def find_layout(folder: Path, split: str) -> Layout:
 
 
 def find_class_files(name: str, folder: Path, classes: list[str]) -> list[ImageFile]:
-    """The images of `<folder>/<class>/`, classes in the order given, files in natural order.
+    """List the images in `<folder>/<class>/`, classes in the order given, files in natural order.
 
     Raises `DataError` unless the folders are exactly `classes` and none is empty.
     """
@@ -102,7 +102,7 @@ def find_class_files(name: str, folder: Path, classes: list[str]) -> list[ImageF
 
 
 def check_classes(where: str, found: Iterable[str], published: Iterable[str]) -> None:
-    """Raise, with counts and names, unless the classes found are exactly the published ones."""
+    """Raise `DataError` with counts and names unless the classes found are exactly the published ones."""
     published, found = set(published), set(found)
     missing, foreign = sorted(published - found), sorted(found - published)
     if missing or foreign:
@@ -122,7 +122,7 @@ def _make_file_layout(title: str, files: list[ImageFile]) -> Layout:
 
 
 def _select_classes(files: list[ImageFile], classes: list[str]) -> list[ImageFile]:
-    """Those of the classes, class after class in the order given, files in natural order; refuse twins."""
+    """Select the files of `classes`, in that order, files in natural order; raises `DataError` for duplicate files."""
     rank = {name: number for number, name in enumerate(classes)}
     chosen = [file for file in files if file.class_name in rank]
     twice = [name for name, n in Counter((file.class_name, file.file_name) for file in chosen).items() if n > 1]
@@ -133,7 +133,7 @@ def _select_classes(files: list[ImageFile], classes: list[str]) -> list[ImageFil
 
 
 def _find_class_folders(folder: Path) -> list[ImageFile]:
-    """The images of all folders that have a WordNet name, in `folder` or one folder below it."""
+    """List the images of all folders with a WordNet name, in `folder` or one level below."""
     places = [path for path in list_visible(folder) if path.is_dir()]
     places += [path for place in places if not WORDNET.fullmatch(place.name) for path in list_visible(place)]
     return [
@@ -146,7 +146,7 @@ def _find_class_folders(folder: Path) -> list[ImageFile]:
 
 
 def _read_listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile]:
-    """The images that a table of `filename,label` names, classes in the order of `wnids`."""
+    """List the images of a table of `filename,label`, classes in the order of `wnids`."""
     with table.open(newline="", encoding="utf-8-sig") as file:
         lines = list(csv.reader(file))
     if lines[:1] != [HEADER]:
@@ -172,7 +172,7 @@ def _read_listed_files(table: Path, folder: Path, wnids: list[str]) -> list[Imag
 
 
 def _find_images_beside(folder: Path) -> tuple[Path, dict[str, ImageFile]]:
-    """Where the images of the tables lie, and each by its file name: the folder images/, else images.zip."""
+    """Find the images of the tables, by file name: in the folder images/, else in images.zip."""
     archive = folder / "images.zip"
     if not archive.exists() or (folder / "images").exists():
         place = need(folder / "images", NAME, "the folder of images")
@@ -183,7 +183,7 @@ def _find_images_beside(folder: Path) -> tuple[Path, dict[str, ImageFile]]:
 
 
 def _make_cache_layout(cache: Path, wnids: list[str]) -> Layout:
-    """The pickle that many few-shot codes read: `image_data` (n, h, w, 3) uint8, `class_dict` {class: its rows}."""
+    """Read a pickle as many few-shot codebases use: `image_data` (n, h, w, 3) uint8, `class_dict` {class: rows}."""
     content = read_pickle(cache)
     images, rows = content.get("image_data"), content.get("class_dict")
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:

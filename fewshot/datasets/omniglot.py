@@ -25,7 +25,7 @@ from fewshot.images.store import open_store, stamp_file
 IMAGE_PX = 28
 logger = logging.getLogger(__name__)
 
-# The split of Vinyals et al. 2016 as a rule, checked against the 1,623 names of
+# The split of Vinyals et al. 2016 written as a rule, checked against the 1,623 names in
 # https://github.com/jakesnell/prototypical-networks (data/omniglot/splits/vinyals): 1028/172/423.
 VAL_ALPHABETS = {"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"}
 TEST_ALPHABETS = {
@@ -48,14 +48,14 @@ def omniglot(
 
     Args:
         root: the folder that holds `omniglot/`.
-        split: "train", "val", "test", "all", or of vinyals "trainval",
-            the 1,200 characters of the papers' final training.
+        split: "train", "val", "test" or "all"; with vinyals also "trainval", the 1,200 characters on which the papers
+            train their final models.
         protocol: `vinyals` (train/val/test of 1028/172/423 characters) or `lake` (train = background 964, test =
             evaluation 659, no val).
-        resize: `nearest` keeps the drawings binary, as in the papers (Pillow resizes mode "1" so whatever the
-            filter asked for); `antialiased` averages.
+        resize: `nearest` keeps the drawings binary, as in the papers (Pillow uses it for binary images, whatever filter
+            is requested); `antialiased` averages.
         inverted: ink is 255 on 0, as in ProtoNet and MAML; otherwise 0 on 255.
-        rotations: each character turned by 0, 90, 180 and 270 degrees counts as four classes.
+        rotations: each character rotated by 0, 90, 180 and 270 degrees counts as four classes.
     """
     if protocol not in ("vinyals", "lake"):
         raise DataError(f"omniglot: protocol is 'vinyals' or 'lake', got {protocol!r}")
@@ -90,7 +90,7 @@ def omniglot(
 
 
 def _list_characters(members: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, list[int]]]:
-    """(part, character, the drawer of each image) of each character, in the order of the rows."""
+    """List (part, character, the drawer of each image) for each character, in the order of the rows."""
     drawers: dict[tuple[str, str], list[int]] = {}
     for part, character, file in members:  # 0462_07.png is by drawer 7
         drawers.setdefault((part, character), []).append(int(Path(file).stem.split("_")[1]))
@@ -107,7 +107,7 @@ def _belongs(character: str, part: str, split: str, protocol: str) -> bool:
 
 
 def _find_archives(root: Path) -> list[Path]:
-    """The two archives below `root`, fetched from the public source where they are missing."""
+    """Find the two archives below `root`; missing ones are fetched from the public source."""
     items = [alternatives[0] for alternatives in NEEDS["omniglot"]]
     for item in items:
         if not (root / item.path).exists():
@@ -118,7 +118,7 @@ def _find_archives(root: Path) -> list[Path]:
 
 
 def _refuse_folders(root: Path, name: str) -> None:
-    """Raise where an archive is missing, but lies there unpacked: the images would be fetched a second time."""
+    """Raise `DataError` if a missing archive has been unpacked: its images would be fetched a second time."""
     for folder in ("omniglot", "omniglot/python", "omniglot-py", "."):
         unpacked = root / folder / name
         if unpacked.is_dir():
@@ -130,9 +130,9 @@ def _refuse_folders(root: Path, name: str) -> None:
 
 
 def _list_members(archives: list[Path]) -> list[tuple[str, str, str]]:
-    """(background or evaluation, Alphabet/character, file in the archive), in a fixed order.
+    """List (background or evaluation, Alphabet/character, file in the archive) in a fixed order.
 
-    The order puts the classes of each Vinyals split next to each other: their pixels are one slice.
+    The classes of each Vinyals split are neighbours, so that the pixels of a split are one slice.
     """
     files: dict[tuple[str, str], list[str]] = {}
     for part, archive in zip(("background", "evaluation"), archives, strict=True):

@@ -1,4 +1,4 @@
-"""Pickled dictionaries of arrays, as old data sets are published: read without running any code that they name."""
+"""Read pickled dictionaries of arrays, as old data sets are published, without running code from them."""
 
 import io
 import pickle
@@ -9,9 +9,9 @@ import numpy as np
 
 from fewshot.errors import DataError
 
-# All that a pickled array needs; some published files were written by Python 2 and an early numpy.
-_RECONSTRUCT = np.empty(0).__reduce__()[0]  # makes an empty array; numpy moved it between versions
-_FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]  # of protocol 5
+# Everything that a pickled array needs; some published files were written by Python 2 and an early numpy.
+_RECONSTRUCT = np.empty(0).__reduce__()[0]  # makes an empty array; its module differs between versions of numpy
+_FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]  # used by protocol 5
 _SCALAR = np.int64(0).__reduce__()[0]
 HARMLESS = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in ("core", "_core")},
@@ -24,7 +24,7 @@ HARMLESS = {
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Unpickles arrays and plain Python values; anything else could run code and is refused."""
+    """Unpickles arrays and plain Python values; refuses everything else, since it could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in HARMLESS:
@@ -36,13 +36,13 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """Read the dictionary that a pickle file holds.
 
     Raises:
-        DataError: the file is damaged, holds anything but arrays and plain values, or no dictionary.
+        DataError: the file is damaged, contains anything but arrays and plain values, or is no dictionary.
     """
     return unpickle(path.read_bytes(), path)
 
 
 def unpickle(content: bytes, path: Path) -> dict[str, Any]:
-    """`read_pickle` of a file's bytes."""
+    """Unpickle the bytes of the file `path`, as `read_pickle` does."""
     try:
         value = ArraysOnly(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a damaged pickle raises nearly anything

@@ -1,4 +1,4 @@
-"""Where each data set comes from, where its files belong below the root, and their published checksums."""
+"""For each data set: its files below the root, their published checksums, and where to get them."""
 
 from fewshot.datasets.cifar_fs import PICKLE_MD5
 from fewshot.datasets.download import Item
@@ -10,8 +10,8 @@ _CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?down
 _EURO = "https://github.com/kaa/coins-dataset/archive/dbfaaa6c0d3d0677547039087055f03fb7c2ab64.zip"
 _IMAGENET = "ImageNet (ILSVRC-2012), which asks for an account at https://image-net.org"
 
-# The md5 of Omniglot, CIFAR-100 and CUB are those that torchvision (datasets/omniglot.py, cifar.py) and
-# the Caltech archive publish; the sha256 are of re-packed copies with the same images (see data/README.md).
+# The md5 sums of Omniglot, CIFAR-100 and CUB are those that torchvision (datasets/omniglot.py, cifar.py) and the
+# Caltech archive publish; the sha256 sums are of repacked copies with the same images (see data/README.md).
 _CIFAR = [
     Item(
         "cifar_fs/cifar-100-python/",
@@ -27,7 +27,7 @@ _CIFAR = [
     ),
 ]
 
-# For each data set the things it needs, each as its alternatives; the first of them is fetched.
+# The items that each data set needs, each as a list of alternatives, of which the first is fetched.
 NEEDS: dict[str, list[list[Item]]] = {
     "omniglot": [
         [

@@ -1,4 +1,4 @@
-"""Published class splits, read from the JSON files of the folder `class_lists`."""
+"""Read published class splits from the JSON files in the folder `class_lists`."""
 
 import json
 from importlib.resources import files
@@ -8,9 +8,9 @@ from fewshot.images.imageset import check_disjoint
 
 
 def load_published_split(name: str) -> dict[str, list[str]]:
-    """{"train": class names, "val": …, "test": …} of `class_lists/<name>.json`, checked to be disjoint.
+    """Read {"train": class names, "val": …, "test": …} from `class_lists/<name>.json`; check them to be disjoint.
 
-    Each file holds {"source": where the list is from, "splits": {split: [class names]}}.
+    Each file contains {"source": where the list is from, "splits": {split: [class names]}}.
     """
     file = files("fewshot.datasets.class_lists") / f"{name}.json"
     if not file.is_file():

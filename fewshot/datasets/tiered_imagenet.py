@@ -1,4 +1,4 @@
-"""tieredImageNet: 608 ImageNet classes, split by superclass: train and test classes are far apart.
+"""tieredImageNet: 608 ImageNet classes, split by superclass so that test classes differ much from training classes.
 
 Ren, Triantafillou, Ravi, Snell, Swersky, Tenenbaum, Larochelle, Zemel, Meta-learning for
 semi-supervised few-shot classification, ICLR 2018, https://arxiv.org/abs/1803.00676,
@@ -35,9 +35,8 @@ def tiered_imagenet(
         resize: `stretch` makes any image square as the authors' preparation did.
         skip_bad_images: list unreadable images and go on without them.
 
-    Reads the folders `<root>/tiered_imagenet/<split>/<wnid>/`; their names must be the published
-    ones. Only the split asked for needs to be there; at 84 x 84 its packed pixels take 9.5, 2.6
-    and 4.4 GB.
+    Reads the folders `<root>/tiered_imagenet/<split>/<wnid>/`; their names must be the published ones. Only the
+    requested split needs to exist. At 84 x 84 the packed pixels of train, val and test take 9.5, 2.6 and 4.4 GB.
     Order: classes as published, files in natural order.
     """
     check_split("tiered_imagenet", split)

@@ -1,4 +1,4 @@
-"""The method, on its backbone, that a `FewShotClassifier` asks for."""
+"""Builds the method and backbone that the options of a `FewShotClassifier` name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ DEFAULT_METHOD = "baseline"
 DEFAULT_OPTIONS = {"solver": "logistic", "c": 10.0}
 WEIGHT_OPTIONS = ("pretrained", "weights")
 TURNS, ALIGNED_TURNS = 8, 24
-ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # whose maps `aligned` compares unless views say otherwise
+ALIGNED_LAYERS = {"efficientnet-lite0": "blocks.3"}  # layer whose maps `aligned` compares, unless `views` names one
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a method is made of, in words: enough to make it anew and fill it with stored weights.
+    """The options and image format from which a method can be rebuilt before its stored weights are loaded.
 
-    `options`: as asked, each default and each value of a run in its place. `pixels`: channels, side_px, mean, std of
-    the images that its backbone takes; None where features are given.
+    `options`: the user's, with defaults and values taken from a run filled in. `pixels`: channels, side_px, mean and
+    std of the backbone's input; None if the method works on given features.
     """
 
     options: ClassifierOptions
     pixels: Mapping[str, Any] | None = None
 
     def build(self) -> Method:
-        """The method with weights that are still to be loaded."""
+        """Build the method with initial weights, to be replaced by stored ones."""
         options = self.options
         backbone = None
         if options.backbone is not None and self.pixels is not None:
@@ -43,12 +43,15 @@ class Plan:
 
 
 def build_method(asked: ClassifierOptions) -> tuple[Method, Plan]:
-    """The method with its weights, in evaluation mode; raises `ConfigError` for one that makes no sense as asked."""
+    """Build the method with its weights, in evaluation mode; raises `ConfigError` if the options contradict each other.
+
+    Returns the method, and the `Plan` that rebuilds it.
+    """
     method, changes = _load_from_run(asked) if asked.run_dir is not None else _build_by_names(asked)
     if method.must_be_trained and asked.run_dir is None:
         raise ConfigError(
-            f"{asked.method} classifies by what it learnt from other classes: train it with scripts/train_episodic.py "
-            "and give its run_dir, or take another method"
+            f"{asked.method} must be trained on other classes first: train it with scripts/train_episodic.py "
+            "and give its run_dir, or choose another method"
         )
     if method.needs_base_features and asked.run_dir is None:
         raise ConfigError(
@@ -64,7 +67,7 @@ def build_method(asked: ClassifierOptions) -> tuple[Method, Plan]:
 
 
 def choose_view_options(asked: ClassifierOptions) -> dict[str, Any]:
-    """The options of `Viewed` that the estimator's switches come to; none where each image is seen once as it is."""
+    """Translate rotation_invariant, find_circle and views into options of `Viewed`; empty if images stay unchanged."""
     turns, aligned = asked.rotation_invariant, asked.method == "aligned"
     options: dict[str, Any] = {}
     if turns:
@@ -76,25 +79,25 @@ def choose_view_options(asked: ClassifierOptions) -> dict[str, Any]:
     return options | dict(asked.views or {})
 
 
-def _name_method(asked: ClassifierOptions) -> dict[str, Any]:
-    """The method and its options, with their defaults."""
+def _resolve_method(asked: ClassifierOptions) -> dict[str, Any]:
+    """The name and the options of the method, with defaults filled in."""
     options = dict(asked.method_options or {})
-    if asked.method_options is None and asked.method in (None, DEFAULT_METHOD):  # of views: unit length already
-        options = DEFAULT_OPTIONS | {"normalize": not choose_view_options(asked)}
+    if asked.method_options is None and asked.method in (None, DEFAULT_METHOD):
+        options = DEFAULT_OPTIONS | {"normalize": not choose_view_options(asked)}  # `Viewed` normalises already
     return {"method": asked.method or DEFAULT_METHOD, "method_options": options}
 
 
 def _build_by_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
-    """The method, and in which of its options it differs from those asked for."""
-    named, views = _name_method(asked), choose_view_options(asked)
+    """Build the named method on the named backbone; also returns the options that were filled in."""
+    named, views = _resolve_method(asked), choose_view_options(asked)
     if asked.backbone is None:
         if views:
             raise ConfigError(
-                "rotation_invariant, find_circle and views are of images; without a backbone X are features"
+                "rotation_invariant, find_circle and views need images: without a backbone, X holds features"
             )
         return create_method(named["method"], None, **named["method_options"]), named
     if asked.pretrained and asked.weights:
-        raise ConfigError(f"weights={str(asked.weights)!r} take the place of published ones: give pretrained=False")
+        raise ConfigError(f"weights={str(asked.weights)!r} replace the published ones: also give pretrained=False")
     own = dict(asked.backbone_options or {})
     taken = sorted(own.keys() & {"in_channels", "input_px", "pretrained", "weights", "views"})
     if taken:
@@ -109,7 +112,7 @@ def _build_by_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
 
 
 def _load_from_run(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
-    """The method, and in which of its options it differs from those asked for."""
+    """Load the run's method, or put the named one on its backbone; also returns the options that were filled in."""
     trained, config = load_run(asked.run_dir)
     own = {key: value for key, value in config.backbone_options.items() if key not in (*WEIGHT_OPTIONS, "input_px")}
     views = choose_view_options(asked) or own.pop("views", {})
@@ -117,12 +120,12 @@ def _load_from_run(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     whole = asked.method is None and not isinstance(trained, Classifier)
     if whole and not choose_view_options(asked):
         return trained, network | {"method": config.method, "method_options": config.method_options}
-    named = _name_method(asked)
+    named = _resolve_method(asked)
     source = trained.backbone.source if isinstance(trained.backbone, Viewed) else trained.backbone
     backbone = Viewed(source, **views) if views else source
     method = create_method(named["method"], backbone, **named["method_options"])
     if method.must_be_trained:
         raise ConfigError(
-            f"{named['method']} comes with all that it learnt: leave out method and views to take the run's own"
+            f"{named['method']} must be trained: leave out method and views to take the run's own trained method"
         )
     return method, network | named

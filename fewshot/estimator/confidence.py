@@ -1,4 +1,4 @@
-"""How sure an answer is: folds to hold out, a temperature for probabilities, calibration error, AUROC."""
+"""Confidence of answers: cross-validation folds, temperature scaling, calibration error, AUROC."""
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -13,13 +13,13 @@ LOG_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and highest t
 
 
 def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Which fold each image is held out in, (n,); -1: in none, because its class would be left empty.
+    """Assign images to at most 10 cross-validation folds, (n,); -1: never held out, since its class has one fold only.
 
-    Images of a group share a fold; without groups each image is one. At most 10 folds, dealt in order of first
-    appearance among the groups that begin with the same class: each fold then holds out much the same of each class.
+    Images of one group share a fold; without groups, each image is its own group. The groups whose first image has
+    the same class are dealt to the folds in turn, so that each fold holds out about the same share of every class.
     """
     number = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    _, first = np.unique(number, return_index=True)  # of each group
+    _, first = np.unique(number, return_index=True)  # row of each group's first image
     dealt = np.zeros(len(first), np.int64)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels[first] == label)
@@ -33,34 +33,34 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature T > 0 at which softmax(logits / T) has the least negative log-likelihood.
+    """Find the temperature T > 0 that minimises the negative log-likelihood of softmax(logits / T).
 
-    Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. `logits` (n, n_classes), `labels`
-    (n,), of images that the classifier was not fitted to. Where a few images are all right, the likelihood
-    has no optimum and would prove certainty: the mean confidence on them is at most (n + 1) / (n + 2), the
-    rule of succession. Where answers are no better than chance, T ends at exp(7).
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. `logits` (n, n_classes) and `labels` (n,) are of
+    images that the classifier was not fitted to. If all of them are classified correctly, the likelihood grows as T
+    goes to 0, and a few images would yield a confidence of 1. Mean confidence is therefore limited to
+    (n + 1) / (n + 2), the rule of succession. If the answers are no better than chance, T is exp(7).
     """
     if len(logits) == 0:
-        raise DataError("a temperature needs held-out images: none were given")
+        raise DataError("fitting a temperature needs held-out images: none were given")
     logits, labels = logits.double(), labels.to(logits.device)
 
-    def loss(log_temperature: float) -> float:
+    def compute_loss(log_temperature: float) -> float:
         return float(F.cross_entropy(logits * np.exp(-log_temperature), labels))
 
-    def too_sure(log_temperature: float) -> float:
+    def compute_excess_confidence(log_temperature: float) -> float:
         confidence = (logits * np.exp(-log_temperature)).softmax(1).max(1).values.mean()
         return float(confidence) - (len(logits) + 1) / (len(logits) + 2)
 
-    best = float(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x)
-    if too_sure(best) > 0:
-        best = brentq(too_sure, best, LOG_TEMPERATURES[1])
+    best = float(minimize_scalar(compute_loss, bounds=LOG_TEMPERATURES, method="bounded").x)
+    if compute_excess_confidence(best) > 0:
+        best = brentq(compute_excess_confidence, best, LOG_TEMPERATURES[1])
     return float(np.exp(best))
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, n_bins: int = 15) -> float:
-    """Mean over images of |accuracy − confidence| within bins of equal width, a fraction.
+def compute_calibration_error(probabilities: np.ndarray, labels: np.ndarray, n_bins: int = 15) -> float:
+    """Compute the expected calibration error: |accuracy − confidence| of bins of equal width, weighted by their images.
 
-    Guo et al. 2017, equation 3. `probabilities` (n, n_classes), `labels` (n,).
+    Guo et al. 2017, equation 3. `probabilities` (n, n_classes), `labels` (n,); a fraction.
     """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     place = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
@@ -69,8 +69,9 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, n_
 
 
 def compute_auroc(known: np.ndarray, unknown: np.ndarray) -> float:
-    """Chance that a known image scores above an unknown one, ties counting half (Mann-Whitney)."""
+    """Compute the probability that a known image scores higher than an unknown one, ties counting half."""
     if not len(known) or not len(unknown):
         raise DataError(f"an AUROC needs scores of both kinds, got {len(known)} known and {len(unknown)} unknown")
+    # The Mann-Whitney statistic, from the sum of the ranks of the known images.
     ranks = rankdata(np.concatenate([known, unknown]))[: len(known)].sum()
     return float((ranks - len(known) * (len(known) + 1) / 2) / (len(known) * len(unknown)))

@@ -1,9 +1,9 @@
-"""What was read becomes what the method classifies: features, or for methods that adapt weights the pixels."""
+"""Turns pixels into what the method classifies: features, or the pixels themselves if the method adapts weights."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from fewshot.config.classifier import ClassifierOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError
 from fewshot.estimator.building import Plan, build_method
-from fewshot.estimator.reading import Read, Reader
+from fewshot.estimator.reading import ImageBatch, Reader
 from fewshot.evaluation.embed import embed
 from fewshot.experiments.build import choose_device
 from fewshot.methods import Method
@@ -25,7 +25,11 @@ from fewshot.runtime.precision import Precision
 
 
 class Encoder:
-    """The method of an estimator on its device: `plan` says what it is made of."""
+    """A method on its device, with the reader of its images.
+
+    `plan`: the options from which the method was built. `reader`: reads images in the backbone's format, or passes
+    features on if there is no backbone.
+    """
 
     def __init__(self, method: Method, plan: Plan) -> None:
         asked = plan.options
@@ -34,32 +38,33 @@ class Encoder:
         self.device = torch.device(asked.device) if asked.device else choose_device()
         self.method.to(self.device)
         if method.backbone is not None and asked.size_px not in (None, method.backbone.input_px):
-            message = f"size_px={asked.size_px}, but this backbone sees {method.backbone.input_px} pixels"
-            raise ConfigError(message)
+            raise ConfigError(f"size_px={asked.size_px}, but this backbone takes {method.backbone.input_px} px images")
+        self.reader = _create_reader(method, asked)
 
     @classmethod
     def create(cls, asked: ClassifierOptions) -> Self:
-        """Of the method that is asked for; raises `ConfigError` for one that makes no sense."""
+        """Build the method that the options name; raises `ConfigError` if they contradict each other."""
         return cls(*build_method(asked))
 
     def check_n_classes(self, n_classes: int) -> None:
-        """Raise `FewShotError` where the method was made for fewer classes, before any image is read."""
+        """Raise `FewShotError` if the method was trained for fewer classes: asked before any image is read."""
         if isinstance(self.method, InnerLoopMethod):
             self.method.find_present_classes(torch.zeros(1, 0, dtype=torch.int64), n_classes)
 
-    def reader(self) -> Reader:
-        """What reads images for it."""
-        backbone = self.method.backbone
-        if backbone is None:
-            return Reader(0, 0, "pad")
-        return Reader(backbone.in_channels, getattr(backbone, "image_px", backbone.input_px), self.plan.options.resize)
+    def encode(self, images: Sequence[Any]) -> list[ImageBatch]:
+        """Read images, or take features, and replace the pixels of each batch by what the method classifies.
 
-    def encode(self, parts: Iterable[Read]) -> Iterator[Read]:
-        """The same images with `values` (n, …) as the method classifies them, on the CPU, part after part."""
-        return (part._replace(values=self.content(part.values)) for part in parts)
+        Only two batches of pixels are in memory at a time. Raises `DataError` if images cannot be read.
+        """
+        batches = self.reader.read_batches(images)
+        return [batch._replace(values=self.compute_content(batch.values)) for batch in batches]
 
-    def content(self, values: Tensor) -> Tensor:
-        """What the method classifies of pixels (n, C, size_px, size_px) uint8, on the CPU; of features, themselves."""
+    def compute_content(self, values: Tensor) -> Tensor:
+        """Compute what the method classifies, on the CPU.
+
+        For pixels (n, C, size_px, size_px) uint8 these are features (n, D), or the pixels if the method adapts
+        weights; given features stay as they are.
+        """
         if self.method.backbone is None or not self.method.uses_features:
             return values
         images = ImageSet(values, np.zeros(len(values), np.int64), ["any"])
@@ -67,14 +72,21 @@ class Encoder:
 
     @cached_property
     def network(self) -> Method:
-        """The method, its backbone made for inference; made once, as weights stay as they are.
+        """A copy of the method for inference: batch norm folded into convolutions, weights channels-last.
 
-        A copy, channels-last for good: threads may share it, and the method's own weights are saved as they were.
+        It is made once, since the weights do not change. A copy, because threads share it while `save` writes the
+        method's own weights.
         """
-        reader = self.reader()
-        side = (1, reader.channels, reader.size_px, reader.size_px)
-        example = torch.randint(256, side, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
+        shape = (1, self.reader.channels, self.reader.size_px, self.reader.size_px)
+        example = torch.randint(256, shape, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
         network = copy.deepcopy(self.method)
         network.backbone = fold_batchnorm(network.backbone, example.to(self.device))
         keep_channels_last(network)
         return network
+
+
+def _create_reader(method: Method, options: ClassifierOptions) -> Reader:
+    backbone = method.backbone
+    if backbone is None:
+        return Reader(0, 0, "pad")
+    return Reader(backbone.in_channels, getattr(backbone, "image_px", backbone.input_px), options.resize)

@@ -13,9 +13,10 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.estimator import storage
 from fewshot.estimator.checks import check_lengths, warn_of_training_images
 from fewshot.estimator.encoder import Encoder
-from fewshot.estimator.labels import as_label, as_labels
+from fewshot.estimator.labels import check_label, check_labels
 from fewshot.estimator.learned import LearnedState
-from fewshot.estimator.support import Support, as_groups
+from fewshot.estimator.support import Support, check_groups
+from fewshot.runtime.counts import format_count
 
 
 class FewShotClassifier(ClassifierMixin, LearnedState):
@@ -76,17 +77,18 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
             raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {self.false_accept_rate}")
         if y is None:
-            raise DataError("this estimator requires y to be passed, but the target y is None: give a label for each")
+            # scikit-learn's checks of estimators look for the first half of this sentence.
+            raise DataError("this estimator requires y to be passed, but the target y is None: label each image")
         images = self._list(X, fitting=True)
-        labels = as_labels(y)
+        labels = check_labels(y)
         check_lengths(len(images), labels=labels, groups=groups)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise DataError(f"a classifier needs two classes or more; got {len(classes)} class: {classes.tolist()}")
+            got = format_count(len(classes), "class", "classes")
+            raise DataError(f"a classifier needs two classes or more; got {got}: {classes.tolist()}")
         encoder = Encoder.create(self)
         encoder.check_n_classes(len(classes))
-        parts = encoder.encode(encoder.reader().parts(images))
-        support = Support.gather(parts, numbers, as_groups(groups))
+        support = Support.gather(encoder.encode(images), numbers, check_groups(groups))
         warn_of_training_images(self.run_dir, support.digests)
         return self.learn(encoder, classes, support)
 
@@ -115,7 +117,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         answers = self.classes_[self.fitted_.logits(queries).argmax(1).numpy()]
         if self.rejection_ is None:
             return answers
-        answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # 7 stays a number
+        answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # else NumPy turns 7 into "7"
         return np.where(self.rejection_.accept(self.fitted_, self.support_, queries), answers, self.unknown)
 
     def logits(self, X: Any) -> torch.Tensor:
@@ -145,27 +147,26 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             DataError: for a class that exists already, and for images that cannot be used.
         """
         check_is_fitted(self)
-        name = as_label(name, self.classes_)
+        name = check_label(name, self.classes_)
         if name in self.classes_:
-            raise DataError(f"there is a class {name!r} already; remove_class({name!r}) first")
+            raise DataError(f"there is a class {name!r} already: call remove_class({name!r}) first")
         images = self._list(images)
         check_lengths(len(images), groups=groups)
         if not len(images):
-            raise DataError(f"class {name!r} needs an image at least")
+            raise DataError(f"class {name!r} needs at least one image: the list is empty")
         if (groups is None) != (self.support_.groups is None):
-            raise DataError("groups are given for all classes or for none: fit was called " +
-                            ("without" if self.support_.groups is None else "with") + " groups")  # fmt: skip
+            called = "without" if self.support_.groups is None else "with"
+            raise DataError(f"give groups for all classes or for none: fit was called {called} groups")
         names = np.append(self.classes_.astype(object), name)
         classes = np.unique(np.array(list(names), dtype=np.result_type(self.classes_, np.asarray([name]))))
-        place = {label: number for number, label in enumerate(classes.tolist())}
-        moved = np.array([place[label] for label in self.classes_.tolist()])
+        number_of = {label: number for number, label in enumerate(classes.tolist())}
+        renumbered = np.array([number_of[label] for label in self.classes_.tolist()])
         self.encoder_.check_n_classes(len(classes))
-        labels = np.full(len(images), place[name])
-        parts = self.encoder_.encode(self.inputs_.parts(images))
-        new = Support.gather(parts, labels, as_groups(groups))
-        if not getattr(self, "from_file_", False):  # no path is opened because a file names it
+        labels = np.full(len(images), number_of[name])
+        new = Support.gather(self.encoder_.encode(images), labels, check_groups(groups))
+        if not getattr(self, "from_file_", False):  # a loaded file must not make us open the path in its run_dir
             warn_of_training_images(self.run_dir, new.digests)
-        return self.learn(self.encoder_, classes, self.support_.relabel(moved).join(new))
+        return self.learn(self.encoder_, classes, self.support_.relabel(renumbered).join(new))
 
     def remove_class(self, name: Any) -> Self:
         """Forget a class.
@@ -186,10 +187,10 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             raise DataError(
                 f"a classifier needs two classes: {name!r} is one of the last two, {self.classes_.tolist()}"
             )
-        gone = int(np.flatnonzero(self.classes_ == name)[0])
-        moved = np.arange(len(self.classes_)) - (np.arange(len(self.classes_)) > gone)
-        support = self.support_.rows(self.support_.labels != gone).relabel(moved).check()
-        return self.learn(self.encoder_, np.delete(self.classes_, gone), support)
+        removed = int(np.flatnonzero(self.classes_ == name)[0])
+        renumbered = np.arange(len(self.classes_)) - (np.arange(len(self.classes_)) > removed)
+        support = self.support_.select(self.support_.labels != removed).relabel(renumbered).check()
+        return self.learn(self.encoder_, np.delete(self.classes_, removed), support)
 
     def save(self, path: str | Path) -> None:
         """Write the classifier to one file, weights included: safetensors with a JSON header, no code.

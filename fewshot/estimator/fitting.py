@@ -1,4 +1,4 @@
-"""The method fitted to a support set: its logits, also of images that are held out, and how sure these are."""
+"""Fits the method to a support set, predicts held-out support images, and fits the temperature to them."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,13 +16,13 @@ from fewshot.estimator.support import Support
 from fewshot.runtime.precision import autocast
 
 QUERIES_AT_ONCE = 4096
-_adapting = Lock()  # methods that adapt weights swap those of a shared network: one thread at a time
+_adapting = Lock()  # methods that adapt weights replace those of one shared network, so threads take turns
 
 
-class Fitted:
+class FittedMethod:
     """The method of `encoder` fitted to `support`.
 
-    `adapted`: what a method that adapts weights has made of them, else None.
+    `adapted`: the result of `fit_support` of a method that adapts weights, else None.
     """
 
     def __init__(self, encoder: Encoder, support: Support, n_classes: int, adapted: Any = None) -> None:
@@ -32,19 +32,19 @@ class Fitted:
 
     @property
     def state(self) -> dict[str, Tensor] | None:
-        """Tensors that the fit has changed, for methods that adapt weights, else None."""
+        """The tensors that fitting has adapted; None for methods that adapt no weights."""
         return None if self.adapted is None else self.adapted.state
 
     @torch.no_grad()
     def logits(self, queries: Tensor) -> Tensor:
-        """Logits (n, n_classes) of content (n, …), on the CPU."""
+        """Compute logits (n, n_classes), on the CPU, for encoded images (n, …)."""
         method, device = self.encoder.method, self.encoder.device
         precision = "float32" if method.uses_features else self.encoder.precision
         with autocast(precision, device), nullcontext() if method.uses_features else _adapting:
-            parts = [self._logits(part.to(device)).float().cpu() for part in queries.split(QUERIES_AT_ONCE)]
-        return torch.cat(parts)
+            chunks = [self._classify(chunk.to(device)).float().cpu() for chunk in queries.split(QUERIES_AT_ONCE)]
+        return torch.cat(chunks)
 
-    def _logits(self, queries: Tensor) -> Tensor:
+    def _classify(self, queries: Tensor) -> Tensor:
         if self.adapted is not None:
             return self.adapted.logits(queries)
         method: Any = self.encoder.method
@@ -53,18 +53,19 @@ class Fitted:
 
     @cached_property
     def held_out(self) -> tuple[Tensor, np.ndarray]:
-        """Logits (m, n_classes) of support images by fits that saw nothing of their group, and which these are (m,)."""
+        """Cross-validated logits (m, n_classes) of support images, and their rows (m,); see `predict_held_out`."""
 
         def predict(rows: np.ndarray, queries: np.ndarray) -> Tensor:
-            return fit(self.encoder, self.support.rows(rows), self.n_classes).logits(self.support.rows(queries).content)
+            fitted = fit(self.encoder, self.support.select(rows), self.n_classes)
+            return fitted.logits(self.support.select(queries).content)
 
         return predict_held_out(predict, self.support.labels, self.support.independent)
 
 
-def learn(encoder: Encoder, support: Support, n_classes: int, calibrate: bool) -> tuple[Fitted, float | None]:
-    """The method fitted to a support set, and the temperature that makes its probabilities honest on held-out images.
+def learn(encoder: Encoder, support: Support, n_classes: int, calibrate: bool) -> tuple[FittedMethod, float | None]:
+    """Fit the method to a support set, and the temperature that calibrates its probabilities on held-out images.
 
-    The temperature is None without `calibrate`, and where no image can be held out.
+    The temperature is None without `calibrate`, and if no image can be held out.
     """
     fitted = fit(encoder, support, n_classes)
     if not calibrate:
@@ -72,31 +73,32 @@ def learn(encoder: Encoder, support: Support, n_classes: int, calibrate: bool) -
     logits, rows = fitted.held_out
     if not len(rows):
         return fitted, None
-    assert support.copies is not None, "calibrate on a support set whose copies were found"
-    once = np.unique(support.copies[rows], return_index=True)[1]  # one of each set of copies
+    assert support.copies is not None, "call Support.check before calibrating"
+    once = np.unique(support.copies[rows], return_index=True)[1]  # one image of each set of copies
     labels = torch.from_numpy(support.labels[rows[once]])
     return fitted, fit_temperature(logits[torch.from_numpy(once)], labels)
 
 
-def fit(encoder: Encoder, support: Support, n_classes: int, state: dict[str, Tensor] | None = None) -> Fitted:
-    """The method fitted to a support set; `state`: of an earlier fit to the same one, which is taken up again."""
+def fit(encoder: Encoder, support: Support, n_classes: int, state: dict[str, Tensor] | None = None) -> FittedMethod:
+    """Fit the method to a support set; `state`: restore what an earlier fit to the same support set adapted."""
     method: Any = encoder.method
     if not hasattr(method, "fit_support"):
-        return Fitted(encoder, support, n_classes)
+        return FittedMethod(encoder, support, n_classes)
     if state is not None:
-        return Fitted(encoder, support, n_classes, method.restore(state, n_classes))
+        return FittedMethod(encoder, support, n_classes, method.restore(state, n_classes))
     content, labels = support.content.to(encoder.device), torch.from_numpy(support.labels).to(encoder.device)
     with autocast(encoder.precision, encoder.device):
         adapted = method.fit_support(content, labels, n_classes, support.independent)
-    return Fitted(encoder, support, n_classes, adapted)
+    return FittedMethod(encoder, support, n_classes, adapted)
 
 
 def predict_held_out(
     predict: Callable[[np.ndarray, np.ndarray], Tensor], labels: np.ndarray, groups: np.ndarray | None
 ) -> tuple[Tensor, np.ndarray]:
-    """Logits (m, n_classes) of images whose group had no part in the fit, and which images these are, (m,).
+    """Cross-validate: compute the logits of each image by a classifier that was fitted without the image's group.
 
-    `predict(rows, queries)`: logits of the images `queries` by a classifier fitted to the images `rows`.
+    `predict(rows, queries)` fits a classifier to the images `rows` and returns the logits of the images `queries`.
+    Returns logits (m, n_classes) and the rows (m,) of these images: those whose class spans several folds.
     """
     fold = deal_folds(labels, groups)
     logits, which = [], []

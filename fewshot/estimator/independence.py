@@ -1,4 +1,4 @@
-"""Which images of a support set tell apart what they show: copies, and images of one group, are not independent."""
+"""Finds images of a support set that are not independent of each other: copies, and images of one group."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -21,23 +21,23 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: as Pi
 def find_dependence(
     content: Tensor, digests: np.ndarray | None, thumbnails: Tensor | None, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The set of copies that each image belongs to, see `find_copies`, and its group, see `join_groups`."""
+    """Find the set of copies that each image belongs to (`find_copies`) and its group (`join_groups`)."""
     copies = find_copies(content, digests, thumbnails)
     return copies, join_groups(groups, copies)
 
 
 def name_copies(names: Sequence[str], copies: np.ndarray) -> list[list[str]]:
-    """The names of each set of two copies or more."""
+    """List the names of the images in each set of two copies or more."""
     sets = join_pairs(len(copies), pair_equal(copies.tolist()))
     return [[names[row] for row in rows] for rows in sets]
 
 
 def find_copies(content: Tensor, digests: np.ndarray | None, thumbnails: Tensor | None) -> np.ndarray:
-    """Which set of copies each image belongs to, (n,) from 0; an image without a copy is a set of its own.
+    """Number the sets of copies: the set of each image, (n,) from 0; an image without a copy is a set of its own.
 
-    Copies of images have the same pixels (`digests`, (n, 8)) or nearly the same, as where one was saved again or
-    resized (`thumbnails`, (n, 3, side, side) uint8; see `fewshot.images.similarity`). Copies of features (n, d), where
-    no images were given, are equal.
+    Two images are copies if their pixels are equal (same row of `digests`, (n, 8)) or nearly equal, as after resizing
+    or saving again (`thumbnails`, (n, 3, side, side) uint8; see `fewshot.images.similarity`). If features (n, d) were
+    given instead of images, copies are equal rows.
     """
     if thumbnails is None or digests is None:
         rows = content.flatten(1).numpy()
@@ -50,7 +50,7 @@ def find_copies(content: Tensor, digests: np.ndarray | None, thumbnails: Tensor 
 
 
 def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | None:
-    """Groups of images (n,) that share neither a group nor a copy with each other; None where each image is its own."""
+    """Merge groups that contain copies of each other, (n,); None if every image is a group of its own."""
     if len(np.unique(copies)) == len(copies):
         return groups
     if groups is None:
@@ -59,7 +59,7 @@ def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | N
 
 
 def _number_sets(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """The number of each row's set, (n,), in order of first appearance."""
+    """Number the sets that `pairs` connect, in order of first appearance: the set of each row, (n,)."""
     first = np.arange(n)
     for rows in join_pairs(n, pairs):
         first[rows] = rows[0]

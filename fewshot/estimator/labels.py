@@ -1,4 +1,4 @@
-"""The labels of images: words or whole numbers, one kind of them."""
+"""Checks of labels: all words, or all whole numbers."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,38 +12,39 @@ from fewshot.errors import DataError
 from fewshot.images.listing import list_few
 
 
-def as_labels(y: Sequence[Any]) -> np.ndarray:
-    """Labels (n,) of one kind; raises `DataError` for missing ones, and for words beside numbers."""
+def check_labels(y: Sequence[Any]) -> np.ndarray:
+    """Convert labels to an array (n,); raises `DataError` if some are missing, or if words and numbers are mixed."""
     plain = y.tolist() if isinstance(y, np.ndarray) and y.ndim == 1 else y
     if isinstance(plain, list | tuple):
         missing = [number for number, label in enumerate(plain) if label is None or _is_nan(label)]
         if missing:
-            raise DataError(f"{len(missing)} of {len(plain)} labels are missing: of image {list_few(missing)}")
+            are = "is" if len(missing) == 1 else "are"
+            raise DataError(f"{len(missing)} of {len(plain)} labels {are} missing: of image {list_few(missing)}")
         _check_kinds(plain)
     labels = column_or_1d(y, warn=True)
-    with warnings.catch_warnings():  # one image a class is no sign of a regression here
+    with warnings.catch_warnings():  # scikit-learn takes one image a class for regression targets
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         check_classification_targets(labels)
     return labels
 
 
-def as_label(name: Any, classes: np.ndarray) -> Any:
-    """The name of one more class, of the kind that `classes` are of; raises `DataError` for another one."""
-    _check_kinds([*classes.tolist(), as_labels([name])[0].item()])
+def check_label(name: Any, classes: np.ndarray) -> Any:
+    """Convert the label of an added class; raises `DataError` if it is a word and `classes` are numbers, or reverse."""
+    _check_kinds([*classes.tolist(), check_labels([name])[0].item()])
     return np.asarray(name).item()
 
 
 def check_unknown(unknown: Any, classes: np.ndarray) -> None:
-    """Raise where a class is called what is answered for an image of none."""
+    """Raise `DataError` if a class has the name that stands for "no known class"."""
     if str(unknown) in map(str, classes):
         raise DataError(
             f"a class is called {unknown!r}, which is the answer for an image of no known class: rename the class, or "
-            "give another answer (unknown=…, --unknown)"
+            "choose another answer (unknown=…, --unknown)"
         )
 
 
 def _check_kinds(labels: Sequence[Any]) -> None:
-    """Raise unless all are words, or all are numbers."""
+    """Raise `DataError` unless all labels are words, or all are numbers."""
     places = {_describe_kind(label): number for number, label in reversed(list(enumerate(labels)))}
     strange = {kind: number for kind, number in places.items() if kind not in ("a word", "a number")}
     if strange:

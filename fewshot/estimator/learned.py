@@ -1,4 +1,4 @@
-"""What a classifier has learned: an encoded support set, the method that is fitted to it, temperature and threshold."""
+"""The learned state of a classifier: encoded support set, fitted method, temperature and rejection threshold."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import learn
 from fewshot.estimator.independence import name_copies
 from fewshot.estimator.labels import check_unknown
-from fewshot.estimator.reading import as_list
+from fewshot.estimator.reading import list_images
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
 from fewshot.images.listing import list_few
@@ -42,18 +42,20 @@ class LearnedState(BaseEstimator, AnswerOptions):
         if self.false_accept_rate is not None:
             check_unknown(self.unknown, classes)
             if not encoder.method.uses_features:
-                message = f"{self.method} has no features that tell what an image is like: false_accept_rate needs them"
+                message = f"{self.method} has no features to compare images by: false_accept_rate needs them"
                 raise ConfigError(message)
             rejection = Rejection.learn(encoder, support, self.false_accept_rate)
-        self.encoder_, self.inputs_ = encoder, encoder.reader()
+        self.encoder_, self.inputs_ = encoder, encoder.reader
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
         self.rejection_ = rejection
-        copies = cast(np.ndarray, support.copies)  # `Support.check` has found them
+        copies = cast(np.ndarray, support.copies)  # set by `Support.check`
         self.copies_, known = name_copies(support.names, copies), getattr(self, "copies_", [])
         if self.copies_ and self.copies_ != known:
             sets = list_few([" = ".join(names) for names in self.copies_])
-            logger.warning("the same or nearly the same pictures share a group, lest they test each other: %s", sets)
+            logger.warning(
+                "the same or nearly the same pictures share a group, so that none is tested on its copy: %s", sets
+            )
         return self
 
     def embed(self, X: Any) -> torch.Tensor:
@@ -71,12 +73,12 @@ class LearnedState(BaseEstimator, AnswerOptions):
         images = self._list(X)
         if not len(images):
             raise DataError("there is no image to classify: the list is empty")
-        return torch.cat([part.values for part in self.encoder_.encode(self.inputs_.parts(images))])
+        return torch.cat([batch.values for batch in self.encoder_.encode(images)])
 
     def _list(self, X: Any, fitting: bool = False) -> Sequence[Any]:
-        """Images one by one; features checked by scikit-learn's rules."""
+        """List the images, or check the features by scikit-learn's rules."""
         if self.backbone is not None or self.run_dir is not None:
-            return as_list(X)
+            return list_images(X)
         return validate_data(self, X, reset=fitting, dtype=np.float64)
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How honest probabilities and rejections are: measured on episodes with classes that the classifier does not know."""
+"""Measures calibration and rejection on episodes in which some queries are of classes the classifier does not know."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fewshot.estimator.confidence import compute_auroc, expected_calibration_error
+from fewshot.estimator.confidence import compute_auroc, compute_calibration_error
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.rejection import score_known
 from fewshot.evaluation.feature_set import FeatureSet
-from fewshot.evaluation.statistics import Estimate, mean_interval
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval
 from fewshot.runtime import seeding
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 
@@ -20,11 +20,12 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Confidence:
-    """Means over episodes with 95% intervals, all fractions; calibration errors are of all episodes' answers together.
+    """Means over episodes with 95% intervals, as fractions.
 
-    `accuracy`: of images of known classes, where nothing is rejected. `ece_before`, `ece_after`: with temperature 1
-    and with the fitted one. `compute_auroc`: of unknown against known images. `false_accept`, `false_reject`: shares of
-    unknown and known images that the threshold for `false_accept_rate` gets wrong.
+    `accuracy`: of queries of known classes, without rejection. `ece_before`, `ece_after`: calibration error with
+    temperature 1 and with the fitted one, over the answers of all episodes together. `auroc`: of known against unknown
+    queries. `false_accept`: share of unknown queries accepted at the threshold for `false_accept_rate`;
+    `false_reject`: share of known queries rejected.
     """
 
     n_episodes: int
@@ -49,11 +50,11 @@ def measure_confidence(
     disjoint_groups: bool = False,
     **options: Mapping[str, Any],
 ) -> Confidence:
-    """`FewShotClassifier` on episodes of `n_way` known classes whose queries are also of `n_unknown` others.
+    """Evaluate `FewShotClassifier` on episodes whose queries come from `n_way` known and `n_unknown` unknown classes.
 
-    `data`: features, from `embed`; `options`: of the classifier (method, method_options). The episodes are those of
-    `n_way + n_unknown` ways: their first classes are the known ones. Temperature and threshold come from each episode's
-    support set alone.
+    `data`: features, from `embed`. `options`: of the classifier (method, method_options). Each episode is drawn with
+    `n_way + n_unknown` classes; the classifier is fitted to the support images of the first `n_way`. Temperature and
+    threshold come from each episode's support set alone.
     """
     spec = EpisodeSpec(n_way + n_unknown, n_shot, n_query, disjoint_groups=disjoint_groups)
     sampler, rows, answers = EpisodeSampler(data, spec, seed), [], []
@@ -65,19 +66,23 @@ def measure_confidence(
         classifier = FewShotClassifier(None, false_accept_rate=false_accept_rate, **options)
         classifier.fit(episode.support[0][is_known].numpy(), labels, groups)
         truth = episode.query_labels[0].numpy()
-        row, answer = _measure_episodes(classifier, episode.query[0], truth, truth < n_way)
+        row, answer = _measure_episode(classifier, episode.query[0], truth, truth < n_way)
         rows.append(row)
         answers.append(answer)
-    columns = [mean_interval(column) for column in np.array(rows).T]
+    columns = [compute_mean_interval(column) for column in np.array(rows).T]
     before, after, right = (np.stack(part) for part in zip(*answers, strict=True))
     errors = [_measure_calibration(confidence, right, seed) for confidence in (before, after)]
     return Confidence(n_episodes, false_accept_rate, columns[0], *errors, *columns[1:])
 
 
-def _measure_episodes(
+def _measure_episode(
     classifier: FewShotClassifier, queries: Tensor, truth: np.ndarray, known: np.ndarray
 ) -> tuple[list[float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(accuracy, AUROC, false accepts, false rejects), and of known images (confidence before, after, right)."""
+    """Measure one episode.
+
+    Returns accuracy, AUROC, false-accept and false-reject rate, and for each query of a known class its confidence
+    before and after temperature scaling and whether the answer is right.
+    """
     logits = classifier.logits(queries.double().numpy())[known]
     right = (logits.argmax(1).numpy() == truth[known]).astype(float)
     before, after = (logits.double().div(t).softmax(1).max(1).values.numpy() for t in (1.0, classifier.temperature_))
@@ -93,14 +98,14 @@ def _measure_episodes(
 
 
 def _measure_calibration(confidence: np.ndarray, right: np.ndarray, seed: int) -> Estimate:
-    """Calibration error of all answers together, (n_episodes, n) each; interval by a bootstrap over episodes."""
+    """Compute the calibration error over all answers (n_episodes, n); interval by a bootstrap over episodes."""
 
-    def error(which: np.ndarray) -> float:
-        sure = confidence[which].ravel()
-        two = np.stack([sure, np.zeros_like(sure)], 1)  # the answer is column 0
-        return expected_calibration_error(two, 1 - right[which].ravel())
+    def compute_error(episodes: np.ndarray) -> float:
+        sure = confidence[episodes].ravel()
+        two = np.stack([sure, np.zeros_like(sure)], 1)  # column 0 is the predicted class, so label 0 means "right"
+        return compute_calibration_error(two, 1 - right[episodes].ravel())
 
     draw = seeding.numpy_generator(seed, "calibration")
-    resampled = [error(draw.integers(0, len(right), len(right))) for _ in range(N_RESAMPLES)]
+    resampled = [compute_error(draw.integers(0, len(right), len(right))) for _ in range(N_RESAMPLES)]
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Estimate(error(np.arange(len(right))), float(high - low) / 2)
+    return Estimate(compute_error(np.arange(len(right))), float(high - low) / 2)

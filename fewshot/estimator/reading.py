@@ -1,4 +1,4 @@
-"""Whatever a user holds, paths, Pillow images, arrays or tensors, becomes uint8 pixels of one size."""
+"""Reads paths, Pillow images, arrays or tensors as uint8 pixels of one size."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -17,17 +17,18 @@ from fewshot.errors import DataError
 from fewshot.images.decode import Resize, check_pixel_options, decode_image, make_square
 from fewshot.images.imageset import digest_images
 from fewshot.images.listing import list_few
+from fewshot.runtime.counts import format_count
 
 N_THREADS = min(8, os.cpu_count() or 1)
 THUMBNAIL_PX = 64
 CHANNELS = (1, 3, 4)
-AT_ONCE = 256  # images whose pixels are in memory together while a large folder is read
+BATCH_SIZE = 256  # bounds the pixels in memory while a large folder is read
 
 
-def as_list(images: Any) -> list[Any]:
-    """The single images of a list, an array (n, H, W[, C]), a tensor (n, C, H, W), or an array of paths.
+def list_images(images: Any) -> list[Any]:
+    """List the images in a list, an array (n, H, W[, C]), a tensor (n, C, H, W), or an array of paths.
 
-    One image alone is an error: it would be taken for a list of its rows, or of its channels.
+    Raises `DataError` for a single image, which would otherwise be taken for a list of its rows or channels.
     """
     if isinstance(images, str | bytes | Path | Image.Image):
         raise DataError(f"images is a list; for a single one write [image], got {_shorten(images)}")
@@ -63,16 +64,16 @@ def _shorten(image: Any) -> str:
     return text if len(text) < 100 else f"{text[:97]}..."
 
 
-def name_of(image: Any, number: int) -> str:
-    """What to call an image in a message: its path, or its place in the list."""
+def name_image(image: Any, number: int) -> str:
+    """Name an image in messages: by its path, or by its position in the list."""
     return str(image) if isinstance(image, str | Path) else f"image {number}"
 
 
-class Read(NamedTuple):
-    """Some images as they were read, then encoded.
+class ImageBatch(NamedTuple):
+    """A batch of images, first as read, then as encoded.
 
-    `values` (n, …): pixels uint8 or features, later what the method classifies. `digests` (n, 8): hashes of the
-    pixels, and `thumbnails` (n, 3, side, side) uint8; None where features were given.
+    `values` (n, …): uint8 pixels or given features; after encoding, what the method classifies. `digests` (n, 8):
+    hashes of the pixels; `thumbnails` (n, 3, side, side) uint8. Both are None if features were given.
     """
 
     names: tuple[str, ...]
@@ -83,7 +84,7 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads what a user holds as uint8 pixels of one size; without `channels`, X are features and stay themselves.
+    """Reads images as uint8 pixels of one size; with 0 `channels`, X holds features, which are passed on unchanged.
 
     An image is the path of a file; a Pillow image; an array (height, width[, 1, 3 or 4 channels]) or a
     tensor ([1, 3 or 4,] height, width) of bytes, of numbers in 0..1, or of booleans. `resize`: see `decode_image`.
@@ -93,51 +94,51 @@ class Reader:
     size_px: int
     resize: Resize = "pad"
 
-    def parts(self, images: Sequence[Any], at_once: int = AT_ONCE) -> Iterator[Read]:
-        """Part after part of `at_once` images, the next one read while the last one is used.
+    def read_batches(self, images: Sequence[Any]) -> Iterator[ImageBatch]:
+        """Read the images in batches, the next one in the background; raises one `DataError` that names all bad images.
 
-        One `DataError` names all bad images.
+        Once an image is bad, no further batch is yielded, but all images are read so that the error is complete.
         """
         if not self.channels:
-            names = tuple(name_of(image, number) for number, image in enumerate(images))
-            yield Read(names, torch.from_numpy(np.asarray(images, np.float32)))
+            names = tuple(name_image(image, number) for number, image in enumerate(images))
+            yield ImageBatch(names, torch.from_numpy(np.asarray(images, np.float32)))
             return
         problems: list[str] = []
-        starts = range(0, len(images), at_once)
-        with ThreadPoolExecutor(1) as ahead:
-            coming = [ahead.submit(self.read, images[:at_once])] if len(images) else []
-            for start in starts:
-                pixels, bad = coming.pop().result()
-                following = start + at_once
-                if following < len(images):
-                    coming.append(ahead.submit(self.read, images[following : following + at_once], following))
+        with ThreadPoolExecutor(1) as background:
+            pending = [background.submit(self.read, images[:BATCH_SIZE])] if len(images) else []
+            for start in range(0, len(images), BATCH_SIZE):
+                pixels, bad = pending.pop().result()
+                end = start + BATCH_SIZE
+                if end < len(images):
+                    pending.append(background.submit(self.read, images[end : end + BATCH_SIZE], end))
                 problems += bad.values()
                 if not problems:
-                    names = tuple(name_of(image, start + i) for i, image in enumerate(images[start:following]))
-                    yield Read(names, pixels, digest_images(pixels.numpy()), _make_thumbnails(pixels))
+                    names = tuple(name_image(image, start + i) for i, image in enumerate(images[start:end]))
+                    yield ImageBatch(names, pixels, digest_images(pixels.numpy()), _make_thumbnails(pixels))
         if problems:
-            raise DataError(f"{len(problems)} of {len(images)} images cannot be used: {list_few(problems)}")
+            count = format_count(len(images), "image")
+            raise DataError(f"{len(problems)} of {count} cannot be used: {list_few(problems)}")
 
     def read(self, images: Sequence[Any], first: int = 0) -> tuple[Tensor, dict[int, str]]:
-        """Pixels (n, channels, size_px, size_px) uint8, and what is wrong with bad images, by number; these are blank.
+        """Read pixels (n, channels, size_px, size_px) uint8; bad images are blank, and their errors come by number.
 
-        `first`: number of the first image.
+        `first`: number of the first of these images in the user's list.
         """
         check_pixel_options(self.channels, self.size_px, self.resize)
 
-        def one(numbered: tuple[int, Any]) -> np.ndarray | str:
+        def read_one(numbered: tuple[int, Any]) -> np.ndarray | str:
             number, image = numbered
             try:
-                return _read_pixels(image, name_of(image, number), self.channels, self.size_px, self.resize)
+                return _read_pixels(image, name_image(image, number), self.channels, self.size_px, self.resize)
             except DataError as error:
                 return str(error)
 
         with ThreadPoolExecutor(N_THREADS) as pool:
-            found = list(pool.map(one, enumerate(images, first)))
-        bad = {first + i: pixels for i, pixels in enumerate(found) if isinstance(pixels, str)}
+            found = list(pool.map(read_one, enumerate(images, first)))
+        bad = {first + i: error for i, error in enumerate(found) if isinstance(error, str)}
         blank = np.zeros((self.channels, self.size_px, self.size_px), np.uint8)
-        good = [blank if isinstance(pixels, str) else pixels for pixels in found]
-        return torch.from_numpy(np.stack(good) if good else blank[None][:0]), bad
+        pixels = [blank if isinstance(one, str) else one for one in found]
+        return torch.from_numpy(np.stack(pixels) if pixels else blank[None][:0]), bad
 
 
 def _make_thumbnails(pixels: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ def _read_pixels(image: Any, name: str, channels: int, size_px: int, resize: Res
 
 
 def _convert_array(array: np.ndarray, name: str) -> Image.Image:
-    """A Pillow image of (height, width[, channels]), with 1, 3 or 4 channels."""
+    """Convert an array (height, width[, channels]) with 1, 3 or 4 channels to a Pillow image."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS[1:]) or 0 in array.shape:
@@ -172,7 +173,8 @@ def _convert_array(array: np.ndarray, name: str) -> Image.Image:
     if array.dtype.kind not in "fb":
         raise DataError(f"{name}: pixels are bytes (uint8) or numbers between 0 and 1, got {array.dtype}")
     if not np.isfinite(array).all():
-        raise DataError(f"{name}: {int((~np.isfinite(array)).sum())} pixels are NaN or infinite")
+        count = format_count(int((~np.isfinite(array)).sum()), "pixel is", "pixels are")
+        raise DataError(f"{name}: {count} NaN or infinite")
     if array.min() < 0 or array.max() > 1:
         message = f"floating-point pixels lie between 0 and 1, these between {array.min():g} and {array.max():g}"
         raise DataError(f"{name}: {message}; divide by 255, or undo the normalisation")

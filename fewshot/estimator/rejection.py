@@ -1,4 +1,4 @@
-"""Whether an image belongs to any known class at all."""
+"""Rejects images that belong to no known class."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewshot.errors import DataError
 from fewshot.estimator.encoder import Encoder
-from fewshot.estimator.fitting import Fitted, fit
+from fewshot.estimator.fitting import FittedMethod, fit
 from fewshot.estimator.support import Support
 
 N_OTHERS = 3
@@ -17,10 +17,10 @@ N_OTHERS = 3
 
 @dataclass(frozen=True)
 class Rejection:
-    """Images with a score below `threshold` are of no known class; see `score_known`.
+    """A threshold on `score_known`: an image that scores lower is rejected as of no known class.
 
-    The threshold comes from the support set alone: each class in turn is taken for unknown, and the highest scores
-    that its images get are not enough (`choose_threshold`). `n_unknown`: images it was set by; copies count as one.
+    The threshold comes from the support set alone: each class in turn is treated as unknown, and the threshold lies
+    above the scores of most of its images (`choose_threshold`). `n_unknown`: number of these images; copies count once.
     """
 
     threshold: float
@@ -28,68 +28,68 @@ class Rejection:
 
     @classmethod
     def learn(cls, encoder: Encoder, support: Support, false_accept_rate: float) -> Self:
-        """The threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
+        """Choose the threshold for a false-accept rate; raises `DataError` for fewer than three classes."""
         copies = support.copies
-        assert copies is not None, "learn from a support set whose copies were found"
+        assert copies is not None, "call Support.check before learning a threshold"
         scores = np.full(len(np.unique(copies)), -np.inf)
-        np.maximum.at(scores, copies, score_as_unknown(encoder, support))  # of each set of copies the highest
-        if encoder.method.evidence_in_logits:  # with the class that was left out there is one more to be taken for
+        np.maximum.at(scores, copies, score_as_unknown(encoder, support))  # the highest score of each set of copies
+        if encoder.method.evidence_in_logits:  # scores grow with the number of classes, one fewer in `score_as_unknown`
             n_classes = len(np.unique(support.labels))
             false_accept_rate *= (n_classes - 1) / n_classes
         return cls(choose_threshold(scores, false_accept_rate), len(scores))
 
-    def accept(self, fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
-        """Whether each of `queries` (n, …) is taken for one of the classes, (n,) bool; `fitted` to `support`."""
+    def accept(self, fitted: FittedMethod, support: Support, queries: Tensor) -> np.ndarray:
+        """Decide which `queries` (n, …) belong to a known class, (n,) bool; `fitted` is fitted to `support`."""
         return score_known(fitted, support, queries) >= self.threshold
 
 
-def score_known(fitted: Fitted, support: Support, queries: Tensor) -> np.ndarray:
-    """How well each query fits any class of the support, (n,), `fitted` to it; comparable between queries.
+def score_known(fitted: FittedMethod, support: Support, queries: Tensor) -> np.ndarray:
+    """Score how well each query fits its best class, (n,); higher is better, and scores compare between queries.
 
-    Where the method's logits tell (`evidence_in_logits`): the log of the sum over classes of exp(logit), the negative
-    energy of Liu et al. 2020, https://arxiv.org/abs/2010.03759. Else how much better it matches a support image than
-    other classes do: the cosine of the features of the query and a support image, minus the mean cosine of that support
-    image and its three nearest images of other classes; the highest over the support. The subtraction makes scores of
-    classes comparable that lie close together or far apart.
+    If the method sets `evidence_in_logits`: the log of the sum over classes of exp(logit), the negative energy of
+    Liu et al. 2020, https://arxiv.org/abs/2010.03759. Otherwise the maximum over support images of a relative
+    similarity: the cosine of the query and the support image, minus the mean cosine of that support image and its
+    three nearest images of other classes. Without the subtraction, scores would be lower for a class that lies far
+    from all others than for one of several similar classes.
     """
     method = fitted.encoder.method
     if method.evidence_in_logits:
         return fitted.logits(queries).logsumexp(1).numpy()
     among = method.similarity(support.content, support.content)
-    beside = _score_beside(among, torch.from_numpy(support.labels))
-    return (method.similarity(support.content, queries) - beside).max(1).values.numpy()
+    nearest_others = _measure_nearest_others(among, torch.from_numpy(support.labels))
+    return (method.similarity(support.content, queries) - nearest_others).max(1).values.numpy()
 
 
 def score_as_unknown(encoder: Encoder, support: Support) -> np.ndarray:
-    """The score that each support image would have if its class were not known, (n,)."""
+    """Score each support image by a classifier that was fitted without its class, (n,)."""
     classes = np.unique(support.labels)
     if len(classes) < 3:
         raise DataError(
-            "to tell images of no known class apart, three classes are needed: each is taken for unknown once, "
+            "rejecting images of no known class needs at least three classes: each is treated as unknown once, "
             f"and two must remain; there are {len(classes)}"
         )
     scores = np.zeros(len(support))
     for label in classes:
         mine = support.labels == label
-        others = support.rows(~mine).relabel(np.arange(len(classes)) - (np.arange(len(classes)) > label))
+        others = support.select(~mine).relabel(np.arange(len(classes)) - (np.arange(len(classes)) > label))
         fitted = fit(encoder, others, len(classes) - 1)
         scores[mine] = score_known(fitted, others, support.content[torch.from_numpy(np.flatnonzero(mine))])
     return scores
 
 
-def _score_beside(similarity: Tensor, labels: Tensor) -> Tensor:
-    """Mean similarity of each support image and its nearest images of other classes, (n,), of `similarity` (n, n)."""
+def _measure_nearest_others(similarity: Tensor, labels: Tensor) -> Tensor:
+    """Mean similarity of each support image to its nearest images of other classes, (n,), from `similarity` (n, n)."""
     others = similarity.masked_fill(labels[:, None] == labels, -torch.inf)
     n_others = int((labels[:, None] != labels).sum(1).min())
     return others.topk(min(N_OTHERS, n_others), 1).values.mean(1)
 
 
 def choose_threshold(unknown: np.ndarray, false_accept_rate: float) -> float:
-    """The lowest score to accept, so that a further image of an unknown class is accepted with this chance at most.
+    """Choose the lowest threshold at which a new image of an unknown class is accepted with at most this probability.
 
-    The rank that split-conformal prediction takes, Vovk et al. 2005, section 4.1: of n + 1 scores that may come in any
-    order the last is among the k highest with a chance of k / (n + 1). Where that is too much even for k = 1, the
-    threshold lies above all of `unknown` (n,), the most that they can tell.
+    Split-conformal prediction, Vovk et al. 2005, section 4.1: if n + 1 scores are exchangeable, the new one is among
+    the k highest with probability k / (n + 1). If that exceeds the rate even for k = 1, the threshold lies just above
+    all of `unknown` (n,): so few images allow no stricter one.
     """
     rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
     highest = np.sort(unknown)[::-1]

@@ -1,4 +1,4 @@
-"""A fitted classifier in one file: safetensors with a JSON header, read without running anything from it."""
+"""Saves a fitted classifier to one file, safetensors with a JSON header, and loads it without executing its content."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,16 +21,16 @@ from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.provenance import collect_provenance
 
 FORMAT = "fewshot-classifier-1"
-KINDS = "biufUO"  # numpy's kinds of labels that JSON can hold
-Classifier = TypeVar("Classifier")  # FewShotClassifier, which this room does not know
+KINDS = "biufUO"  # NumPy's dtype kinds of labels that JSON can hold
+Classifier = TypeVar("Classifier")  # FewShotClassifier, whose module imports this one
 
 
 def save(classifier: Any, path: Path) -> None:
-    """Write a fitted `FewShotClassifier`; raises `CheckpointError` where a label or an option cannot be written."""
+    """Write a fitted `FewShotClassifier`; raises `CheckpointError` if a label or an option cannot be written."""
     classes = classifier.classes_
     names = classes.tolist()
     if classes.dtype.kind not in KINDS or not all(isinstance(name, bool | int | float | str) for name in names):
-        raise CheckpointError(f"classes of kind {classes.dtype} cannot be written to a file: {names[:5]}")
+        raise CheckpointError(f"classes of type {classes.dtype} cannot be written to a file: {names[:5]}")
     support, rejection, plan = classifier.support_, classifier.rejection_, classifier.encoder_.plan
     state = {
         "options": _make_plain(classifier.get_params()),
@@ -50,13 +50,13 @@ def save(classifier: Any, path: Path) -> None:
 
 
 def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
-    """The classifier of a file; raises `CheckpointError` for a file that holds none."""
+    """Load the classifier in a file; raises `CheckpointError` if the file holds none."""
     state = load_checkpoint(path, FORMAT)
     try:
         return _restore(kind, state, device)
-    except Exception as error:  # anything may stand in a file that was not written by `save`
+    except Exception as error:  # a file that `save` did not write can hold anything, and fail anywhere
         what = " ".join(str(error).split())[:300]
-        message = f"{path} says that it is a classifier, but its contents are not those of one"
+        message = f"{path} is marked as a classifier, but its contents are not those of one"
         raise CheckpointError(f"{message} ({type(error).__name__}: {what})") from error
 
 
@@ -65,13 +65,13 @@ def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) 
     resolved = options_of(ClassifierOptions, classifier) | state["plan"] | {"device": device}
     pixels = resolved.pop("pixels")
     loading = sorted({"pretrained", "weights"} & (resolved["backbone_options"] or {}).keys())
-    if loading:  # the weights are in this file; no other one is opened because it says so
+    if loading:  # the weights are in this file: it must not make us open another one
         raise DataError(f"backbone_options has {', '.join(loading)}")
     plan = Plan(ClassifierOptions(**resolved), pixels)
     method = plan.build()
     method.load_state_dict(state["method"])
     classifier.encoder_ = Encoder(method.eval(), plan)
-    classifier.inputs_ = classifier.encoder_.reader()
+    classifier.inputs_ = classifier.encoder_.reader
     classifier.classes_ = np.array(state["classes"], dtype=np.dtype(state["classes_dtype"]))
     classifier.support_ = _unpack_support(state["support"], len(classifier.classes_))
     if state["n_features"] is not None:
@@ -86,21 +86,21 @@ def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) 
 
 
 def _check(classifier: Any) -> None:
-    """Raise unless a classifier that was read from a file can answer."""
+    """Raise `DataError` unless the loaded classifier has valid parts and classifies a blank image."""
     classes = classifier.classes_
     if classes.ndim != 1 or len(classes) < 2 or not np.array_equal(np.unique(classes), classes):
-        raise DataError(f"classes are {list_few(classes.tolist())}, not two or more in order")
+        raise DataError(f"its classes are {list_few(classes.tolist())}: not two or more, sorted and distinct")
     if not 0 < classifier.temperature_ < np.inf:
-        raise DataError(f"the temperature is {classifier.temperature_}")
+        raise DataError(f"its temperature is {classifier.temperature_}, not a positive number")
     if classifier.rejection_ is not None and not isinstance(classifier.rejection_.threshold, int | float):
-        raise DataError(f"the threshold is {classifier.rejection_.threshold!r}")
-    logits = classifier.fitted_.logits(classifier.encoder_.content(_make_blank(classifier)))
+        raise DataError(f"its rejection threshold is {classifier.rejection_.threshold!r}, not a number")
+    logits = classifier.fitted_.logits(classifier.encoder_.compute_content(_make_blank(classifier)))
     if logits.shape != (1, len(classes)) or not torch.isfinite(logits).all():
-        raise DataError(f"its answers have the shape {tuple(logits.shape)}, or are not finite")
+        raise DataError(f"its logits have the shape {tuple(logits.shape)}, or are not finite")
 
 
 def _make_blank(classifier: Any) -> torch.Tensor:
-    """A black image, or a row of zeros where X are features."""
+    """A black image, or a row of zeros if the classifier takes features."""
     reader = classifier.inputs_
     if not reader.channels:
         return torch.zeros(1, classifier.n_features_in_)
@@ -129,7 +129,7 @@ def _unpack_support(state: dict[str, Any], n_classes: int) -> Support:
     n = len(labels)
     if set(labels.tolist()) != set(range(n_classes)):
         raise DataError(
-            f"the labels of its support set are {list_few(np.unique(labels).tolist())}, of {n_classes} classes"
+            f"its support set has the labels {list_few(np.unique(labels).tolist())}, but there are {n_classes} classes"
         )
     shapes = {
         "content": content.shape[:1] == (n,),
@@ -141,5 +141,5 @@ def _unpack_support(state: dict[str, Any], n_classes: int) -> Support:
     }
     bad = [name for name, right in shapes.items() if not right]
     if bad:
-        raise DataError(f"its support set of {n} images has {', '.join(bad)} of another number or shape")
+        raise DataError(f"its support set has {n} images, which does not fit the shape of {', '.join(bad)}")
     return Support(content, labels.astype(np.int64), groups, tuple(state["names"]), digests, thumbnails).check()

@@ -1,4 +1,4 @@
-"""The support set that a classifier keeps: what it classifies by, and where each image came from."""
+"""The encoded support set that a classifier keeps, with the origin of each image."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,19 +11,20 @@ from torch import Tensor
 
 from fewshot.errors import DataError
 from fewshot.estimator.independence import find_dependence
-from fewshot.estimator.reading import Read
+from fewshot.estimator.reading import ImageBatch
 from fewshot.images.listing import list_few
 from fewshot.images.similarity import pair_equal
 
 
 @dataclass(frozen=True)
 class Support:
-    """`content` (n, …): features, or uint8 images for methods that adapt weights. `labels` (n,) in 0..n_classes-1.
+    """The encoded support images.
 
-    `groups` (n,) strings or None. `names` (n,): paths, or "image 7". `digests` (n, 8): hashes of the
-    pixels, and `thumbnails` (n, 3, side, side) uint8 of the images; None where features were given.
-    `copies` (n,): which set of copies each image belongs to, see `find_copies`. `independent` (n,): groups joined where
-    copies lie in several, so that images of two of them are independent; None where each image is.
+    `content` (n, …): features, or uint8 pixels if the method adapts weights. `labels` (n,) in 0..n_classes-1.
+    `groups` (n,): the user's groups as strings, or None. `names` (n,): paths, or "image 7". `digests` (n, 8): hashes
+    of the pixels, and `thumbnails` (n, 3, side, side) uint8; both None if features were given. `copies` (n,): number
+    of the set of copies that each image belongs to, see `find_copies`. `independent` (n,): the groups after merging
+    those that contain copies of each other, see `join_groups`; None if all images are independent.
     """
 
     content: Tensor
@@ -36,24 +37,24 @@ class Support:
     independent: np.ndarray | None = None
 
     @classmethod
-    def gather(cls, parts: Iterable[Read], labels: np.ndarray, groups: np.ndarray | None) -> Self:
-        """Of encoded images with their labels (n,); raises `DataError` where one picture has two labels."""
-        names, contents, digests, thumbnails = zip(*parts, strict=True)
-        seen = digests[0] is not None
+    def gather(cls, batches: Iterable[ImageBatch], labels: np.ndarray, groups: np.ndarray | None) -> Self:
+        """Collect encoded batches with their labels (n,); raises `DataError` if one picture has two labels."""
+        names, contents, digests, thumbnails = zip(*batches, strict=True)
+        are_images = digests[0] is not None
         return cls(
             torch.cat(contents),
             labels,
             groups,
             tuple(chain(*names)),
-            np.concatenate(digests) if seen else None,
-            torch.cat(thumbnails) if seen else None,
+            np.concatenate(digests) if are_images else None,
+            torch.cat(thumbnails) if are_images else None,
         ).check()
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def rows(self, which: np.ndarray) -> Self:
-        """Only the rows `which`, numbers or a mask."""
+    def select(self, which: np.ndarray) -> Self:
+        """Keep only the rows `which`, given as numbers or as a mask."""
         numbers = np.arange(len(self))[which]
         return replace(
             self,
@@ -68,11 +69,11 @@ class Support:
         )
 
     def relabel(self, new: np.ndarray) -> Self:
-        """With label `new[c]` for label c."""
+        """Replace label c by `new[c]`."""
         return replace(self, labels=new[self.labels])
 
     def join(self, other: Self) -> Self:
-        """This one's rows, then the other's; both with or both without groups and images."""
+        """Append the rows of `other`; groups and images are present in both or in neither."""
         return replace(
             self,
             content=torch.cat([self.content, other.content]),
@@ -84,7 +85,7 @@ class Support:
         ).check()
 
     def check(self) -> Self:
-        """Itself, with its copies found; raises `DataError` where one picture has two labels."""
+        """Find the copies among the images; raises `DataError` if one picture has two labels."""
         if self.digests is not None:
             pairs = list(pair_equal(map(bytes, self.digests)))
             twice = [f"{self.names[i]} and {self.names[j]}" for i, j in pairs if self.labels[i] != self.labels[j]]
@@ -94,11 +95,12 @@ class Support:
         return replace(self, copies=copies, independent=independent)
 
 
-def as_groups(groups: Sequence[Any] | None) -> np.ndarray | None:
-    """Groups as strings; a missing one (None, NaN) is an error."""
+def check_groups(groups: Sequence[Any] | None) -> np.ndarray | None:
+    """Convert groups to strings; raises `DataError` if one is missing (None or NaN)."""
     if groups is None:
         return None
     missing = [i for i, group in enumerate(groups) if group is None or group != group]
     if missing:
-        raise DataError(f"images {list_few(missing)} have no group; name one for each image, or none at all")
+        has = "image {} has" if len(missing) == 1 else "images {} have"
+        raise DataError(f"{has.format(list_few(missing))} no group: give one for each image, or none at all")
     return np.array([str(group) for group in groups])

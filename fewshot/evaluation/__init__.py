@@ -1,1 +1,1 @@
-"""Measuring: features once, accuracy per episode, records, their statistics."""
+"""Evaluation: features of image sets, accuracy of each episode, records and their statistics."""

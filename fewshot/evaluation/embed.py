@@ -1,4 +1,4 @@
-"""Embed an image set once: its features are an ordinary labelled set from then on."""
+"""Computes the features of an image set, which are then used like a labelled data set."""
 
 from functools import partial
 
@@ -18,11 +18,11 @@ from fewshot.runtime.layout import channels_last
 from fewshot.runtime.precision import Precision, autocast, resolve
 from fewshot.runtime.provenance import hash_weights
 
-# Pixels in one pass of the backbone. On a CPU the activations of 128 images of 28 px stay in its caches: 33,840
-# images took 1.8 s, against 4.2 s in chunks of 256; an accelerator wants large passes.
+# Pixels in one forward pass. On a CPU the activations of 128 images of 28 px fit into the caches: 33,840 images took
+# 1.8 s, against 4.2 s in chunks of 256. An accelerator is only busy with large passes.
 CHUNK_PIXELS = {"cpu": 128 * 28 * 28, "other": 1 << 23}
-KEPT_BYTES = 8 << 30  # features of a frozen backbone up to this size are kept for as long as it trains
-LEAST_CHUNK = 16  # images; fewer leave more time between the layers (EfficientNet-Lite0, 128 px: a tenth)
+KEPT_BYTES = 8 << 30  # features of a frozen backbone are kept in memory during training up to this size
+LEAST_CHUNK = 16  # images; with fewer, the overhead of each layer shows (EfficientNet-Lite0, 128 px: a tenth)
 
 
 def embed(
@@ -53,7 +53,7 @@ def embed(
         ConfigError: for a method that does not work from features, and for `store` with `rows`.
     """
     if isinstance(network, Method) and not network.uses_features:
-        raise ConfigError(f"{network.label} does not work from features as it is configured: it has none of an image")
+        raise ConfigError(f"{network.label}, as configured, does not work on features: it has none to embed images by")
     made = {"encoder": hash_encoder(network), "precision": resolve(precision, device_of(network))}
     if not store:
         return FeatureSet(imageset, _encode(network, imageset, rows, precision), rows, **made)
@@ -64,7 +64,7 @@ def embed(
 
 
 def hash_encoder(network: nn.Module) -> str:
-    """Hash of the weights that features of `network`, a `Method` or a backbone, depend on."""
+    """Hash the weights on which the features of `network`, a `Method` or a backbone, depend."""
     backbone = network.backbone if isinstance(network, Method) else network
     return "no backbone" if backbone is None else hash_weights(backbone)
 
@@ -86,7 +86,7 @@ def _encode(network: nn.Module, imageset: ImageSet, rows: Tensor | None, precisi
 
 
 def embed_frozen(method: Method, imageset: ImageSet, precision: Precision = "float32") -> ImageSet | FeatureSet:
-    """The features of the image set where training does not change them and they fit `KEPT_BYTES`; else itself."""
+    """Embed the image set if training leaves its features unchanged and they fit `KEPT_BYTES`; else return it."""
     if not (method.frozen and method.uses_features):
         return imageset
     one = embed(method, imageset, torch.zeros(1, dtype=torch.int64), precision)

@@ -1,4 +1,4 @@
-"""The one evaluator: a method's accuracy on every episode, as records that tables are made from."""
+"""The evaluator, used by training and all commands: a method's accuracy on each episode, as records."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ from fewshot.runtime.layout import choose_layout
 from fewshot.runtime.precision import Precision, autocast, switch_tf32
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler, EpisodeSpec
 
-BATCH_NUMBERS = 1 << 22  # feature or pixel values gathered at once: a bound on memory
-MOST_EPISODES = 1000  # drawn at once
+BATCH_NUMBERS = 1 << 22  # bounds memory: feature or pixel values of the episodes in one batch
+MOST_EPISODES = 1000  # episodes in one batch
 Watch = Callable[[int, Episode, Tensor], None]
 
 
@@ -66,7 +66,9 @@ def evaluate(
     started = time.perf_counter()
     device = device_of(method)
     if isinstance(data, FeatureSet) and data.encoder not in (None, hash_encoder(method)):
-        raise DataError(f"{data} was made by another network than this {method.label}'s: embed the images with it")
+        raise DataError(
+            f"{data} was computed by another network than this {method.label}'s: embed the images with the method"
+        )
     with evaluating(method), choose_layout(method, precision, device), switch_tf32(precision, device):
         if isinstance(data, ImageSet) and method.uses_features:
             data = embed(method, data, _collect_rows(sampler, n_episodes), precision)
@@ -81,7 +83,7 @@ def evaluate(
 
 
 def _collect_rows(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
-    """The rows that occur in any of the first `n_episodes` episodes, (n,), ascending."""
+    """Collect the rows that occur in any of the first `n_episodes` episodes, (n,), ascending."""
     used = torch.zeros(len(sampler.data.labels), dtype=torch.bool)
     for first in range(0, n_episodes, MOST_EPISODES):
         rows = sampler.batch(first, min(MOST_EPISODES, n_episodes - first))
@@ -92,7 +94,7 @@ def _collect_rows(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
 def _draw_batches(
     sampler: EpisodeSampler, data: ImageSet | FeatureSet, n_episodes: int
 ) -> Iterator[tuple[int, Episode]]:
-    """This process's batches of episodes of `data`, each with the index of its first episode."""
+    """Draw this process's batches of episodes, each with the index of its first episode."""
     one = sampler.batch(0, 1).fill(data)
     count = max(1, min(MOST_EPISODES, BATCH_NUMBERS // (one.support.numel() + one.query.numel())))
     for first in range(0, n_episodes, count)[processes.rank() :: processes.world_size()]:

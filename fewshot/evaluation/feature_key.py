@@ -1,4 +1,4 @@
-"""What decides the features of a network beside its weights: code, plain attributes, hooks, tensors kept aside."""
+"""Describes what the features of a network depend on besides its weights: code, attributes, hooks, further tensors."""
 
 import dataclasses
 import enum
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Their code is known by their versions, fewshot's by its source files (`feature_store.DECIDING`).
+# Libraries whose code is identified by their version, and fewshot, by its source files (`feature_store.DECIDING`).
 LIBRARIES = {"torch", "timm", "torchvision", "numpy", "fewshot"}
 STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
 PLAIN = (
@@ -26,7 +26,7 @@ PLAIN = (
     re.Pattern, slice, range, torch.dtype, torch.device, torch.memory_format, torch.layout,
 )  # fmt: skip
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-KNOWN = vars(nn.Module()).keys() - set(HOOKS)  # the state dict has the weights, and the mode is evaluation
+KNOWN = vars(nn.Module()).keys() - set(HOOKS)  # not described: weights are hashed apart, and the mode is evaluation
 OF_EVERY_CLASS = {
     "__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__", "__orig_bases__",
     "__parameters__", "__dataclass_fields__", "__dataclass_params__", "_abc_impl",
@@ -34,34 +34,34 @@ OF_EVERY_CLASS = {
 
 
 class CannotDescribe(Exception):
-    """Something that may decide features and cannot be told from another thing of its kind."""
+    """Features may depend on a value for which no description can be made, so they must not be stored."""
 
 
 def describe_network(network: nn.Module) -> str:
-    """A hash of everything that decides the features of `network`, in evaluation mode, beside its state dict.
+    """Hash everything besides the state dict on which the features of `network` in evaluation mode depend.
 
-    Of each of its modules: the class, with its code where that is of no known library and with the text of the user's
-    own files that the code comes from or imports; attributes; buffers outside of the state dict; forward hooks.
-    Raises `CannotDescribe` for a value of an unknown kind, and for code that lies in no file.
+    For each module: its class, its attributes, its buffers outside the state dict and its forward hooks. A class that
+    is of no known library is described by its code and by the text of the user's files that define it or that these
+    import. Raises `CannotDescribe` for a value of an unknown kind, and for code that lies in no file.
     """
     try:
         return _hash(json.dumps(_Description(network).describe_modules()).encode())
     except RecursionError as error:
-        raise CannotDescribe(f"{type(network).__name__} holds values that are nested too deeply") from error
+        raise CannotDescribe(f"{type(network).__name__} holds values nested too deeply to describe") from error
 
 
 class _Description:
-    """Values as nested lists of strings and numbers, the same for the same values in every process."""
+    """Converts values to nested lists of strings and numbers that are equal for equal values in every process."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         self.names = {id(module): name for name, module in network.named_modules()}
-        self.place = type(network).__name__  # what is being described, for messages
-        self.open: set[int] = set()  # objects that are being described: they may refer to each other in a circle
-        self.files: dict[str, list[str]] = {}  # by a file: hashes of its text and of the user's files that it imports
+        self.place = type(network).__name__  # name of the value in work, for messages
+        self.open: set[int] = set()  # ids of the objects in work, since objects may refer to each other in a circle
+        self.files: dict[str, list[str]] = {}  # for each file, hashes of its text and of the user's files it imports
 
     def describe_modules(self) -> list[Any]:
-        """Each module with its class, attributes, hooks and further buffers."""
+        """Describe each module by its class, attributes, hooks and further buffers."""
         named = self.network.named_modules()
         return [[name, self._describe_module(name or type(module).__name__, module)] for name, module in named]
 
@@ -69,10 +69,8 @@ class _Description:
         about: list[Any] = [self.describe_value(type(module))]
         for key, value in sorted(vars(module).items()):
             self.place = f"{name}.{key}"
-            if key in HOOKS:
-                about.append(
-                    [key, [self.describe_value(hook) for hook in value.values()]]
-                )  # their numbers differ each time
+            if key in HOOKS:  # the keys are numbers that differ in each process
+                about.append([key, [self.describe_value(hook) for hook in value.values()]])
             elif key not in KNOWN:
                 about.append([key, self.describe_value(value)])
         for key in sorted(module._non_persistent_buffers_set):
@@ -80,7 +78,7 @@ class _Description:
         return about
 
     def describe_value(self, value: Any) -> Any:
-        """`describe_value` in words and numbers; raises `CannotDescribe`."""
+        """Describe any value; raises `CannotDescribe` if that is impossible."""
         if isinstance(value, PLAIN):
             return [type(value).__qualname__, repr(value)]
         if id(value) in self.open:
@@ -92,7 +90,7 @@ class _Description:
             self.open.remove(id(value))
 
     def _describe_composed(self, value: Any) -> Any:
-        """A value that holds others."""
+        """Describe a value that holds other values."""
         if isinstance(value, Tensor):
             return self._describe_tensor(value)
         if isinstance(value, np.ndarray) and value.dtype != object:
@@ -117,7 +115,7 @@ class _Description:
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         if fields is None:
             kind = type(value).__qualname__
-            raise CannotDescribe(f"{self.place} holds a value of type {kind}, which cannot be told from another one")
+            raise CannotDescribe(f"{self.place} holds a value of type {kind}, whose content cannot be described")
         return [self._describe_class(type(value)), self.describe_value(dict(fields))]
 
     def _describe_tensor(self, tensor: Tensor) -> list[Any]:
@@ -128,13 +126,13 @@ class _Description:
         return [str(tensor.dtype), list(tensor.shape), _hash(data)]
 
     def _describe_other_module(self, module: nn.Module) -> Any:
-        """A module that an attribute refers to: one of the network by its name, another one with its weights."""
+        """Describe a module in an attribute: by its name if the network contains it, else with its weights."""
         if id(module) in self.names:
             return self.names[id(module)]
         return [self.describe_value(dict(module.state_dict())), _Description(module).describe_modules()]
 
     def _describe_class(self, kind: type) -> list[Any]:
-        """A class by its name; parents that are of no library with what they define."""
+        """Describe a class by its name, and by the content of those of its parents that are of no library."""
         about = []
         for part in kind.__mro__:
             if not _of_library(part.__module__):
@@ -143,7 +141,7 @@ class _Description:
         return [kind.__module__ if not about else "", kind.__qualname__, about]
 
     def _describe_callable(self, value: Any) -> Any:
-        """A function, or what wraps one; None for an object that can be called."""
+        """Describe a function or a wrapper of one; None for other callable objects."""
         if isinstance(value, functools.partial):
             return [self.describe_value(part) for part in (value.func, value.args, value.keywords)]
         if isinstance(value, types.MethodType):
@@ -163,7 +161,7 @@ class _Description:
         return None
 
     def _describe_function(self, function: types.FunctionType) -> list[Any]:
-        """A function by its name; one that is of no library with its code and all that it is given."""
+        """Describe a function by its name, or, if it is of no library, by its code, defaults and closure."""
         wrapped = self.describe_value(getattr(function, "__wrapped__", None))
         if _of_library(function.__globals__.get("__name__")):
             return [function.__globals__["__name__"], function.__qualname__, wrapped]
@@ -179,7 +177,7 @@ class _Description:
         return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
 
     def _hash_texts(self, function: types.FunctionType) -> list[str]:
-        """Hashes of the file that a function stands in and of the user's own files that this one imports from."""
+        """Hash the file that defines a function and the user's own files that it imports, directly or not."""
         file = function.__globals__.get("__file__")
         if file is None or not Path(file).is_file():
             raise CannotDescribe(f"the code of {function.__qualname__} ({self.place}) lies in no file")
@@ -195,13 +193,13 @@ class _Description:
 
 
 def _find_users_modules(module: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The contents of the user's own modules of which a module (its contents) holds something."""
+    """Find the user's own modules from which a module holds something; modules are given by their contents."""
     found = map(_find_home, list(module.values()))
     return [contents for contents in found if contents is not None and _is_users_own(contents)]
 
 
 def _find_home(value: Any) -> dict[str, Any] | None:
-    """The contents of the module that a function or class comes from, or of the module itself."""
+    """Find the contents of the module that defines a function or class; of a module, its own contents."""
     if inspect.ismodule(value):
         return vars(value)
     if isinstance(value, types.FunctionType):
@@ -221,11 +219,11 @@ def _is_users_own(contents: Mapping[str, Any]) -> bool:
 
 
 def _of_library(module_name: str | None) -> bool:
-    """Whether the code of a module is known by a version: of Python, or of one of `LIBRARIES`."""
+    """Whether the version of Python or of one of `LIBRARIES` identifies the code of a module."""
     root = (module_name or "").partition(".")[0]
     if root not in sys.stdlib_module_names:
         return root in LIBRARIES
-    file = getattr(sys.modules.get(root), "__file__", None)  # a user's file may bear the name of one of Python's
+    file = getattr(sys.modules.get(root), "__file__", None)  # a user's file may have the name of a standard module
     return file is None or Path(file).is_relative_to(STANDARD_LIBRARY)
 
 
@@ -236,7 +234,7 @@ def _of_every_class(name: str, value: Any) -> bool:
 def _read_cell(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # nothing was put into it
+    except ValueError:  # the cell is empty
         return None
 
 

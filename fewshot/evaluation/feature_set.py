@@ -1,4 +1,4 @@
-"""`FeatureSet`: what a network made of the images of an `ImageSet`, labelled like them."""
+"""`FeatureSet`: features of the images of an `ImageSet`, with the labels of the images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class FeatureSet:
 
     @property
     def class_names(self) -> Sequence[str]:
-        """The image set's."""
+        """The class names of the image set."""
         return self.imageset.class_names
 
     @property
@@ -74,7 +74,7 @@ class FeatureSet:
 
     @property
     def fingerprint(self) -> str:
-        """The image set's."""
+        """The fingerprint of the image set."""
         return self.imageset.fingerprint
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class FeatureSet:
 
     @cached_property
     def _places(self) -> Tensor:
-        """Where each row of the image set is among `values`, (n_images,), -1 where it is not."""
+        """The position of each row of the image set in `values`, (n_images,); -1 if its features are not held."""
         places = torch.full((len(self.imageset),), -1)
         places[self.rows] = torch.arange(len(self.values))
         return places

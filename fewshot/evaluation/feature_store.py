@@ -1,4 +1,4 @@
-"""Features kept on disk: a frozen backbone looks at an image set once, whichever methods ask for it."""
+"""Keeps features on disk, so that a frozen backbone encodes an image set once for all methods."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from fewshot.runtime.provenance import collect_versions, hash_weights
 FORMAT = "fewshot-features-1"
 ROOT = Path(__file__).parents[1]  # the package
 logger = logging.getLogger(__name__)
-# Source files of fewshot, and folders of them, that decide features.
+# The source files and folders of fewshot on which features depend.
 DECIDING = (
     "backbones", "methods", "images/circles.py", "evaluation/embed.py",
     "runtime/evaluation_mode.py", "runtime/layout.py", "runtime/precision.py",
@@ -31,14 +31,14 @@ DECIDING = (
 
 
 def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, make: Callable[[], Tensor]) -> Tensor:
-    """Features of the whole image set from `FEWSHOT_CACHE/features/`, or else what `make()` returns, which is stored.
+    """Load the features of the whole image set from `FEWSHOT_CACHE/features/`; else call `make()` and store its result.
 
-    The key is a hash of pixels, labels and groups; of the weights that take part, and of everything else in the network
-    that decides features (`describe_network`); of precision, kind of device and library versions; and of the source
-    files of backbones and methods: after any change the features are made anew. So are those of a file that cannot be
+    The key is a hash of the pixels, labels and groups; of the weights and everything else in the network on which
+    features depend (`describe_network`); of precision, kind of device and library versions; and of the source files of
+    backbones and methods. After any change the features are computed again, and so they are if the file cannot be
     read. Features of a network that cannot be described are not stored.
     """
-    if processes.world_size() > 1:  # all take part in an embedding, and might not find the same files
+    if processes.world_size() > 1:  # all processes must embed together, but might not all find the file
         return make()
     try:
         path = find_cache_dir() / "features" / f"{_make_key(network, imageset, precision)}.safetensors"
@@ -49,12 +49,12 @@ def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, m
         try:
             return load_checkpoint(path, FORMAT)["features"].to(device_of(network))
         except CheckpointError as error:
-            logger.warning("%s: features are made anew", error)
+            logger.warning("%s: features are computed again", error)
     features = make()
     try:
         save_checkpoint(path, {"features": features}, FORMAT)
     except CheckpointError as error:
-        logger.warning("%s: features are not kept", error)
+        logger.warning("%s: features are not stored", error)
     return features
 
 
@@ -77,7 +77,7 @@ def _make_key(network: nn.Module, imageset: ImageSet, precision: Precision) -> s
 
 @cache
 def _hash_sources() -> str:
-    """Hash of the source files that decide features; raises `FileNotFoundError` where one of them does not exist."""
+    """Hash the source files on which features depend; raises `FileNotFoundError` if one of them does not exist."""
     digest = hashlib.blake2b(digest_size=8)
     for place in (ROOT / name for name in DECIDING):
         if not place.exists():

@@ -1,4 +1,4 @@
-"""What records say of themselves: what was measured, on which episodes, by what; and whether two may be compared."""
+"""The header of records: what was measured, on which episodes and by what; and whether two records are comparable."""
 
 import time
 from dataclasses import dataclass, fields
@@ -12,12 +12,12 @@ from fewshot.runtime.precision import Precision, resolve
 from fewshot.runtime.provenance import collect_provenance, hash_weights
 from fewshot.sampling.episodes import EpisodeSpec
 
-EPISODES = ("split", "seed", "n_episodes", "spec")  # decide which rows of an image set the episodes hold
+EPISODES = ("split", "seed", "n_episodes", "spec")  # the fields that determine the episodes of an image set
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordHeader:
-    """What was measured, on what, by what; None is what a file does not say, early versions said less."""
+    """What was measured, on which data and by what code. None: not recorded, as in files of early versions."""
 
     spec: dict[str, Any]
     """`EpisodeSpec` as a dictionary"""
@@ -34,9 +34,9 @@ class RecordHeader:
     """hash of all parameters and buffers"""
     precision: str
     seconds: float
-    """of the evaluation, with the embedding where it was part of it"""
+    """duration of the evaluation, including the embedding if the evaluator did it"""
     peak_mib: float | None = None
-    """memory of the whole process so far"""
+    """peak memory of the whole process so far"""
     commit: str
     command: str
     versions: dict[str, str]
@@ -44,29 +44,29 @@ class RecordHeader:
     plugins: dict[str, str] | None = None
     """digests of the files that were loaded as plugins"""
     n_trainable: dict[str, int] | None = None
-    """numbers adapted in each episode, in the network and in the head, of methods that adapt weights"""
+    """for methods that adapt weights: how many weights of network and head each episode adapts"""
     embedding_seconds: float | None = None
-    """of the embedding before the first cell, which all cells share"""
+    """duration of the embedding, which all cells share"""
     selected_on: str | None = None
     """what chose the weights: "val", or "nothing" and why"""
     config: dict[str, Any] | None = None
-    """of the run"""
+    """the configuration of the run"""
     seen_classes: int | None = None
     """test classes that the weights were trained on"""
     seen_images: int | None = None
     """test images that the weights were trained on"""
     seen_mark: str | None = None
-    """what tables say of both beside the name; empty where there is nothing to say"""
+    """how tables mark such a row beside its name; empty if nothing leaked"""
     run: str | None = None
     """folder of the run, in comparisons"""
 
     def as_dict(self) -> dict[str, Any]:
-        """What a file holds of it: all that is known."""
+        """Convert to a dictionary for a file, without the fields that are None."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def value(self, name: str) -> Any:
-        """A field for a table, "unknown" where the file did not say it."""
+        """The value of a field for a table; "unknown" if it was not recorded."""
         value = getattr(self, name)
         return "unknown" if value is None else value
 
@@ -81,7 +81,7 @@ def make_header(
     precision: Precision,
     started: float,
 ) -> RecordHeader:
-    """The header of an evaluation that began at `started` (`time.perf_counter`) and has just ended."""
+    """Make the header of an evaluation that began at `started` (`time.perf_counter`) and ends now."""
     count = getattr(method, "count_trainable", None) if isinstance(spec.n_way, int) else None
     return RecordHeader(
         spec=vars(spec),
@@ -110,11 +110,13 @@ def same_episodes(a: RecordHeader, b: RecordHeader, *, same_pixels: bool = True)
         same_pixels: also ask for the same images; False where the two prepare the same images in other ways, such as
             another size, and the caller has made sure of that.
     """
-    return not episode_differences(a, b, same_pixels=same_pixels)
+    return not find_episode_differences(a, b, same_pixels=same_pixels)
 
 
-def episode_differences(a: RecordHeader, b: RecordHeader, *, same_pixels: bool = True) -> dict[str, tuple[Any, Any]]:
-    """What keeps two measurements from being compared, for a message: names of fields, and both values."""
+def find_episode_differences(
+    a: RecordHeader, b: RecordHeader, *, same_pixels: bool = True
+) -> dict[str, tuple[Any, Any]]:
+    """Find why two measurements are not comparable: the names of differing fields, each with both values."""
     names = (*(["data_fingerprint"] if same_pixels else []), *EPISODES)
     pairs = {name: (getattr(a, name), getattr(b, name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -1,4 +1,4 @@
-"""Records of an evaluation: a header that says what was measured, and one row per episode."""
+"""Records of an evaluation: a header that describes the measurement, and one record for each episode."""
 
 import json
 from abc import ABC
@@ -11,12 +11,12 @@ import numpy as np
 
 from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
-from fewshot.evaluation.statistics import Estimate, mean_interval
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval
 from fewshot.runtime.files import write_whole
 
 
 class EpisodeRecord(NamedTuple):
-    """One episode. `accuracy`: fraction of its queries; `loss`: nats per query; `seconds`: without embedding."""
+    """One episode. `accuracy`: fraction of its queries; `loss`: nats per query; `seconds`: excluding the embedding."""
 
     index: int
     accuracy: float
@@ -28,15 +28,15 @@ class EpisodeRecord(NamedTuple):
 
 
 class Measured(ABC):
-    """Accuracies of episodes; `header`: what was measured, on what, by what (data, weights, commit, command)."""
+    """Accuracies of episodes, with a header that names data, weights, commit and command."""
 
     header: RecordHeader
-    accuracy: np.ndarray  # fraction of right queries of each episode, (n_episodes,)
+    accuracy: np.ndarray  # fraction of correctly classified queries of each episode, (n_episodes,)
 
     @property
     def estimate(self) -> Estimate:
         """Mean accuracy with its 95% interval over episodes."""
-        return mean_interval(self.accuracy)
+        return compute_mean_interval(self.accuracy)
 
     @property
     def mean(self) -> float:
@@ -50,19 +50,19 @@ class Measured(ABC):
 
     @property
     def mark(self) -> str:
-        """What a table says beside its name: ` (11 of 20 classes seen in training)`; else empty."""
+        """The mark beside the row's name in tables, ` (11 of 20 classes seen in training)`, or an empty string."""
         mark = self.header.seen_mark  # None in records of early versions
         return f" ({mark})" if mark else ""
 
     @property
     def cell(self) -> str:
-        """What was asked of each episode: `5-way 1-shot`."""
+        """Ways and shots of the episodes: `5-way 1-shot`."""
         return name_cell(self.header.spec)
 
 
 @dataclass(frozen=True)
 class Scores(Measured):
-    """The accuracies alone, (n_episodes,)."""
+    """Measured accuracies (n_episodes,) without the other records of each episode."""
 
     header: RecordHeader
     accuracy: np.ndarray
@@ -91,17 +91,17 @@ class Records(Measured):
         return float(np.mean([e.loss for e in self.episodes]))
 
     def add_facts(self, **facts: Any) -> Self:
-        """The same records with more in their header: what a run knows of them beside the evaluation."""
+        """Copy the records, with further fields of the header that the run knows and the evaluator does not."""
         return replace(self, header=replace(self.header, **facts))
 
     def write(self, path: str | Path) -> None:
-        """JSON lines: the header, then one line per episode."""
+        """Write JSON lines: the header, then one line per episode."""
         lines = [self.header.as_dict(), *(e._asdict() for e in self.episodes)]
         write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """The records that `write` wrote."""
+        """Read what `write` wrote; raises `DataError` if the file is incomplete or holds something else."""
         try:
             header, *rows = map(json.loads, Path(path).read_text().splitlines())
             records = cls(RecordHeader(**header), [EpisodeRecord(**row) for row in rows])
@@ -113,7 +113,7 @@ class Records(Measured):
 
 
 def name_cell(spec: Mapping[str, Any]) -> str:
-    """`5-way 1-shot`, of an `EpisodeSpec` as a dictionary."""
+    """Name the ways and shots of an `EpisodeSpec`, given as a dictionary: `5-way 1-shot`."""
     return f"{_count(spec['n_way'])}-way {_count(spec['n_shot'])}-shot"
 
 

@@ -1,4 +1,4 @@
-"""Tables made from records alone; accuracy becomes percent here and nowhere else."""
+"""Formats records as tables; accuracies are converted to percent here."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,20 +10,20 @@ from fewshot.runtime.files import write_whole
 
 
 def format_percent(estimate: Estimate, digits: int = 2) -> str:
-    """`98.46 ± 0.14`."""
+    """Format an accuracy in percent: `98.46 ± 0.14`."""
     return f"{100 * estimate.mean:.{digits}f} ± {100 * estimate.half_width_95:.{digits}f}"
 
 
 def format_signed_percent(estimate: Estimate) -> str:
-    """A difference: `+0.46 ± 0.14` or `−0.46 ± 0.14`."""
-    mean = round(100 * estimate.mean, 2) + 0.0  # no minus before 0.00
+    """Format a difference in percent: `+0.46 ± 0.14` or `−0.46 ± 0.14`."""
+    mean = round(100 * estimate.mean, 2) + 0.0  # turns −0.0 into 0.0
     return f"{mean:+.2f} ± {100 * estimate.half_width_95:.2f}".replace("-", "−")
 
 
 def format_table(rows: Mapping[str, Sequence[Records]]) -> str:
-    """A table of accuracies in percent: a row per method, a column per cell.
+    """Format accuracies in percent: a row for each method, a column for each cell.
 
-    Rows whose weights were trained on test classes or images say so, see `Measured.mark`.
+    Rows whose weights were trained on test classes or images are marked, see `Measured.mark`.
     """
     cells = [records.cell for records in next(iter(rows.values()))]
     named = {f"{name}{records[0].mark}": records for name, records in rows.items()}
@@ -37,14 +37,14 @@ def format_table(rows: Mapping[str, Sequence[Records]]) -> str:
 
 
 def format_title(rows: Mapping[str, Sequence[Records]], test_set: str, method: str) -> str:
-    """The line above a test table; `test_set`: its name in `test_also`, or ""."""
+    """Format the line above a test table; `test_set`: its name in `test_also`, or ""."""
     seen = any(records[0].mark for records in rows.values())
     classes = "Test classes, some of them seen in training" if seen else "Test classes, never seen in training"
     return f"{classes}{f' ({test_set})' if test_set else ''}: {method}"
 
 
 def format_facts(records: Records) -> str:
-    """One line on what was measured: test set, episodes, seed, fingerprint, commit."""
+    """Format one line about the measurement: test set, episodes, seed, fingerprint, commit."""
     head = records.header
     chosen = head.value("selected_on")
     return (
@@ -55,7 +55,7 @@ def format_facts(records: Records) -> str:
 
 
 def format_all_facts(rows: Mapping[str, Sequence[Records]]) -> str:
-    """`format_facts` of the first row, and a line for each other one that is of another protocol."""
+    """Format the facts of the first row, and a line for each row measured by another protocol."""
     first, *_ = rows.values()
     protocols = {name: [_describe_protocol(records) for records in cells] for name, cells in rows.items()}
     others = [
@@ -72,10 +72,10 @@ def _describe_protocol(records: Records) -> str:
 
 
 def write_section(path: str | Path, name: str, heading: str, text: str) -> None:
-    """Put `text` between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a file, all or nothing.
+    """Put `text` between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a file.
 
-    Nothing else in the file changes; without these lines they are added at its end, under `heading`, which is the title
-    of a file that is new. Raises `DataError` where the lines are not one pair in this order.
+    Nothing else in the file changes. A file without these lines gets them at its end, under `heading`, which becomes
+    the title of a new file. Raises `DataError` unless both lines occur once, in this order.
     """
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Rows of a test table: what the weights are that a row measures."""
+"""The rows of a test table, by the weights that they measure."""
 
 from enum import StrEnum
 
 
 class RowKind(StrEnum):
-    """The rows that a run measures, beside those that its `test_variants` name."""
+    """The rows that a run measures, besides those that its `test_variants` name."""
 
     TRAINED = "trained"
     """the method after training, or on the backbone of a pretrained run"""

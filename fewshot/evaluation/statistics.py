@@ -14,11 +14,11 @@ class Estimate(NamedTuple):
     half_width_95: float
 
 
-def mean_interval(values: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean and 95% Student-t interval of independent values, shape (n,).
+def compute_mean_interval(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Compute the mean and 95% Student-t interval of independent values, shape (n,).
 
-    The interval speaks of the sampling of episodes only, not of training seeds. With one value
-    the half-width is infinite: nothing is known of its spread.
+    The interval covers the sampling of episodes, not the choice of training seed. With one value the half-width is
+    infinite, since its spread is unknown.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
@@ -29,9 +29,9 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), float(stdtrit(values.size - 1, 0.975) * standard_error))
 
 
-def paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean of `a - b` on identical episodes, with its 95% interval; both of shape (n,)."""
+def compute_paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Estimate:
+    """Compute the mean of `a - b` on identical episodes with its 95% interval; both of shape (n,)."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise ValueError(f"paired lists differ in length: {a.shape} and {b.shape}")
-    return mean_interval(a - b)
+    return compute_mean_interval(a - b)

@@ -1,4 +1,4 @@
-"""One look for all figures: fonts, greys, and colours that colour-blind readers tell apart."""
+"""The common style of all figures: fonts, greys, and colours that colour-blind readers can distinguish."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 GREY, PALE = "#555555", "#E6E6E6"
 # Okabe and Ito: https://jfly.uni-koeln.de/color/
 BLUE, SKY, GREEN, VERMILION, ORANGE, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7"
-STYLE: Any = {  # which matplotlib types by its 300 names
+STYLE: Any = {  # Any, since matplotlib types this dictionary by its 300 possible keys
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": GREY,
     "xtick.color": GREY, "ytick.color": GREY, "grid.color": PALE, "grid.linewidth": 0.6, "axes.axisbelow": True,
@@ -23,8 +23,8 @@ PNG_DPI = 200
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Within the block matplotlib draws in this style."""
-    import matplotlib  # here, so that importing fewshot does not
+    """Let matplotlib draw in this style within the block."""
+    import matplotlib  # here, since importing fewshot shall not import matplotlib
 
     with matplotlib.rc_context(STYLE):
         yield
@@ -44,7 +44,7 @@ def save_figure(figure: "Figure", path: Path) -> list[Path]:
 
 
 def shorten(name: str, most: int) -> str:
-    """A name of at most `most` characters; a longer one loses its middle, since names differ at their ends."""
+    """Shorten a name to at most `most` characters by dropping its middle, since names differ at their ends."""
     if len(name) <= most:
         return name
     return f"{name[: most // 2]}…{name[len(name) - (most - 1 - most // 2) :]}"

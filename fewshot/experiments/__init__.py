@@ -1,1 +1,1 @@
-"""From a configuration to a run and its records."""
+"""Experiments: builds methods and data from a configuration, and measures runs."""

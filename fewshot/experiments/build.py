@@ -1,4 +1,4 @@
-"""From a configuration to a trained method and its test records; from a run folder back to a method."""
+"""Builds methods and data sets from a configuration, loads methods from run folders, and measures test cells."""
 
 import re
 import time
@@ -40,16 +40,16 @@ from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
 from fewshot.training.tracking.hyperparameters import list_hyperparameters
 
-NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # in a run's name already, or no matter
+NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # named elsewhere, or without effect
 MEASURING = ("val_", "test_", "log_", "checkpoint_", "profile_")
 LONGEST_DIFFERENCES = 120  # characters of a run's name
 
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
-    """A split of the configured data set; its test split is that of `test_dataset` where there is one."""
+    """Load a split of the configured data set; the test split comes from `test_dataset` if that is set."""
     if config.test_dataset_options and not config.test_dataset:
         raise ConfigError(
-            "test_dataset_options are of a test_dataset, and none is given: dataset_options hold for all splits"
+            "test_dataset_options need a test_dataset, and none is given: dataset_options hold for all splits"
         )
     elsewhere = config.test_dataset if split == "test" else None
     options = {**(config.test_dataset_options if elsewhere else config.dataset_options), **changes}
@@ -59,7 +59,7 @@ def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
 
 
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
-    """The configured method with its initial weights, for images of `image_shape` (C, height_px, width_px)."""
+    """Build the configured method with initial weights, for images of `image_shape` (C, height_px, width_px)."""
     with seeding.fork(config.seed, "initial weights"):
         method = create_method(config.method, _build_backbone(config, image_shape, backbone), **config.method_options)
     if config.freeze_backbone:
@@ -68,14 +68,14 @@ def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbon
 
 
 def build_classifier(config: PretrainExperimentConfig, image_shape: tuple[int, ...], n_classes: int) -> Classifier:
-    """The configured classifier of `n_classes` base classes with its initial weights."""
+    """Build the configured classifier of `n_classes` base classes with initial weights."""
     with seeding.fork(config.seed, "initial weights"):
         backbone = _build_backbone(config, image_shape)
         return Classifier(backbone, n_classes, config.classifier, config.classifier_scale, config.label_smoothing)
 
 
 def _build_backbone(config: AnyConfig, image_shape: tuple[int, ...], name: str | None = None) -> nn.Module:
-    """The configured backbone, or the one called `name` with default options."""
+    """Build the configured backbone, or the one called `name` with default options."""
     options = {"in_channels": image_shape[0], "input_px": image_shape[1]}
     return create_backbone(name or config.backbone, **options | ({} if name else config.backbone_options))
 
@@ -113,7 +113,7 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
 
 
 def load_config(folder: RunFolder) -> AnyConfig:
-    """The configuration that a run folder holds, of the kind that it was made with; its plugins are loaded."""
+    """Load the configuration of a run and the plugins that it names."""
     config = read_saved(folder.read_config(), folder.config)
     load_plugins(config.plugins)
     folder.check_plugins()
@@ -121,15 +121,15 @@ def load_config(folder: RunFolder) -> AnyConfig:
 
 
 def choose_device() -> torch.device:
-    """The accelerator if there is one, else the CPU; in a launched group of processes, each joins the others."""
+    """Choose the accelerator if there is one, else the CPU; a process launched with others joins them here."""
     from accelerate import PartialState  # slow to import
 
     return PartialState(cpu=not torch.accelerator.is_available()).device
 
 
 def name_run_dir(config: AnyConfig) -> str:
-    """A fresh folder name in runs/: data set, method or classifier, backbone, what is no default, seed and time."""
-    choose_device()  # joins the other processes, so that all take the first one's name
+    """Name a new folder in runs/ by data set, method or classifier, backbone, changed options, seed and time."""
+    choose_device()  # joins the other processes, which then use the name of the first one
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     backbone = config.backbone.replace("/", "-")
     what = [config.dataset, config.trained_name, backbone, *name_differences(config)]
@@ -137,9 +137,9 @@ def name_run_dir(config: AnyConfig) -> str:
 
 
 def name_differences(config: AnyConfig) -> list[str]:
-    """Options that differ from their defaults, as parts of a folder's name: `lr=0.0003`, `inner_steps=5`.
+    """Name the options that differ from their defaults, for a folder's name: `lr=0.0003`, `inner_steps=5`.
 
-    How it is trained comes before how that is measured; where all would be too long, the last ones are counted instead.
+    Options of training come before those of measuring. If the name would be too long, the last are only counted.
     """
     usual = list_hyperparameters(type(config)())
     parts = [
@@ -152,32 +152,32 @@ def name_differences(config: AnyConfig) -> list[str]:
 
 
 def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:
-    """Every way with every shot."""
+    """List the test cells: every number of ways with every number of shots."""
     query, disjoint = config.test_n_query, config.test_disjoint_groups
     return [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
 
 
 def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
-    """The test cells as a row of the test table is measured on them: some of `test_variants` have other queries."""
+    """List the test cells of a row of the test table: an entry of `test_variants` may set another n_query."""
     n_query = list_variants(config).get(row, {}).get("n_query", config.test_n_query)
     if n_query != "shots" and not isinstance(n_query, int):
-        raise ConfigError(f"test_variants: {row}: n_query is a number or shots, got {n_query!r}")
+        raise ConfigError(f'test_variants: {row}: n_query is a number or "shots", got {n_query!r}')
     return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in list_test_cells(config)]
 
 
 def list_variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
-    """Further rows of the test table, of the same weights; a classifier of stage 1 has none."""
+    """List further rows of the test table, with the same weights; a classifier of stage 1 has none."""
     return getattr(config, "test_variants", {})
 
 
 def load_test_sets(config: AnyConfig) -> dict[str, ImageSet]:
-    """The test split (named ""), and the further ones of `test_also`, checked to hold every test cell."""
+    """Load the test split (named "") and those of `test_also`, and check that they hold every test cell."""
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
     for imageset in sets.values():
         for row in (RowKind.TRAINED, *list_variants(config)):
             for cell in list_cells(config, row):
-                EpisodeSampler(imageset, cell)  # raises for a cell it cannot hold, before hours of training
+                EpisodeSampler(imageset, cell)  # raises now, not after hours of training, if the set is too small
     return sets
 
 
@@ -190,21 +190,21 @@ def measure(
     files: Sequence[Path] = (),
     overlap: Overlap | None = None,
 ) -> list[Records]:
-    """Records of each cell; the images are embedded once for all of them.
+    """Measure a method on each cell; the images are embedded once for all cells.
 
-    `selected_on`: what chose the weights, for the header: "val", or "nothing" for an untrained network. `overlap`: what
-    of the set the weights were trained on, for the header. `files`: where the records of each cell are written as soon
-    as it is measured. A file that holds them already, of these weights and options, by the same commit, is read
-    instead, so that measuring goes on where it was cut off.
+    For the header, `selected_on` says on what the weights were selected ("val", or "nothing" for an untrained
+    network), and `overlap` what part of the set they were trained on. `files`: the records of each cell are written
+    here as soon as it is measured. A file with records of the same weights, options and commit is read instead, so
+    that an interrupted measurement can continue.
     """
     data: ImageSet | FeatureSet = imageset
     seconds, all_records = 0.0, []
     for cell, file in zip_longest(cells, files):
-        records = processes.broadcast_first(_load_held(file, method, imageset, cell, config) if file else None)
+        records = processes.broadcast_first(_load_measured(file, method, imageset, cell, config) if file else None)
         if records is None:
             if method.uses_features and data is imageset:
                 started = time.perf_counter()
-                untrained = config.max_steps == 0  # others may ask for the features of these weights too
+                untrained = config.max_steps == 0  # only then other runs need features of the same weights
                 data = embed(method, imageset, None, config.precision, store=untrained)
                 seconds = time.perf_counter() - started
             precision, seed = config.precision, config.test_seed
@@ -218,15 +218,17 @@ def measure(
 
 
 def list_record_files(config: AnyConfig, test_set: str, row: str, cells: Iterable[EpisodeSpec]) -> list[Path]:
-    """Where the records of a row (a method) of the test table lie; `test_set`: its name in `test_also`, or ""."""
+    """List the files for the records of a row of the test table; `test_set`: its name in `test_also`, or ""."""
     return [RunFolder(config.run_dir).records(test_set, row, name_cell(vars(cell))) for cell in cells]
 
 
-def _load_held(file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig) -> Records | None:
-    """The records in `file`, if measuring anew would give the same."""
+def _load_measured(
+    file: Path, method: Method, imageset: ImageSet, cell: EpisodeSpec, config: AnyConfig
+) -> Records | None:
+    """Load the records in `file` if measuring again would give the same; else return None."""
     try:
         records = Records.read(file)
-    except (FileNotFoundError, DataError):  # or they were cut off
+    except (FileNotFoundError, DataError):  # no file, or an incomplete one
         return None
     changed = find_differing_options(records.header.config or {}, config)
     unknown_code = find_commit().endswith("+") or (records.header.plugins or {}) != list_loaded_plugins()

@@ -1,4 +1,4 @@
-"""Every dictionary of options that a configuration holds, checked before any data are read."""
+"""Checks every dictionary of options in a configuration before any data are read."""
 
 from fewshot.backbones.create import check_backbone
 from fewshot.config import ExperimentConfig

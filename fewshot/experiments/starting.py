@@ -1,4 +1,4 @@
-"""Two stages: a run that starts from another's backbone, and what it is compared with at the end."""
+"""Prepares runs that start from the backbone of another run, builds compared rows, and checks for leaked classes."""
 
 import logging
 from collections.abc import Callable
@@ -24,30 +24,31 @@ from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap,
 from fewshot.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
-PREFIX = "backbone."  # of the backbone's weights in a method's state dict
+PREFIX = "backbone."  # with which names of the backbone's weights begin in a method's state dict
 
 
 def build_starting_method(
     config: ExperimentConfig, train_set: ImageSet, backbone: str | None = None, *, pretrained: bool = True
 ) -> Method:
-    """The configured method as training finds it: with the weights of `pretrained_run` and the base classes' features.
+    """Build the configured method as it is before training, with the backbone of `pretrained_run`.
 
-    `backbone`: the name of another one than the configured; `pretrained=False`: with initial weights.
-    Raises `ConfigError`, `CheckpointError` or `LeakageError` for a `pretrained_run` that cannot be used.
+    A method that needs features of the base classes gets them here. `backbone`: name of a backbone to use instead of
+    the configured one; `pretrained=False`: keep initial weights. Raises `ConfigError`, `CheckpointError` or
+    `LeakageError` for a `pretrained_run` that cannot be used.
     """
     method = build_method(config, train_set.image_shape, backbone)
     if config.pretrained_run and pretrained:
         load_pretrained(method, config)
     elif config.freeze_backbone and pretrained and choose_starting_row(config) == RowKind.UNTRAINED:
         logger.warning(
-            "freeze_backbone keeps initial weights that nothing has trained; give published ones by backbone_options "
-            "(pretrained or weights), or a pretrained_run"
+            "freeze_backbone keeps random initial weights; give published weights by backbone_options (pretrained or "
+            "weights), or a pretrained_run"
         )
     if method.needs_base_features:
         if config.max_steps and not method.frozen:
             raise ConfigError(
-                f"{config.method} with {config.method_options} keeps features of the base classes, which training the "
-                "backbone makes stale: set max_steps: 0, and give the backbone by pretrained_run"
+                f"{config.method} with {config.method_options} uses stored features of the base classes, which would "
+                "not match a backbone in training: set max_steps: 0, and give the backbone by pretrained_run"
             )
         features = embed(method.to(choose_device()), train_set, precision=config.precision).values
         method.learn_base_classes(features, torch.from_numpy(train_set.labels).to(features.device))
@@ -55,11 +56,12 @@ def build_starting_method(
 
 
 def build_compared_methods(method: Method, config: ExperimentConfig, train_set: ImageSet) -> dict[str, Method]:
-    """`method` after training and, by their names in the test table, what it is compared with (`test_floor`).
+    """Build the rows of the test table by name: `method` after training, and what it is compared with.
 
-    each of `test_variants`: the same weights with other options; `RowKind.PRETRAINED` where there was episodic
-    training after another run's; `RowKind.UNTRAINED` or `RowKind.FROZEN`; `RowKind.RAW_PIXELS` for methods that have
-    nothing to learn but a network. Where nothing was trained at all, `method` itself is untrained or frozen.
+    Each of `test_variants` has the same weights and other options. With `test_floor` there are also: the method before
+    its own training (`RowKind.PRETRAINED`), if it started from another run; the method with initial or published
+    weights (`UNTRAINED` or `FROZEN`); and the method without a network (`RAW_PIXELS`), if it can do without training.
+    If nothing was trained at all, `method` itself is the untrained or frozen row.
     """
     start = choose_starting_row(config)
     rows: dict[str, Method] = {RowKind.TRAINED if config.max_steps or config.pretrained_run else start: method}
@@ -77,18 +79,18 @@ def build_compared_methods(method: Method, config: ExperimentConfig, train_set: 
     if start not in rows:
         rows[start] = build_starting_method(config, train_set, pretrained=False)
     if not method.must_be_trained:
-        with suppress(ConfigError):  # it was made with the same options before: it is the backbone that does not do
+        with suppress(ConfigError):  # the options are valid, as `method` has them: pixels do not suit this method
             rows[RowKind.RAW_PIXELS] = build_starting_method(config, train_set, "pixels", pretrained=False)
     return rows
 
 
 def choose_starting_row(config: AnyConfig) -> RowKind:
-    """The row of a method with the backbone's initial weights, which may be published ones."""
+    """Choose the row of a method before any training: FROZEN with published weights, else UNTRAINED."""
     return RowKind.FROZEN if _from_published(config) else RowKind.UNTRAINED
 
 
 def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
-    """What chose the weights of a run, for the header of its records: "val", or "nothing" and why."""
+    """Find on what the weights of a run were selected, for the header of its records: "val", or "nothing" and why."""
     folder = RunFolder(run_dir)
     config = load_config(folder)
     pretrained_run = getattr(config, "pretrained_run", None)
@@ -99,15 +101,15 @@ def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
     if not pretrained_run:
         return "nothing"
     if not RunFolder(pretrained_run).config.is_file():
-        return f"unknown: {pretrained_run} is gone"
+        return f"unknown: {pretrained_run} no longer exists"
     return find_selected_on(pretrained_run)
 
 
 def load_pretrained(method: Method, config: ExperimentConfig) -> None:
-    """Give the method's backbone the weights of the run `config.pretrained_run`: those that validation chose.
+    """Load into the method's backbone the weights that validation selected in the run `config.pretrained_run`.
 
-    Raises `ConfigError` where there is no such run, it has not ended, or its backbone is another one or prepares
-    images in another way, `LeakageError` where it was trained on validation or test classes of this run.
+    Raises `ConfigError` if there is no such run, if it has not ended, or if its backbone differs or takes images
+    prepared in another way; `LeakageError` if it was trained on validation or test classes of this run.
     """
     folder, run = RunFolder(config.pretrained_run), _load_pretrained_config(config)
     for held_out in (load_split(config, "val"), *load_test_sets(config).values()):
@@ -117,36 +119,36 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     if _from_published(run) != _from_published(config):
         raise ConfigError(
             f"pretrained_run={folder.path} has backbone_options {run.backbone_options}, this run "
-            f"{config.backbone_options}: published weights ask for images prepared in their way, and so does what is "
-            "learnt from them; give pretrained and weights as there"
+            f"{config.backbone_options}: published weights, and weights trained from them, need images normalised in "
+            "their way; give pretrained and weights as in that run"
         )
     last = load_checkpoint(folder.last)
     step = last["progress"][0]
     if step < run.max_steps and not (run.patience or run.stop_at_accuracy):
         raise ConfigError(
-            f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; let it go on with --resume"
+            f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; continue it with --resume"
         )
     weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
     backbone = method.backbone
     if isinstance(backbone, Viewed) and not run.backbone_options.get("views"):
-        backbone = backbone.source  # that run saw each image once; this one looks at its views
-    _check_fits(backbone, weights, folder)
+        backbone = backbone.source  # that run trained the backbone without views
+    _check_shapes(backbone, weights, folder)
     backbone.load_state_dict(weights)
 
 
-def training_sets(run_dir: str | Path) -> list[TrainingSet]:
-    """What identifies the classes and images that a run, and those that it starts from, were trained on.
+def load_training_sets(run_dir: str | Path) -> list[TrainingSet]:
+    """Load what identifies the classes and images that a run, and the runs it starts from, were trained on.
 
-    A run folder of an early version holds no such thing: its training set is loaded. Raises `LeakageError` where that
-    cannot be done.
+    Run folders of early versions have no such file; the training set itself is then loaded. Raises `LeakageError` if
+    that is impossible.
     """
     folder = RunFolder(run_dir)
     stored = read_training_sets(folder)
     if stored is not None:
         return stored
     if not folder.config.is_file():
-        raise LeakageError(f"the run {folder.path} is gone, so nobody knows what it was trained on")
+        raise LeakageError(f"the run {folder.path} no longer exists, so it is unknown what it was trained on")
     config = load_config(folder)
     sets = []
     if config.max_steps or _may_want_base_features(config):
@@ -156,7 +158,7 @@ def training_sets(run_dir: str | Path) -> list[TrainingSet]:
             reason = f"{folder.path} does not say which images it was trained on, and they cannot be loaded ({error})"
             raise LeakageError(reason) from error
     start = getattr(config, "pretrained_run", None)
-    return sets + (training_sets(start) if start else [])
+    return sets + (load_training_sets(start) if start else [])
 
 
 def _may_want_base_features(config: AnyConfig) -> bool:
@@ -166,24 +168,24 @@ def _may_want_base_features(config: AnyConfig) -> bool:
 
 
 def check_unseen(run_dir: str | Path, test_set: ImageSet, allow_seen_classes: bool) -> Overlap:
-    """What of `test_set` a finished run, or one that it starts from, was trained on.
+    """Check what part of `test_set` a finished run, or one that it starts from, was trained on.
 
-    Raises `LeakageError` where that is a leak, or unknown, unless `allow_seen_classes`.
+    Raises `LeakageError` if that is a leak or unknown, unless `allow_seen_classes`.
     """
-    return _check_overlap(lambda: training_sets(run_dir), test_set, allow_seen_classes, str(run_dir))
+    return _check_overlap(lambda: load_training_sets(run_dir), test_set, allow_seen_classes, str(run_dir))
 
 
 def check_row_unseen(
     method: Method, config: AnyConfig, train_set: ImageSet, test_set: ImageSet, row: str = RowKind.TRAINED
 ) -> Overlap:
-    """What of `test_set` the weights of `method`, a row of the test table of the run `config`, are trained on.
+    """Check what part of `test_set` a row of the test table of run `config` was trained on; `method`: its weights.
 
-    Raises `LeakageError` where that is a leak, or unknown, unless `config.allow_seen_classes`.
+    Raises `LeakageError` if that is a leak or unknown, unless `config.allow_seen_classes`.
     """
 
     def find_training_sets() -> list[TrainingSet]:
         start = getattr(config, "pretrained_run", None)
-        sets = training_sets(start) if start and row not in UNTRAINED_ROWS else []
+        sets = load_training_sets(start) if start and row not in UNTRAINED_ROWS else []
         learnt = config.max_steps and row not in (*UNTRAINED_ROWS, RowKind.PRETRAINED)
         return sets + ([TrainingSet.of(train_set)] if learnt or method.needs_base_features else [])
 
@@ -205,7 +207,7 @@ def _check_overlap(sets: Callable[[], list[TrainingSet]], held_out: ImageSet, al
 
 @cache
 def _warn_once(text: str) -> None:
-    """Each row of a table may have the same to say."""
+    """Warn once: several rows of a table can give the same warning."""
     logger.warning("%s", text)
 
 
@@ -220,7 +222,7 @@ def _load_pretrained_config(config: ExperimentConfig) -> AnyConfig:
         default_place = folder.path.parts[:1] == ("runs",) and len(folder.path.parts) == 3
         group = folder.path.parent.name if default_place else config.dataset
         raise ConfigError(
-            f"pretrained_run={folder.path}: there is no run; make it first: python scripts/pretrain.py "
+            f"pretrained_run={folder.path}: there is no such run; train it first: python scripts/pretrain.py "
             f"--config scripts/recipes/{group}/{recipe}.yaml --run_dir {folder.path}"
         )
     if folder.path.resolve() == Path(config.run_dir or "").resolve():
@@ -228,7 +230,7 @@ def _load_pretrained_config(config: ExperimentConfig) -> AnyConfig:
     return load_config(folder)
 
 
-def _check_fits(backbone: nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:
+def _check_shapes(backbone: nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:
     mine = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     differing = [name for name in (*mine, *theirs) if mine.get(name) != theirs.get(name)]

@@ -1,1 +1,1 @@
-"""Pixels, labelled: decoded, stored, augmented, cut out."""
+"""Labelled images: decoding, the packed store, augmentation, and cutting out circles."""

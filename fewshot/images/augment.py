@@ -1,4 +1,4 @@
-"""Augmentation of image batches: uint8 in, uint8 out, on whatever device the images lie."""
+"""Augmentation of batches of uint8 images, on the device of the images."""
 
 import math
 from dataclasses import dataclass
@@ -11,23 +11,24 @@ from fewshot.errors import ConfigError
 from fewshot.registry import options_of
 from fewshot.runtime.transfer import send
 
-CPU_NUMBERS = 1 << 18  # pixel values changed at once on a CPU: more leave its cache (84 px: 2 to 3 times as long)
+CPU_NUMBERS = 1 << 18  # pixel values per chunk on a CPU: larger chunks leave its cache and take 2 to 3 times as long
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of each image, drawn uniformly within these limits; the defaults change nothing.
+    """Changes each image at random, uniformly within these limits; the defaults change nothing.
 
-    All geometry is one affine map, sampled bilinearly once; pixels beyond the border repeat it.
+    Rotation, shear, scale, shift, crop and flip are combined into one affine map, so each image is resampled only once
+    (bilinearly). Pixels outside the image repeat its border.
 
     Args:
-        rotation_degrees: turn by up to this angle, either way.
-        shear_degrees: slant by up to this angle, either way.
+        rotation_degrees: rotate by up to this angle in either direction.
+        shear_degrees: shear by up to this angle in either direction.
         scale: enlarge or shrink each axis by a factor of up to 1 + this.
-        shift: move along each axis by up to this fraction of the side.
-        min_crop_area: random resized crop: keep at least this fraction of the area (1 keeps all).
-        flip: mirror left and right, every other image.
-        colour: brightness, contrast and saturation each by a factor of 1 ± this.
+        shift: shift along each axis by up to this fraction of the side.
+        min_crop_area: crop at random to at least this fraction of the area, then resize (1: no crop).
+        flip: mirror horizontally with probability one half.
+        colour: change brightness, contrast and saturation each by a factor of 1 ± this.
     """
 
     rotation_degrees: float = 0.0
@@ -47,28 +48,28 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether any image would change its geometry."""
+        """Whether any limit allows a geometric change."""
         limits = (self.rotation_degrees, self.shear_degrees, self.scale, self.shift, 1 - self.min_crop_area, self.flip)
         return any(limits)
 
     @property
     def changes(self) -> bool:
-        """Whether any image would change at all."""
+        """Whether any limit allows a change."""
         return self.moves or bool(self.colour)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augmented copies of `images` (n, C, H, W) uint8; the same generator state, the same result."""
+        """Augment copies of `images` (n, C, H, W) uint8; the result depends on the images and the generator state."""
         return self.apply(images, self.draw(len(images), generator))
 
     @staticmethod
     def draw(n_images: int, generator: torch.Generator) -> Tensor:
-        """What chance decides for each of `n_images`: (n_images, 13), uniform in [−1, 1], on the generator's device."""
+        """Draw the random numbers of `n_images`: (n_images, 13), uniform in [−1, 1], on the generator's device."""
         return torch.rand(n_images, 13, generator=generator, device=generator.device) * 2 - 1
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Copies of `images` (n, C, H, W) uint8 changed as `draws` (n, 13) say; each image's depends on its own alone.
+        """Change copies of `images` (n, C, H, W) uint8 by `draws` (n, 13).
 
-        So images that were drawn for apart may be changed in one call.
+        An image depends on its own draws alone, so images with separately drawn numbers can share one call.
         """
         if not self.changes:
             return images
@@ -87,12 +88,12 @@ class Augmentation:
         return pixels.round().clamp(0, 255).to(torch.uint8)
 
     def _make_affine(self, u: Tensor) -> Tensor:
-        """Maps (n, 2, 3) from output to input coordinates; `u` (n, 10) uniform in [−1, 1]."""
+        """Compute affine maps (n, 2, 3) from output to input coordinates; `u` (n, 10) is uniform in [−1, 1]."""
         angle = u[:, 0] * math.radians(self.rotation_degrees)
         slant = torch.tan(u[:, 1] * math.radians(self.shear_degrees))
         stretch = (1 + self.scale) ** u[:, 2:4]  # (n, 2)
         side = torch.sqrt(1 - (1 - self.min_crop_area) * (u[:, 4] + 1) / 2)[:, None]  # of the crop, (n, 1)
-        centre = u[:, 5:7] * (2 * self.shift) + u[:, 7:9] * (1 - side)  # 2 = the whole side
+        centre = u[:, 5:7] * (2 * self.shift) + u[:, 7:9] * (1 - side)  # coordinates run from −1 to 1: a side is 2
         mirror = torch.where(u[:, 9] < 0, -1.0, 1.0) if self.flip else torch.ones_like(angle)
         cos, sin = angle.cos(), angle.sin()
         turn = torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2)
@@ -104,7 +105,7 @@ class Augmentation:
 
     @staticmethod
     def _recolour(pixels: Tensor, factor: Tensor) -> Tensor:
-        """Brightness, contrast, saturation by `factor` (n, 3), in the order of torchvision's ColorJitter."""
+        """Scale brightness, contrast and saturation by `factor` (n, 3), in the order of torchvision's ColorJitter."""
         brightness, contrast, saturation = factor[:, :, None, None, None].unbind(1)
         pixels = (pixels * brightness).clamp(0, 255)
         mean = pixels.mean((1, 2, 3), keepdim=True)
@@ -114,6 +115,6 @@ class Augmentation:
 
 
 def make_augmentation(limits: dict[str, float | bool]) -> Augmentation:
-    """The augmentation with these limits; raises for an unknown one and for one of the wrong type."""
+    """Create an augmentation; raises `UnknownNameError` or `ConfigError` for an unknown or wrong limit."""
     options_of(Augmentation, "augmentation").check(limits)
     return Augmentation(**limits)

@@ -1,4 +1,4 @@
-"""Image sets of round things whose circles are cut out once and for all."""
+"""Image sets of round objects, each cropped to its circle; the crops are kept in the packed store."""
 
 import hashlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from fewshot.images.store import open_store
 
 
 def crop_circles(images: ImageSet) -> ImageSet:
-    """The same images with the circle of each found, cut out, and filling the picture, on grey; kept in the store."""
+    """Find the circle in each image and crop to it, on grey; the crops are computed once and kept in the store."""
     method = hashlib.blake2b(Path(circles.__file__).read_bytes(), digest_size=6).hexdigest()
 
     def cut(row: int) -> np.ndarray:

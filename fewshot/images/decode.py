@@ -1,4 +1,4 @@
-"""An image file becomes uint8 pixels: the one owner of formats, colour modes, orientation and resizing."""
+"""Decode an image file to uint8 pixels: colour modes, orientation, resizing."""
 
 import zipfile
 from functools import cache
@@ -16,8 +16,8 @@ from fewshot.runtime.files import read_regular
 
 Resize = Literal["crop", "pad", "stretch"]
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode for that many channels
-DRAFT_GAP = 2  # a JPEG is decoded at least this many times larger than needed; as Pillow's `thumbnail`
-DECODER_VERSION = 2  # raise when the same file comes to other pixels
+DRAFT_GAP = 2  # a JPEG is decoded to at least this factor times the needed size, as in Pillow's `thumbnail`
+DECODER_VERSION = 2  # raise it when a file would decode to other pixels: stores are then rebuilt
 EXIF_ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,13 +28,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-MIRRORED_X, MIRRORED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # once upright
+MIRRORED_X, MIRRORED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # EXIF orientations that mirror an axis when they are undone
 
 
 class Upright(NamedTuple):
-    """A decoded image, upright: `width_px`, `height_px` as stored, `box` (left, top, right, bottom) where it lies.
+    """A decoded image after its EXIF orientation was applied.
 
-    A JPEG may come smaller, its last row and column then being partly beyond the picture.
+    `width_px` and `height_px` are the full size. `image` may be smaller, since a JPEG can be decoded at a fraction of
+    its size; `box` (left, top, right, bottom) is the part of `image` that the picture covers, which can end within the
+    last row and column.
     """
 
     image: Image.Image
@@ -44,12 +46,12 @@ class Upright(NamedTuple):
 
 
 def decode_image(source: Path | bytes, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
-    """The first frame of an image file, or of its bytes: uint8 (channels, size_px, size_px), contiguous.
+    """Decode the first frame of an image file, or of its bytes: uint8 (channels, size_px, size_px), contiguous.
 
-    `channels`: 1 (grey) or 3 (RGB). `resize`: `crop` takes the largest centred square, `pad` fits the
-    whole image on white, `stretch` ignores the aspect ratio; all by Lanczos with antialiasing. EXIF
-    orientation is applied, transparency is laid on white, 16-bit grey is scaled from 0..65535 to 0..255.
-    Raises `DataError` with `name` and the reason in plain words for anything that is no whole image.
+    `channels`: 1 (grey) or 3 (RGB). `resize`: `crop` takes the largest centred square, `pad` fits the whole image on
+    white, `stretch` ignores the aspect ratio; all use Lanczos resampling with antialiasing. EXIF orientation is
+    applied, transparent pixels become white, 16-bit grey is scaled from 0..65535 to 0..255. Raises `DataError` with
+    `name` and the reason if the image is damaged or cannot be read.
     """
     return decode_sized(source, name, channels, size_px, resize)[0]
 
@@ -57,7 +59,7 @@ def decode_image(source: Path | bytes, name: str, channels: int, size_px: int, r
 def decode_sized(
     source: Path | bytes, name: str, channels: int, size_px: int, resize: Resize
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """What `decode_image` gives, and (width_px, height_px) of the image as it is stored, upright."""
+    """Return the result of `decode_image`, and the full (width_px, height_px) of the upright image."""
     check_pixel_options(channels, size_px, resize)
     data = source if isinstance(source, bytes) else read_regular(source, name)
     try:
@@ -66,7 +68,7 @@ def decode_sized(
         bare = strip_metadata(data)
         if bare == data:
             raise
-        try:  # what is written beside the pixels never decides about them
+        try:  # damaged metadata must not make an image unreadable
             upright = _load(open_image(bare, name), name, size_px, resize)
         except DataError:
             raise error from None
@@ -74,7 +76,7 @@ def decode_sized(
 
 
 def make_square(image: Image.Image, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
-    """A Pillow image as `decode_image` gives it: uint8 (channels, size_px, size_px)."""
+    """Convert a Pillow image as `decode_image` does: uint8 (channels, size_px, size_px)."""
     if 0 in image.size:
         raise DataError(f"{name}: the image has no pixel: it is {image.width} x {image.height} px")
     return _scale_to_square(_turn_upright(image, name, image.size, image.size), name, channels, size_px, resize)
@@ -87,7 +89,7 @@ def _scale_to_square(upright: Upright, name: str, channels: int, size_px: int, r
 
 
 def check_pixel_options(channels: int, size_px: int, resize: str) -> None:
-    """Raise unless `decode_image` knows these."""
+    """Raise `DataError` or `UnknownNameError` for values that `decode_image` does not support."""
     if channels not in MODES:
         raise DataError(f"channels is 1 (grey) or 3 (colour), got {channels!r}")
     if not isinstance(size_px, int) or size_px < 1:
@@ -97,7 +99,7 @@ def check_pixel_options(channels: int, size_px: int, resize: str) -> None:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """The archive, opened once per process and state of the file; threads may read from it together."""
+    """Open a zip archive, once per process unless the file changes; several threads may read from it."""
     stat = path.stat()
     return _open_zip(path, stat.st_size, stat.st_mtime_ns)
 
@@ -111,30 +113,30 @@ def _open_zip(path: Path, _n_bytes: int, _changed_ns: int) -> zipfile.ZipFile:
 
 
 def _load(image: Image.Image, name: str, size_px: int, resize: Resize) -> Upright:
-    """The first frame decoded, upright; a JPEG may come smaller, where that loses nothing."""
+    """Decode the first frame, upright; decode a JPEG at a fraction of its size if that is still large enough."""
     width_px, height_px = image.size
     target = _compute_target(width_px, height_px, size_px, resize)
     drafted = image.draft(None, (DRAFT_GAP * target[0], DRAFT_GAP * target[1]))
     n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-    if image.info.get("progressive"):  # its coefficients stay in memory at full size, 2 bytes each
+    if image.info.get("progressive"):  # all its coefficients stay in memory, 2 bytes each
         n_pixels = max(n_pixels, width_px * height_px // 2)
     if limit is not None and n_pixels > limit:
         raise DataError(
             f"{name}: the image has {width_px * height_px:,} pixels; decoding more than {limit:,} pixels takes "
-            "too much memory: make it smaller, or a JPEG (not progressive), which is decoded at a fraction of its size"
+            "too much memory: make it smaller or save it as a baseline JPEG, which is decoded at a fraction of its size"
         )
     extent = drafted[1][2:] if drafted else image.size
     return _turn_upright(image, name, (width_px, height_px), extent)
 
 
 def _turn_upright(image: Image.Image, name: str, stored: tuple[int, int], extent: tuple[float, float]) -> Upright:
-    """An image that was stored with a size of `stored` and fills `extent` once decoded, turned as its EXIF says."""
+    """Decode an image and apply its EXIF orientation; `stored` is its full size, `extent` its size once decoded."""
     before = image.size
     try:
         image.load()
     except Exception as error:  # Pillow's parsers raise many kinds on damaged files
         raise DataError(f"{name}: the image is damaged or cut short ({error})") from error
-    orientation = _read_orientation(image)  # after loading: Pillow turns a TIFF by itself, and then says so
+    orientation = _read_orientation(image)  # after loading: Pillow then has rotated a TIFF itself
     if orientation in TURNS:
         image = image.transpose(TURNS[orientation])
     if image.size != before:
@@ -147,7 +149,7 @@ def _turn_upright(image: Image.Image, name: str, stored: tuple[int, int], extent
 def _read_orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # rubbish in place of EXIF
+    except Exception:  # damaged EXIF
         return 1
 
 
@@ -156,7 +158,7 @@ def _convert_mode(image: Image.Image, name: str, mode: str) -> Image.Image:
         raise DataError(f"{name}: pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _convert_16_bits(image, name)
-    if image.mode in ("La", "RGBa"):  # colours multiplied by their transparency
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
@@ -180,7 +182,7 @@ def _convert_16_bits(image: Image.Image, name: str) -> Image.Image:
 
 
 def _compute_target(width_px: int, height_px: int, size_px: int, resize: Resize) -> tuple[int, int]:
-    """(width_px, height_px) that a whole image of this size is scaled to."""
+    """Compute the (width_px, height_px) to which a whole image of this size is scaled."""
     if resize == "stretch":
         return size_px, size_px
     side = min(width_px, height_px) if resize == "crop" else max(width_px, height_px)

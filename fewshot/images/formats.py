@@ -1,4 +1,4 @@
-"""Which image files can be read, a Pillow image of their bytes, and what to do about formats that cannot be read."""
+"""Image formats: which can be read, opening their files, and advice on formats that cannot be read."""
 
 import io
 from collections import Counter
@@ -12,13 +12,13 @@ from PIL import Image
 from fewshot.errors import DataError
 from fewshot.images.metadata import strip_metadata
 
-# Formats that are pictures by themselves. Pillow knows more, some of which start another program (EPS).
+# Pillow knows more formats, some of which start another program (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
 }  # fmt: skip
-OPTIONAL_SUFFIXES = {".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}  # which Pillow may not read
+OPTIONAL_SUFFIXES = {".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}  # not every Pillow reads them
 RAW_SUFFIXES = {
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef",
     ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
@@ -33,7 +33,7 @@ WAYS = {
 
 @cache
 def list_readable_formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that can be read here: HEIF with pillow-heif, AVIF by younger Pillows."""
+    """List the `FORMATS` that this installation reads: HEIF needs pillow-heif, AVIF a recent Pillow."""
     Image.init()
     if find_spec("pillow_heif") is not None:
         from pillow_heif import register_heif_opener
@@ -43,13 +43,13 @@ def list_readable_formats() -> tuple[str, ...]:
 
 
 def is_image(file_name: str) -> bool:
-    """Whether the suffix is one of an image format that can be read here."""
+    """Whether the suffix of a file is that of a readable image format."""
     suffix = Path(file_name).suffix.lower()
     return suffix in SUFFIXES or OPTIONAL_SUFFIXES.get(suffix) in list_readable_formats()
 
 
 def count_unread(file_names: Iterable[str]) -> str:
-    """How many of the files are photographs in formats that cannot be read here, and what to do; empty for none."""
+    """Describe how many files are photographs in unreadable formats, and what to do; "" if there are none."""
     found = Counter(Path(name).suffix.lower() for name in file_names if find_unread_kind(name))
     if not found:
         return ""
@@ -61,14 +61,14 @@ def count_unread(file_names: Iterable[str]) -> str:
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
-    """An image of the bytes of a file, its pixels not decoded yet; raises `DataError` for what is no readable image."""
+    """Open an image from the bytes of a file without decoding its pixels; raises `DataError` if it is unreadable."""
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes)")
     image = _open(data) or _open(strip_metadata(data))
     if image is None:
         why = (
             _explain_foreign(data)
-            or f"this is no image, or it breaks off within its first bytes; it begins with {data[:12]!r}"
+            or f"this is no image, or it is cut off within its first bytes; it begins with {data[:12]!r}"
         )
         raise DataError(f"{name}: {why}")
     return image
@@ -77,7 +77,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
 def _open(data: bytes) -> Image.Image | None:
     for name in list_readable_formats():
         factory, accepts = Image.OPEN[name]
-        try:  # not Image.open: it warns of and refuses large JPEGs before they are asked for an eighth of their size
+        try:  # not Image.open, which refuses large JPEGs although they can be decoded at an eighth of their size
             if accepts is None or accepts(data[:16]) is True:
                 return factory(io.BytesIO(data), "")
         except Exception:  # Pillow's parsers raise many kinds on damaged files
@@ -86,7 +86,7 @@ def _open(data: bytes) -> Image.Image | None:
 
 
 def _explain_foreign(data: bytes) -> str | None:
-    """What to do with a photograph in a format that is not read here."""
+    """Give advice on a photograph in an unreadable format; None for other files."""
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in HEIF_BRANDS and "HEIF" not in list_readable_formats():
         return WAYS["HEIF"]
@@ -97,7 +97,7 @@ def _explain_foreign(data: bytes) -> str | None:
 
 
 def find_unread_kind(file_name: str) -> str:
-    """The key in `WAYS` of a photograph's format that cannot be read here, by its suffix; empty for other files."""
+    """Find the key in `WAYS` for the suffix of a photograph in an unreadable format; "" for other files."""
     suffix = Path(file_name).suffix.lower()
     if suffix in RAW_SUFFIXES:
         return "raw"

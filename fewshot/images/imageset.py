@@ -1,4 +1,4 @@
-"""`ImageSet`: uint8 images with labels, class names and groups; what every floor above sees."""
+"""`ImageSet`: uint8 images with labels, class names and groups."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from fewshot.registry import unknown_name
 from fewshot.runtime.transfer import send
 
 QUARTER_TURNS = 4
-CHANNELS = (1, 3, 4)  # as pictures have
+CHANNELS = (1, 3, 4)  # plausible numbers of channels
 
 
 class ImageSet:
     """Labelled images, addressed by row number.
 
-    With `rotations_as_classes()` each class appears four times, turned by 0, 90, 180 and 270 degrees; then n_images =
-    4 * n_stored, row r is stored image `r % n_stored` turned by `r // n_stored` quarters, and no pixel is copied.
+    With `rotations_as_classes()` each class appears four times, rotated by 0, 90, 180 and 270 degrees. Then n_images =
+    4 * n_stored, and row r is stored image `r % n_stored` rotated by `r // n_stored` quarter turns; pixels are not
+    copied.
 
     Args:
         images: uint8 (n_stored, channels, height_px, width_px), an array or tensor, possibly memory mapped.
@@ -30,14 +31,15 @@ class ImageSet:
         groups: (n_images,) integers or strings, or None: images that share a photograph, writer, specimen or video
             share a group.
         name: the data set that the images come from.
-        split: their part of it, such as "train".
-        digests: hashes (n_stored, 8) uint8 of the images, where the packed store already knows them.
-        n_turns: 4 if turned copies are classes of their own, else 1.
-        origins: (n_classes,) what each class is, by a name that every data set gives it which holds it (cifar_fs and
-            fc100 both have "cifar100/apple"), also when it is turned; None: the names of the set and of the class.
+        split: the split of the data set, such as "train".
+        digests: hashes (n_stored, 8) uint8 of the images, if the packed store has computed them.
+        n_turns: 4 if rotated copies are separate classes, else 1.
+        origins: (n_classes,) identity of each class across data sets, by which leakage is detected: cifar_fs and fc100
+            both have "cifar100/apple", and rotations share the origin of their class (default: the names of the set
+            and of the class).
 
     Raises:
-        DataError: for lengths, labels or names that do not fit each other, and for a class without images.
+        DataError: for inconsistent lengths, labels or names, and for a class without images.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class ImageSet:
     def _check(self) -> None:
         n_images = len(self.images) * self.n_turns
         if n_images == 0:
-            raise DataError(f"{self}: there is no image in it")
+            raise DataError(f"{self}: it contains no image")
         for what, values in (("labels", self.labels), ("groups", self.groups)):
             if values is not None and len(values) != n_images:
                 raise DataError(f"{self}: {len(values)} {what} for {n_images} images")
@@ -102,7 +104,7 @@ class ImageSet:
 
     @cached_property
     def class_counts(self) -> np.ndarray:
-        """Images of each class, (n_classes,)."""
+        """Number of images of each class, (n_classes,)."""
         return np.bincount(self.labels, minlength=self.n_classes)
 
     @cached_property
@@ -112,7 +114,7 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of pixels, labels, class names, groups and rotations; printed with every number."""
+        """Hash of pixels, labels, class names, groups and rotations; every record contains it."""
         digest = hashlib.blake2b(digest_size=8)
         groups = b"" if self.groups is None else self.groups.tobytes()
         names = "\x1f".join(self.class_names).encode()
@@ -122,7 +124,7 @@ class ImageSet:
         return digest.hexdigest()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The images of `rows` (any shape): uint8 (*rows.shape, channels, height_px, width_px).
+        """Gather the images of `rows` (any shape): uint8 (*rows.shape, channels, height_px, width_px).
 
         The result lies on the device of `images`.
         """
@@ -136,16 +138,16 @@ class ImageSet:
         return out.reshape(*rows.shape, *self.image_shape)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same set with its pixels on `device`."""
+        """Copy the set with its pixels on `device`."""
         return self._replace(images=self.images.to(device))
 
     def select(self, class_names: Sequence[str], split: str | None = None) -> Self:
-        """The set of the named classes, relabelled 0.. in the order given.
+        """Select the named classes and number them 0, 1, … in the order given.
 
-        Rows stay in storage order; where they are contiguous no pixel is copied.
+        Rows stay in storage order; if they are contiguous, pixels are not copied.
         """
         if self.n_turns > 1:
-            raise DataError(f"{self}: select classes before turning rotations into classes")
+            raise DataError(f"{self}: select classes before rotations_as_classes()")
         wanted = {name: label for label, name in enumerate(class_names)}
         for name in wanted:
             if name not in self.class_names:
@@ -166,18 +168,18 @@ class ImageSet:
         )
 
     def with_min_images(self, n_images: int) -> Self:
-        """Only the classes that have at least `n_images` images."""
+        """Select the classes that have at least `n_images` images."""
         keep = [c for c, n in zip(self.class_names, self.class_counts, strict=True) if n >= n_images]
         if not keep:
             raise DataError(f"{self}: no class has {n_images} images; the largest has {self.class_counts.max()}")
         return self.select(keep)
 
     def rotations_as_classes(self) -> Self:
-        """Four classes for each class: turned by 0, 90, 180 and 270 degrees (no copy of pixels)."""
+        """Make each class four: rotated by 0, 90, 180 and 270 degrees (pixels are not copied)."""
         if self.n_turns > 1:
-            raise DataError(f"{self}: rotations are classes already")
+            raise DataError(f"{self}: rotations are already classes")
         if self.image_shape[1] != self.image_shape[2]:
-            raise DataError(f"{self}: only square images can be turned, these are {self.image_shape}")
+            raise DataError(f"{self}: only square images can be rotated, these are {self.image_shape}")
         return self._replace(
             labels=np.concatenate([self.labels + k * self.n_classes for k in range(QUARTER_TURNS)]),
             class_names=[f"{c}/rot{90 * k:03d}" for k in range(QUARTER_TURNS) for c in self.class_names],
@@ -196,13 +198,13 @@ class ImageSet:
 
 
 def digest_images(images: np.ndarray) -> np.ndarray:
-    """An 8-byte hash of each image, (n, 8) uint8."""
+    """Compute an 8-byte hash of each image, (n, 8) uint8."""
     hashes = b"".join(hashlib.blake2b(np.ascontiguousarray(i), digest_size=8).digest() for i in images)
     return np.frombuffer(hashes, np.uint8).reshape(len(images), 8)
 
 
 def check_disjoint(**class_names: Sequence[str]) -> None:
-    """Raise where two splits share a class; keywords are split names."""
+    """Raise `DataError` if two splits share a class; each keyword is the name of a split."""
     splits = list(class_names.items())
     for i, (name_a, a) in enumerate(splits):
         for name_b, b in splits[i + 1 :]:

@@ -1,4 +1,4 @@
-"""Lists of image files, in folders or archives, and the `ImageSet` that such a list becomes."""
+"""List image files in folders or archives, and make an `ImageSet` of them."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from fewshot.images.formats import count_unread, find_unread_kind, is_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.store import open_store, stamp_file
 
-# Folders that archivers and file servers leave beside the images; names that begin with "." are ignored too.
+# Folders that archivers and file servers create beside the images; names that begin with "." are ignored too.
 JUNK = {"__macosx", "@eadir"}
 SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ WORDNET = re.compile(r"n\d{8}")  # as ImageNet names its classes
 
 
 class ImageFile(NamedTuple):
-    """One image of a data set: its class, the file or the zip archive with its member, its group."""
+    """One image of a data set: its class, its file (or zip archive and member), its group."""
 
     class_name: str
     path: Path
@@ -46,12 +46,12 @@ def make_image_set(
     skip_bad_images: bool = False,
     origin: Callable[[str], str] | None = None,
 ) -> ImageSet:
-    """The images of `files`, row after row, packed once; classes in order of first appearance.
+    """Make an image set of `files`, in their order; classes are numbered in order of first appearance.
 
-    Packed anew when the path, size or time of any file changes. Bad images are named all in one
-    `DataError`, or with `skip_bad_images` listed as a warning and left out; a class that loses every
-    image that way is an error. `origin`: the origin of a class, by its name (None: ImageNet's for the classes whose
-    names are WordNet's, as in mini-, tiered and Tiny-ImageNet, else the names of set and class).
+    The decoded images are kept in a packed store, which is rebuilt if the path, size or time of any file changes. One
+    `DataError` names all bad images; with `skip_bad_images` they are left out with a warning, unless a class loses all
+    its images. `origin` maps the name of a class to its origin (default: that of ImageNet for WordNet names, as in
+    mini-, tiered and Tiny-ImageNet, else the names of set and class).
     """
     check_pixel_options(channels, size_px, resize)
     stamp = cache(_stamp_file)
@@ -67,7 +67,7 @@ def make_image_set(
     classes = classes_of(files)
     lost = sorted(set(classes).difference(classes_of(kept)))
     if lost:
-        raise DataError(f"{name}: no image of {list_few(lost)} can be read; mend or remove the class")
+        raise DataError(f"{name}: no image of {list_few(lost)} can be read; repair or remove the class")
     label = {class_name: number for number, class_name in enumerate(classes)}
     return ImageSet(
         store.images,
@@ -85,9 +85,9 @@ def _make_origin(name: str) -> Callable[[str], str]:
 
 
 def list_class_files(place: Path) -> list[ImageFile]:
-    """The images of `place/class/`, classes and files in natural order.
+    """List the images in `place/<class>/`, classes and files in natural order.
 
-    Raises `DataError` where a class is empty, nested or has two folders, and for images outside a class.
+    Raises `DataError` for a class that is empty, contains folders or has two folders, and for images outside a class.
     """
     images = list_class_folders(place)
     empty = [_explain_empty(folder, list_visible(folder)) for folder in images if not images[folder]]
@@ -109,7 +109,7 @@ def list_class_folders(place: Path) -> dict[Path, list[Path]]:
         raise DataError(f"{place}: {len(loose)} images lie in no class folder: {list_few(loose)}; move them into one")
     folders = [entry for entry in entries if entry.is_dir()]
     if not folders:
-        raise DataError(f"{place}: no class folder in it; one folder per class is expected, with its images")
+        raise DataError(f"{place}: it contains no class folder; expected is one folder of images per class")
     check_distinct(place, [folder.name for folder in folders])
     content = {folder: list_visible(folder) for folder in folders}
     nested = [f"{folder.name}/{entry.name}" for folder in folders for entry in content[folder] if entry.is_dir()]
@@ -121,35 +121,35 @@ def list_class_folders(place: Path) -> dict[Path, list[Path]]:
 
 
 def list_zip_files(archive: Path) -> list[ImageFile]:
-    """The images of `…/class/` in a zip archive, classes and files in natural order."""
+    """List the images in `…/<class>/` of a zip archive, classes and files in natural order."""
     members = [member for member in open_zip(archive).namelist() if is_image(member) and member.count("/")]
     members = [member for member in members if not any(map(is_junk, member.split("/")))]
     if not members:
-        raise DataError(f"{archive}: no image in a class folder in it")
+        raise DataError(f"{archive}: it contains no image in a class folder")
     files = [ImageFile(normalise_text(member.split("/")[-2]), archive, member) for member in members]
     return sorted(files, key=lambda file: (make_natural_key(file.class_name), make_natural_key(str(file.member))))
 
 
 def make_natural_key(name: str) -> tuple[list[int | str], str]:
-    """A sort key that puts "coin 2" before "coin 10"."""
+    """Make a sort key that puts "coin 2" before "coin 10"."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder is hidden or left by an archiver or file server."""
+    """Whether a file or folder is hidden, or was created by an archiver or file server."""
     return name.startswith(".") or name.casefold() in JUNK
 
 
 def list_image_files(place: Path) -> tuple[list[Path], list[Path]]:
-    """The images of a folder and of all folders in it, in natural order, each file and each folder once.
+    """List the images in a folder and its subfolders, in natural order, and the photographs in unreadable formats.
 
-    Beside them what is there of photographs in formats that are not read here.
+    A file or folder that links reach several times is listed once.
     """
     found: list[Path] = []
     waiting, entered = [place], set()
     while waiting:
         folder = waiting.pop(0)
-        if folder.resolve() in entered:  # a link back
+        if folder.resolve() in entered:  # a link to a folder that was listed already
             continue
         entered.add(folder.resolve())
         for entry in list_visible(folder):
@@ -160,7 +160,7 @@ def list_image_files(place: Path) -> tuple[list[Path], list[Path]]:
 
 
 def drop_links(paths: Iterable[Path]) -> list[Path]:
-    """`paths` without links to others of them."""
+    """Remove links to other files in `paths`, and all but the first link to one file."""
     paths = list(paths)
     links = [path for path in paths if path.is_symlink()]
     if not links:
@@ -175,7 +175,7 @@ def drop_links(paths: Iterable[Path]) -> list[Path]:
 
 
 def list_visible(place: Path) -> list[Path]:
-    """What lies in a folder, in natural order, without what `is_junk`."""
+    """List the entries of a folder in natural order, without those that `is_junk`."""
     try:
         entries = [path for path in place.iterdir() if not is_junk(path.name)]
     except OSError as error:
@@ -184,7 +184,7 @@ def list_visible(place: Path) -> list[Path]:
 
 
 def check_distinct(place: Path, names: Iterable[str]) -> None:
-    """Raise where two class folders have one name but for case or Unicode form, or no UTF-8 name."""
+    """Raise if the names of two class folders differ only in case or Unicode form, or if a name is not UTF-8."""
     seen: dict[str, str] = {}
     for name in sorted(names):
         try:
@@ -193,22 +193,22 @@ def check_distinct(place: Path, names: Iterable[str]) -> None:
             raise DataError(f"{place}: the class folder {os.fsencode(name)!r} has no UTF-8 name; rename it") from error
         twin = seen.setdefault(normalise_text(name).casefold(), name)
         if twin != name:
-            message = f"{twin!r} and {name!r} are one name but for case or the way accents are stored"
+            message = f"{twin!r} and {name!r} differ only in case or in how accents are stored"
             raise DataError(f"{place}: class folders {message}; merge or rename them")
 
 
 def classes_of(files: Iterable[ImageFile]) -> list[str]:
-    """Names of the classes in order of first appearance."""
+    """List the names of the classes in order of first appearance."""
     return list(dict.fromkeys(file.class_name for file in files))
 
 
 def normalise_text(text: str) -> str:
-    """`text` in Unicode form NFC: the same letters are the same characters on every system."""
+    """Normalise `text` to Unicode form NFC, so that the same letters are the same characters on every system."""
     return unicodedata.normalize("NFC", text)
 
 
 def list_few(names: Sequence[object]) -> str:
-    """The first ten of `names`, and how many more."""
+    """Format the first ten of `names`, and say how many more there are."""
     shown = ", ".join(map(str, names[:10]))
     return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
@@ -221,7 +221,7 @@ def _explain_empty(folder: Path, content: list[Path]) -> str:
 
 
 def _explain_nested(place: Path, folders: list[Path]) -> str:
-    """What to do about folders inside the folders of `place`."""
+    """Give advice on folders inside the class folders of `place`."""
     splits = [folder for folder in folders if normalise_text(folder.name).casefold() in SPLIT_WORDS]
     if not splits:
         return "move the images up, so that each folder holds the images of one class"
@@ -233,7 +233,7 @@ def _explain_nested(place: Path, folders: list[Path]) -> str:
 def _stamp_file(path: Path) -> list[Any]:
     try:
         return [str(path.absolute()), *stamp_file(path)]
-    except OSError:  # a broken link, for instance; decoding names it
+    except OSError:  # for instance a broken link; decoding reports it
         return [str(path.absolute())]
 
 

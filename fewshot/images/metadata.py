@@ -1,23 +1,23 @@
-"""What is written beside the pixels of an image file taken away, so that rubbish in it never decides about them."""
+"""Remove the metadata of an image file, so that damaged metadata cannot make its pixels unreadable."""
 
 import re
 import struct
 import zlib
 from collections.abc import Iterator
 
-PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND"}  # of pixels, and how they are turned
+PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND"}  # pixels and orientation
 WEBP_CHUNKS = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"}
-WEBP_FLAGS = 0x12  # of VP8X: transparency and animation; not of profile, EXIF and XMP
-# of pixels: size, compression, place, colours, prediction; and 274, how they are turned
+WEBP_FLAGS = 0x12  # bits of VP8X for transparency and animation; the bits for profile, EXIF and XMP are cleared
+# Tags that describe the pixels (size, compression, offsets, colours, prediction), and 274, the orientation.
 TIFF_TAGS = {
     *range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339,
     347, *range(512, 522), 529, 530, 531, 532,
 }  # fmt: skip
-JPEG_LEAST = {0xE0: 16, 0xEE: 14, 0xE1: 8}  # bytes of JFIF, Adobe's colours, EXIF; other application data go
+JPEG_LEAST = {0xE0: 16, 0xEE: 14, 0xE1: 8}  # least sizes of the kept segments JFIF, Adobe and EXIF
 
 
 def strip_metadata(data: bytes) -> bytes:
-    """The file with its pixels and, where it can be read, its orientation alone; other formats as they are."""
+    """Remove all but the pixels and a readable orientation; files of other formats are returned unchanged."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return b"".join(_keep_png_parts(data))
     if data.startswith(b"\xff\xd8\xff"):
@@ -27,7 +27,7 @@ def strip_metadata(data: bytes) -> bytes:
         return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
     if data.startswith((b"II*\0", b"MM\0*")):
         return _make_tiff(data)
-    if data[4:8] == b"ftyp":  # items of these kinds become of a kind that nobody knows
+    if data[4:8] == b"ftyp":  # rename the kinds of these items, so that readers ignore them
         return re.sub(rb"(infe.{8})(?:Exif|mime)", rb"\1none", data, flags=re.DOTALL)
     return data
 
@@ -77,6 +77,6 @@ def _make_tiff(data: bytes) -> bytes:
         kept = [entry for entry in entries if struct.unpack_from(f"{order}H", entry)[0] in TIFF_TAGS]
     except struct.error:
         return data
-    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)  # no second picture
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)  # offset 0: no second directory
     padded = data + bytes(len(data) % 2)
     return padded[:4] + struct.pack(f"{order}I", len(padded)) + padded[8:] + directory

@@ -1,9 +1,8 @@
-"""How alike photographs are: a perceptual hash finds candidates, correlation of their details confirms them.
+"""Find near-duplicate photographs: a perceptual hash finds candidates, correlation of their details confirms them.
 
-Measured on coins, where every picture shows a disc: of 1,291 euro coins 483 pairs have hashes within 10
-bits, of 4,620 world coins 13,326, nearly all of different coins, because a hash and a plain correlation
-see the disc. Details with the local contrast divided out keep 12 and 99 of them: the same coin taken
-again, the same die, or copies.
+A hash alone does not suffice for coins, since every picture shows a disc. Of 1,291 euro coins 483 pairs have hashes
+within 10 bits, and of 4,620 world coins 13,326 pairs, nearly all of different coins. Correlating details after dividing
+by local contrast keeps 12 and 99 of these pairs: the same coin photographed again, the same die, or copies.
 """
 
 from collections import defaultdict
@@ -16,48 +15,48 @@ from scipy.ndimage import uniform_filter
 
 SMALL_PX = 32
 N_LOW = 8  # 8 x 8 of the 32 x 32 coefficients: 64 bits
-# Copies at half the size in JPEG of quality 60 stay within 8 bits and above 0.86 (160 of them, the smallest of 42 px).
-# Of 200 euro and 200 world coins, copies at half the size in JPEG of quality 60 and copies in JPEG of quality 30 are
-# all found from thumbnails of 64 px.
+# Of 160 copies, scaled to half size (down to 42 px) and saved as JPEG of quality 60, at most 8 bits differ, and their
+# correlations are above 0.86. From thumbnails of 64 px, all such copies, and all JPEG copies of quality 30, of 200 euro
+# and 200 world coins are found.
 MAX_BITS = 10
 MIN_CORRELATION = 0.85
 WINDOW_PX = 5
-FLOOR = 4.0  # grey values: smaller local contrast is noise
+FLOOR = 4.0  # grey values, added to the local contrast: smaller contrast is noise
 CHUNK_ROWS = 1024
 
 
 def shrink_grey(grey: Image.Image) -> np.ndarray:
-    """Area means of a grey picture of any shape, float32 (32, 32): the same for every size and format."""
+    """Shrink a grey picture of any size to area means, float32 (32, 32)."""
     small = grey.resize((SMALL_PX, SMALL_PX), Image.Resampling.BOX)
     return np.asarray(small, np.float32)
 
 
 def hash_perceptually(small: np.ndarray) -> np.ndarray:
-    """64 bits, bool (*, 64), of small grey pictures (*, 32, 32): which low frequencies lie above their median.
+    """Hash small grey pictures (*, 32, 32) to bool (*, 64): which low frequencies exceed their median.
 
     Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010,
-    https://www.phash.org/docs/pubs/thesis_zauner.pdf, section 3.2.1: coefficients 1 to 8 of the discrete
-    cosine transform in each direction, so that brightness does not count.
+    https://www.phash.org/docs/pubs/thesis_zauner.pdf, section 3.2.1: coefficients 1 to 8 of the discrete cosine
+    transform in each direction; without coefficient 0 brightness has no influence.
     """
     low = dctn(small, norm="ortho", axes=(-2, -1))[..., 1 : N_LOW + 1, 1 : N_LOW + 1]
     return (low > np.median(low, (-2, -1), keepdims=True)).reshape(*small.shape[:-2], N_LOW**2)
 
 
 def extract_details(small: np.ndarray) -> np.ndarray:
-    """Small grey pictures (*, 32, 32) without their local mean and contrast, as vectors of length 1: (*, 1024).
+    """Remove local mean and contrast from small grey pictures (*, 32, 32): vectors (*, 1024) of length 1.
 
-    A flat picture has none: its vector is 0.
+    The vector of a uniform picture is 0.
     """
     window = (*[1] * (small.ndim - 2), WINDOW_PX, WINDOW_PX)
     residue = small - uniform_filter(small, window, mode="nearest")
-    variance = uniform_filter(residue**2, window, mode="nearest").clip(0)  # running sums may end below 0
+    variance = uniform_filter(residue**2, window, mode="nearest").clip(0)  # rounding can make it slightly negative
     vector = (residue / (np.sqrt(variance) + FLOOR)).reshape(*small.shape[:-2], SMALL_PX**2)
     vector -= vector.mean(-1, keepdims=True)
     return (vector / np.linalg.norm(vector, axis=-1, keepdims=True).clip(1e-6)).astype(np.float32)
 
 
 def mirror_details(vectors: np.ndarray) -> np.ndarray:
-    """What `extract_details` makes of the mirrored pictures, left for right: (*, 1024)."""
+    """Compute what `extract_details` makes of the mirrored pictures, left for right: (*, 1024)."""
     square = vectors.reshape(*vectors.shape[:-1], SMALL_PX, SMALL_PX)
     return square[..., ::-1].reshape(vectors.shape)
 
@@ -65,7 +64,7 @@ def mirror_details(vectors: np.ndarray) -> np.ndarray:
 def find_near_pairs(
     hashes: np.ndarray, detail_vectors: np.ndarray, other: tuple[np.ndarray, np.ndarray] | None = None
 ) -> list[tuple[int, int, float]]:
-    """Pairs of rows (i < j, correlation) that look alike: `hashes` bool (n, 64), `detail_vectors` (n, 1024).
+    """Find pairs of similar rows, (i, j, correlation) with i < j; `hashes` bool (n, 64), `detail_vectors` (n, 1024).
 
     `other`: hashes and details of the same pictures changed in some way; row i is then compared with the changed row j.
     """
@@ -87,7 +86,7 @@ def find_near_pairs(
 
 
 def join_pairs(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Sets of rows that chains of pairs connect, two rows of 0..n-1 or more in each."""
+    """Join pairs of rows of 0..n-1 into connected sets; rows without a pair are left out."""
     parent = list(range(n))
 
     def root(i: int) -> int:
@@ -105,7 +104,7 @@ def join_pairs(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def pair_equal(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
-    """Pairs of rows whose keys are equal, each row with the first of its kind."""
+    """Yield pairs of rows with equal keys: the first row with a key, and each later one."""
     first: dict[object, int] = {}
     for number, key in enumerate(keys):
         before = first.setdefault(key, number)
@@ -114,10 +113,10 @@ def pair_equal(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
 
 
 def measure_sharpness(grey: Image.Image) -> float:
-    """Variance of the Laplacian of a grey picture: small where nothing has an edge.
+    """Measure sharpness as the variance of the Laplacian of a grey picture: it is small if there are no sharp edges.
 
     Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy: a comparative study, ICPR 2000,
-    https://doi.org/10.1109/ICPR.2000.903548. Only pictures of one scale can be compared.
+    https://doi.org/10.1109/ICPR.2000.903548. Compare only pictures of one size.
     """
     g = np.asarray(grey, np.float32)
     if min(g.shape) < 3:

@@ -1,10 +1,9 @@
 """Packed store: every image decoded once into one memory-mapped uint8 file.
 
-A store is a folder `<cache>/<name>-<key>/` with `images.u8` (the pixels, row after row) and
-`index.json`, `digests.npy`. The key is a hash of everything that decides the pixels, so a changed
-source, size or resize rule means another folder. A store is built under a temporary name and
-renamed when it is complete and flushed: a half-written one is never seen. A lock lets a second
-process wait for the first instead of doing the work twice.
+A store is a folder `<cache>/<name>-<key>/` with `images.u8` (the pixels, row after row), `index.json`, `digests.npy`
+and `rows.npy`. The key is a hash of everything that decides the pixels, so a changed source, size or resize rule leads
+to another folder. A store is built under a temporary name and renamed when it is complete, so no process reads an
+incomplete one. A lock makes a second process wait for the first instead of doing the same work.
 """
 
 import fcntl
@@ -26,15 +25,17 @@ from tqdm import tqdm
 from fewshot.errors import DataError
 from fewshot.images.imageset import digest_images
 
-STORE_VERSION = 2  # raise when the layout of a store changes
+STORE_VERSION = 2  # raise it when the layout of a store changes
 logger = logging.getLogger(__name__)
 Block = TypeVar("Block")
 
 
 class PackedStore(NamedTuple):
-    """`images` (n, channels, height_px, width_px) uint8, `digests` (n, 8) uint8, and the rows of the
-    blocks that were asked for that are in it, `rows` (n,); all of them unless bad images were skipped.
-    `about`: what `describe` said of the blocks when the store was built.
+    """Decoded images on disk.
+
+    `images` (n, channels, height_px, width_px) uint8; `digests` (n, 8) uint8, their hashes; `rows` (n,), their numbers
+    among all images of the blocks, with gaps if bad images were skipped; `about`, the result of `describe` when the
+    store was built.
     """
 
     images: np.ndarray
@@ -44,13 +45,13 @@ class PackedStore(NamedTuple):
 
 
 def find_cache_dir() -> Path:
-    """Where packed stores lie: `FEWSHOT_CACHE`, else `$XDG_CACHE_HOME/fewshot`, else `~/.cache/fewshot`."""
+    """Find the folder of packed stores: `FEWSHOT_CACHE`, else `$XDG_CACHE_HOME/fewshot`, else `~/.cache/fewshot`."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewshot"
     return Path(os.environ.get("FEWSHOT_CACHE") or default)
 
 
 def stamp_file(path: Path, relative_to: Path | None = None) -> list[Any]:
-    """[name, bytes, time of change]: changes when the file does, without reading it."""
+    """Return [name, size, time of change] of a file, which shows changes without reading the file."""
     stat = path.stat()
     name = path.relative_to(relative_to) if relative_to else path.name
     return [str(name), stat.st_size, stat.st_mtime_ns]
@@ -66,13 +67,13 @@ def open_store(
     skip_bad_images: bool = False,
     describe: Callable[[Sequence[Block]], Any] = lambda blocks: None,
 ) -> PackedStore:
-    """Open the store of `blocks`, building it first where there is none.
+    """Open the store of `blocks`; build it first if it does not exist.
 
-    `key`: anything JSON can hold that decides the pixels (stamps of the sources, size, resize rule).
-    `decode(block)` returns uint8 (images_per_block, *image_shape), or (*image_shape) where that is 1,
-    and raises `DataError` for a bad image. All bad images are named in one error, unless
-    `skip_bad_images`: then they are listed as a warning and left out. Blocks given as a function are
-    listed only to build; what a caller needs to know of them afterwards, `describe` says (as JSON).
+    `key`: everything that decides the pixels (stamps of the sources, size, resize rule), as JSON. `decode(block)`
+    returns uint8 (images_per_block, *image_shape), or (*image_shape) if `images_per_block` is 1, and raises `DataError`
+    for a bad image. One error names all bad images; with `skip_bad_images` they are left out with a warning. If
+    `blocks` is a function, it is called only to build the store; what is needed of the blocks later, `describe` returns
+    as JSON.
     """
     n_blocks = None if callable(blocks) else len(blocks)
     text = json.dumps([STORE_VERSION, name, key, image_shape, images_per_block, n_blocks, skip_bad_images])
@@ -90,7 +91,7 @@ def open_store(
 def _open(folder: Path) -> PackedStore:
     try:
         index = json.loads((folder / "index.json").read_text())
-        # mode "c": pages are shared and read on demand; a write would stay in this process
+        # mode "c": pages are shared between processes and read on demand; writes stay private
         images = np.memmap(folder / "images.u8", np.uint8, "c", shape=tuple(index["shape"]))
         return PackedStore(images, np.load(folder / "digests.npy"), np.load(folder / "rows.npy"), index["about"])
     except (OSError, ValueError, KeyError) as error:
@@ -106,7 +107,7 @@ def _build(
     skip_bad_images: bool,
     about: Any,
 ) -> None:
-    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed: we hold the lock
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # left by a killed process: this one holds the lock
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -138,7 +139,7 @@ def _build(
 def _decode_blocks(
     name: str, blocks: Sequence[Any], decode: Callable[[Any], np.ndarray]
 ) -> Iterator[np.ndarray | DataError]:
-    """Decoded blocks in order; threads, since Pillow leaves the interpreter lock while it decodes."""
+    """Decode blocks in order, in threads: Pillow releases the interpreter lock while it decodes."""
 
     def attempt(block: Any) -> np.ndarray | DataError:
         try:
@@ -146,7 +147,7 @@ def _decode_blocks(
         except DataError as error:
             return error
 
-    chunk = 1024  # a bounded number of decoded blocks waits in memory
+    chunk = 1024  # bounds the decoded blocks that wait in memory
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(blocks), desc=f"packing {name}", delay=1) as bar:
         for start in range(0, len(blocks), chunk):
             for images in pool.map(attempt, blocks[start : start + chunk]):
@@ -162,7 +163,7 @@ def _report_bad(name: str, bad: dict[int, str], n_blocks: int, skip_bad_images: 
     if len(bad) == n_blocks:
         raise DataError(message)
     if not skip_bad_images:
-        raise DataError(f"{message}\nMend or remove them, or leave them out with skip_bad_images (--skip_bad_images).")
+        raise DataError(f"{message}\nRepair or remove them, or skip them with skip_bad_images (--skip_bad_images).")
     logger.warning("%s\nThey are left out.", message)
 
 
@@ -173,7 +174,7 @@ def _list_first(messages: Iterable[str], n: int) -> list[str]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold an advisory lock; it is released with the process, however that ends."""
+    """Hold an advisory lock, which the system releases even if the process is killed."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Methods: one file each; importing this package registers them."""
+"""Methods, one file each; importing this package registers them."""
 
 from fewshot.methods import aligned as aligned
 from fewshot.methods import anil as anil

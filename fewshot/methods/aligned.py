@@ -1,4 +1,4 @@
-"""Local features compared at the best turn: for round things that lie any way up, such as coins."""
+"""Compare local features at the best relative rotation, for round objects of any orientation, such as coins."""
 
 import math
 from collections.abc import Sequence
@@ -15,34 +15,33 @@ from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 
 @METHODS.register("aligned")
 class Aligned(Method):
-    """Logistic regression on global features, and support images laid over the query at the best turn.
+    """Logistic regression on global features, plus local similarity to support images at the best rotation.
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        layout: how the last numbers of a feature are arranged: turns, rings, channels (default: the backbone's,
-            `Viewed` with `rings`).
-        weight: of the score of laid-over images in the logits.
-        sharpness: factor of similarities before they are averaged in the exponent.
-        shrinkage: share of the cells' covariance that is replaced by its mean variance.
+        backbone: computes the features of images; None if features are given.
+        layout: shape (turns, rings, channels) of the local features, the last numbers of a feature (default: that of
+            the backbone, `Viewed` with `rings`).
+        weight: weight of the local score in the logits.
+        sharpness: factor of similarities before the mean of their exponentials is taken.
+        shrinkage: fraction of the covariance of local features that is replaced by its mean variance.
         c: C of the logistic regression on global features.
 
-    The last numbers of a feature are local: `layout` (turns, rings, channels), a feature vector for each direction
-    and distance from the middle (None: the backbone's, `Viewed` with `rings`). Less the mean of the support's images
-    and directions, whitened by the covariance of the support's cells (`shrinkage` of it replaced by its mean variance),
-    and of unit length each, the cells of two images have a mean cosine for each turn of one against the other; the
-    greatest is their similarity s. A class's score is the log of the mean of exp(`sharpness` · s) over its support
-    images. Logits: `weight` times that score, plus the log-probabilities of logistic regression with C = `c` on the
-    features before the local ones (as `baseline` with solver="logistic"). Low logits for all classes tell that a query
-    is like none of them (`evidence_in_logits`).
+    The local features are vectors (cells), one for each direction and distance from the middle of the object. The mean
+    over the support's images and directions is subtracted from them, they are whitened by the covariance of the
+    support's cells (shrunk by `shrinkage`) and scaled to unit length. The similarity s of two images is the mean cosine
+    of their cells, at the relative rotation where it is greatest. The local score of a class is the log of the mean of
+    exp(`sharpness` · s) over its support images. Logits are `weight` times that score, plus the log-probabilities of
+    logistic regression with C = `c` on the global features (as `baseline` with solver="logistic"). If all logits of a
+    query are low, it is similar to none of the classes (`evidence_in_logits`).
 
-    Ours, of known parts: a product of spectra for all turns at once, as in Reddy, Chatterji, An FFT-based technique for
-    translation, rotation, and scale-invariant image registration, IEEE Transactions on Image Processing 1996; and
-    queries compared with support images by local features, as in Li et al., Revisiting Local Descriptor based
-    Image-to-Class Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which disregards where they lie. Here
-    they keep their places. Whitening takes the weight from directions that all images share, as in Jégou and Chum,
-    Negative evidences and co-occurences in image retrieval, ECCV 2012. `weight`, `sharpness` and `shrinkage` were
-    chosen from a grid on episodes of world coins' validation countries (scripts/recipes/coins/frozen.yaml).
-    The regression is fitted to detached features.
+    The method is ours, of known parts. Similarities at all rotations are computed by a product of spectra, as in
+    Reddy, Chatterji, An FFT-based technique for translation, rotation, and scale-invariant image registration, IEEE
+    Transactions on Image Processing 1996. Queries are compared with support images by local features, as in Li et al.,
+    Revisiting Local Descriptor based Image-to-Class Measure (DN4), CVPR 2019, https://arxiv.org/abs/1903.12290, which
+    ignores their places; here places matter. Whitening reduces the weight of directions in feature space that all
+    images share, as in Jégou and Chum, Negative evidences and co-occurences in image retrieval, ECCV 2012. `weight`,
+    `sharpness` and `shrinkage` were chosen from a grid on episodes of world coins' validation countries
+    (scripts/recipes/coins/frozen.yaml). The regression is fitted to detached features.
     """
 
     label, family = "aligned", "two-stage"
@@ -87,11 +86,11 @@ class Aligned(Method):
         return regression + self.weight * (evidence.clamp_min(torch.finfo(scores.dtype).tiny).log() + highest)
 
     def similarity(self, support: Tensor, query: Tensor) -> Tensor:
-        """Mean cosine of cells at the best turn, (n_query, n_support), of features (n, D); see the class."""
+        """Compute the similarity s of images, (n_query, n_support), from features (n, D); see the class."""
         return self._similarity(support[None], query[None], torch.ones_like(support[None, :, 0]))[0]
 
     def _similarity(self, support: Tensor, query: Tensor, counted: Tensor) -> Tensor:
-        """(B, n_query, n_support) of features (B, n, D); `counted` (B, n_support): 0 for padding."""
+        """Compute s, (B, n_query, n_support), from features (B, n, D); `counted` (B, n_support): 0 for padding."""
         n_global = self._count_global(support)
         cells = [F.normalize(x[..., n_global:].unflatten(-1, self.layout), dim=-1) for x in (support, query)]
         whitened = _whiten(cells, counted, self.shrinkage)
@@ -105,8 +104,9 @@ class Aligned(Method):
 
 
 def _whiten(cells: list[Tensor], counted: Tensor, shrinkage: float) -> list[Tensor]:
-    """Both of `cells`, support's and queries' (B, n, turns, rings, channels), less the support's mean, and turned so
-    that its covariance, shrunk, becomes the identity (but for a rotation). `counted` (B, n_support): 0 for padding.
+    """Centre and whiten the cells of support and queries, (B, n, turns, rings, channels) each.
+
+    Mean and covariance are those of the support's cells. `counted` (B, n_support): 0 for padding.
     """
     support = cells[0]
     share = (counted / counted.sum(1, keepdim=True))[..., None, None]  # (B, n_support, 1, 1)
@@ -121,14 +121,14 @@ def _whiten(cells: list[Tensor], counted: Tensor, shrinkage: float) -> list[Tens
 
 
 def _solve(factor: Tensor, cells: Tensor) -> Tensor:
-    """The inverse of the triangular `factor` (B, c, c) on the channels of `cells` (B, …, c)."""
+    """Apply the inverse of the triangular `factor` (B, c, c) to the channels of `cells` (B, …, c)."""
     return torch.linalg.solve_triangular(factor, cells.flatten(1, -2).mT, upper=False).mT.view_as(cells)
 
 
 def _match_best_turn(query: Tensor, support: Tensor) -> Tensor:
-    """Mean over cells of products of cells (B, n, turns, rings, channels), where it is greatest of all turns.
+    """Compute the mean product of the cells (B, n, turns, rings, channels) of two images at their best rotation.
 
-    (B, n_query, n_support). By the correlation theorem: a product of spectra for all turns at once.
+    Returns (B, n_query, n_support). By the correlation theorem, a product of spectra gives the mean at all rotations.
     """
     turns, rings = query.shape[2:4]
     a, b = (torch.fft.rfft(x.flatten(3), dim=2) for x in (query, support))  # (B, n, turns // 2 + 1, rings * channels)

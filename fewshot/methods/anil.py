@@ -16,32 +16,25 @@ from fewshot.sampling.episodes import PADDING
 
 @METHODS.register("anil")
 class ANIL(InnerLoopMethod):
-    """MAML that adapts the linear classifier only; the features stay as they are.
+    """MAML that adapts only the linear classifier; the features are not adapted.
+
+    The options of the inner loop are those of `InnerLoopMethod`; the others are:
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        n_way: the largest number of classes of an episode; the classifier has so many outputs.
-        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
-        inner_steps: gradient steps on the support set.
-        test_inner_steps: gradient steps at validation and test (default: inner_steps).
-        inner_lr: learning rate of these steps.
-        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
-            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
-        learn_inner_lr: a learning rate of its own for every adapted weight, meta-learned (Meta-SGD, Li et al. 2017,
-            https://arxiv.org/abs/1707.09835).
-        transductive: batch normalisation by the statistics of support and queries together, in training too.
-        support_statistics: at test, batch normalisation of support and queries by the statistics of the support.
+        backbone: computes the features of images; None if features are given.
+        learn_inner_lr: learn a rate for every adapted weight, as in `MAML`.
+        transductive: normalise by the statistics of support and queries together, in training too.
+        support_statistics: at test, normalise support and queries by the statistics of the support.
         feature_dim: dimensions of the features (default: the backbone's own).
 
     Raghu, Raghu, Bengio, Vinyals, Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness
-    of MAML, ICLR 2020, https://arxiv.org/abs/1909.09157, section 4. Options as in `MAML`.
+    of MAML, ICLR 2020, https://arxiv.org/abs/1909.09157, section 4.
 
-    Since the features do not change, running statistics are right for them: by default the backbone's batch
-    normalisation works as in any network, and an image is embedded once for all episodes. Otherwise each
-    episode has its own at test: `support_statistics=True` normalises support and queries by those of the
-    support, so that no query depends on another, as `MAML` does; `transductive=True` by those of support and
-    queries together, in training too, as implementations of the paper do. Which is better depends on the
-    data: see docs/results/omniglot.md.
+    Since the features are not adapted, the backbone's batch normalisation uses running statistics by default, as in any
+    network, and the features of an image are computed once for all episodes. Two options use the statistics of each
+    episode instead. `support_statistics=True` uses those of the support at test, so that no query depends on another,
+    as in `MAML`; `transductive=True` uses those of support and queries together, in training too, as implementations of
+    the paper do. Which is better depends on the data: see docs/results/omniglot.md.
 
     Differs from the paper: `transductive` is off by default. In training its batch statistics are those of
     all episodes of a step together.
@@ -64,18 +57,19 @@ class ANIL(InnerLoopMethod):
         support_statistics: bool = False,
         feature_dim: int | None = None,
     ) -> None:
-        super().__init__(backbone, "anil", n_way, order, inner_steps, test_inner_steps, inner_reduction, transductive)
+        super().__init__(
+            backbone, "anil", n_way, order, inner_steps, test_inner_steps, inner_lr, inner_reduction, transductive
+        )
         dim = feature_dim if backbone is None else backbone.feature_dim
         if dim is None:
             raise ConfigError("anil without a backbone needs feature_dim, the size of the features it is given")
         if transductive and support_statistics:
-            raise ConfigError("anil: statistics are the support's or, transductive, those of all images, not both")
+            raise ConfigError("anil: choose either support_statistics or transductive, not both")
         if backbone is not None and (transductive or support_statistics):
             refuse_other_statistics(backbone, "anil")
         self.support_statistics = support_statistics
         self.classifier = nn.Linear(dim, n_way)
         weights = (self.classifier.weight, self.classifier.bias)
-        self.inner_lr = inner_lr
         self.inner_rates = nn.ParameterList(torch.full_like(w, inner_lr) for w in weights if learn_inner_lr)
 
     @property
@@ -92,7 +86,7 @@ class ANIL(InnerLoopMethod):
         *,
         context: EpisodeContext | None = None,
     ) -> Tensor:
-        """Logits (B, n_query, n_way) of images (B, n, C, H, W), or of features without a backbone."""
+        """Compute logits (B, n_query, n_way) from images (B, n, C, H, W), or from features without a backbone."""
         arguments = (support, support_labels, query, n_way)
         if self.uses_features or (self.training and not self.transductive):
             return super().forward(*arguments)
@@ -117,5 +111,5 @@ class ANIL(InnerLoopMethod):
 
 
 def _logits(features: Tensor, weights: Weights) -> Tensor:
-    """(B, n, classes) of features (B, n, D) and a classifier per episode."""
+    """Compute logits (B, n, classes) of features (B, n, D) by the classifier of each episode."""
     return torch.baddbmm(weights["bias"][:, None], features, weights["weight"].transpose(1, 2))

@@ -11,14 +11,14 @@ from fewshot.methods.base import Method
 from fewshot.methods.distances import cosine, mask_absent, prototypes
 from fewshot.sampling.batches import Batch
 
-TEMPERATURE = 10.0  # of the few-shot head; Chen et al. 2021, section 3.2. It moves the loss, not the accuracy
+TEMPERATURE = 10.0  # of the few-shot head; Chen et al. 2021, section 3.2. It changes the loss, not the accuracy
 
 
 class CosineClassifier(nn.Module):
-    """Logits scale * |w_c| cos(x, w_c): features (n, D) -> (n, n_classes).
+    """Maps features (n, D) to logits scale * |w_c| cos(x, w_c), (n, n_classes).
 
-    Chen et al. 2019 (see `Classifier`): weight normalisation of each class's row, whose norm stays
-    learnable, so this is no pure cosine. `scale`: None for theirs, 2 for up to 200 classes, else 10.
+    Chen et al. 2019 (see `Classifier`): the weight vector of each class is normalised but its norm is learned, so
+    logits are not proportional to the cosine. `scale` None: theirs, 2 for up to 200 classes, else 10.
     """
 
     def __init__(self, feature_dim: int, n_classes: int, scale: float | None = None) -> None:
@@ -39,20 +39,20 @@ class Classifier(Method):
     `classifier="linear"` (logits Wx + b) is stage 1 of Baseline, "cosine" that of Baseline++: Chen, Liu,
     Kira, Wang, Huang, A Closer Look at Few-shot Classification, ICLR 2019, https://arxiv.org/abs/1904.04232.
 
-    In episodes it drops that head and is Classifier-Baseline: a query belongs to the class whose mean
+    In episodes this head is not used, and the method is Classifier-Baseline: a query belongs to the class whose mean
     support feature has the largest cosine. Chen, Liu, Xu, Darrell, Wang, Meta-Baseline: Exploring Simple
     Meta-Learning for Few-Shot Learning, ICCV 2021, https://arxiv.org/abs/2003.04390, section 3.1; the mean
     is of raw features, as in the authors' code.
 
     Args:
-        backbone: images (n, C, H, W) -> features (n, D).
+        backbone: maps images (n, C, H, W) to features (n, D).
         n_classes: number of base classes.
-        classifier: "linear" or "cosine".
-        scale: of cosine logits; None: 2 for up to 200 classes, else 10.
-        label_smoothing: of the cross-entropy, in [0, 1).
+        classifier: kind of the head.
+        scale: factor of cosine logits (default: 2 for up to 200 classes, else 10).
+        label_smoothing: label smoothing of the cross-entropy, in [0, 1).
 
     Raises:
-        ConfigError: for a `classifier` or `scale` that does not exist.
+        ConfigError: for an unknown `classifier` or an impossible `scale`.
 
     Differs from the papers: the linear head's bias starts at 0, as in the code of the first; in the
     code of the second it is random. The cosine heads of the first divide by |x| + 1e-5.
@@ -82,7 +82,7 @@ class Classifier(Method):
             self.classifier = CosineClassifier(backbone.feature_dim, n_classes, scale)
 
     def training_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy over the base classes and the accuracy on a batch of labelled images."""
+        """Compute the cross-entropy over the base classes and the accuracy on a batch of labelled images."""
         features = self.encode(batch.images)  # (n, D)
         with torch.autocast(features.device.type, enabled=False):
             logits = self.classifier(features)  # (n, n_classes)

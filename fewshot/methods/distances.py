@@ -1,4 +1,4 @@
-"""Prototypes and similarities; larger = likelier everywhere, so distances are negated here, once."""
+"""Prototypes, distances and similarities of features."""
 
 import torch
 from torch import Tensor
@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 
 def prototypes(features: Tensor, labels: Tensor, n_way: int) -> tuple[Tensor, Tensor]:
-    """Mean feature of each class, (B, n_way, D), and which classes are there, (B, n_way) bool.
+    """Compute the mean feature of each class, (B, n_way, D), and which classes have features, (B, n_way) bool.
 
-    `features` (B, n, D), `labels` (B, n) in 0..n_way-1 or -1 for padding. Right for unequal shots.
+    `features` (B, n, D); `labels` (B, n) in 0..n_way-1, or -1 for padding. Classes may differ in shots.
     """
     member = F.one_hot(labels + 1, n_way + 1)[..., 1:].to(features.dtype)  # (B, n, n_way)
     counts = member.sum(1)  # (B, n_way)
@@ -17,10 +17,10 @@ def prototypes(features: Tensor, labels: Tensor, n_way: int) -> tuple[Tensor, Te
 
 
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances (B, n, m) of the rows of `a` (B, n, D) and `b` (B, m, D), summed over D.
+    """Compute squared distances (B, n, m) between the rows of `a` (B, n, D) and `b` (B, m, D), summed over D.
 
-    |a|² + |b|² − 2ab, on rows centred on the mean of `b`: the distance is the same, and little is
-    lost to cancellation.
+    They are |a|² + |b|² − 2ab. The mean of the rows of `b` is subtracted from all rows first, which leaves distances
+    the same and reduces cancellation.
     """
     centre = b.mean(1, keepdim=True)
     a, b = a - centre, b - centre
@@ -29,10 +29,10 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarities (B, n, m) of the rows of `a` (B, n, D) and `b` (B, m, D)."""
+    """Compute cosine similarities (B, n, m) between the rows of `a` (B, n, D) and `b` (B, m, D)."""
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).transpose(1, 2)
 
 
 def mask_absent(logits: Tensor, present: Tensor) -> Tensor:
-    """`logits` (B, n, n_way) with −inf for classes that an episode does not have (`present` (B, n_way))."""
+    """Set `logits` (B, n, n_way) to −inf for classes that an episode lacks; `present` (B, n_way) bool."""
     return logits.masked_fill(~present[:, None, :], -torch.inf)

@@ -1,4 +1,4 @@
-"""Features of images, and heads on them: what methods have for which an image is the same in every episode."""
+"""Methods that work from features: the protocol `FeatureHead`, and encoding images."""
 
 from typing import Protocol
 
@@ -6,17 +6,17 @@ from torch import Tensor, nn
 
 
 class FeatureHead(Protocol):
-    """What a method that works from features has: an image's features do not depend on its episode, and a head on them.
+    """What a method has that works from features, if the features of an image do not depend on its episode.
 
-    `Method.forward` then is `head` on what `encode` made of each image; and whoever has the features already, such as
-    the evaluator, calls `head` alone.
+    `Method.forward` then encodes the images and calls `head`. The evaluator, which has computed the features before,
+    calls `head` alone.
     """
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features (*, D), or maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
+        """Compute features (*, D) or maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        """Logits of queries, from features.
+        """Compute the logits of queries from features.
 
         Args:
             support: features (B, n_support, D), or maps (B, n_support, c, h, w).
@@ -30,10 +30,10 @@ class FeatureHead(Protocol):
 
 
 def encode_images(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Features (*, D), float32 or wider, of images (*, C, H, W) by a backbone that takes (n, C, H, W)."""
+    """Compute features (*, D), float32 or wider, of images (*, C, H, W) by a backbone that takes (n, C, H, W)."""
     return widen(backbone(images.flatten(0, -4))).unflatten(0, images.shape[:-3])
 
 
 def widen(values: Tensor) -> Tensor:
-    """`values` in float32 where autocast has made them narrower."""
+    """Convert `values` to float32 if autocast has made them narrower."""
     return values.float() if values.dtype.itemsize < 4 else values

@@ -21,7 +21,7 @@ from fewshot.methods.inner_loop.taskwise import TaskWise
 from fewshot.methods.scores import negative_log_likelihood
 from fewshot.sampling.episodes import PADDING, Episode
 
-# By measurements on a CPU: docs/speed.md, "MAML, second order".
+# Limits of a group of tasks on a CPU, measured: docs/speed.md, "MAML, second order".
 PIXELS_AT_ONCE, TASKS_AT_ONCE = 1 << 18, 16
 
 
@@ -29,31 +29,25 @@ PIXELS_AT_ONCE, TASKS_AT_ONCE = 1 << 18, 16
 class MAML(InnerLoopMethod):
     """A network and a linear classifier, adapted to each support set by a few steps of gradient descent.
 
+    The options of the inner loop are those of `InnerLoopMethod`; the others are:
+
     Args:
         backbone: the network that is adapted.
-        n_way: the largest number of classes of an episode; the classifier has so many outputs.
-        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
-        inner_steps: gradient steps on the support set.
-        test_inner_steps: gradient steps at validation and test (default: inner_steps).
-        inner_lr: learning rate of these steps.
-        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
-            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
         learn_inner_lr: learn a rate for every adapted weight (Meta-SGD, Li et al. 2017, https://arxiv.org/abs/1707.09835).
-        adapt_norm: the inner steps change batch normalisation's own weights too, unlike the authors' code.
-        transductive: normalise queries by the queries' statistics, as in the paper, instead of by the support's.
-        tasks_at_once: tasks that are adapted together, and whose gradient is taken before the next ones' (default: all
-            on a GPU, on a CPU the fewer the larger their images are).
+        adapt_norm: also adapt scale and shift of batch normalisation, unlike the authors' code.
+        transductive: normalise queries by the statistics of the queries, as in the paper, instead of the support.
+        tasks_at_once: number of tasks that are adapted together (default: all on a GPU; on a CPU the fewer the larger
+            their images are). The gradient of each group is computed before the next group starts.
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
     https://arxiv.org/abs/1703.03400, algorithm 2.
 
-    Batch normalisation uses the statistics of each episode always; running ones are neither used nor changed. The
-    classifier's initial weights are learned per class: logits depend on the order of the classes. Tasks have
-    weights of their own (`TaskWise`); networks where these cannot be given are adapted one task at a time. Raises
-    `ConfigError` for a layer with running statistics that are not batch normalisation's, and, with its name, for
-    one that cannot run so or, with `order=2`, has no second derivative. Under autocast convolutions compute in
-    bfloat16, the classifier in float32. On a frozen backbone, which is not adapted, this is `ANIL` with
-    `support_statistics`.
+    Batch normalisation always uses the statistics of each episode; running statistics are neither used nor changed. The
+    classifier's initial weights are learned per class, so logits depend on the order of the classes. Several tasks run
+    together, each with its own weights (`TaskWise`); networks that do not allow this are adapted one task at a time.
+    Raises `ConfigError` for a layer with running statistics that is not batch normalisation, and for a layer that
+    cannot be adapted or, with `order=2`, has no second derivative. Under autocast convolutions compute in bfloat16 and
+    the classifier in float32. A frozen backbone is not adapted; the method is then `ANIL` with `support_statistics`.
 
     Differs from the paper: `transductive` is off by default, and the classifier starts as PyTorch's linear layers do
     (the authors draw from N(0, 1) on Omniglot). What batch normalisation adds to the variance is the backbone's,
@@ -78,14 +72,16 @@ class MAML(InnerLoopMethod):
         transductive: bool = False,
         tasks_at_once: int | None = None,
     ) -> None:
-        super().__init__(backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_reduction, transductive)
+        super().__init__(
+            backbone, "maml", n_way, order, inner_steps, test_inner_steps, inner_lr, inner_reduction, transductive
+        )
         self.tasks_at_once = tasks_at_once
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
         self.adapted = _find_adapted_names(self, adapt_norm)
         refuse_other_statistics(backbone, "maml")
         self.together = runs_tasks_together(backbone)
         rates = [torch.full_like(self.get_parameter(name), inner_lr) for name in self.adapted] if learn_inner_lr else []
-        self.inner_lr, self.inner_rates = inner_lr, nn.ParameterList(rates)
+        self.inner_rates = nn.ParameterList(rates)
 
     def forward(
         self,
@@ -96,7 +92,7 @@ class MAML(InnerLoopMethod):
         *,
         context: EpisodeContext | None = None,
     ) -> Tensor:
-        """Logits (B, n_query, n_way) of images (B, n, C, H, W)."""
+        """Compute logits (B, n_query, n_way) from images (B, n, C, H, W)."""
         mask = get_query_mask(context) if self.transductive else None
         size = self._group_size(support, query)
         fields = [support_labels, support, query] + ([] if mask is None else [mask])
@@ -104,7 +100,7 @@ class MAML(InnerLoopMethod):
         return torch.cat([self._group_logits(_Tasks(self, labels, n_way), *rest) for labels, *rest in parts])
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """The mean loss of the queries after adaptation, and their logits (B, n_query, n_way)."""
+        """Compute the mean loss of the queries after adaptation, and their logits (B, n_query, n_way)."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         if not (torch.is_grad_enabled() and parameters):
             return super().loss_and_logits(episode)
@@ -125,7 +121,7 @@ class MAML(InnerLoopMethod):
         return WithGradients.apply(torch.stack(losses).sum(), gradients, *parameters), torch.cat(all_logits)
 
     def adapt_weights(self, support: Tensor, support_labels: Tensor, n_way: int, steps: int) -> Weights:
-        """Every adapted weight of each of T tasks, (T, ...), after `steps` steps on support (T, n, C, H, W)."""
+        """Adapt the weights to T tasks by `steps` steps on their support (T, n, C, H, W); returns weights (T, ...)."""
         tasks = _Tasks(self, support_labels, n_way)
         with tasks.running():
             return tasks.adapt(self._prepare_images(support), steps)
@@ -133,7 +129,7 @@ class MAML(InnerLoopMethod):
     def _group_logits(
         self, tasks: "_Tasks", support: Tensor, query: Tensor, query_mask: Tensor | None = None
     ) -> Tensor:
-        """Logits (T, n_query, n_way) of T tasks that are adapted together; `query_mask` (T, n_query): see `_Tasks`."""
+        """Compute logits (T, n_query, n_way) of T tasks that are adapted together; `query_mask` (T, n_query)."""
         support, query = self._prepare_images(support), self._prepare_images(query)
         with tasks.running():
             weights = tasks.adapt(support, self.steps)
@@ -141,7 +137,7 @@ class MAML(InnerLoopMethod):
         return mask_absent(logits, tasks.present)[..., : tasks.n_way]
 
     def _group_size(self, support: Tensor, query: Tensor) -> int:
-        """How many tasks of such images (B, n, C, H, W) are adapted together."""
+        """Choose how many tasks with images (B, n, C, H, W) are adapted together."""
         if not self.together:
             return 1
         if self.tasks_at_once is not None:
@@ -161,9 +157,9 @@ class MAML(InnerLoopMethod):
 
 
 class _Tasks:
-    """T tasks that are adapted together: how the network of a `MAML` runs on them.
+    """Runs the network of a `MAML` on T tasks that are adapted together.
 
-    Masks say which images batch statistics are taken over; None: all.
+    A mask selects the images from which batch statistics are computed; None: all images.
     """
 
     def __init__(self, method: MAML, labels: Tensor, n_way: int, unpadded: bool = False) -> None:
@@ -176,9 +172,9 @@ class _Tasks:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Within the block gradients are on (the inner loop needs them) and autocast is off.
+        """Within the block gradients are on, which the inner loop needs, and autocast is off.
 
-        Batch normalisation is in evaluation mode: its statistics are the tasks' own.
+        Batch normalisation is in evaluation mode, since `TaskWise` provides the statistics.
         """
         device = self.labels.device.type
         attention = use_differentiable_attention() if self.twice else nullcontext()
@@ -186,10 +182,10 @@ class _Tasks:
             yield
 
     def adapt(self, support: Tensor, steps: int) -> Weights:
-        """Weights of each task after `steps` steps on its support (T, n_support, C, H, W), prepared."""
+        """Adapt the weights of each task by `steps` steps on its support (T, n_support, C, H, W), prepared images."""
         method, rates = self.method, self.method.inner_lr
         initial = {name: method.get_parameter(name) for name in method.adapted}
-        initial = {name: weight for name, weight in initial.items() if weight.requires_grad}  # frozen ones stay
+        initial = {name: weight for name, weight in initial.items() if weight.requires_grad}  # without frozen ones
         if method.inner_rates:
             rates = [rate for name, rate in zip(method.adapted, method.inner_rates, strict=True) if name in initial]
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
@@ -198,11 +194,11 @@ class _Tasks:
             logits = self._logits(weights, support, self.counted)
             return inner_loss(logits, self.labels, self.present, method.inner_reduction)
 
-        with method._naming_missing_derivative(support):  # of the second step on
+        with method._naming_missing_derivative(support):  # from the second step on
             return descend(loss, weights, rates, steps, method.order, self.learning)
 
     def query_logits(self, weights: Weights, support: Tensor, query: Tensor, mask: Tensor | None) -> Tensor:
-        """Logits (T, n_query, method.n_way) of queries (T, n_query, C, H, W), prepared; `mask` (T, n_query)."""
+        """Compute logits (T, n_query, method.n_way) of prepared queries (T, n_query, C, H, W); `mask` (T, n_query)."""
         if self.method.transductive:
             logits = self._logits(weights, query, mask)
         else:
@@ -213,12 +209,12 @@ class _Tasks:
         return logits if self.learning else logits.detach()
 
     def _logits(self, weights: Weights, images: Tensor, counted: Tensor | int | None) -> Tensor:
-        """Logits (T, n, method.n_way) of images (T, n, C, H, W); batch statistics of those `counted`."""
+        """Compute logits (T, n, method.n_way) of images (T, n, C, H, W); `counted` ones decide batch statistics."""
         method, n_tasks = self.method, len(images)
         body = {name.removeprefix("backbone."): w for name, w in weights.items() if name.startswith("backbone.")}
         if not method.together:
             body = {name: weight.squeeze(0) for name, weight in body.items()}
-        if not self.learning:  # the other weights as constants: no graph
+        if not self.learning:  # make the other weights constants, so that no graph is built
             body = {name: p.detach() for name, p in method.backbone.named_parameters()} | body
         with self._engine(n_tasks, images.shape[1], counted):
             features = call_with_weights(method.backbone, body, images.flatten(0, 1))  # (T * n, D)
@@ -232,7 +228,7 @@ class _Tasks:
     def _engine(self, n_tasks: int, n_images: int, counted: Tensor | int | None) -> Iterator[None]:
         """Within the block the backbone runs on `n_images` images of each of `n_tasks` tasks.
 
-        One task at a time it computes in what autocast makes of each of its functions.
+        If tasks run one at a time, autocast chooses the precision; otherwise `TaskWise` does.
         """
         backbone, together = self.method.backbone, self.method.together
         engine = TaskWise(n_tasks, n_images, counted, self.dtype if together else None, self.twice)
@@ -243,6 +239,6 @@ class _Tasks:
 
 
 def _find_adapted_names(method: nn.Module, adapt_norm: bool) -> list[str]:
-    """Names of the parameters that the inner loop changes."""
+    """List the names of the parameters that the inner loop changes."""
     norms = {id(p) for module in method.modules() if isinstance(module, NORMS) for p in module.parameters()}
     return [name for name, p in method.named_parameters() if adapt_norm or id(p) not in norms]

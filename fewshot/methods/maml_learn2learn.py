@@ -1,4 +1,4 @@
-"""MAML by learn2learn's own wrapper: the reference that ours is compared with."""
+"""MAML by learn2learn's wrapper, an independent implementation with which ours is compared."""
 
 import importlib
 import warnings
@@ -25,25 +25,17 @@ NAME = "maml-learn2learn"
 class Learn2LearnMAML(InnerLoopMethod):
     """`learn2learn.algorithms.MAML` around the backbone and a linear classifier, one episode after the other.
 
-    Args:
-        backbone: the network that is adapted.
-        n_way: the largest number of classes of an episode; the classifier has so many outputs.
-        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
-        inner_steps: gradient steps on the support set.
-        test_inner_steps: gradient steps at validation and test (default: inner_steps).
-        inner_lr: learning rate of these steps.
-        inner_reduction: the inner loss is summed over the support images and divided by the shots K ("sum/K", the
-            authors' code; K is the mean number of shots where they differ) or averaged ("mean": n_way times smaller).
+    Its options are those of `InnerLoopMethod`, but for `transductive`: it always is.
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
-    https://arxiv.org/abs/1703.03400; Arnold, Mahajan, Datta, Bunner, Zarkias, learn2learn: A Library for
-    Meta-Learning Research, 2020, https://arxiv.org/abs/2008.12284. Options are those of "maml", which is
-    faster; `make learn2learn` installs the library, and without it construction raises `FewShotError`.
+    https://arxiv.org/abs/1703.03400; Arnold, Mahajan, Datta, Bunner, Zarkias, learn2learn: A Library for Meta-Learning
+    Research, 2020, https://arxiv.org/abs/2008.12284. The method "maml" is faster. `make learn2learn` installs the
+    library; without it the constructor raises `FewShotError`.
 
-    Each pass normalises by its own batch statistics, in training and at test: the support's while adapting,
-    the queries' afterwards. So the logits of a query depend on the other queries. Running statistics are
-    neither used nor changed. The classifier's initial weights are learned for each label: logits depend on
-    which class is given which label, and an episode has at most `n_way` of them.
+    Each pass normalises by the statistics of its batch, in training and at test: those of the support during
+    adaptation, then those of the queries, so the logits of a query depend on the other queries. Running statistics are
+    neither used nor changed. The classifier's initial weights are learned for each label, so logits depend on which
+    class is given which label.
 
     Differs from the paper: every weight is adapted, those of batch normalisation too (the authors' code
     leaves them out); the classifier starts as PyTorch's linear layers do (the authors draw from N(0, 1) on
@@ -64,10 +56,9 @@ class Learn2LearnMAML(InnerLoopMethod):
         inner_lr: float = 0.4,  # with sum/K, on Omniglot: the paper, appendix A.1
         inner_reduction: Reduction = "sum/K",
     ) -> None:
-        super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_reduction, True)
+        super().__init__(backbone, NAME, n_way, order, inner_steps, test_inner_steps, inner_lr, inner_reduction, True)
         refuse_other_statistics(backbone, NAME)
-        _load_wrapper()  # learn2learn is missed here, not after the data are loaded
-        self.inner_lr = inner_lr
+        _load_wrapper()  # fails now, before data are loaded, if learn2learn is not installed
         self.classifier = nn.Linear(backbone.feature_dim, n_way)
 
     def forward(
@@ -79,7 +70,7 @@ class Learn2LearnMAML(InnerLoopMethod):
         *,
         context: EpisodeContext | None = None,
     ) -> Tensor:
-        """Logits (B, n_query, n_way) of images (B, n, C, H, W); they carry a graph where gradients are on."""
+        """Compute logits (B, n_query, n_way) from images (B, n, C, H, W), with a graph if gradients are on."""
         present = self.find_present_classes(support_labels, n_way)  # (B, self.n_way)
         learning = torch.is_grad_enabled()
         mask = get_query_mask(context)
@@ -92,9 +83,9 @@ class Learn2LearnMAML(InnerLoopMethod):
         return torch.cat(logits)[..., :n_way]
 
     def adapt(self, support: Tensor, support_labels: Tensor, present: Tensor, learning: bool = True) -> nn.Module:
-        """learn2learn's copy of the network after the inner steps on one episode's support (n_support, C, H, W).
+        """Adapt learn2learn's copy of the network to the support (n_support, C, H, W) of one episode.
 
-        `present` (self.n_way,): the classes it has. Without `learning` no graph leads back to the method.
+        `present` (self.n_way,): the classes of the episode. Without `learning` no graph leads back to the method.
         """
         images, labels = support[support_labels != PADDING], support_labels[support_labels != PADDING]
         network = nn.Sequential(self.backbone, self.classifier)
@@ -115,7 +106,7 @@ class Learn2LearnMAML(InnerLoopMethod):
         present: Tensor,
         learning: bool,
     ) -> Tensor:
-        """Logits (1, n_query, self.n_way) of one episode; `mask` (n_query,) or None, `present` (self.n_way,)."""
+        """Compute logits (1, n_query, self.n_way) of an episode; `mask` (n_query,) or None, `present` (self.n_way,)."""
         learner = self.adapt(support, labels, present, learning)
         logits = self._cast_to_weights(learner(query if mask is None else query[mask]))
         if mask is not None:  # padding has logits of 0
@@ -124,15 +115,15 @@ class Learn2LearnMAML(InnerLoopMethod):
         return logits if learning else logits.detach()
 
     def _cast_to_weights(self, logits: Tensor) -> Tensor:
-        """`logits`, which autocast may have made bfloat16, in the weights' own precision."""
+        """Convert logits, which autocast may have made bfloat16, to the precision of the weights."""
         return logits.to(self.classifier.weight.dtype)
 
 
 def _use_batch_statistics(learner: nn.Module) -> None:
-    """Without running statistics a normalisation layer uses those of the batch, in either mode.
+    """Remove the running statistics of a clone, so that its normalisation layers use batch statistics in either mode.
 
-    `learner` is a clone: its layers share tensors with the method's, but are objects of their own. In
-    evaluation mode a layer that is synchronised over processes is not, which an episode must not be.
+    The layers of `learner` are copies that share tensors with those of the method. They are put into evaluation mode
+    because synchronised layers would otherwise average over the episodes of several processes.
     """
     for module in learner.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
@@ -142,7 +133,7 @@ def _use_batch_statistics(learner: nn.Module) -> None:
 
 @cache
 def _load_wrapper() -> type[nn.Module]:
-    """`learn2learn.algorithms.MAML`; it and gym, which it imports, may warn of their age."""
+    """Import `learn2learn.algorithms.MAML`; deprecation warnings of it and of gym, which it imports, are ignored."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""A user's folder of photographs: what it tells before a classifier is fitted, and what a classifier says of it."""
+"""A user's folder of photographs: checks before a classifier is fitted, and reports of its predictions."""
 
 from fewshot.photographs.inspection.check import FolderCheck, check_folder
 from fewshot.photographs.inspection.extrapolation import Extrapolation, extrapolate

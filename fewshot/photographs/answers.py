@@ -1,4 +1,4 @@
-"""What a fitted classifier says of photographs: classes, whether it is none of them, and the most similar images."""
+"""Predicts photographs with a fitted classifier: class probabilities, rejection and the most similar support images."""
 
 import re
 from pathlib import Path
@@ -15,9 +15,10 @@ N_NEIGHBOURS = 3
 
 
 def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
-    """A picture of each support image: its thumbnail, written into `folder` under the name that its file had.
+    """Write the thumbnail of each support image into `folder`, under the name of its file; returns the paths.
 
-    The file itself is not opened: who wrote the classifier chose its path, and the page is perhaps given to others.
+    The original file is not opened. Whoever wrote the classifier chose its path, which could name a private file of
+    the user, and the page may be passed on.
     """
     support, pictures = classifier.support_, []
     for row, name in enumerate(support.names):
@@ -32,15 +33,15 @@ def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[
 def predict(
     classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor, pictures: list[Path]
 ) -> list[Prediction]:
-    """What the classifier says of each photograph, by its `content`; `pictures`: of the support images."""
+    """Predict each photograph from its encoded `content`; `pictures`: files that show the support images."""
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
     fitted, rejection = classifier.fitted_, classifier.rejection_
     probabilities = classifier.probabilities(fitted.logits(content))
     accepted = np.ones(len(paths), bool) if rejection is None else rejection.accept(fitted, support, content)
     method = classifier.encoder_.method
-    n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # not by bare pixels
+    n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # raw pixels tell no similarity
     nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
-    said, none = [], str(classifier.unknown)
+    predictions, none = [], str(classifier.unknown)
     for i, path in enumerate(paths):
         neighbours = [
             Neighbour(pictures[row], names[support.labels[row]], float(share))
@@ -51,5 +52,5 @@ def predict(
         truth = folder if path.parent != root and folder in names else None
         shares = dict(zip(names, probabilities[i].tolist(), strict=True))
         best = names[int(probabilities[i].argmax())]
-        said.append(Prediction(shown, path, best, shares, not accepted[i], truth, neighbours, none))
-    return said
+        predictions.append(Prediction(shown, path, best, shares, not accepted[i], truth, neighbours, none))
+    return predictions

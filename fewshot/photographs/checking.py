@@ -12,7 +12,8 @@ from fewshot.config import CheckPhotographsConfig
 from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.estimator.encoder import Encoder
-from fewshot.estimator.support import Support, as_groups
+from fewshot.estimator.reading import ImageBatch
+from fewshot.estimator.support import Support, check_groups
 from fewshot.images.listing import ImageFile, list_class_folders, normalise_text
 from fewshot.photographs.inspection.check import FolderCheck, check_folder
 from fewshot.photographs.inspection.extrapolation import extrapolate
@@ -21,9 +22,14 @@ from fewshot.photographs.inspection.intervals import describe_proportion
 from fewshot.photographs.inspection.learning_curve import measure_shots_curve, predict_left_out
 from fewshot.photographs.inspection.suspects import describe_suspects, find_suspects, measure_likeness
 from fewshot.photographs.pages.check_page import write_check
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
 from fewshot.runtime.terminal import visible_text
 
+EXPLANATION = (
+    "each photograph, or group with --groups, is predicted from all others but one of each other class, so that the "
+    "classes stay balanced"
+)
 STEP = 32  # photographs between two steps of the bar
 
 
@@ -63,14 +69,14 @@ def list_usable(root: Path, groups: str | None, check: FolderCheck) -> list[Imag
     return kept
 
 
-def embed_photographs(encoder: Encoder, paths: list[Path]) -> tuple[Any, ...]:
-    """What `encoder` makes of each photograph, part after part, with a bar on the terminal."""
-    parts = []
+def embed_photographs(encoder: Encoder, paths: list[Path]) -> list[ImageBatch]:
+    """Compute the features of each photograph, with a progress bar on the terminal."""
+    batches = []
     with tqdm(total=len(paths), desc="looking at photographs", unit="", delay=1, leave=False) as bar:
-        for part in encoder.encode(encoder.reader().parts(paths, STEP)):
-            parts.append(part)
-            bar.update(len(part.names))
-    return tuple(parts)
+        for start in range(0, len(paths), STEP):
+            batches += encoder.encode(paths[start : start + STEP])
+            bar.update(min(STEP, len(paths) - start))
+    return batches
 
 
 def _estimate_accuracy(
@@ -81,12 +87,12 @@ def _estimate_accuracy(
     And the check with the photographs whose class looks wrong.
     """
     if not encoder.method.uses_features:
-        raise DataError(f"it needs a method that works from features, not {config.method}")
+        raise DataError(f"it needs a method that works on features, which {config.method} does not")
     files = list_usable(Path(config.support), config.groups, check)
     names, labels = np.unique([file.class_name for file in files], return_inverse=True)
     groups = None if config.groups is None else [file.group for file in files]
-    parts = embed_photographs(encoder, [file.path for file in files])
-    support = Support.gather(parts, labels, as_groups(groups))
+    batches = embed_photographs(encoder, [file.path for file in files])
+    support = Support.gather(batches, labels, check_groups(groups))
     features = support.content.flatten(1)
     seen = (encoder.method.head, features, labels, support.independent)
     estimate = predict_left_out(*seen, len(names))
@@ -95,12 +101,13 @@ def _estimate_accuracy(
     found = describe_suspects(suspects, shown, names.tolist())
     for finding in found:
         print("\n".join(visible_text(line) for line in finding.as_lines()))
-    print(f"Right on photographs left out: {describe_proportion(estimate.overall, groups is not None)}")
+    print(f"Leave-one-out accuracy: {describe_proportion(estimate.overall, groups is not None)}")
+    print(f"  ({EXPLANATION})")
     curve = measure_shots_curve(*seen)
+    print("Accuracy by the number of photographs, every class having the same number:")
     law = extrapolate(curve)
     for shots, point in zip(curve.shots, curve.points, strict=True):
-        many = f"{shots} photograph{'s' * (shots != 1)}"
-        print(f"  with {many} a class: {describe_proportion(point, groups is not None)}")
+        print(f"  with {format_count(shots, 'photograph')} a class: {describe_proportion(point, groups is not None)}")
     for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
         print(f"  {line}")
     absent = sorted(set(check.class_counts) - set(names.tolist()))

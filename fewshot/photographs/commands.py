@@ -1,4 +1,4 @@
-"""`fewshot fit` and `fewshot predict`: fit a classifier to a folder, ask it about photographs."""
+"""The commands fit and predict: fit a classifier to a folder, predict photographs."""
 
 import logging
 from pathlib import Path
@@ -17,37 +17,48 @@ from fewshot.images.formats import count_unread
 from fewshot.images.listing import ImageFile, list_class_files, list_few, list_image_files
 from fewshot.photographs import PageFacts, Prediction, write_csv, write_predictions
 from fewshot.photographs.answers import predict, write_support_pictures
-from fewshot.photographs.inspection.intervals import describe_proportion, proportion
+from fewshot.photographs.inspection.intervals import describe_proportion, estimate_proportion
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable
 from fewshot.runtime.terminal import visible_text
 
+# `check` and `fit` estimate accuracy in two ways, and print what each means.
+EXPLANATION = (
+    "photographs, or groups with --groups, are dealt to at most ten folds, and each fold is predicted from the others; "
+    "check leaves out one at a time and balances the classes, so its accuracy can differ"
+)
 logger = logging.getLogger(__name__)
 
 
 def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
-    """The classifier of a folder, written to its file; says what is to be expected of it."""
+    """Fit a classifier to a folder and write it to a file; prints its cross-validated accuracy."""
     check_writable(config.out)
     classifier = FewShotClassifier(**options_of(AnswerOptions, config))
     _fit(classifier, config)
     classifier.save(config.out)
     counts = np.bincount(classifier.support_.labels)
-    print(f"{len(counts)} classes, {len(classifier.support_)} photographs ({counts.min()} to {counts.max()} a class)")
+    span = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    print(f"{len(counts)} classes, {format_count(len(classifier.support_), 'photograph')} ({span} a class)")
     probabilities, rows = classifier.predict_held_out()
     if len(rows):
         right = probabilities.argmax(1) == classifier.support_.labels[rows]
-        expected = proportion(right.astype(float), np.ones(len(rows)), _groups_of(classifier, rows))
-        told = describe_proportion(expected, config.groups is not None)
-        print(f"right on photographs left out: {told}; temperature {classifier.temperature_:.3g}")
+        expected = estimate_proportion(right.astype(float), np.ones(len(rows)), _select_groups(classifier, rows))
+        print(
+            f"Cross-validated accuracy of this classifier: {describe_proportion(expected, config.groups is not None)}"
+        )
+        print(f"  ({EXPLANATION})")
     else:
-        print("no class has photographs of two groups: the accuracy is unknown and probabilities are not calibrated")
+        print("No class has photographs of two groups: the accuracy is unknown and probabilities are not calibrated")
+    if classifier.calibrated_:
+        print(f"Probabilities are calibrated on these predictions, temperature {classifier.temperature_:.3g}")
     if classifier.rejection_ is not None:
-        print(f'"{classifier.unknown}" below {classifier.rejection_.threshold:.3g}')
+        print(f'Photographs that score below {classifier.rejection_.threshold:.3g} are "{classifier.unknown}"')
     print(f"written: {config.out}")
     return classifier
 
 
 def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
-    """Answers for each photograph, written and summed up; unreadable ones are listed and left out."""
+    """Predict each photograph, write the predictions and print a summary; unreadable photographs are skipped."""
     check_writable(config.csv, config.html, inputs=[config.model])
     classifier = FewShotClassifier.load(config.model)
     paths, unread = list_photographs(Path(config.photos))
@@ -59,28 +70,28 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
         good = [i for i in range(len(chunk)) if start + i not in problems]
         kept += [chunk[i] for i in good]
         if good:
-            contents.append(classifier.encoder_.content(pixels[good]))
+            contents.append(classifier.encoder_.compute_content(pixels[good]))
     for problem in (*bad.values(), *([unread] if unread else [])):
         logger.warning("left out: %s", problem)
     if not kept:
-        raise DataError(f"{config.photos}: none of its {len(paths)} photographs can be read")
+        raise DataError(f"{config.photos}: none of its photographs can be read ({len(paths)} tried)")
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
         pictures = write_support_pictures(classifier, Path(folder))
         answers = predict(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
-        return _tell(classifier, config, answers, names, len(bad))
+        return _write_answers(classifier, config, answers, names, len(bad))
 
 
-def _tell(
+def _write_answers(
     classifier: FewShotClassifier,
     config: PredictPhotographsConfig,
     predictions: list[Prediction],
     names: list[str],
     n_bad: int,
 ) -> list[Prediction]:
-    """Write and print the answers."""
+    """Write the predictions to the files asked for, else print them, and print a summary."""
     known = [p.right for p in predictions if p.truth is not None]
-    accuracy = proportion(np.array(known, float), np.ones(len(known))) if known else None
+    accuracy = estimate_proportion(np.array(known, float), np.ones(len(known))) if known else None
     failed = None
     try:
         if config.csv:
@@ -96,7 +107,7 @@ def _tell(
         raise failed
     written = [path for path in (config.csv, config.html) if path]
     none = f"{sum(p.rejected for p in predictions)} {visible_text(classifier.unknown)}"
-    print(f"{len(predictions)} photographs, {n_bad} unreadable, {none}")
+    print(f"{format_count(len(predictions), 'photograph')}, {n_bad} unreadable, {none}")
     if accuracy:
         print(f"right: {describe_proportion(accuracy, False)}")
     if written:
@@ -105,7 +116,7 @@ def _tell(
 
 
 def list_photographs(place: Path) -> tuple[list[Path], str]:
-    """The photographs of a folder and of the folders in it, or the one file; and what is said of others there."""
+    """List the photographs of a folder and its subfolders, or the one file, and describe those of unread formats."""
     if not place.is_dir():
         if not place.exists():
             raise DataError(f"there is neither a photograph nor a folder {place}")
@@ -129,7 +140,7 @@ def _list_files(config: PhotographsConfig) -> list[ImageFile]:
 
 
 def _keep_readable(files: list[ImageFile]) -> list[ImageFile]:
-    """The files that are images; the others are listed."""
+    """Keep the files that decode; the others are named in warnings."""
     reader, bad = Reader(3, 8), {}
     for start in range(0, len(files), 256):
         bad |= reader.read([file.path for file in files[start : start + 256]], start)[1]
@@ -154,6 +165,6 @@ def _collect_facts(classifier: FewShotClassifier, config: PredictPhotographsConf
     )
 
 
-def _groups_of(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | None:
+def _select_groups(classifier: FewShotClassifier, rows: np.ndarray) -> np.ndarray | None:
     groups = classifier.support_.independent
     return None if groups is None else groups[rows]

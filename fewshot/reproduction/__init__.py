@@ -1,1 +1,1 @@
-"""A data set's recipes as a grid of runs, what is kept of each, and the tables that are made from that alone."""
+"""Runs the recipes of a data set, stores their results, and makes tables and figures from the stored results."""

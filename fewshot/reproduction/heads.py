@@ -1,4 +1,4 @@
-"""Heads of recipes: what to expect of their runs, filled in from stored results."""
+"""Fills in the expected accuracy in the comment at the head of each recipe, from stored results."""
 
 import re
 import textwrap
@@ -14,19 +14,22 @@ from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, Plan, Row, make_r
 from fewshot.runtime.files import write_whole
 
 EXPECTED, INDENT, WIDTH = "# Expected: ", "#           ", 120
-FACT = re.compile(rf"^{EXPECTED}.*\n(?:{INDENT}.*\n)*", re.MULTILINE)  # with the lines that go on below it
+FACT = re.compile(rf"^{EXPECTED}.*\n(?:{INDENT}.*\n)*", re.MULTILINE)  # the line and its continuation lines
 NOT_MEASURED = "not measured yet"
 
 
 def fill_expected(recipes: Path, results: Path) -> list[Path]:
-    """Write what the results reached into the head of each recipe that has a line `# Expected:`; the files changed.
+    """Write the accuracies of the results into the head of each recipe that has a line `# Expected:`.
 
     Args:
         recipes: the folder of a data set's recipes.
-        results: the folder of its results; those that stem from another version of a recipe are left out.
+        results: the folder of its results; those of another version of a recipe are ignored.
+
+    Returns:
+        The files that were changed.
     """
     if not any(results.glob("*.json")):
-        return []  # nothing was run here: what the heads say is not of this folder
+        return []  # without results here, the numbers in the heads come from elsewhere and stay
     runs = find_runs(recipes, Path("unused"))
     stored, planned = load_stored(results, runs, quiet=True), plan_rows(runs)
     changed = []
@@ -42,7 +45,7 @@ def fill_expected(recipes: Path, results: Path) -> list[Path]:
 
 
 def write_expected(results: Sequence[Result], planned: Mapping[str, Plan]) -> list[str]:
-    """A text for each row of the tables that the runs `planned` make, in the order of the recipe."""
+    """Write a text for each row of the tables that the runs `planned` make, in the order of the recipe."""
     own = {name: Plan(plan.row, _drop_floor(plan)) for name, plan in planned.items()}
     seeds: dict[str, set[int]] = {}
     for result in results:
@@ -64,7 +67,7 @@ def _drop_floor(plan: Plan) -> dict[str, Sequence[str]]:
 
 
 def _format_numbers(row: Row, seeds: Mapping[str, set[int]]) -> tuple[str, str]:
-    """What was reached, `56.49 ± 0.67 / 71.42 ± 0.57`, and of what, `5w1s, 5w5s; seeds 0, 1, 2`."""
+    """Format the accuracies, `56.49 ± 0.67 / 71.42 ± 0.57`, and cells and seeds, `5w1s, 5w5s; seeds 0, 1, 2`."""
     cells = [cell for cell, records in row.cells.items() if records]
     if not cells:
         return NOT_MEASURED, ""

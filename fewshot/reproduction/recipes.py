@@ -1,4 +1,4 @@
-"""Recipes as runs: which there are, in which order, and which of them measure what."""
+"""Finds the runs that the recipes of a data set describe, and orders and selects them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test
 
 
 def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequence[str] = ()) -> list[Run]:
-    """The runs of the recipes in the folder `recipes`, in order of running: seed after seed, stage 1 first.
+    """Find the runs of the recipes in the folder `recipes`, in the order of running: seed by seed, stage 1 first.
 
-    `names`: of runs, or of rows of the tables (`maml` is maml.yaml and maml_20way.yaml); those that they
-    start from come with them. Default: all. Raises `ConfigError` for a recipe that is not valid, and where
-    recipes measure different episodes.
+    `names`: of runs, or of rows of the tables (`maml` stands for maml.yaml and maml_20way.yaml); default: all. The
+    runs that they start from are included. Raises `ConfigError` for an invalid recipe, and for recipes that measure
+    the same cell on different episodes.
     """
     known = read_entries(recipes)
     rows = {planned.entry.row for planned in known.values()}
@@ -37,7 +37,7 @@ def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequ
 
 @dataclass(frozen=True)
 class Planned:
-    """What a recipe, the file `path`, asks for: its training, or one of its rows."""
+    """One run that the recipe in file `path` describes: its training, or one of its rows."""
 
     path: Path
     entry: Entry
@@ -45,7 +45,7 @@ class Planned:
 
 
 def read_entries(recipes: Path) -> dict[str, Planned]:
-    """Everything that the recipes in a folder ask for, by name; `ConfigError` where two ask for the same name."""
+    """Read the runs that the recipes in a folder describe, by name; raises `ConfigError` if two have one name."""
     known: dict[str, Planned] = {}
     paths = sorted(recipes.glob("*.yaml"))
     if not paths:
@@ -60,9 +60,9 @@ def read_entries(recipes: Path) -> dict[str, Planned]:
 
 
 def select_measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
-    """Those of the runs that measure one of `cells` (`5w1s`), and those that they start from.
+    """Select the runs that measure one of `cells` (`5w1s`), and the runs that they start from.
 
-    Raises `ConfigError` for a cell that none measures.
+    Raises `ConfigError` for a cell that no run measures.
     """
     measured = {shorten(cell) for run in runs for cell in run.cells}
     for cell in cells:
@@ -78,7 +78,7 @@ def _make_runs(recipes: Path, known: dict[str, Planned], wanted: Sequence[str], 
 
     def add(name: str, *needed_by: str) -> Run:
         if name in needed_by:
-            raise ConfigError(f"pretrained_run goes in a circle: {' -> '.join((*needed_by, name))}")
+            raise ConfigError(f"recipes start from each other in a circle: {' -> '.join((*needed_by, name))}")
         if name not in known:
             raise unknown_name(f"recipe of {recipes}", name, known)
         if name not in runs:
@@ -96,11 +96,11 @@ def _parse(planned: Planned, folder: Path, seed: int) -> Run:
     entry, row = planned.entry, ["--row", planned.entry.name] if planned.is_row else []
     arguments = ["--config", str(planned.path), *row, "--run_dir", str(folder), "--seed", str(seed)]
     if entry.row != REFERENCE:
-        arguments += ["--test_floor", "false"]  # the tables show the reference's floor only
+        arguments += ["--test_floor", "false"]  # tables show the untrained rows of the reference only
     try:
         config = cli.parse(CLASSES[entry.kind], "", arguments)
         return Run(entry.name, entry.row, RunFolder(folder), tuple(arguments), config)
-    except SystemExit:  # the reason stands on stderr
+    except SystemExit:  # the parser has printed the reason on stderr
         raise ConfigError(f"{planned.path} is no valid recipe") from None
 
 
@@ -111,7 +111,7 @@ def _start_from(run: Run, stage_one: Run) -> Run:
 
 
 def _refuse_different_episodes(runs: Sequence[Run]) -> None:
-    """Raise where two runs measure the same cell on different episodes."""
+    """Raise `ConfigError` if two runs measure the same cell on different episodes."""
     first: dict[str, Run] = {}
     for run in runs:
         for cell in map(shorten, run.cells):

@@ -1,4 +1,4 @@
-"""What a repository keeps of a run: one small file with the headers of its records and one or two bytes an episode."""
+"""Stores the result of a run in one small file: headers of its records, and one or two bytes for each episode."""
 
 import base64
 import json
@@ -15,16 +15,16 @@ from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import Measured, Scores
 from fewshot.runtime.files import format_json_by_line, write_whole
 
-VERSION = 1  # of the files
-COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # right queries of an episode, by bytes
+VERSION = 1  # of the file format
+COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # types of the number of right queries, by their bytes
 
 
 @dataclass(frozen=True)
 class Result:
-    """One training, a recipe with a seed, and what it reached.
+    """The result of one run: a recipe with a seed.
 
-    `facts`: configuration, `stages` (what each was trained on, and its minutes), `history` (step, seconds, mean
-    and half-width of each validation). `records`: for each row, by its `name_row`, the cells that were measured.
+    `facts`: configuration, `stages` (on how many images or episodes each was trained, and its minutes), `history`
+    (step, seconds, mean and half-width of each validation). `records`: the measured cells of each row, by `name_row`.
     """
 
     recipe: str
@@ -33,9 +33,10 @@ class Result:
     records: dict[str, list[Measured]]
 
     def write(self, path: str | Path) -> None:
-        """JSON, all or nothing; what all headers share stands there once.
+        """Write JSON, in which fields that all headers share occur once.
 
-        Raises `DataError` for episodes of varying numbers of queries, and accuracies that no count of them gives.
+        Raises `DataError` if the number of queries varies between episodes, or if an accuracy is no multiple of
+        1 / number of queries.
         """
         path = Path(path)
         rows = [(row, measured) for row, cells in self.records.items() for measured in cells]
@@ -59,7 +60,7 @@ class Result:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """What `write` wrote; raises `DataError` for anything else."""
+        """Read what `write` wrote; raises `DataError` for anything else."""
         try:
             content = json.loads(Path(path).read_text())
             if content.pop("version") != VERSION:
@@ -76,14 +77,15 @@ class Result:
 
 
 def name_row(test_set: str, row: str) -> str:
-    """What the records of a row are called in a result; `test_set`: of `test_also`, or ""."""
+    """Name the records of a row in a result; `test_set`: a name in `test_also`, or ""."""
     return f"{test_set}: {row}" if test_set else row
 
 
 def describe_curve(history: Sequence[Sequence[float]]) -> str:
-    """Whether validation was still rising when training ended, as far as its interval can tell.
+    """Describe whether validation accuracy was still rising when training ended.
 
-    Rising: the best of the last quarter of training lies above the best before by more than a standard error.
+    It was rising if the best accuracy of the last quarter of training exceeds the best one before by more than a
+    standard error.
     """
     if not history:
         return "not kept"
@@ -99,7 +101,7 @@ def describe_curve(history: Sequence[Sequence[float]]) -> str:
 
 
 def read_results(folder: str | Path) -> list[Result]:
-    """All results (*.json) in a folder, by name and seed; raises `DataError` where two files hold the same one."""
+    """Read all results (*.json) in a folder, by name and seed; raises `DataError` if two files hold the same run."""
     found: dict[tuple[str, int], tuple[Path, Result]] = {}
     for path in sorted(Path(folder).glob("*.json")):
         result = Result.read(path)
@@ -138,13 +140,13 @@ def _unpack(record: dict[str, Any], header: RecordHeader) -> np.ndarray:
 
 
 def _count_queries(spec: dict[str, Any]) -> int | None:
-    """Queries of an episode; None where they vary."""
+    """The number of queries of an episode; None if it varies."""
     n_way, n_query = spec["n_way"], spec["n_query"]
     return n_way * n_query if isinstance(n_way, int) and isinstance(n_query, int) else None
 
 
 def _find_common(headers: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all headers say alike, to the letter: 1, 1.0 and true differ."""
+    """Find the fields that are equal in all headers, compared as JSON text, so that 1, 1.0 and true differ."""
     texts = [{key: json.dumps(value) for key, value in header.items()} for header in headers]
     shared = set(texts[0].items()).intersection(*(text.items() for text in texts[1:])) if texts else ()
     return {key: json.loads(text) for key, text in sorted(shared)}

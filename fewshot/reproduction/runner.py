@@ -1,4 +1,4 @@
-"""All methods of a data set: run the recipes that have not run yet, keep their results, make the tables from these."""
+"""Runs the recipes of a data set that have not run yet, stores their results, and makes the tables from these."""
 
 import re
 import subprocess
@@ -15,20 +15,20 @@ from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
-from fewshot.reproduction.tables.summary import COLUMNS, format_summary
+from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
 from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
 
-LOG_LINES = 10  # of a failed run are shown
+LOG_LINES = 10  # shown of the log of a failed run
 POLL_SECONDS = 0.1
-MAIN_TABLE = "main table"  # what the lines around it are called
+MAIN_TABLE, SHORT_TABLE = "main table", "short table"  # their names in the marker lines of README.md and RESULTS.md
 
 
 def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
-    """Run what is not complete, one after the other, going on with what was interrupted; the runs that failed.
+    """Run the incomplete runs one after the other, resuming interrupted ones; returns the runs that failed.
 
-    The result of each complete run is written to the folder `results`. `budget_minutes`: stop after so long; the
-    run that is on saves its state. Raises `ConfigError`, before anything runs, for a folder that holds another run.
+    The result of each complete run is written to the folder `results`. `budget_minutes`: stop after this time; the
+    current run then saves its state. Raises `ConfigError`, before anything runs, if a folder holds another run.
     """
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
     for run in runs:
@@ -44,7 +44,7 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
             failed.append(run)
             print(f"{run.title}: FAILED, {problem}", flush=True)
         elif run.complete:
-            run.result().write(result_file(results, run))
+            run.result().write(find_result_file(results, run))
             line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
             print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
         else:
@@ -54,18 +54,17 @@ def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: f
     return failed
 
 
-def result_file(results: Path, run: Run) -> Path:
-    """Where the result of a run is kept."""
+def find_result_file(results: Path, run: Run) -> Path:
+    """The file for the result of a run."""
     return results / f"{run.name}-seed{run.config.seed}.json"
 
 
 def _execute(run: Run, scripts: Path, deadline: float) -> str:
-    """What went wrong, with the last lines of the log; empty where nothing did, or the deadline (monotonic) came."""
+    """Execute a run; returns why it failed, with the end of its log; empty if it ended, or reached the deadline."""
     resume = ["--resume"] if run.folder.config.exists() else []
     script = scripts / run.script
-    program = (
-        [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
-    )  # not of a folder of that name
+    # -P: a folder named fewshot in the current directory must not be imported instead of the package.
+    program = [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
     command = [sys.executable, *program, *run.arguments, *resume]
     run.folder.path.mkdir(parents=True, exist_ok=True)
     path = run.folder.path / "log.txt"
@@ -79,7 +78,7 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
             time.sleep(POLL_SECONDS)
             late = time.monotonic() >= deadline
             if late or interruption.was_requested():
-                child.terminate()  # it saves its state; a Ctrl-C of the terminal has told it already
+                child.terminate()  # lets it save its state; after Ctrl-C in a terminal it has had the signal already
                 child.wait()
                 if late:
                     return ""
@@ -91,7 +90,7 @@ def _execute(run: Run, scripts: Path, deadline: float) -> str:
 
 
 def plan_rows(runs: Iterable[Run]) -> dict[str, Plan]:
-    """What the runs of each name measure for the tables; of the reference also the floor."""
+    """Plan which rows and cells of the tables each run measures; the reference also measures the untrained rows."""
     planned: dict[str, Plan] = {}
     for run in runs:
         rows = [run.own_row, *run.variants, *(FLOOR_ROWS if run.name == REFERENCE and run.config.test_floor else ())]
@@ -100,9 +99,9 @@ def plan_rows(runs: Iterable[Run]) -> dict[str, Plan]:
 
 
 def load_stored(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> list[Result]:
-    """The results in `folder` that stem from the recipes as they are now; says which do not, unless `quiet`.
+    """Load the results in `folder` of the current version of the recipes; prints which are outdated, unless `quiet`.
 
-    `runs`: one of each recipe, of any seed.
+    `runs`: one of each recipe, with any seed.
     """
     configs = {run.name: run.config for run in runs}
     current = []
@@ -120,15 +119,15 @@ def load_stored(folder: Path, runs: Sequence[Run], *, quiet: bool = False) -> li
 
 
 def _matters(option: str, held: object, now: object) -> bool:
-    """Whether an option that differs is of the recipe, and does not just say where things lie."""
-    if option == "test_variants":  # of the same weights: more of them, or fewer, change no number that is there
+    """Whether a differing option changes the numbers, and not only the places where files lie."""
+    if option == "test_variants":  # variants that were added or removed change no number of the others
         return have_variants_changed(held or {}, now or {})
     another_place = option == "pretrained_run" and held is not None and now is not None
     return option not in NOT_COMPARED and not another_place
 
 
 def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
-    """The tables of a data set, in Markdown, from its recipes, the folder of its results and published numbers."""
+    """Format the tables of a data set as Markdown from its recipes, its stored results and published numbers."""
     runs = find_runs(recipes, Path("unused"))
     results, planned = load_stored(stored, runs), plan_rows(runs)
     cells = sorted(
@@ -157,20 +156,25 @@ def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
     return "\n\n".join([*parts, "How they were trained:", trainings.format_trainings(results, planned)])
 
 
-def main_table(scripts: Path, stored: Path) -> str:
-    """The table of README.md and RESULTS.md, from the recipes and published numbers of `scripts` and all results."""
+def make_summaries(scripts: Path, stored: Path) -> dict[str, str]:
+    """Make the main table and the short one from the recipes, the published numbers and all results."""
     rows, numbers = {}, {}
     for dataset in COLUMNS:
         runs = find_runs(scripts / "recipes" / dataset, Path("unused"))
         rows[dataset] = accuracies.make_rows(load_stored(stored / dataset, runs), plan_rows(runs))
         numbers[dataset] = published.read(scripts / "published" / f"{dataset}.yaml")
-    return format_summary(rows, numbers)
+    return {MAIN_TABLE: format_summary(rows, numbers), SHORT_TABLE: format_best_of_kind(rows, numbers)}
 
 
-def refresh_main_table(scripts: Path, stored: Path, files: Iterable[Path]) -> list[Path]:
-    """Write the main table into those of `files` that have the lines for it; which these are."""
-    holders = [path for path in files if path.exists() and f"<!-- {MAIN_TABLE}: begin -->" in path.read_text("utf-8")]
-    text = main_table(scripts, stored) if holders else ""
-    for path in holders:
-        write_section(path, MAIN_TABLE, "All methods", text)
-    return holders
+def refresh_summaries(scripts: Path, stored: Path, files: Iterable[Path]) -> list[Path]:
+    """Write both tables into those of `files` that have the marker lines for them; returns these files."""
+    holders = [
+        (path, name)
+        for path in files
+        for name in (MAIN_TABLE, SHORT_TABLE)
+        if path.exists() and f"<!-- {name}: begin -->" in path.read_text("utf-8")
+    ]
+    texts = make_summaries(scripts, stored) if holders else {}
+    for path, name in holders:
+        write_section(path, name, "All methods", texts[name])
+    return [path for path, _ in holders]

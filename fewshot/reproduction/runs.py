@@ -1,4 +1,4 @@
-"""Runs: a training or a row of a recipe with a seed, what it measures, whether it has ended, and what is kept of it."""
+"""`Run`: a recipe's training or one of its rows with a seed; its records, whether it has ended, and its result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from fewshot.reproduction.tables.accuracies import FLOOR_ROWS
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.run_folder import RunFolder
 
-RUNS = "runs/reproduce"  # where runs lie by default, and what a result says of where they lie
+RUNS = "runs/reproduce"  # default folder of runs, which results name instead of the actual one
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training or a row of a recipe with a seed, and the folder of its run.
+    """A recipe's training or one of its rows, with a seed and the folder of its run.
 
-    `row`: of the tables, in which its own numbers stand; `stage_one`: the run that this one starts from, if any.
+    `row`: the row of the tables with its numbers; `stage_one`: the run that this one starts from, if any.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What it is called while it runs."""
+        """Its name in messages."""
         return f"{self.name}, seed {self.config.seed}"
 
     @property
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def own_row(self) -> RowKind:
-        """What its records are called, beside those that the script compares it with."""
+        """The kind of row that its own records have in the test table of the run."""
         trained = self.config.max_steps or self.stage_one
         return (
             RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else choose_starting_row(self.config)
@@ -70,27 +70,27 @@ class Run:
 
     @property
     def variants(self) -> list[str]:
-        """Further rows of the same weights."""
+        """The names of further rows with the same weights."""
         return list(list_variants(self.config))
 
     @property
     def cells(self) -> list[str]:
-        """What its records measure, `5-way 1-shot`."""
+        """The cells that it measures, `5-way 1-shot`."""
         return [name_cell(vars(spec)) for spec in list_test_cells(self.config)]
 
     def records_file(self, row: str, cell: str, test_set: str = "") -> Path:
-        """Where the script stores a row's records of a cell."""
+        """The file in which the script stores a row's records of a cell."""
         return self.folder.records(test_set, row, cell)
 
     def records(self, row: str, test_set: str = "") -> list[Records]:
-        """A row's records of each cell; `DataError` where they are cut short, `OSError` where there are none."""
+        """Read a row's records of each cell; raises `DataError` if they are incomplete, `OSError` if there are none."""
         return [Records.read(self.records_file(row, cell, test_set)) for cell in self.cells]
 
     @property
     def complete(self) -> bool:
-        """Whether the run has ended: the records of its own row and of the untrained network are there, whole.
+        """Whether the run has ended: complete records exist of its own row, its variants and the untrained network.
 
-        So are those of its variants, measured with the options that these have now.
+        The records of a variant must have been measured with its current options.
         """
         rows: set[str] = {self.own_row, *self.variants}
         if self.config.test_floor and not self.is_pretrain:
@@ -106,7 +106,7 @@ class Run:
             return False
 
     def check(self) -> None:
-        """Raise `ConfigError` where the folder holds a run of another configuration, or one whose stage 1 is gone."""
+        """Raise `ConfigError` if the folder holds a run of another configuration, or one whose stage 1 was deleted."""
         if not self.folder.config.exists():
             return
         advice = f"delete {self.folder.path}, or choose another --out"
@@ -117,14 +117,14 @@ class Run:
 
     @property
     def stages(self) -> list[tuple[str, float]]:
-        """What each stage was trained on, and its minutes of training and validation; stage 1 first."""
+        """For each stage, how many images or episodes it was trained on, and its minutes; stage 1 first."""
         step, _, _, seconds = load_checkpoint(self.folder.last)["progress"]
         unit, option = ("images", "batch_size") if self.is_pretrain else ("episodes", "episodes_per_step")
         own = f"{step * getattr(self.config, option):,} {unit}" if step else ""
         return [*(self.stage_one.stages if self.stage_one else []), (own, seconds / 60)]
 
     def result(self) -> Result:
-        """What is kept of it: every row that it measured."""
+        """Collect the result: every row that it measured."""
         records: dict[str, list[Measured]] = {}
         for test_set in ("", *self.config.test_also):
             for row in dict.fromkeys((self.own_row, *self.variants, RowKind.PRETRAINED, RowKind.FROZEN, *FLOOR_ROWS)):
@@ -138,10 +138,10 @@ class Run:
         return Result(self.name, self.config.seed, facts, records)
 
     def _hide_place(self, text: str) -> str:
-        """`text` with the folder of all runs called as it is by default: where this machine has it, no result says."""
+        """Replace the folder of all runs by the default one, since results shall not name paths of this machine."""
         out = self.folder.path.parents[1]
         return text.replace(f"{out}/", f"{RUNS}/") if out.is_absolute() else text
 
     def _drop_config(self, row: str, test_set: str) -> list[Measured]:
-        """Records whose headers leave out the configuration, which a result holds once, and name the run's command."""
+        """Read records without the configuration, which a result holds once, and with the run's command."""
         return [record.add_facts(config=None, command=self.command) for record in self.records(row, test_set)]

@@ -1,1 +1,1 @@
-"""This machine: seeds, precision, memory, processes, files. Nothing of few-shot learning."""
+"""What depends on the machine and not on few-shot learning: seeds, precision, memory, processes, files."""

@@ -1,8 +1,8 @@
-"""Checkpoints: one safetensors file with everything a run needs to go on bit for bit.
+"""Checkpoints: one safetensors file with everything that a run needs to continue bit for bit.
 
-Tensors lie in the file as such; the rest of the state (step, scores, optimizer settings, config)
-is JSON in the file's header. Nothing is pickled, so a foreign file can never run code. A file is
-written under a temporary name, flushed and renamed: the old one survives until the new one is whole.
+Tensors are stored as such; the rest of the state (step, scores, optimizer settings, config) is JSON in the header of
+the file. Nothing is pickled, so loading a file cannot run code. A file is written under a temporary name, flushed and
+renamed, so the previous checkpoint exists until the new one is complete.
 """
 
 import json
@@ -38,7 +38,7 @@ def save_checkpoint(path: str | Path, state: dict[str, Any], file_format: str = 
 
 
 def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote to `path`, on the CPU."""
+    """Load the state that `save_checkpoint` wrote to `path`, onto the CPU."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
@@ -50,17 +50,17 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no readable checkpoint: truncated, or made by something else ({error})"
+            f"{path} is no readable checkpoint: it is truncated, or of another program ({error})"
         ) from error
     try:
         return _unpack(json.loads(header["state"]), tensors)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{path} says that it is a {file_format}, but its contents are not those of one"
+        message = f"{path} is marked as {file_format}, but its contents are not those of a checkpoint"
         raise CheckpointError(f"{message} ({type(error).__name__}: {error})") from error
 
 
 def _explain_format(found: str | None, expected: str) -> str:
-    """What a file is that is not as expected."""
+    """Say in which format a file is instead of the expected one."""
     kind, _, number = (found or "").rpartition("-")
     if kind != expected.rpartition("-")[0]:
         return f", but {found}" if kind.startswith("fewshot-") else ""
@@ -69,7 +69,7 @@ def _explain_format(found: str | None, expected: str) -> str:
 
 
 def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` with each tensor replaced by a reference; the tensors go to `tensors`."""
+    """Replace each tensor in `value` by a reference, and put the tensors into `tensors`."""
     if isinstance(value, Tensor):
         channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
         tensors[name] = value.detach().cpu().contiguous().clone()
@@ -89,7 +89,7 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return [_unpack(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
-    if TENSOR in value:  # the memory format decides how sums are rounded, so it is part of the state
+    if TENSOR in value:  # sums are rounded differently in another memory format: it is part of the state
         tensor = tensors[value[TENSOR]]
         return tensor.to(memory_format=torch.channels_last) if value["channels_last"] else tensor
     if PAIRS in value:

@@ -1,4 +1,4 @@
-"""Values that options allow and that the command line must know without importing torch."""
+"""Types of options that the command line needs without importing torch."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""On which device a network computes."""
+"""The device of a network."""
 
 from itertools import chain
 
@@ -7,6 +7,6 @@ from torch import nn
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where the network's weights lie; the CPU for one without any."""
+    """Find the device of a network's first parameter or buffer; a network without any is on the CPU."""
     first = next(chain(network.parameters(), network.buffers()), None)
     return torch.device("cpu") if first is None else first.device

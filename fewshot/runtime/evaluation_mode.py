@@ -1,4 +1,4 @@
-"""Evaluation mode while a network answers; the mode of each of its modules as it was afterwards."""
+"""Put a network into evaluation mode for a while, and restore the mode of each of its modules afterwards."""
 
 import threading
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from torch import nn
 
 _lock = threading.Lock()
-_holders: dict[int, tuple[int, dict[nn.Module, bool]]] = {}  # by the id of a module: blocks, and the modes before
+_holders: dict[int, tuple[int, dict[nn.Module, bool]]] = {}  # id of a module: number of open blocks, previous modes
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Within the block `module` and its modules are in evaluation mode.
+    """Within the block `module` and its submodules are in evaluation mode.
 
-    Blocks may overlap, in several threads too: the mode comes back when the last one ends, so that no thread computes
-    batch statistics in the middle of another one's evaluation.
+    Blocks may overlap, also in several threads. The modes are restored when the last block ends; otherwise one thread
+    would switch to batch statistics during the evaluation of another.
     """
     with _lock:
         blocks, modes = _holders.get(id(module), (0, {}))

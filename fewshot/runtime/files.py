@@ -1,4 +1,4 @@
-"""Regular files read whole, text files that are whole or not there at all, JSON that version control shows by line."""
+"""Read regular files, replace files atomically, and format JSON so that version control shows changes by line."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from fewshot.errors import DataError, OutputError
 
-LARGEST_BYTES = 1 << 30  # of an image file; a link to an endless or sparse file must not fill the memory
+LARGEST_BYTES = 1 << 30  # of an image file: an endless or sparse file would fill the memory
 KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -20,9 +20,9 @@ KINDS = {
 
 
 def read_regular(path: Path, name: str) -> bytes:
-    """The bytes of a regular file; raises `DataError` for a pipe or device, which might never end, and for a giant."""
+    """Read a regular file; raises `DataError` for a pipe or device, which might never end, and for a huge file."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe would wait for its writer
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # opening a pipe would block
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 what = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
@@ -40,14 +40,14 @@ def read_regular(path: Path, name: str) -> bytes:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which then takes its place: an interrupted write leaves what was there before.
+    """Yield a temporary path beside `path`; when the block ends, the file written there replaces `path`.
 
-    Folders are made where they lack, links are followed, the mode of a file that is replaced stays. Raises
-    `OutputError` where `path` is no regular file, or cannot be written.
+    If the block is interrupted, `path` stays as it was. Missing folders are created, links are followed, and the new
+    file has the mode of the old one. Raises `OutputError` if `path` is no regular file or cannot be written.
     """
     target = _target(Path(path))
     start = f".{hashlib.blake2b(target.name.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}"
-    temporary = target.with_name(f"{start}.{os.getpid()}")  # short: a long name would be too long with a number
+    temporary = target.with_name(f"{start}.{os.getpid()}")  # a hash: a long name with a number may be too long
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for abandoned in target.parent.glob(f"{start}.*"):
@@ -58,42 +58,42 @@ def replacing(path: str | Path) -> Iterator[Path]:
             shutil.copymode(target, temporary)
         temporary.replace(target)
     except OSError as error:
-        kept = "; what was there before is still there" if target.is_file() else ""
+        kept = "; the previous file is unchanged" if target.is_file() else ""
         raise OutputError(f"{path} cannot be written ({error.strerror or error}){kept}") from error
     finally:
-        with suppress(OSError):  # where the folder is a file, say
+        with suppress(OSError):  # for instance if the folder is a file
             temporary.unlink()
 
 
 def check_writable(*paths: str | Path | None, inputs: Iterable[str | Path] = ()) -> None:
-    """Raise `OutputError` now for a file that could not be written later, or is one of `inputs`; None is no file."""
+    """Raise `OutputError` early for output files that cannot be written or are also `inputs`; None is skipped."""
     taken = {Path(path).resolve() for path in inputs}
     for path in paths:
         if path is None:
             continue
         target = _target(Path(path))
         if target in taken:
-            raise OutputError(f"{path} cannot be written: another file of this command has that place")
+            raise OutputError(f"{path} cannot be written: this command reads or writes another file of that name")
         taken.add(target)
         try:
-            target.exists()  # a name that is too long, or a folder that is a file
+            target.exists()  # raises for a name that is too long, and for a folder that is a file
             folder = next(folder for folder in target.parents if folder.exists())
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error.strerror})") from error
         if not folder.is_dir():
             raise OutputError(f"{path} cannot be written: {folder} is no folder")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{path} cannot be written: nothing may be written into the folder {folder}")
+            raise OutputError(f"{path} cannot be written: there is no permission to write into the folder {folder}")
 
 
 def write_whole(path: str | Path, text: str) -> None:
-    """Write a file of text as a whole, see `replacing`; line ends are as in `text`."""
+    """Replace a text file atomically, see `replacing`; line ends are written as in `text`."""
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
 def _target(path: Path) -> Path:
-    """The file that writing to `path` writes: links are followed."""
+    """Follow links from `path` to the file that would be written; raises `OutputError` if there can be none."""
     try:
         target = path.resolve()
         status = os.stat(path)
@@ -110,18 +110,18 @@ def _target(path: Path) -> Path:
 
 
 def _is_running(number: str) -> bool:
-    """Whether a process of this number runs here."""
+    """Whether a process with this number is running on this machine."""
     try:
         os.kill(int(number), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # a process of another user
         return True
     return True
 
 
 def format_json_by_line(content: Mapping[str, Any], listed: str) -> str:
-    """JSON with a line for each key, and one for each item of the list under the key `listed`."""
+    """Format JSON with one line per key, and one line per item of the list under the key `listed`."""
     lines = []
     for key, value in content.items():
         text = json.dumps(value)

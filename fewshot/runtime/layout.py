@@ -1,4 +1,4 @@
-"""Channels-last weights while a network runs; contiguous ones for whoever holds it afterwards."""
+"""Lay out weights channels-last while a network runs, and contiguously again afterwards."""
 
 import threading
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from fewshot.runtime.precision import Precision, resolve
 
 _lock = threading.Lock()
-_holders: dict[int, int] = {}  # by the id of a weight: how many blocks of `channels_last` hold it
+_holders: dict[int, int] = {}  # id of a weight: number of open `channels_last` blocks
 
 
 def choose_layout(module: nn.Module, precision: Precision, device: torch.device) -> AbstractContextManager[None]:
-    """Channels-last where batch statistics are as accurate as `precision` is, so not in float32 on a CPU.
+    """Choose channels-last unless it makes batch statistics less accurate than `precision`: in float32 on a CPU.
 
-    There torch's channels-last batch norm sums in float32 one by one: off by 2e-3 where the contiguous
-    one is by 5e-7. bfloat16 rounds more coarsely than that.
+    There torch's channels-last batch normalisation sums values one by one in float32, with an error of 2e-3 where the
+    contiguous kernel has 5e-7. The rounding of bfloat16 is coarser than that anyway.
     """
     accurate = device.type == "cpu" and resolve(precision, device) == "float32"
     return nullcontext() if accurate else channels_last(module)
@@ -25,12 +25,12 @@ def choose_layout(module: nn.Module, precision: Precision, device: torch.device)
 
 @contextmanager
 def channels_last(module: nn.Module) -> Iterator[None]:
-    """Within the block convolutions run channels-last: 1.4 times the training speed on a CPU, 2.8 times embedding.
+    """Within the block the weights of `module` are channels-last, which makes convolutions faster (docs/speed.md).
 
-    Afterwards the weights are laid out as they were, so that any library can save them. Blocks may overlap, in several
-    threads too: a weight changes its layout when the first block that holds it begins and when the last one ends. A
-    convolution whose weights change their layout while it computes reads them in the wrong order. Weights that are
-    channels-last already are left alone.
+    Afterwards they are contiguous again, so that any library can save them. Blocks may overlap, also in several
+    threads: a weight changes its layout when the first block that contains it begins and when the last one ends,
+    because a convolution reads wrong values if the layout changes while it computes. Weights that are already
+    channels-last are not changed.
     """
     with _lock:
         held = [weight for weight in _find_maps(module) if id(weight) in _holders or not _is_channels_last(weight)]
@@ -50,7 +50,7 @@ def channels_last(module: nn.Module) -> Iterator[None]:
 
 
 def keep_channels_last(module: nn.Module) -> None:
-    """Lay out the weights of `module` channels-last for good: `channels_last` then never touches them."""
+    """Lay out the weights of `module` channels-last permanently: `channels_last` then never changes them."""
     for weight in _find_maps(module):
         _lay_out(weight, torch.channels_last)
 
@@ -60,7 +60,7 @@ def _find_maps(module: nn.Module) -> list[Tensor]:
 
 
 def _is_channels_last(weight: Tensor) -> bool:
-    """By the strides, which tell also where a dimension has size 1 and `is_contiguous` holds for both layouts."""
+    """Decide by strides: `is_contiguous` is true for both layouts if a dimension has size 1."""
     _, channels, height, width = weight.shape
     return weight.stride() == (channels * height * width, 1, width * channels, channels)
 

@@ -1,4 +1,4 @@
-"""Memory of this process: how much it took at most, and how it is reused."""
+"""Memory of this process: measure its peak, and reuse what is freed."""
 
 import ctypes
 import os
@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-STATUS = Path("/proc/self/status")  # since ru_maxrss of a child begins at its parent's
+STATUS = Path("/proc/self/status")  # not ru_maxrss, which a child process inherits from its parent
 
 
 def measure_peak_mib() -> float | None:
-    """Peak MiB: of the tensors on a GPU where there is one, else of this process, imports included.
+    """Measure peak MiB: of the tensors on the GPU if there is one, else of this process including imports.
 
-    None where the system does not count it.
+    Returns None if the system does not record it.
     """
-    import torch  # here: the command line imports this module before it knows whether anything is computed
+    import torch  # not at the top: the command line imports this module even to print help
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
@@ -23,15 +23,14 @@ def measure_peak_mib() -> float | None:
 
 
 def reuse_freed_memory() -> None:
-    """Keep the memory of freed tensors for the next ones, in large pages; for the whole process, until it ends.
+    """Keep the memory of freed tensors in this process for later tensors, in large pages, until the process ends.
 
-    Otherwise the C library gives each large block back to the system when its tensor is freed, and the system clears
-    the pages of the next one anew: that was nearly half of a ProtoNet's training step on a CPU (docs/speed.md). Other
-    C libraries than glibc keep their ways, and so does the memory of a GPU. The scripts call it; a program of your
-    own may, at its beginning.
+    Otherwise the C library returns each large block to the system, which clears the pages of the next one again: that
+    took nearly half of a ProtoNet's training step on a CPU (docs/speed.md). Only glibc is changed, not other C
+    libraries, nor the memory of a GPU. All commands call this; a program of your own may call it when it starts.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it with its first tensor
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it when it allocates its first tensor
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap too
-        mallopt(M_TRIM_THRESHOLD, -1)  # which is never cut back
+        mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap too
+        mallopt(M_TRIM_THRESHOLD, -1)  # and never shrink the heap

@@ -1,4 +1,4 @@
-"""Plugins: a user's own files, imported so that the methods, data sets and backbones in them are registered."""
+"""Plugins: a user's own Python files, which register methods, data sets and backbones when they are imported."""
 
 import hashlib
 import importlib
@@ -10,23 +10,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+import fewshot
 from fewshot.errors import ConfigError
+from fewshot.registry import undo_registrations_on_error
 
-_loaded: dict[str, str] = {}  # the digest of each plugin, by the name of its file or module
+REGISTRIES = ("METHODS", "BACKBONES", "DATASETS")
+_loaded: dict[str, str] = {}  # from the name of each loaded file or module to the hash of its source
 
 
 def load_plugins(plugins: Iterable[str | Path]) -> None:
-    """Import the user's own files, which register their methods, data sets and backbones.
+    """Import the user's own files, which register methods, data sets and backbones.
 
-    A file that is loaded already, here or under another path, is not loaded again. A file that is gone is no error
-    where one of the same name was loaded from another place before: so `--plugins NEW/PLACE/mine.py` finds a run's
-    `OLD/PLACE/mine.py`.
+    A file of a name that is loaded already is not imported again. So a run that names `OLD/PLACE/mine.py` finds its
+    plugin after `--plugins NEW/PLACE/mine.py`, even if the old file no longer exists. A plugin that raises an error
+    registers nothing.
 
     Args:
-        plugins: each a path that ends in .py, or the name of a module (or package) that Python can import.
+        plugins: each the path of a .py file, or the name of a module or package that Python can import.
 
     Raises:
-        ConfigError: for a plugin that does not exist, cannot be imported, or differs from one of the same name.
+        ConfigError: for a plugin that does not exist, that raises an error, or whose source differs from that of a
+            loaded plugin of the same name.
     """
     for plugin in map(str, plugins):
         if not plugin.endswith(".py"):
@@ -41,22 +45,22 @@ def load_plugins(plugins: Iterable[str | Path]) -> None:
 
 
 def list_loaded_plugins() -> dict[str, str]:
-    """A digest of the source of each plugin that was loaded, by the name of its file or module."""
+    """A hash of the source of each loaded plugin, by the name of its file or module."""
     return dict(sorted(_loaded.items()))
 
 
 def _find_module(name: str) -> Path:
-    """The source of a module, a file or the folder of a package; also found in the current folder."""
+    """The source file of a module, or the folder of a package; the current folder is searched last."""
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.append(here)  # last, so that no installed package is hidden
+        sys.path.append(here)  # last, so that it hides no installed package
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None or not Path(spec.origin).exists():
         raise ConfigError(
-            f"plugins: there is no module {name!r} that Python can import; the name of a file ends in .py"
+            f"plugins: there is no module {name!r} that Python can import; to name a file, write its suffix .py too"
         )
     origin = Path(spec.origin)
     return origin.parent if spec.submodule_search_locations else origin
@@ -67,14 +71,18 @@ def _load(name: str, source: Path) -> None:
     if name in _loaded:
         if _loaded[name] != found:
             raise ConfigError(
-                f"plugins: {source} differs from the {name} that is loaded already; one process can hold one of a name"
+                f"plugins: {source} differs from the {name} that is loaded already; rename one of them, or start "
+                "Python anew"
             )
         return
+    for registry in REGISTRIES:
+        getattr(fewshot, registry)  # registers this package's own names first: an error below removes later ones only
     try:
-        if source.suffix == ".py" and name.endswith(".py"):
-            _import_file(source)
-        else:
-            importlib.import_module(name)
+        with undo_registrations_on_error():
+            if source.suffix == ".py" and name.endswith(".py"):
+                _import_file(source)
+            else:
+                importlib.import_module(name)
     except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename}, line {place.lineno}"
@@ -88,7 +96,7 @@ def _import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"no Python source: {path}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up
+    sys.modules[name] = module  # dataclasses and pickle look up the module of a class there
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -98,7 +106,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _digest(source: Path) -> str:
-    """Hash of a file, or of all Python files of a package."""
+    """A hash of a file, or of all Python files of a package."""
     files = sorted(source.rglob("*.py")) if source.is_dir() else [source]
     digest = hashlib.blake2b(digest_size=8)
     for file in files:

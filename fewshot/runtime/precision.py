@@ -12,22 +12,22 @@ from fewshot.runtime.choices import Precision
 
 Resolved = Literal["float32", "tf32", "bfloat16", "float16"]
 HALF: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # of CPUs that multiply bfloat16, as /proc/cpuinfo spells them
+BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})  # flags in /proc/cpuinfo of CPUs that multiply bfloat16
 TF32_CAPABILITY = (8, 0)  # Ampere, the first Nvidia GPUs with TF32
 FLOAT16_CAPABILITY = (7, 0)  # Volta, the first whose tensor cores multiply float16
 
 
 def resolve(precision: Precision, device: torch.device) -> Resolved:
-    """The arithmetic that `precision` stands for on `device`.
+    """Choose the arithmetic for `precision` on `device`.
 
     Args:
-        precision: "auto" takes bfloat16 if the hardware multiplies it (GPUs from Ampere on; CPUs with AMX or
-            AVX512-BF16), float16 on older GPUs that multiply that (Volta, Turing), else float32. The other values
-            stand for themselves.
-        device: where the network runs.
+        precision: "auto" chooses bfloat16 if the hardware multiplies it (GPUs from Ampere on; CPUs with AMX or
+            AVX512-BF16), float16 on older GPUs that multiply it (Volta, Turing), else float32. Other values are
+            returned unchanged.
+        device: the device on which the network runs.
 
     Returns:
-        "float32", "tf32", "bfloat16" or "float16": what records name.
+        "float32", "tf32", "bfloat16" or "float16", as it is written into records.
 
     Raises:
         ConfigError: for an unknown value, and for "tf32" on a device without TF32.
@@ -42,14 +42,14 @@ def resolve(precision: Precision, device: torch.device) -> Resolved:
     if precision == "tf32" and not _multiplies_tf32(device):
         raise ConfigError(
             f"precision=tf32 needs an Nvidia GPU from Ampere on, and this runs on {_describe(device)}: "
-            "take auto, float32, bfloat16 or float16"
+            "use auto, float32, bfloat16 or float16"
         )
     return precision
 
 
 @contextmanager
 def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Within the block matrix products and convolutions on `device` run in `precision`."""
+    """Within the block matrix products and convolutions on `device` use `precision`."""
     dtype = HALF.get(resolve(precision, device))
     with switch_tf32(precision, device), torch.autocast(device.type, dtype, enabled=dtype is not None):
         yield
@@ -57,10 +57,10 @@ def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def switch_tf32(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Within the block a GPU multiplies float32 tensors in TF32 if `precision` is "tf32", and only then.
+    """Within the block a GPU multiplies float32 tensors in TF32 if and only if `precision` is "tf32".
 
-    torch's own defaults take TF32 for convolutions and float32 for matrix products. Backward passes belong in this
-    block too, unlike in that of `autocast`. Afterwards the settings are what they were; on other devices none changes.
+    By default torch uses TF32 for convolutions but not for matrix products. Run backward passes within this block too
+    (unlike within `autocast`). The previous settings are restored afterwards; on other devices nothing is changed.
     """
     resolved = resolve(precision, device)
     if device.type != "cuda":
@@ -78,10 +78,10 @@ def switch_tf32(precision: Precision, device: torch.device) -> Iterator[None]:
 
 
 def _list_tf32_settings() -> list[tuple[Any, str, Any, Any]]:
-    """Each of torch's settings as (owner, name, value with TF32, value without)."""
+    """List torch's settings of TF32 as (owner, name, value with TF32, value without)."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):  # torch >= 2.9, some versions of which warn of the names before it
+    if hasattr(matmul, "fp32_precision"):  # torch >= 2.9, where the older names may warn
         return [(owner, "fp32_precision", "tf32", "ieee") for owner in (matmul, cudnn.conv, cudnn.rnn)]
     return [(owner, "allow_tf32", True, False) for owner in (matmul, cudnn)]
 

@@ -1,4 +1,4 @@
-"""Several processes: who am I, and collecting what each of them made. One process needs no set-up."""
+"""Communication between the processes of a distributed run; all of it also works in a single process."""
 
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Number of this process, 0 where there is one."""
+    """Number of this process, from 0 on; 0 if there is only one."""
     return dist.get_rank() if _is_running() else 0
 
 
@@ -18,12 +18,12 @@ def world_size() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Whether this process has rank 0: the one that writes files and prints."""
     return rank() == 0
 
 
 def gather(mine: T) -> list[T]:
-    """What every process gave, in order of rank, on every process."""
+    """Collect the value of every process, in order of rank, on every process."""
     if world_size() == 1:
         return [mine]
     everyone: list[Any] = [None] * world_size()
@@ -32,7 +32,7 @@ def gather(mine: T) -> list[T]:
 
 
 def broadcast_first(mine: T) -> T:
-    """What the first process gave, on every process."""
+    """Return the value of the first process on every process."""
     if world_size() == 1:
         return mine
     box = [mine]
@@ -41,7 +41,7 @@ def broadcast_first(mine: T) -> T:
 
 
 def any_true(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
+    """Whether `flag` is true in any process."""
     return any(gather(flag))
 
 
@@ -52,7 +52,7 @@ def barrier() -> None:
 
 
 def interleave(parts: list[list[T]]) -> list[T]:
-    """Undo a deal of items to processes in turn: item i came from process i % n, as its i // n-th."""
+    """Merge items that were dealt to n processes in turn: item i is number i // n of process i % n."""
     longest = max(map(len, parts))
     return [part[i] for i in range(longest) for part in parts if i < len(part)]
 

@@ -1,4 +1,4 @@
-"""Where a number comes from: code, versions, command, weights."""
+"""What is recorded with every number so that it can be reproduced: code, versions, command, hardware, weights."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ from torch import nn
 import fewshot
 from fewshot.runtime.plugins import list_loaded_plugins
 
-# What decides a number besides the options that a record holds; recipes are options, and results are no code.
+# Paths whose changes can move a number. Recipes are not among them: the record contains the options themselves.
 CODE = (":/fewshot", ":/scripts", ":/setup.cfg", ":(top,exclude)scripts/recipes")
 
 
 def collect_provenance() -> dict[str, Any]:
-    """Commit, command line, library versions, hardware, and where there are any plugins: for the header of a record."""
+    """Collect commit, command line, library versions, hardware and plugins for the header of a record."""
     plugins = {"plugins": list_loaded_plugins()} if list_loaded_plugins() else {}
     return {
         "commit": find_commit(),
@@ -34,7 +34,7 @@ def collect_provenance() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line, with paths below the current folder relative to it; of the installed command by its name."""
+    """Format the command line of this process, with paths below the current folder relative to it."""
     program = Path(sys.argv[0])
     if program.name == "fewshot" or program.parts[-2:] == ("fewshot", "__main__.py"):
         program = Path("fewshot")
@@ -43,16 +43,16 @@ def command() -> str:
 
 @cache
 def collect_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that can move a number."""
+    """Collect the versions of Python and of the libraries that can change a number."""
     others = {"fewshot": fewshot.__version__, **{name: version(name) for name in ("numpy", "pillow")}}
     for name in ("timm", "torchvision"):
-        with suppress(PackageNotFoundError):  # not everyone needs them
+        with suppress(PackageNotFoundError):  # optional libraries
             others[name] = version(name)
     return {"python": platform.python_version(), "torch": torch.__version__, **others}
 
 
 def describe_hardware() -> str:
-    """The GPU if there is one, else the CPU's model, and how many of the CPU's cores torch uses."""
+    """Describe the GPU, or without one the model of the CPU, and how many CPU cores torch uses."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -62,9 +62,9 @@ def describe_hardware() -> str:
 
 @cache
 def find_commit() -> str:
-    """The git commit of this code, with + where the code differs from it; without git the package's version.
+    """Find the git commit of this code, with + if the code has changed since; without git, the version of the package.
 
-    `FEWSHOT_COMMIT` names the commit of a copy of the code that travels without its repository.
+    The environment variable `FEWSHOT_COMMIT` names the commit of a copy of the code without its repository.
     """
     here = Path(__file__).parents[1]  # the package
 
@@ -75,7 +75,7 @@ def find_commit() -> str:
 
     try:
         if Path(run_git("rev-parse", "--show-toplevel")) != here.parent:
-            raise FileNotFoundError("installed inside somebody else's repository")
+            raise FileNotFoundError("the package is installed inside another repository")
         return run_git("rev-parse", "--short=12", "HEAD") + (
             "+" if run_git("status", "--porcelain", "-uno", "--", *CODE) else ""
         )
@@ -84,7 +84,7 @@ def find_commit() -> str:
 
 
 def hash_weights(module: nn.Module) -> str:
-    """Hash of every parameter and buffer in the state dict."""
+    """Compute a hash of every parameter and buffer in the state dict."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())

@@ -1,7 +1,6 @@
-"""Randomness is an argument: generators made from `(seed, *names)`.
+"""Random generators that depend on `(seed, *names)` alone, for instance `(seed, "augmentation", 41)`.
 
-The global torch generator is touched in one place only, `fork`, because `nn.init` and dropout
-read nothing else; it is put back as it was afterwards.
+Only `fork` changes torch's global generators, because `nn.init` and dropout use no others; it restores them afterwards.
 """
 
 import hashlib
@@ -13,24 +12,24 @@ import torch
 
 
 def derive(seed: int, *names: object) -> int:
-    """A 63-bit seed that depends on `seed` and every name, the same on any machine."""
+    """Derive a 63-bit seed from `seed` and the names; it is the same on every machine."""
     text = "\x1f".join([str(int(seed)), *map(str, names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator for `(seed, *names)`."""
+    """Create a torch generator for `(seed, *names)`."""
     return torch.Generator(device=device).manual_seed(derive(seed, *names))
 
 
 def numpy_generator(seed: int, *names: object) -> np.random.Generator:
-    """A numpy generator for `(seed, *names)`."""
+    """Create a numpy generator for `(seed, *names)`."""
     return np.random.default_rng(derive(seed, *names))
 
 
 @contextmanager
 def fork(seed: int, *names: object) -> Iterator[None]:
-    """Within the block the global torch generators are seeded by `(seed, *names)`."""
+    """Within the block torch's global generators are seeded by `(seed, *names)`; afterwards they are restored."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
         torch.random.manual_seed(derive(seed, *names))
@@ -38,5 +37,5 @@ def fork(seed: int, *names: object) -> Iterator[None]:
 
 
 def reseed(seed: int, *names: object) -> None:
-    """Within a `fork` block: start the global torch generators anew from `(seed, *names)`."""
+    """Within a `fork` block: seed torch's global generators again, by `(seed, *names)`."""
     torch.random.manual_seed(derive(seed, *names))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that training answers between two steps."""
+"""Ctrl-C and SIGTERM ask training to stop between two steps."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ from fewshot.runtime import processes
 
 
 class Interrupted(SystemExit):
-    """Raised when a run was stopped by a signal after its state was saved; the exit status is 128 + signal."""
+    """Raised after a signal stopped a run and its state was saved; the exit status is 128 + signal."""
 
 
 class Interruption:
-    """Within the block SIGINT and SIGTERM only set a flag; a second one acts as usual."""
+    """Within the block the first SIGINT or SIGTERM only sets a flag; a second one acts as usual."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -29,7 +29,7 @@ class Interruption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def was_requested(self) -> bool:
-        """Whether any process was asked to stop."""
+        """Whether a signal asked any process to stop."""
         return processes.any_true(bool(self.signal))
 
     def leave(self, message: str) -> NoReturn:

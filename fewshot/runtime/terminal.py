@@ -1,17 +1,17 @@
-"""Text that others chose, such as names of files, on a terminal."""
+"""Print untrusted text, such as names of files, safely on a terminal."""
 
 import logging
 import sys
 
 
 def visible_text(text: object, keep: str = "") -> str:
-    r"""`text` with control characters, but those in `keep`, and undecodable bytes written as `\x1b` and the like."""
+    r"""Escape control characters (except those in `keep`) and undecodable bytes of `text`, for instance as `\x1b`."""
     shown = (c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in str(text))
     return "".join(shown).encode("utf-8", "backslashreplace").decode()
 
 
 def settle_streams() -> None:
-    """Let no character that stdout or stderr cannot show end a command, and no warning control the terminal."""
+    """Make stdout and stderr escape characters that they cannot encode, and log messages escape control characters."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,14 +1,14 @@
-"""Copies from the host to a device for which nobody waits."""
+"""Asynchronous copies from the host to a device."""
 
 import torch
 from torch import Tensor
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """`tensor` on `device`; a copy to a GPU goes through page-locked memory, and the host goes on at once.
+    """Copy `tensor` to `device`; copies from the CPU to a GPU are asynchronous, through page-locked memory.
 
-    What the GPU is told to do afterwards comes after the copy. The host waits for copies to itself, since it may read
-    them as soon as it has them.
+    Work that is queued on the GPU afterwards starts after the copy. Copies to the CPU are synchronous, since the host
+    may read the result at once.
     """
     device = torch.device(device)
     if tensor.device.type == "cpu" and device.type == "cuda":

@@ -1,1 +1,1 @@
-"""Which images make an episode or a batch, as a pure function of (seed, index)."""
+"""Draw the images of an episode or a batch, as a pure function of (seed, index)."""

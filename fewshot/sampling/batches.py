@@ -1,4 +1,4 @@
-"""Plain batches: labelled images dealt epoch after epoch, as a pure function of (seed, position)."""
+"""Plain batches of labelled images, epoch after epoch, as a pure function of (seed, position)."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -13,19 +13,19 @@ from fewshot.sampling.episodes import LabelledData
 
 @dataclass(frozen=True)
 class BatchRows:
-    """`rows` (n,): row numbers of the data as dealt; `labels` (n,): their classes."""
+    """A batch as row numbers: `rows` (n,) of the data, and their classes `labels` (n,)."""
 
     rows: Tensor
     labels: Tensor
 
     def fill(self, data: LabelledData) -> "Batch":
-        """The same batch with the images of `data` in the place of row numbers."""
+        """Replace the row numbers by the images of `data`."""
         return Batch(data.gather(self.rows), self.labels)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (n, C, H, W) uint8; `labels` (n,): their classes."""
+    """A batch: `images` (n, C, H, W) uint8, and their classes `labels` (n,)."""
 
     images: Tensor
     labels: Tensor
@@ -34,25 +34,25 @@ class Batch:
         return len(self.images)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same batch on `device`."""
+        """Copy the batch to `device`."""
         moved = {name: send(tensor, device) for name, tensor in vars(self).items()}
         return replace(self, **moved)
 
 
 class BatchSampler:
-    """Deals the images of `data`: each epoch is a permutation of all rows, nothing is dropped.
+    """Draws batches from `data`: each epoch is a permutation of all rows; a batch may span two epochs.
 
-    Position p of the endless deal is row p % n of epoch p // n, and an epoch's permutation depends on
-    `(seed, epoch)` alone: not on what was dealt before, or on the number of devices or processes.
+    Position p of the endless sequence is row p % n of epoch p // n. The permutation of an epoch depends on
+    `(seed, epoch)` alone: not on earlier draws, nor on the number of devices or processes.
     """
 
     def __init__(self, data: LabelledData, seed: int = 0) -> None:
         self.seed = seed
         self._labels = torch.from_numpy(data.labels)
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)  # of the epoch dealt from last
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)  # the last epoch used
 
     def batch(self, first: int, count: int) -> BatchRows:
-        """Positions first .. first + count - 1."""
+        """Draw positions first .. first + count - 1 of the sequence."""
         parts, n_images = [], len(self._labels)
         while count > 0:
             epoch, start = divmod(first, n_images)

@@ -1,19 +1,20 @@
-"""Uniform numbers made into draws: integers of a range, and cards of shuffled decks."""
+"""Turn uniform random numbers into integers of a range, and into draws without replacement."""
 
 import numpy as np
 
-MAX_DECK = 1 << 24  # cells shuffled at once, a bound on memory
+MAX_DECK = 1 << 24  # cards that are shuffled at once: bounds the memory
 
 
 def scale_to_range(u: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
-    """Uniform numbers in [0, 1) as integers in low..high."""
+    """Scale uniform numbers in [0, 1) to integers in low..high."""
     return limits[0] + np.floor(u * (limits[1] - limits[0] + 1)).astype(np.int64)
 
 
 def deal_cards(u: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """For each of R decks of `sizes` (R,) cards, the first k cards of a fair shuffle: (R, k).
+    """Draw k cards without replacement from each of R decks of `sizes` (R,) cards: (R, k).
 
-    `u` (R, k) uniform in [0, 1). Fisher–Yates, all decks at once; k never exceeds a deck.
+    `u` (R, k) is uniform in [0, 1). This is the Fisher–Yates shuffle of all decks at once; k is at most the size of a
+    deck.
     """
     (n_decks, k), largest = u.shape, int(sizes.max())
     chunk = max(1, MAX_DECK // largest)

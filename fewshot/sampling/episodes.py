@@ -1,4 +1,4 @@
-"""Episodes: which images are support, which are query, drawn as a pure function of (seed, index)."""
+"""Episodes: support and query images, drawn as a pure function of (seed, index)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ from fewshot.runtime.transfer import send
 from fewshot.sampling.dealing import deal_cards, scale_to_range
 from fewshot.sampling.spec import EpisodeSpec, bounds
 
-PADDING = -1  # the label of an image that does not take part: ragged episodes are padded with them
+PADDING = -1  # label of images that only pad a ragged episode and take no part in it
 MAX_ATTEMPTS = 1000
 
 
 class LabelledData(Protocol):
-    """What episodes are drawn from and filled with: an `ImageSet`, or a `FeatureSet` made of one."""
+    """The data from which episodes are drawn: an `ImageSet`, or a `FeatureSet` made of one."""
 
     @property
     def labels(self) -> np.ndarray: ...
@@ -30,7 +30,7 @@ class LabelledData(Protocol):
     def class_names(self) -> Sequence[str]: ...
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The images or features of `rows` (any shape): (*rows.shape, …)."""
+        """Gather the images or features of `rows` (any shape): (*rows.shape, …)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class EpisodeRows(_Fields):
     """
 
     def fill(self, data: LabelledData) -> "Episode":
-        """The same episodes with the images or features of `data` in the place of row numbers."""
+        """Replace the row numbers by the images or features of `data`."""
         support, query = data.gather(self.support), data.gather(self.query)
         fields = vars(self) | {"support": support, "query": query}
         return Episode(**fields, of_features=not isinstance(data, ImageSet))
@@ -78,39 +78,39 @@ class Episode(_Fields):
             no part.
         query: images, features or maps, (B, n_query, …).
         query_labels: (B, n_query), like `support_labels`.
-        n_way: the largest way in the batch.
-        classes: (B, n_way), the class_id behind each label, -1 where an episode has fewer ways.
-        unpadded: whether it is known, without a look at the labels, that no image is padding.
-        of_features: whether it holds features or maps instead of images.
+        n_way: the largest number of classes of an episode in the batch.
+        classes: (B, n_way), the class_id of each label, -1 where an episode has fewer classes.
+        unpadded: True if no image is padding, which is known without reading the labels from the device.
+        of_features: whether it contains features or maps instead of images.
     """
 
     of_features: bool = False
 
     @property
     def query_mask(self) -> Tensor:
-        """Which queries take part, (B, n_query) bool: all but padding."""
+        """Mask of the queries that take part, (B, n_query) bool: all but padding."""
         return self.query_labels != PADDING
 
     def to(self, device: torch.device | str) -> Self:
-        """The same episodes on `device`."""
+        """Copy the episodes to `device`."""
         moved = {k: send(v, device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
 
 class EpisodeSampler:
-    """Draws episodes of `data`, an `ImageSet` or a `FeatureSet`, as `spec` says.
+    """Draws episodes of the form `spec` from `data`, an `ImageSet` or a `FeatureSet`.
 
-    Episode i depends on `(seed, i)` alone: not on what was drawn before, on the number of workers,
-    devices or processes, or on the batch it is drawn in. It owns the words [i * W, (i + 1) * W) of a
-    counter-based random stream (Philox), so any batch is drawn at once, without a loop over episodes.
+    Episode i depends on `(seed, i)` alone: not on earlier draws, on the number of workers, devices or processes, nor on
+    the batch in which it is drawn. It uses the words [i * W, (i + 1) * W) of a counter-based random stream (Philox), so
+    a batch is drawn at once, without a loop over episodes.
 
     Args:
-        data: what is labelled, and perhaps grouped.
+        data: the labelled data; with `disjoint_groups` they need groups.
         spec: ways, shots and queries of an episode.
-        seed: which endless list of episodes.
+        seed: chooses one of many endless lists of episodes.
 
     Raises:
-        EpisodeError: where `data` cannot hold such episodes, with the classes and numbers.
+        EpisodeError: if `data` has too few classes, images or groups for `spec`; the message names them.
     """
 
     def __init__(self, data: LabelledData, spec: EpisodeSpec, seed: int = 0) -> None:
@@ -132,16 +132,16 @@ class EpisodeSampler:
             The episodes as row numbers.
 
         Raises:
-            EpisodeError: for a negative `first`, a `count` below one, and groups that cannot be parted.
+            EpisodeError: for a negative `first`, a `count` below one, and groups that cannot be kept apart.
         """
         if count < 1 or first < 0:
-            raise EpisodeError(f"episodes are drawn from 0 on, at least one: got first={first}, count={count}")
+            raise EpisodeError(f"first must be at least 0 and count at least 1, got first={first}, count={count}")
         draw = self._draw_disjoint if self.spec.disjoint_groups else self._draw
         classes, rows, shots, queries = draw(first, count)
         return self._assemble(classes, rows, shots, queries)
 
     def _draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Classes (B, way), rows (B, way, shot + query), shots and queries of each class (B, way)."""
+        """Draw classes (B, way), rows (B, way, shot + query), and the shots and queries of each class (B, way)."""
         way, deal = self._way[1], self._shot[1] + self._query[1]
         u = self._draw_uniform(first, count, 1 + way * (3 + deal))
         u_way, u_class, u_shot, u_query, u_rows = np.split(u, np.cumsum([1, way, way, way]), axis=1)
@@ -153,17 +153,17 @@ class EpisodeSampler:
         return classes, rows, scale_to_range(u_shot, self._shot), scale_to_range(u_query, self._query)
 
     def _draw_disjoint(self, first: int, count: int) -> tuple[np.ndarray, ...]:
-        """As `_draw`, one episode at a time: the support uniformly, then queries of other groups.
+        """Draw as `_draw`, but one episode at a time: first the support, then queries from other groups.
 
-        A support that leaves a class too few queries is drawn again; so the support is uniform
-        among those for which a query set exists.
+        If too few queries are left for a class, the support is drawn again. So the support is uniformly distributed
+        among the support sets for which there are enough queries.
         """
         classes, _, shots, queries = self._draw(first, count)
         rows = [self._draw_disjoint_rows(first + b, classes[b]) for b in range(count)]
         return classes, np.stack(rows), shots, queries
 
     def _draw_disjoint_rows(self, index: int, classes: np.ndarray) -> np.ndarray:
-        """(way, shot + query) rows of episode `index`; absent classes repeat those of the first class."""
+        """Draw rows (way, shot + query) of episode `index`; absent classes repeat the rows of the first class."""
         n_shot, n_query, groups = self._shot[1], self._query[1], self.data.groups
         present = [c for c in classes if c != PADDING]
         for attempt in range(MAX_ATTEMPTS):
@@ -186,8 +186,8 @@ class EpisodeSampler:
         )
 
     def _draw_uniform(self, first: int, count: int, n_words: int) -> np.ndarray:
-        """Numbers in [0, 1), (count, n_words), of the episodes from `first` on."""
-        blocks = -(-n_words // 4)  # Philox counts in blocks of four words
+        """Draw uniform numbers in [0, 1), (count, n_words), for the episodes from `first` on."""
+        blocks = -(-n_words // 4)  # Philox advances by blocks of four words
         stream = np.random.Philox(key=derive(self.seed, "episodes")).advance(first * blocks)
         words = stream.random_raw(count * blocks * 4).reshape(count, -1)[:, :n_words]
         return (words >> np.uint64(11)) * 2.0**-53
@@ -209,7 +209,7 @@ class EpisodeSampler:
         )
 
     def _check(self, sizes: np.ndarray) -> None:
-        """Raise where classes of these `sizes` (n_classes,) cannot give what `spec` asks for."""
+        """Raise `EpisodeError` if classes with `sizes` (n_classes,) images are too few or too small for `spec`."""
         data, spec, names = self.data, self.spec, self.data.class_names
         need = self._shot[1] + self._query[1]
         if len(sizes) < self._way[1]:
@@ -223,7 +223,7 @@ class EpisodeSampler:
             )
         if spec.disjoint_groups:
             if data.groups is None:
-                raise EpisodeError(f"{data} has no groups, so disjoint_groups cannot be asked of it")
+                raise EpisodeError(f"{data} has no groups, which disjoint_groups needs")
             groups = {name: len(np.unique(data.groups[data.labels == c])) for c, name in enumerate(names)}
             single = {name: n for name, n in groups.items() if n < 2}
             if single:

@@ -1,4 +1,4 @@
-"""What an episode looks like: ways, shots and queries."""
+"""The form of an episode: ways, shots and queries."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ Count = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """What an episode looks like: classes, support and query images of each class.
+    """The form of an episode: numbers of classes, and of support and query images of each class.
 
-    Each count is a number, or a range (low, high), both included.
+    Each count is a number, or an inclusive range (low, high).
 
     Args:
-        n_way: classes; a range is drawn from anew for each episode.
-        n_shot: support images of each class; a range is drawn from for each class of each episode.
-        n_query: query images of each class, likewise.
-        disjoint_groups: whether no group (photograph, writer, specimen) may stand on both sides of an episode.
+        n_way: classes; from a range each episode draws a number.
+        n_shot: support images of each class; from a range each class of each episode draws a number.
+        n_query: query images of each class; a range works as for `n_shot`.
+        disjoint_groups: whether support and query of an episode must not share a group (photograph, writer, specimen).
 
     Raises:
-        EpisodeError: for counts that no episode can have.
+        EpisodeError: for impossible counts.
     """
 
     n_way: Count = 5
@@ -46,6 +46,6 @@ class EpisodeSpec:
 
 
 def bounds(count: Count) -> tuple[int, int]:
-    """(low, high) of a number or a range."""
+    """Return (low, high) of a number or a range."""
     low, high = (count, count) if isinstance(count, int) else count
     return int(low), int(high)

@@ -1,4 +1,4 @@
-"""The stream of training data, episodes or plain batches: the same on one process as on many."""
+"""The stream of training data, episodes or plain batches, which does not depend on the number of processes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,17 +14,16 @@ from fewshot.runtime import processes, seeding
 from fewshot.sampling.batches import Batch, BatchSampler
 from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec, LabelledData
 
-ON_DEVICE_BYTES = 8 << 30  # image sets up to this size live on an accelerator whole
+ON_DEVICE_BYTES = 8 << 30  # image sets up to this size are copied to an accelerator whole
 
 
 class Stream(ABC):
-    """The endless sequence of training items of `data`, images or features; a step takes some of them.
+    """An endless sequence of training items (episodes or images) from `data`, images or features.
 
-    Step s takes items [s * per_step, (s + 1) * per_step) of the sequence.
-
-    They are dealt to `accumulate_steps` passes, and within a pass to the processes, in order; so what
-    a step sees depends on neither. Augmentation depends on the seed and an item's index.
-    `unit`: what the items are called; `size_option`: the option that says how many make a step.
+    Step s uses items [s * per_step, (s + 1) * per_step) of the sequence. They are divided in order among
+    `accumulate_steps` passes, and within a pass among the processes, so the items of a step depend on neither number.
+    Augmentation depends on the seed and the index of an item. `unit` is the word for items in messages; `size_option`
+    is the name of the option that says how many items make a step.
     """
 
     unit: str
@@ -45,7 +44,7 @@ class Stream(ABC):
         self.data = data
 
     def iterate_passes(self, step: int) -> Iterator[Episode | Batch]:
-        """This process's share of a step, with images or features, for each pass."""
+        """Yield this process's share of each pass of a step, with images or features."""
         in_pass = self.per_step // self.n_passes  # over all processes
         share = in_pass // self.n_processes
         for number in range(self.n_passes):
@@ -53,18 +52,18 @@ class Stream(ABC):
 
     @abstractmethod
     def _make_items(self, first: int, count: int) -> Episode | Batch:
-        """Items first .. first + count - 1 with augmented images, on the device."""
+        """Make items first .. first + count - 1, with augmented images, on the device."""
 
 
 class EpisodeStream(Stream):
-    """Episodes of the training set; augmentation of one depends on the seed and its index."""
+    """Training episodes; the augmentation of an episode depends on the seed and its index."""
 
     unit, size_option = "episodes", "episodes_per_step"
 
     def __init__(self, data: LabelledData, config: TrainConfig, device: torch.device) -> None:
         super().__init__(data, config, device)
         if self.augment.changes and not isinstance(data, ImageSet):
-            raise ConfigError(f"augmentation changes images: it cannot be asked of {data}")
+            raise ConfigError(f"augmentation changes images, but {data} holds features")
         spec = EpisodeSpec(config.train_n_way, config.train_n_shot, config.train_n_query, config.train_disjoint_groups)
         self.sampler = EpisodeSampler(self.data, spec, seeding.derive(config.seed, "training episodes"))
 
@@ -81,7 +80,7 @@ class EpisodeStream(Stream):
 
 
 class BatchStream(Stream):
-    """Labelled images of the training set, epoch after epoch."""
+    """Batches of labelled training images, epoch after epoch."""
 
     unit, size_option = "images", "batch_size"
 
@@ -95,17 +94,17 @@ class BatchStream(Stream):
             return batch
         step, before = divmod(first, self.per_step)
         generator = seeding.generator(self.seed, "augmentation", step)
-        draws = self.augment.draw(before + count, generator)[before:]  # as if all the step's were changed in one go
+        draws = self.augment.draw(before + count, generator)[before:]  # also those before, so that passes do not matter
         return replace(batch, images=self.augment.apply(batch.images, draws))
 
 
 def make_stream(data: LabelledData, config: TrainingOptions, device: torch.device) -> Stream:
-    """The stream of `data` that `config` describes: plain batches for a `PretrainConfig`, else episodes."""
+    """Make the training stream of `data`: plain batches for a `PretrainConfig`, else episodes."""
     stream = BatchStream if isinstance(config, PretrainConfig) else EpisodeStream
     return stream(data, config, device)
 
 
 def draws_plain_episodes(config: TrainingOptions) -> bool:
-    """Whether there are training episodes, of images that are not augmented: features may take their place."""
+    """Whether training uses episodes without augmentation, so that features can replace images."""
     episodic = isinstance(config, TrainConfig) and config.max_steps > 0
     return episodic and not make_augmentation(config.augmentation).changes

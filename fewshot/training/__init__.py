@@ -1,1 +1,1 @@
-"""Training: steps, optimizer, validation, tracking, the folder of a run."""
+"""Training: optimizer steps, validation, tracking, and the folder of a run."""

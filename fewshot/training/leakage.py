@@ -1,4 +1,4 @@
-"""Whether classes or images that weights were trained on come back where they are validated or tested."""
+"""Finds classes and images that weights were trained on in validation and test sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +12,19 @@ from fewshot.datasets import ImageSet
 from fewshot.images.listing import list_few
 from fewshot.methods import Method
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
+from fewshot.runtime.counts import format_count
 from fewshot.training.run_folder import RunFolder
 
 FORMAT = "fewshot-training-sets-1"
-# Of a held-out set's images. CIFAR-100 itself holds 6 of CIFAR-FS's 12,000 test images and 8 of its 9,600 validation
-# images a second time, under the names of training classes: too few to move an accuracy by a tenth of a point.
+# The share of a held-out set's images that may occur in training. CIFAR-100 contains copies of 6 of CIFAR-FS's 12,000
+# test images and of 8 of its 9,600 validation images in training classes: too few to change an accuracy by 0.1 points.
 TOLERATED_SHARE = 0.001
-ADVICE = "take others, or go on with allow_seen_classes: true (--allow_seen_classes), which marks the row in all tables"
+ADVICE = "choose others, or set allow_seen_classes: true (--allow_seen_classes), which marks the row in all tables"
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """What identifies classes and images that weights were trained on.
+    """Identifies the classes and images that weights were trained on.
 
     `name`: of the data set and split; `origins`: of the classes, see `ImageSet`; `digests` (n, 8) uint8 of the images.
     """
@@ -36,7 +37,7 @@ class TrainingSet:
 
     @classmethod
     def of(cls, imageset: ImageSet) -> Self:
-        """What identifies `imageset`."""
+        """Identify the classes and images of `imageset`."""
         name = f"{imageset.name}/{imageset.split}" if imageset.split else imageset.name
         origins = tuple(sorted(set(imageset.origins)))
         return cls(name, imageset.fingerprint, imageset.image_shape, origins, imageset.digests)
@@ -44,11 +45,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What of a held-out set was trained on.
+    """The part of a held-out set that weights were trained on.
 
-    `classes`: names of such classes, of `n_classes`; `n_seen_images` of `n_images` are training images too (None where
-    all training images have another size, so that they cannot be compared), of the classes `image_classes`.
-    `unknown`: why nobody can tell what was trained on; else empty.
+    `classes`: names of the classes trained on, of `n_classes`. `n_seen_images` of the `n_images` were training images
+    (None if all training images have another size, so that they cannot be compared); they are of the classes
+    `image_classes`. `unknown`: why it is unknown what the weights were trained on; else empty.
     """
 
     n_classes: int
@@ -60,12 +61,12 @@ class Overlap:
 
     @property
     def is_leak(self) -> bool:
-        """Whether a number on the held-out set is not one on unseen classes and images."""
+        """Whether an accuracy on the held-out set would not be one on unseen classes and images."""
         return bool(self.classes or self.unknown) or (self.n_seen_images or 0) > TOLERATED_SHARE * self.n_images
 
     @property
     def mark(self) -> str:
-        """What a row of a table says of it: `11 of 20 classes seen in training`; empty where nothing leaks."""
+        """The mark of a row in a table: `11 of 20 classes seen in training`; empty if nothing leaks."""
         if self.unknown:
             return "classes seen in training: unknown"
         if self.classes:
@@ -74,7 +75,7 @@ class Overlap:
 
     @property
     def header(self) -> dict[str, Any]:
-        """The same for the header of records."""
+        """The fields of a record header."""
         unknown = bool(self.unknown)
         return {
             "seen_classes": None if unknown else len(self.classes),
@@ -83,20 +84,22 @@ class Overlap:
         }
 
     def describe(self, held_out: object) -> str:
-        """What was trained on, of a set that is called `held_out`."""
+        """Describe the overlap with a set called `held_out` as the end of a sentence."""
         if self.unknown:
-            return f"nobody can tell whether classes of {held_out} were trained on: {self.unknown}"
+            return f"it is unknown whether classes of {held_out} were trained on: {self.unknown}"
         if self.classes:
-            return f"trained on {len(self.classes)} classes of {held_out}: {list_few(self.classes)}"
+            count = format_count(len(self.classes), "class", "classes")
+            return f"trained on {count} of {held_out}: {list_few(self.classes)}"
         number = f"{self.n_seen_images:,} of the {self.n_images:,} images"
         so_few = "" if self.is_leak else "; so few are tolerated"
         return f"trained on {number} of {held_out}: of {list_few(self.image_classes)}, under other class names{so_few}"
 
 
 def find_overlap(trained: Sequence[TrainingSet], held_out: ImageSet) -> Overlap:
-    """The classes of `held_out` that have an origin, and its images that have a digest, in one of the sets `trained`.
+    """Find the classes of `held_out` whose origin, and the images whose digest, occurs in one of the sets `trained`.
 
-    Turned copies count as the image and the class that they are copies of. Images of other sizes are not compared.
+    A rotated copy counts as the image, and its class as the class, that it is a copy of. Images of other sizes are not
+    compared.
     """
     origins = {origin for training_set in trained for origin in training_set.origins}
     pairs = zip(held_out.class_names, held_out.origins, strict=True)
@@ -114,7 +117,7 @@ def find_overlap(trained: Sequence[TrainingSet], held_out: ImageSet) -> Overlap:
 
 
 def find_seen_images(trained: Sequence[TrainingSet], digests: np.ndarray) -> np.ndarray:
-    """Which of the images with these digests (n, 8) are in one of the sets `trained`, (n,) bool."""
+    """Find which of the images with these digests (n, 8) occur in one of the sets `trained`, (n,) bool."""
     seen = np.zeros(len(digests), bool)
     for training_set in trained:
         seen |= np.isin(_as_numbers(digests), _as_numbers(training_set.digests))
@@ -122,14 +125,14 @@ def find_seen_images(trained: Sequence[TrainingSet], digests: np.ndarray) -> np.
 
 
 def _as_numbers(digests: np.ndarray) -> np.ndarray:
-    """Digests (n, 8) as whole numbers (n,)."""
+    """Convert digests (n, 8) to whole numbers (n,)."""
     return np.ascontiguousarray(digests).view(np.uint64).ravel()
 
 
 def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, config: TrainingOptions) -> None:
-    """Keep in a run's folder what its weights are trained on: now, before it was resumed, and where it starts from.
+    """Write into a run's folder what its weights are trained on: in this run, before a resume, and in earlier stages.
 
-    Nothing is written where a run that it starts from is older than this file: evaluation then loads the sets.
+    Nothing is written if a run that it starts from has no such file: evaluation then loads the data sets instead.
     """
     start = getattr(config, "pretrained_run", None)
     earlier = read_training_sets(RunFolder(start)) if start else []
@@ -143,7 +146,7 @@ def write_training_sets(folder: RunFolder, method: Method, train_set: ImageSet, 
 
 
 def read_training_sets(folder: RunFolder) -> list[TrainingSet] | None:
-    """What `write_training_sets` wrote into a run's folder; None where it wrote nothing."""
+    """Read what `write_training_sets` wrote into a run's folder; None if it wrote nothing."""
     if not folder.training_sets.is_file():
         return None
     states = load_checkpoint(folder.training_sets, FORMAT)["sets"]

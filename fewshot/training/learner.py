@@ -1,4 +1,4 @@
-"""`Learner`: a method together with everything that changes while it is trained."""
+"""`Learner`: a method with its optimizer, schedule and everything else that changes during training."""
 
 import math
 import warnings
@@ -15,12 +15,12 @@ from fewshot.training.optimization import make_average, make_optimizer, make_sch
 
 
 class Learner:
-    """The method, the average of its weights, optimizer, schedule and progress; saved and restored as a whole.
+    """The method, the average of its weights, optimizer, schedule and progress, saved and restored together.
 
-    With `max_steps=0` there is no optimizer and no schedule, and the method may have no parameter at all.
-    `seconds`: of training and validation so far, over all attempts of a resumed run. `history`: step,
-    seconds, mean and half-width of the 95% interval of each validation so far. Gradients of float16 are scaled, so
-    that small ones are not lost; a step whose gradients overflow changes no weight and halves the scale.
+    With `max_steps=0` there is no optimizer and no schedule, and the method may have no parameters. `seconds`:
+    duration of training and validation so far, including those before a resume. `history`: step, seconds, mean and
+    half-width of the 95% interval of each validation so far. With float16, the loss is scaled so that small gradients
+    do not underflow; a step whose gradients overflow changes no weight and halves the scale.
     """
 
     def __init__(self, method: Method, config: TrainingOptions) -> None:
@@ -35,25 +35,26 @@ class Learner:
 
     @property
     def measured(self) -> Method:
-        """The weights that are validated and kept: the average where there is one."""
+        """The method with the weights that are validated and kept: their average, if one is configured."""
         return self.method if self.average is None else cast(Method, self.average.module)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss` to those that the parameters hold."""
+        """Add the gradients of `loss` to those of the parameters."""
         self.scaler.scale(loss).backward()
 
     def update(self) -> Tensor:
-        """Take an optimizer step along the gradients that the parameters hold.
+        """Take an optimizer step with the accumulated gradients.
 
         Returns:
-            The norm that they had, a scalar: not finite where gradients of float16 overflowed.
+            Their norm before clipping, a scalar; not finite if float16 gradients overflowed.
         """
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.method.parameters(), self.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)  # of a skipped step
+            # PyTorch warns if the optimizer's first step was skipped, because its gradients overflowed.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -61,7 +62,7 @@ class Learner:
         return norm
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """The state that a checkpoint holds."""
         average = self.average
         return {
             "method": self.measured.state_dict(),
@@ -75,7 +76,7 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from a state that `state` returned."""
         self.measured.load_state_dict(state["method"])
         if self.average is not None:
             self.method.load_state_dict(state["training"])

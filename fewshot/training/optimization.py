@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule and weight average of a training run."""
+"""Makes the optimizer, the learning-rate schedule and the weight average of a training run."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from fewshot.errors import ConfigError
 
 
 def make_optimizer(module: nn.Module, config: TrainingOptions) -> torch.optim.Optimizer:
-    """The configured optimizer over the parameters that take a gradient."""
+    """Make the configured optimizer of the trainable parameters."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
         frozen = ": its backbone is frozen" if getattr(module, "frozen", False) else ""
@@ -25,12 +25,12 @@ def make_optimizer(module: nn.Module, config: TrainingOptions) -> torch.optim.Op
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingOptions) -> LambdaLR:
-    """Learning rate as a function of the step, stepped once per optimizer step."""
-    return LambdaLR(optimizer, learning_rate_factor(config))
+    """Make the learning-rate schedule, to be stepped once after each optimizer step."""
+    return LambdaLR(optimizer, make_learning_rate_factor(config))
 
 
-def learning_rate_factor(config: TrainingOptions) -> Callable[[int], float]:
-    """Step -> factor of `config.lr`."""
+def make_learning_rate_factor(config: TrainingOptions) -> Callable[[int], float]:
+    """Make a function from the step to the factor by which `config.lr` is multiplied."""
     milestone_steps = [round(fraction * config.max_steps) for fraction in config.lr_milestones]
 
     def factor(step: int) -> float:
@@ -47,7 +47,7 @@ def learning_rate_factor(config: TrainingOptions) -> Callable[[int], float]:
 
 
 def make_average(method: nn.Module, config: TrainingOptions) -> AveragedModel | None:
-    """An exponential moving average of weights and batch-norm statistics, where one is asked for."""
+    """Make an exponential moving average of weights and batch-norm statistics, or None without `average_decay`."""
     if not config.average_decay:
         return None
     return AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True)

@@ -1,4 +1,4 @@
-"""How a training ended."""
+"""The result of a training run."""
 
 from dataclasses import dataclass
 

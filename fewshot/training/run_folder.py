@@ -17,14 +17,15 @@ from fewshot.runtime.plugins import list_loaded_plugins
 
 logger = logging.getLogger(__name__)
 
-# options that may differ when a run goes on
+# Options that may differ when a run is resumed.
 NOT_COMPARED = {
     "resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes", "profile_step",
+    "train_only",
 }  # fmt: skip
 
 
 class RunFolder:
-    """Paths inside a run's folder, which holds one run of one configuration."""
+    """The paths inside a folder that holds one run of one configuration."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -32,11 +33,11 @@ class RunFolder:
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
         self.tensorboard = self.path / "tensorboard"
-        self.plugins = self.path / "plugins.json"  # digests of the user's own files that it was begun with
-        self.training_sets = self.path / "training_sets.safetensors"  # what identifies what it is trained on
+        self.plugins = self.path / "plugins.json"  # digests of the plugins that were loaded when the run began
+        self.training_sets = self.path / "training_sets.safetensors"  # classes and images that it was trained on
 
     def records(self, *names: str) -> Path:
-        """Where the records of a test cell lie, always in this folder.
+        """The file for the records of a test cell, always inside this folder.
 
         `names`: of a test set, a row of the test table and the cell.
         """
@@ -44,20 +45,20 @@ class RunFolder:
         return self.path / "records" / f"{name}.jsonl"
 
     def read_config(self) -> dict[str, Any]:
-        """The configuration the run was made with."""
+        """Read the configuration of the run."""
         if not self.config.is_file():
             raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
         return json.loads(self.config.read_text())
 
     def check_plugins(self) -> None:
-        """Warn of plugins that have changed since the run began: what they compute now may be something else."""
+        """Warn if a plugin has changed since the run began, as its results may differ from those of the run."""
         begun = json.loads(self.plugins.read_text()) if self.plugins.exists() else {}
         for name, digest in list_loaded_plugins().items():
             if begun.get(name, digest) != digest:
                 logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
 
     def refuse_other(self, config: TrainingOptions, advice: str) -> None:
-        """Raise `ConfigError` where the folder holds a run of another configuration."""
+        """Raise `ConfigError` if the folder holds a run of another configuration."""
         differing = [
             f"{key}: {there!r} there, {now!r} now"
             for key, (there, now) in find_differing_options(self.read_config(), config).items()
@@ -67,7 +68,7 @@ class RunFolder:
             raise ConfigError(f"{self.path} holds a run with another configuration ({'; '.join(differing)}): {advice}")
 
     def claim(self, config: TrainingOptions, resume: bool) -> None:
-        """Make the folder for a new run of `config`, or check that a run of `config` can go on in it."""
+        """Create the folder for a new run of `config`, or check that its run of `config` can be resumed."""
         if not self.config.exists():
             if resume:
                 raise ConfigError(f"nothing to resume: {self.path} holds no run")
@@ -75,7 +76,7 @@ class RunFolder:
                 write_whole(self.plugins, json.dumps(list_loaded_plugins(), indent=2) + "\n")
             write_whole(self.config, json.dumps(as_dict(config), indent=2) + "\n")
             return
-        self.refuse_other(config, "choose another --run_dir, or the configuration it holds")
+        self.refuse_other(config, "choose another --run_dir, or use the configuration of that run")
         self.check_plugins()
         if not resume:
             raise ConfigError(f"{self.path} already holds this run; go on with --resume, or choose another --run_dir")
@@ -83,7 +84,7 @@ class RunFolder:
 
 @contextmanager
 def run_folder(path: str | None, config: TrainingOptions, resume: bool) -> Iterator[RunFolder]:
-    """The folder at `path`, claimed by the first process; without a path a temporary one that is removed."""
+    """Claim the folder at `path` in the first process; without a path, use a temporary folder and remove it."""
     with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
         folder = RunFolder(processes.broadcast_first(path or temporary))
         problem = None

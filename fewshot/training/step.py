@@ -1,4 +1,4 @@
-"""One optimizer step: the loss of each pass, gradients, and the arithmetic that they are computed in."""
+"""One optimizer step: loss and gradients of each batch, in the configured arithmetic."""
 
 import contextlib
 import os
@@ -19,25 +19,25 @@ from fewshot.training.learner import Learner
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # without it cuBLAS refuses to be deterministic
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS is deterministic only if this variable is set
 
 
 class _Loss(nn.Module):
-    """The loss as a forward pass, which is what data parallelism wraps."""
+    """Computes the loss in its forward pass, since `DistributedDataParallel` wraps only `forward`."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
-    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:  # an Episode, or a Batch where a classifier is trained
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:  # an Episode, or a Batch for a classifier of base classes
         return self.method.training_step(batch)
 
 
 class TrainingStep:
-    """Takes optimizer steps of a `Learner`, on this process's share of each step's batches.
+    """Takes optimizer steps of a `Learner` on this process's share of the batches.
 
-    With `config.compile` the loss is compiled by `torch.compile`: the kernels of a GPU are recorded as a CUDA graph
-    (mode "reduce-overhead"), compiled anew for each shape of an episode.
+    With `config.compile` the loss is compiled by `torch.compile`, on a GPU with CUDA graphs (mode "reduce-overhead");
+    each new shape of an episode is compiled again.
     """
 
     def __init__(self, learner: Learner, config: TrainingOptions, accelerator: "Accelerator") -> None:
@@ -76,7 +76,7 @@ class TrainingStep:
 
 @contextlib.contextmanager
 def explain_lack_of_memory(config: TrainingOptions) -> Iterator[None]:
-    """Within the block a GPU without enough memory raises a `TrainingError` that names what to lower."""
+    """Turn an out-of-memory error of the GPU within the block into a `TrainingError` that names what to lower."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -84,16 +84,16 @@ def explain_lack_of_memory(config: TrainingOptions) -> Iterator[None]:
         raise TrainingError(
             f"the GPU's memory does not suffice for a training step ({first}). Raise accumulate_steps (now "
             f"{config.accumulate_steps}), lower the episode's classes, shots or queries, or the batch_size, or "
-            "method_options.tasks_at_once of maml. What was saved is whole: the same run goes on with --resume"
+            "method_options.tasks_at_once of maml. The last checkpoint is intact: continue the run with --resume"
         ) from error
 
 
 @contextlib.contextmanager
 def deterministic_algorithms(enabled: bool) -> Iterator[None]:
-    """Within the block torch only uses algorithms that give the same numbers at each run, where `enabled`.
+    """If `enabled`, let PyTorch use only deterministic algorithms within the block; operations without one raise.
 
-    An operation that has none raises. cuBLAS reads its variable when it is first used: a program that computed on a
-    GPU before this block began must have set CUBLAS_WORKSPACE_CONFIG itself.
+    cuBLAS reads its environment variable when it is first used, so a program that used the GPU before this block must
+    have set CUBLAS_WORKSPACE_CONFIG itself.
     """
     if not enabled:
         yield

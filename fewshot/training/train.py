@@ -1,4 +1,4 @@
-"""`train`: the one training loop, in steps."""
+"""`train`: the training loop of episodic training and of the classifiers of stage 1."""
 
 import contextlib
 import math
@@ -103,7 +103,7 @@ class _Training:
     def run(self) -> TrainingResult:
         tracker = Tracker(self.folder, self.config, self.learner.step)
         with contextlib.closing(tracker):
-            tracker.options(self._collect_facts())
+            tracker.write_options(self._collect_facts())
             self._train(tracker)
             return self._finish(tracker)
 
@@ -127,14 +127,14 @@ class _Training:
                 bar.update()
                 if self._is_due(config.log_every_steps) or learner.step == 1:
                     self._log(tracker, bar, gradient_norm)
-                alone = processes.world_size() == 1  # asking the others costs a message: not at every step
+                alone = processes.world_size() == 1  # asking other processes costs a message: not at every step
                 stopped = (alone or self._is_due(config.log_every_steps)) and interruption.was_requested()
                 if self._is_due(config.val_every_steps) and self.validation and not stopped:
                     self._validate(tracker, bar)
                 if self._is_due(config.checkpoint_every_steps) or stopped:
                     self._save(self.folder.last)
                 if stopped:
-                    interruption.leave(f"stopped at step {learner.step}; the run goes on from there with --resume")
+                    interruption.leave(f"stopped at step {learner.step}; continue the run with --resume")
 
     def _collect_facts(self) -> dict[str, object]:
         sets = {"train": self.train_set}
@@ -159,13 +159,13 @@ class _Training:
         return self.validation is not None and (out_of_patience or good_enough)
 
     def _was_stopped_before_validation(self) -> bool:
-        """Whether this run goes on from a step that was to be validated, but for the signal that stopped it."""
+        """Whether a signal had stopped this run after a step but before the validation that was due at this step."""
         learner = self.learner
         due = self.validation is not None and learner.step > 0 and self._is_due(self.config.val_every_steps)
         return due and (not learner.history or learner.history[-1][0] != learner.step)
 
     def _optimise(self) -> Tensor:
-        """One optimizer step; the gradient's norm. Loss and accuracy of this process's share wait for the curves."""
+        """Take one optimizer step and return the gradient's norm; loss and accuracy are kept until the next log."""
         step, seed = self.learner.step, self.config.seed
         seeding.reseed(seed, "step", step, processes.rank())  # dropout
         loss, train_accuracy, norm = self.step.take(self.stream.iterate_passes(step))
@@ -190,7 +190,7 @@ class _Training:
             "train_learning_rate": learner.schedule.get_last_lr()[0],
             f"train_{stream.unit}_per_second": learner.step * stream.per_step / learner.seconds,
         }
-        tracker.scalars(learner.step, **values)
+        tracker.write_scalars(learner.step, **values)
 
     def _check_finite(self) -> None:
         bad = min(processes.gather(float(self.first_bad_step)))
@@ -209,8 +209,8 @@ class _Training:
     def _validate(self, tracker: Tracker, bar: tqdm) -> None:
         self._check_finite()
         learner = self.learner
-        records = self.validation.records(learner.measured)
-        tracker.validation(learner.step, records)
+        records = self.validation.evaluate(learner.measured)
+        tracker.write_validation(learner.step, records)
         mean, half = records.estimate
         learner.history.append([learner.step, learner.seconds, mean, half])
         bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
@@ -218,8 +218,8 @@ class _Training:
             learner.best_step, learner.best_accuracy = learner.step, mean
             self._save(self.folder.best)
             if tracker.writer:
-                answered = self.validation.gallery(learner.measured, self.device)
-                tracker.gallery(learner.step, self.validation.val_set, *answered)
+                answered = self.validation.predict_gallery(learner.measured, self.device)
+                tracker.write_gallery(learner.step, self.validation.val_set, *answered)
 
     def _save(self, path: Path) -> None:
         self._check_finite()
@@ -233,14 +233,14 @@ class _Training:
         processes.barrier()
 
     def _finish(self, tracker: Tracker) -> TrainingResult:
-        """Give the method its best weights and measure them once more on validation."""
+        """Load the best weights into the method and validate them once more."""
         self._check_finite()
         learner, validation = self.learner, self.validation
         if validation is None:
             learner.method.load_state_dict(learner.measured.state_dict())
-            tracker.result(learner.step, None, learner.seconds)
+            tracker.write_result(learner.step, None, learner.seconds)
             return TrainingResult(learner.step, learner.step, None, learner.seconds)
         learner.method.load_state_dict(load_checkpoint(self.folder.best)["method"])
         records = validation.report(learner.method, tracker, learner.best_step)
-        tracker.result(learner.best_step, records.mean, learner.seconds)
+        tracker.write_result(learner.best_step, records.mean, learner.seconds)
         return TrainingResult(learner.step, learner.best_step, records, learner.seconds)

@@ -1,4 +1,4 @@
-"""Validation: the episodes that choose a run's weights, and the guard against choosing on test data."""
+"""Validation: the episodes on which a run's weights are selected, and checks that these are not test data."""
 
 import logging
 
@@ -15,6 +15,7 @@ from fewshot.evaluation.records import Records
 from fewshot.images.listing import list_few
 from fewshot.methods import Method
 from fewshot.runtime import seeding
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.precision import autocast
 from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import ADVICE, TrainingSet, find_overlap
@@ -25,35 +26,35 @@ logger = logging.getLogger(__name__)
 
 
 class Validation:
-    """The validation episodes of a run, the same each time."""
+    """The validation episodes of a run, which are the same at each validation."""
 
     def __init__(self, val_set: ImageSet, config: TrainingOptions) -> None:
         self.val_set, self.config = val_set, config
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")
         self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
-        self.data: ImageSet | FeatureSet = val_set  # or its features: a frozen backbone's are the same each time
+        self.data: ImageSet | FeatureSet = val_set  # replaced by its features if the backbone is frozen
 
-    def records(self, method: Method, watch: Watch | None = None) -> Records:
-        """How good `method` is on them; `watch`: see `evaluate`."""
+    def evaluate(self, method: Method, watch: Watch | None = None) -> Records:
+        """Evaluate `method` on them; `watch`: see `evaluate`."""
         config, precision = self.config, self.config.precision
         if self.data is self.val_set:
             self.data = embed_frozen(method, self.val_set, precision)
         return evaluate(method, self.data, self.spec, config.val_episodes, self.seed, precision=precision, watch=watch)
 
     def report(self, method: Method, tracker: Tracker, step: int) -> Records:
-        """`records`, with all that TensorBoard shows of the answers where this run is tracked."""
+        """Evaluate `method` and, if this run is tracked, write what TensorBoard shows of its answers."""
         if not self.config.run_dir:
-            return self.records(method)
+            return self.evaluate(method)
         watch = AnswersWatch(self.sampler, self.val_set.n_classes)
-        records = self.records(method, watch)
-        tracker.answers(step, records, watch.gather(), self.val_set, self.sampler)
+        records = self.evaluate(method, watch)
+        tracker.write_answers(step, records, watch.gather(), self.val_set, self.sampler)
         project(tracker.folder.tensorboard, "validation classes", method, self.val_set, self.config.precision)
         return records
 
     @torch.no_grad()
-    def gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
-        """The first of them with their images, and the logits of `method`."""
+    def predict_gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
+        """Compute the first validation episodes with their images, and the logits of `method`."""
         episode = self.sampler.batch(0, GALLERY_EPISODES).fill(self.val_set).to(device)
         with autocast(self.config.precision, device):
             logits = method.eval().classify(episode)
@@ -61,9 +62,9 @@ class Validation:
 
 
 def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_classes: bool = False) -> None:
-    """Raise `LeakageError` for a test split, and where classes or images of validation are trained on.
+    """Raise `LeakageError` for a test split, and if validation classes or images are among those of training.
 
-    With `allow_seen_classes` the latter is a warning, and so are a few images that a published data set holds twice.
+    The latter is only a warning with `allow_seen_classes`, or for the few images that a published data set holds twice.
     """
     for role, imageset in (("train", train_set), ("validate", val_set)):
         if imageset is not None and imageset.split == "test":
@@ -72,7 +73,8 @@ def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_class
         return
     overlap = find_overlap([TrainingSet.of(train_set)], val_set)
     if overlap.classes:
-        found = f"'train' and 'val' overlap in {len(overlap.classes)} classes: {list_few(overlap.classes)}"
+        count = format_count(len(overlap.classes), "class", "classes")
+        found = f"'train' and 'val' overlap in {count}: {list_few(overlap.classes)}"
     else:
         found = f"this run is {overlap.describe(val_set)}"
     if overlap.is_leak and not allow_seen_classes:

@@ -1,4 +1,4 @@
-"""The command `fewshot`: quick, one parser, a help for everything, and what `import fewshot` costs."""
+"""The command `fewshot`: its speed, its parser, the help of every subcommand, and the cost of `import fewshot`."""
 
 import ast
 import builtins
@@ -47,7 +47,7 @@ def test_help_imports_nothing_heavy(words):
 
 
 def test_help_takes_less_than_three_tenths_of_a_second():
-    """Of a core, Python's own start included: the least of five, since others work on the machine too."""
+    """CPU seconds including Python's own start: the minimum of five runs, since the machine may be busy."""
 
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

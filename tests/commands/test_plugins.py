@@ -12,11 +12,12 @@ import pytest
 from conftest import striped
 
 import fewshot
-from fewshot import Records
+from fewshot import BACKBONES, DATASETS, METHODS, Records
 from fewshot.errors import ConfigError
 from fewshot.runtime import plugins
 from fewshot.runtime.plugins import load_plugins
 
+REGISTRIES = (METHODS, BACKBONES, DATASETS)
 README = (Path(fewshot.__file__).parents[1] / "README.md").read_text()
 EXAMPLE = next(
     block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if '"""mine.py"""' in block
@@ -172,3 +173,31 @@ def test_a_plugin_that_cannot_be_loaded_is_refused_with_a_sentence(tmp_path, mon
     with pytest.raises(ConfigError, match=words):
         load_plugins([name])
     assert plugins.list_loaded_plugins() == {}
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_plugin_that_fails_registers_nothing_and_can_be_mended(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = [registry.names() for registry in REGISTRIES]
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "fewshot_plugin_helper.py").write_text(
+        "from fewshot import METHODS\n@METHODS.register('helped')\nclass Helped: pass\n"
+    )
+    half = (
+        "from functools import partial\nimport fewshot_plugin_helper\nfrom fewshot import BACKBONES, DATASETS\n"
+        "from fewshot.backbones.convnet import ConvNet\nBACKBONES.register('conv3', partial(ConvNet, depth=3))\n"
+        "DATASETS.register('none', int)\n"
+    )
+    (tmp_path / "half.py").write_text(f"{half}1 / 0\n")
+    with pytest.raises(ConfigError, match=r"half.py cannot be imported: ZeroDivisionError"):
+        load_plugins(["half.py"])
+    assert [registry.names() for registry in REGISTRIES] == known
+    (tmp_path / "half.py").write_text(half)
+    try:
+        load_plugins(["half.py"])
+        added = [set(registry.names()).difference(names) for registry, names in zip(REGISTRIES, known, strict=True)]
+        assert added == [{"helped"}, {"conv3"}, {"none"}]
+    finally:
+        for registry, names in zip(REGISTRIES, known, strict=True):
+            for name in set(registry.names()).difference(names):
+                del registry._factories[name], registry._summaries[name]

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from fewshot import cli
-from fewshot.config import ExperimentConfig, PretrainExperimentConfig, as_dict, read_saved
+from fewshot.config import EvaluateConfig, ExperimentConfig, PretrainExperimentConfig, as_dict, read_saved
 from fewshot.config.recipes import read_recipe
+from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError, UnknownNameError
 
 BASE = """
@@ -132,23 +133,47 @@ def test_what_a_recipe_cannot_say(tmp_path):
     path = tmp_path / "a.yaml"
     refused(path, "kind: pretrained\n", "unknown kind", "Did you mean 'pretrain'?")
     refused(path, "rows: [nearest]\n", "rows must hold names", "['nearest']")
-    refused(path, "rows: {nearest: {}}\n", "it must say where that lies: run_dir")
+    refused(path, "rows: {nearest: {}}\n", "name their folder with run_dir")
     refused(path, "test_cells: {n_way: 5}\n", "test_cells must be a list")
     refused(path, "test_cells: [{n_ways: 5}]\n", "Did you mean 'n_way'?")
-    refused(path, "test_cells: [{n_way: 5}]\ntest_n_shot: [1]\n", "by test_cells and by test_n_shot: take one of them")
+    refused(path, "test_cells: [{n_way: 5}]\ntest_n_shot: [1]\n", "by test_cells and by test_n_shot; use one of them")
     two = "test_cells: [{n_way: 5, n_shot: 1}, {n_way: 20, n_shot: 5}]"
-    refused(path, f"kind: frozen\nrows: {{nearest: {{}}}}\n{two}\n", "a later test cell has one other n_way or n_shot")
+    refused(path, f"kind: frozen\nrows: {{nearest: {{}}}}\n{two}\n", "a later test cell must differ from")
     for name in ("5", '"../../x"', '""', "a/b"):
         refused(path, f"kind: frozen\nrows: {{{name}: {{}}}}\n", "a row's name is a letter")
-    refused(path, "kind: frozen\nrows: {nearest: {seed: 7}}\n", "the row nearest must not say seed")
+    refused(path, "kind: frozen\nrows: {nearest: {seed: 7}}\n", "the row nearest cannot set seed")
     refused(path, "extends: [base.yaml]\n", "extends names one file", "['base.yaml']")
-    refused(path, "- a list\n", "must hold names of options")
+    refused(path, "- a list\n", "must map names of options to values")
+    refused(path, "lr: 0.1\nseed: 1\nlr: 0.2\n", "the key 'lr' stands in line 1 and again in line 3")
+    refused(
+        path, "rows:\n  nearest: {k: 1}\n  nearest: {k: 3}\n", "the key 'nearest' stands in line 2 and again in line 3"
+    )
     refused(path, "lr: [\n", "is no YAML file")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
     refused(path, "extends: b.yaml\n", "extends goes in a circle", "b.yaml")
     path.write_text("extends: gone.yaml\n")
     with pytest.raises(ConfigError, match=r"gone.yaml cannot be read: No such file"):
         read_recipe(path)
+
+
+def test_a_repeated_key_is_refused_by_commands_without_recipes_too(tmp_path):
+    path = tmp_path / "measure.yaml"
+    path.write_text("run_dir: runs/a\nmethod_options: {steps: 3, lr: 0.1, steps: 4}\n")
+    with pytest.raises(ConfigError, match=r"measure.yaml: the key 'steps' stands in line 2 and again in line 2"):
+        parsed(path, kind=EvaluateConfig)
+
+
+def test_keys_that_a_mapping_takes_over_from_an_anchor_may_be_given_again(tmp_path):
+    path = tmp_path / "base.yaml"
+    path.write_text("first: &a {x: 1, y: 2}\nsecond: {<<: *a, x: 3}\n")
+    assert read_options(path) == {"first": {"x": 1, "y": 2}, "second": {"x": 3, "y": 2}}
+
+
+@pytest.mark.parametrize("option", ["weight_decay", "lr", "max_gradient_norm", "average_decay", "classifier_scale"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_training_refuses_numbers_that_are_not_finite(option, value):
+    with pytest.raises(ConfigError, match=f"^{option} must be finite, got {value}$"):
+        PretrainExperimentConfig(**{option: value})
 
 
 # ---------------------------------------------------------------- saved configurations

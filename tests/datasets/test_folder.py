@@ -282,7 +282,7 @@ def test_names_that_are_one_name(tmp_path):
         root = tmp_path / str(number)
         for name in pair:
             write(root / name / "0.png")
-        with raises("are one name but for case or the way accents are stored"):
+        with raises("differ only in case or in how accents are stored"):
             load(root)
     tree(tmp_path / "parts" / "train", cat=1, dog=1)
     tree(tmp_path / "parts" / "test", Cat=1, emu=1)

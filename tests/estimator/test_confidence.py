@@ -9,8 +9,8 @@ from fewshot import EpisodeSpec, ImageSet, create_method, evaluate
 from fewshot.errors import DataError
 from fewshot.estimator.confidence import (
     compute_auroc,
+    compute_calibration_error,
     deal_folds,
-    expected_calibration_error,
     fit_temperature,
 )
 from fewshot.estimator.fitting import predict_held_out
@@ -21,7 +21,7 @@ from fewshot.runtime import seeding
 
 
 def test_temperature_undoes_a_known_scale():
-    """Labels drawn from softmax(z): whatever z was multiplied by is the temperature."""
+    """Labels are drawn from softmax(z); for logits 5 z the right temperature is therefore 5."""
     draw = seeding.numpy_generator(0, "temperature")
     z = draw.normal(size=(20_000, 3))
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
@@ -45,8 +45,8 @@ def test_a_few_right_answers_do_not_prove_certainty():
 def test_calibration_error_by_hand():
     """Bins of width 1/2: (0.6 wrong, 0.8 right) -> |0.5 − 0.7| · 2/3; (0.5 right) -> |1 − 0.5| · 1/3."""
     probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
-    assert expected_calibration_error(probabilities, np.array([1, 1, 0]), 2) == pytest.approx(0.4 / 3 + 0.5 / 3)
-    assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
+    assert compute_calibration_error(probabilities, np.array([1, 1, 0]), 2) == pytest.approx(0.4 / 3 + 0.5 / 3)
+    assert compute_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
 
 
 def test_auroc_is_scikit_learns():
@@ -60,15 +60,15 @@ def test_auroc_is_scikit_learns():
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 0.5, 0.99])
 def test_a_further_unknown_image_is_accepted_no_more_often_than_allowed(rate):
-    """Its score lies in each of the 20 places among 19 others with the same chance."""
+    """The rank of a new score among 19 others is uniform over 20 places, so acceptance can be counted exactly."""
     places = np.arange(20) - 0.5
     accepted = (places >= choose_threshold(np.arange(19.0), rate)).mean()
-    assert accepted <= max(rate, 1 / 20)  # above all 19 is the most that they can tell
+    assert accepted <= max(rate, 1 / 20)  # 19 scores allow no rate below 1/20: the threshold lies above all of them
     assert accepted + 1 / 20 > rate
 
 
 def test_groups_of_one_class_each_are_dealt_class_by_class():
-    """Else a fold would leave out several groups of one class and none of another."""
+    """Otherwise a fold could leave out several groups of one class and none of another."""
     labels = np.repeat([0, 1, 2], 4)
     assert deal_folds(labels, np.arange(12)).tolist() == deal_folds(labels, None).tolist() == [0, 1, 2, 3] * 3
 
@@ -107,7 +107,7 @@ def test_one_image_a_class_gives_nothing_held_out():
 
 
 def blobs(spread: float) -> FeatureSet:
-    """Twelve classes of 30 points in 16 dimensions, standing `spread` apart; their images are blank."""
+    """Features of twelve classes of 30 points in 16 dimensions; `spread`: standard deviation of the class means."""
     draw = seeding.numpy_generator(0, "blobs")
     labels = np.repeat(np.arange(12), 30)
     features = spread * draw.normal(size=(12, 16))[labels] + draw.normal(size=(360, 16))
@@ -126,7 +126,7 @@ def test_confidence_on_classes_that_stand_far_apart():
 def test_a_temperature_from_the_support_mends_overconfidence():
     found = measure_confidence(blobs(0.5), n_shot=6, n_episodes=40, method="protonet")
     answers = evaluate(create_method("protonet", None), blobs(0.5), EpisodeSpec(10, 6, 10), 40)
-    assert found.accuracy.mean > answers.mean  # five of the same classes are fewer to confuse than ten
+    assert found.accuracy.mean > answers.mean  # 5-way episodes are easier than 10-way ones of the same classes
     assert found.ece_before.mean > 0.1
     assert found.ece_after.mean < found.ece_before.mean / 2
     assert 0.5 < found.auroc.mean < 0.95

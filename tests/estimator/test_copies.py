@@ -1,4 +1,4 @@
-"""Copies of a picture in a support set are one picture wherever accuracy, probabilities and rejection are estimated."""
+"""Copies of a picture count as one picture in estimates of accuracy, temperature and rejection."""
 
 import io
 import re
@@ -19,7 +19,7 @@ NETWORK = {"backbone": "conv4", "pretrained": False, "size_px": 64, "backbone_op
 
 
 def noise(number: int, side: int = 96) -> np.ndarray:
-    """A picture of soft blotches, (side, side, 3) uint8, unlike all others."""
+    """A picture of random smooth blotches, (side, side, 3) uint8, different for each number."""
     small = seeding.numpy_generator(0, "noise", number).integers(0, 255, (24, 24, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
 
@@ -41,7 +41,7 @@ COPIES = {
 
 
 def twice(n: int, copy: str = "equal", n_classes: int = 2) -> tuple[list[np.ndarray], list[int]]:
-    """`n` pictures that say nothing of their class, each with a copy behind it."""
+    """`n` pictures with arbitrary classes, each followed by a copy."""
     pictures = [noise(number) for number in range(n)]
     labels = [number % n_classes for number in range(n)]
     return [p for picture in pictures for p in (picture, COPIES[copy](picture))], [y for y in labels for _ in (0, 1)]
@@ -54,7 +54,7 @@ def test_noise_of_which_each_picture_is_there_twice_teaches_nothing(copy, caplog
     probabilities, rows = classifier.predict_held_out()
     right = (probabilities.argmax(1) == np.array(labels)[rows]).mean()
     assert len(rows) == 120
-    assert right < 0.7  # of two classes; counted as independent, copies find each other: 1.0
+    assert right < 0.7  # chance is 0.5; it would be 1.0 if a picture's copy were in its support set
     assert len(classifier.copies_) == 60
     assert classifier.copies_[0] == ["image 0", "image 1"]
     assert "nearly the same pictures share a group" in caplog.text
@@ -95,7 +95,7 @@ def test_groups_that_a_copy_lies_in_are_joined():
 
 
 def test_probabilities_are_calibrated_by_each_picture_once():
-    """Prototypes of doubled pictures are those of the pictures, and so is the temperature."""
+    """Doubling every picture changes no prototype, so it may not change the temperature either."""
     draw = seeding.numpy_generator(0, "blobs")
     X, y = draw.normal(size=(12, 5)) + np.repeat(np.eye(3, 5), 4, 0), np.repeat([0, 1, 2], 4)
     once = FewShotClassifier(None, method="protonet").fit(X, y)
@@ -142,7 +142,7 @@ def test_early_stopping_of_fine_tuning_holds_out_copies_together(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """20 pictures of each of two classes that say nothing of it, each saved twice."""
+    """20 pictures of each of two arbitrary classes, each saved twice."""
     images, labels = twice(40, "jpeg")
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         path = tmp_path / "pictures" / f"class{label}" / f"{number:02d}.png"
@@ -156,7 +156,7 @@ def test_commands_expect_nothing_of_copied_noise(folder, tmp_path, capsys):
     commands.fit_folder(FitPhotographsConfig(**asked, out=str(tmp_path / "a.fewshot")))
     text = capsys.readouterr().out
     checking.check_support(CheckPhotographsConfig(**asked))
-    for said, start in ((text, "right on photographs"), (capsys.readouterr().out, "Right on photographs")):
+    for said, start in ((text, "Cross-validated accuracy"), (capsys.readouterr().out, "Leave-one-out accuracy")):
         (line,) = (line for line in said.splitlines() if line.startswith(start))
         percent, n_images, n_groups = re.search(
             r"([\d.]+)% \(95.*, (\d+) photographs, (\d+) of them different", line
@@ -166,7 +166,7 @@ def test_commands_expect_nothing_of_copied_noise(folder, tmp_path, capsys):
 
 
 def test_details_are_numbers_whatever_the_picture():
-    """Running sums of squares may end a little below 0, as on this even background: its copies were never found."""
+    """On this even background, rounding makes a variance slightly negative; its root would be NaN and hide copies."""
     draw = np.random.default_rng(881)
     picture = np.full((32, 32), draw.integers(0, 256), np.float32)
     margin = draw.integers(4, 12)

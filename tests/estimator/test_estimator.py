@@ -98,8 +98,10 @@ def test_a_class_comes_and_goes_without_a_second_look_at_the_others(monkeypatch)
     whole = small().fit(images + more, labels + ["grün"] * 3)
     classifier = small().fit(images, labels)
     seen = []
-    content = Encoder.content
-    monkeypatch.setattr(Encoder, "content", lambda self, pixels: seen.append(len(pixels)) or content(self, pixels))
+    content = Encoder.compute_content
+    monkeypatch.setattr(
+        Encoder, "compute_content", lambda self, pixels: seen.append(len(pixels)) or content(self, pixels)
+    )
     classifier.add_class("grün", more)
     assert seen == [3]
     assert classifier.classes_.tolist() == ["blau", "gelb", "grün", "rot"]
@@ -160,7 +162,7 @@ def test_numbers_stay_numbers_beside_unknown():
 
 
 def test_held_out_answers_do_not_know_their_group():
-    """Noise as features: an image's twin in its group gives it away, held-out answers must not profit."""
+    """Features are noise, with twins inside groups: held-out predictions would be right if they used the twins."""
     draw = seeding.numpy_generator(0, "twins")
     X = np.repeat(draw.normal(size=(40, 8)), 2, 0)
     y = np.repeat(np.arange(40) % 2, 2)
@@ -176,7 +178,7 @@ def test_held_out_answers_do_not_know_their_group():
         (lambda X, y: (X, y[:-1]), "11 labels for 12 images"),
         (lambda X, y: (X, ["blau"] * 12), "two classes"),
         (lambda X, y: ([*X[:11], X[0]], y), "same picture in two classes: image 0 and image 11"),
-        (lambda X, y: ([X[0] * np.nan, *X[1:]], y), "image 0: 1200 pixels are NaN"),
+        (lambda X, y: ([X[0] * np.nan, *X[1:]], y), "image 0: 1,200 pixels are NaN"),
         (lambda X, y: ([X[0][..., :2], *X[1:]], y), "image 0: an image has 1, 3 or 4 channels"),
         (lambda X, y: ([X[0] / 2.0, *X[1:]], y), "image 0: floating-point pixels lie between 0 and 1"),
         (lambda X, y: (["missing.jpg", *X[1:]], y), r"1 of 12 images cannot be used: missing.jpg: the file cannot be"),
@@ -201,7 +203,7 @@ def test_bad_requests_are_a_sentence(tmp_path):
         "matching": {"method_options": {"full_context": True}},
     }
     for method, others in asked.items():
-        with pytest.raises(ConfigError, match=f"{method} classifies by what it learnt"):
+        with pytest.raises(ConfigError, match=f"{method} must be trained on other classes first"):
             small(method=method, **others).fit(images, labels)
     with pytest.raises(ConfigError, match="mean of the base classes"):
         small(method="simpleshot").fit(images, labels)

@@ -1,4 +1,4 @@
-"""What a user hands to `FewShotClassifier`: one picture is one picture whatever it comes as, and mistakes are named."""
+"""Inputs of `FewShotClassifier`: a picture gives the same pixels in every form, and errors name what is wrong."""
 
 import io
 
@@ -52,7 +52,7 @@ def test_an_opened_file_that_breaks_off_is_named(file_format):
     file = io.BytesIO()
     Image.fromarray(picture(0, 400)).save(file, file_format)
     cut = Image.open(io.BytesIO(file.getvalue()[: len(file.getvalue()) // 2])) if file_format != "TIFF" else None
-    if cut is None:  # its directory stands at the end: cut in the middle
+    if cut is None:  # Pillow opens a TIFF by the directory at its end, so the file is cut after it was opened
         data = bytearray(file.getvalue())
         cut = Image.open(io.BytesIO(bytes(data)))
         cut.fp = io.BytesIO(bytes(data[:1000]))
@@ -125,8 +125,8 @@ def test_channels_at_the_end_are_no_image_set():
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([None, *LABELS[1:]], "1 of 12 labels are missing: of image 0"),
-        ([*LABELS[:7], float("nan"), *LABELS[8:]], "1 of 12 labels are missing: of image 7"),
+        ([None, *LABELS[1:]], "1 of 12 labels is missing: of image 0"),
+        ([*LABELS[:7], float("nan"), *LABELS[8:]], "1 of 12 labels is missing: of image 7"),
         (np.array([*LABELS[:3], None, *LABELS[4:]], object), "of image 3"),
         ([io.StringIO(), *LABELS[1:]], "the one of image 0 is of type StringIO"),
         ([["a"], *LABELS[1:]], "the one of image 0 is of type list"),
@@ -173,7 +173,7 @@ def test_no_class_is_called_like_the_answer_for_none(fitted):
 
 
 def test_bad_images_are_named_by_their_place_in_the_whole_list(fitted, monkeypatch):
-    """The first of a part has a number of its own: bad images of later parts were taken for ones of the first part."""
+    """`first` is the number of a batch's first image, so that errors of later batches name the right images."""
     pixels, bad = fitted.inputs_.read([IMAGES[0], None, IMAGES[1]], first=64)
     assert list(bad) == [65]
     assert not pixels[1].any()

@@ -1,4 +1,4 @@
-"""A run that was trained for a number of classes says at once that it cannot tell more of them apart."""
+"""A method trained for a fixed number of classes refuses more classes before images are read."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The evaluator: right by hand, the same for any batching, honest about what it measured."""
+"""The evaluator: hand-calculated accuracies, independence of batching, and the header of its records."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, Method, Records, crea
 from fewshot.errors import DataError, TrainingError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import _draw_batches
-from fewshot.evaluation.statistics import mean_interval, paired_difference
+from fewshot.evaluation.statistics import compute_mean_interval, compute_paired_difference
 
 
 def told(n_classes: int = 6, wrong: int = 0) -> ImageSet:
@@ -25,7 +25,7 @@ def told(n_classes: int = 6, wrong: int = 0) -> ImageSet:
 
 
 class Flattening(Method):
-    """ProtoNet by hand on one pixel; optionally it tells that it looks at all queries."""
+    """ProtoNet on one pixel, written out; an option declares it transductive."""
 
     def encode(self, images):
         return images.flatten(-3).float()
@@ -129,7 +129,7 @@ def test_nan_logits_are_an_error(toy_sets):
 @pytest.mark.parametrize("n", [2, 5, 600])
 def test_interval_against_scipy(n):
     values = np.random.default_rng(n).beta(8, 2, n)
-    mean, half = mean_interval(values)
+    mean, half = compute_mean_interval(values)
     low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-9)
 
@@ -137,11 +137,11 @@ def test_interval_against_scipy(n):
 def test_paired_difference_against_scipy():
     a, b = np.random.default_rng(0).random((2, 50))
     interval = stats.ttest_rel(a, b).confidence_interval(0.95)
-    mean, half = paired_difference(a, b)
+    mean, half = compute_paired_difference(a, b)
     assert (mean - half, mean + half) == pytest.approx((interval.low, interval.high), rel=1e-9)
     with pytest.raises(ValueError, match="differ in length"):
-        paired_difference(a, b[:-1])
-    assert mean_interval([0.5]).half_width_95 == float("inf")
+        compute_paired_difference(a, b[:-1])
+    assert compute_mean_interval([0.5]).half_width_95 == float("inf")
 
 
 def test_no_backbone_takes_pixels_as_features():

@@ -1,4 +1,4 @@
-"""Features of an image set: addressed by its rows, labelled like it, and only those that were asked for."""
+"""`FeatureSet`: addressed by the rows of its image set, with its labels, and only for the embedded rows."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_features_of_another_network_are_refused(small_protonet):
         other.backbone.body.blocks[0][0].weight.mul_(-1)
     features = embed(mine, imageset)
     assert embed(mine.backbone, imageset).encoder == features.encoder != embed(other, imageset).encoder
-    with pytest.raises(DataError, match="was made by another network than this ProtoNet's"):
+    with pytest.raises(DataError, match="was computed by another network than this ProtoNet's"):
         evaluate(other, features, spec, 5)
     unknown = FeatureSet(imageset, features.values)  # of the user's own making
     assert evaluate(other, unknown, spec, 5).mean == evaluate(mine, features, spec, 5).mean

@@ -1,4 +1,4 @@
-"""Features on disk: found again for the same weights and pixels, by whatever method, and made anew for others."""
+"""Stored features: reused by all methods for the same weights and pixels, computed again for others."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ def backbone(seed: int = 0, **options: object) -> torch.nn.Module:
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path) -> list[str]:
-    """The methods that really embedded, one after the other, with an empty store."""
+    """The methods that computed features instead of loading them, in order, beginning with an empty store."""
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path))
     made: list[str] = []
 
@@ -105,7 +105,7 @@ def test_a_store_that_cannot_be_written_is_done_without(calls, tmp_path, caplog)
     (tmp_path / "features").write_text("a file where the folder should be")
     images, method = striped(4, split="test"), create_method("protonet", backbone())
     assert torch.equal(stored_features(method, images), embed(method, images).values)
-    assert "features are not kept" in caplog.text
+    assert "features are not stored" in caplog.text
 
 
 # ---------------------------------------------------------------- what decides features beside weights
@@ -150,7 +150,7 @@ def stored(network: nn.Module) -> None:
 
 
 def reembeds(calls: list[str], first: nn.Module, second: nn.Module) -> bool:
-    """Whether the features of the second network are made anew, though its weights are those of the first."""
+    """Whether the features of the second network are computed again, although its weights equal those of the first."""
     assert hash_weights(first) == hash_weights(second)
     stored(first)
     calls.clear()
@@ -256,7 +256,7 @@ def test_a_deciding_file_that_does_not_exist_is_an_error(monkeypatch):
 
 
 def test_no_deciding_file_is_forgotten():
-    """What backbones, methods and `embed` import decides features, or is known not to."""
+    """Every module that backbones, methods and `embed` import is in DECIDING, or listed here as without effect."""
     harmless = {
         "errors.py", "registry.py", "runtime/processes.py", "runtime/seeding.py",  # messages, names, initial weights
         "runtime/choices.py", "runtime/devices.py",  # words; which device: the key

@@ -1,4 +1,4 @@
-"""What records say of themselves, and which of them may be compared."""
+"""The header of records, and which records are comparable."""
 
 import json
 from dataclasses import fields, replace
@@ -9,7 +9,7 @@ from made_up import made_up_header
 
 from fewshot import Records
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import RecordHeader, episode_differences, same_episodes
+from fewshot.evaluation.record_header import RecordHeader, find_episode_differences, same_episodes
 from fewshot.evaluation.records import EpisodeRecord
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +50,9 @@ def test_every_stored_header_is_read_to_the_letter(path):
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RecordHeader)])
 def test_what_decides_the_episodes_keeps_two_apart_and_nothing_else_does(name):
-    """Whatever else differs: weights, method, precision, commit, machine, what the run knows of it."""
+    """All other fields may differ: weights, method, precision, commit, machine, and what the run adds."""
     one = made_up_header()
     other = replace(one, **{name: OTHER.get(name, "something else")})
     assert same_episodes(one, other) == (name not in OTHER)
-    assert episode_differences(one, other) == ({name: (getattr(one, name), OTHER[name])} if name in OTHER else {})
+    assert find_episode_differences(one, other) == ({name: (getattr(one, name), OTHER[name])} if name in OTHER else {})
     assert same_episodes(one, other, same_pixels=False) == (name not in OTHER or name == "data_fingerprint")

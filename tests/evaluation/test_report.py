@@ -1,4 +1,4 @@
-"""Tables from records alone."""
+"""Tables made from records."""
 
 from made_up import made_up_header
 

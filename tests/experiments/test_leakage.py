@@ -1,4 +1,4 @@
-"""Classes and images that a run was trained on are found where it is validated, tested or compared."""
+"""Classes and images that a run was trained on are found in validation, test and compared sets."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from fewshot.evaluation.records import Records
 from fewshot.evaluation.report import format_table, format_title
 from fewshot.experiments import build
 from fewshot.experiments.build import load_split
-from fewshot.experiments.starting import build_starting_method, check_row_unseen, check_unseen, training_sets
+from fewshot.experiments.starting import build_starting_method, check_row_unseen, check_unseen, load_training_sets
 from fewshot.reproduction.comparison import compare_runs, format_summary
 from fewshot.reproduction.tables import accuracies, published
 from fewshot.runtime import seeding
@@ -131,7 +131,7 @@ def test_spains_euro_coins_are_euro_coins():
 
 
 def pictures(root: Path, classes: list[str], n_each: int = 8, first: int = 0) -> Path:
-    """A folder of noise, the same for the same numbers; picture i of all is the one numbered `first + i`."""
+    """A folder of noise pictures; equal numbers give equal pictures, and picture i has the number `first + i`."""
     for number in range(len(classes) * n_each):
         noise = seeding.numpy_generator(0, "picture", first + number).integers(0, 255, (16, 16), np.uint8)
         path = root / classes[number // n_each] / f"{number}.png"
@@ -200,7 +200,7 @@ def test_fit_refuses_training_images_in_validation(small_protonet, caplog):
 def test_fit_refuses_training_classes_in_validation_whatever_the_sets_are_called(small_protonet):
     train_set, val_set = striped(6, split="train"), striped(6, split="val", seed=1)
     val_set.name, val_set.origins = "another", (train_set.origins[2], *val_set.origins[1:])
-    with pytest.raises(LeakageError, match="'train' and 'val' overlap in 1 classes: val-1-0; take others, or go on"):
+    with pytest.raises(LeakageError, match="'train' and 'val' overlap in 1 class: val-1-0; choose others, or set"):
         train(small_protonet(), train_set, val_set, QUICK)
     assert train(small_protonet(), train_set, val_set, replace(QUICK, allow_seen_classes=True)).steps == 2
 
@@ -259,7 +259,7 @@ def test_another_split_file_is_refused_or_marked(finished, tmp_path, remembers):
         folder.training_sets.unlink()
     assert check_unseen(folder.path, load_split(finished, "test"), False).header["seen_classes"] == 0
     with pytest.raises(
-        LeakageError, match=r"was trained on 2 classes of ImageSet\(pets/test: 3.*: c2, c3; take others"
+        LeakageError, match=r"was trained on 2 classes of ImageSet\(pets/test: 3.*: c2, c3; choose others"
     ):
         check_unseen(folder.path, other_test_set(finished), False)
     found = check_unseen(folder.path, other_test_set(finished), True)
@@ -267,7 +267,7 @@ def test_another_split_file_is_refused_or_marked(finished, tmp_path, remembers):
 
 
 def test_the_same_pictures_under_other_names_in_a_test_set(finished, tmp_path):
-    """c0 and c1 were trained on; here they are called dog and cat, and a class of new pictures is added."""
+    """The pictures of c0 and c1, which were trained on, are called dog and cat here; a third class is new."""
     root = pictures(tmp_path / "others", ["dog", "cat"])
     pictures(root, ["emu"], first=999)
     test_set = load_dataset("folder", "all", root, size_px=16, channels=1)
@@ -282,7 +282,7 @@ def test_lost_training_data_are_said_to_be_lost(finished, tmp_path):
     values = json.loads(folder.config.read_text()) | {"data_root": str(tmp_path / "gone")}
     folder.config.write_text(json.dumps(values))
     words = (
-        r"nobody can tell whether classes of .* does not say which images it was trained on, and they cannot be loaded"
+        r"it is unknown whether classes of .* does not say which images it was trained on, and they cannot be loaded"
     )
     with pytest.raises(LeakageError, match=rf"{words} .*gone.*--allow_seen_classes"):
         check_unseen(folder.path, load_split(finished, "test"), False)
@@ -291,23 +291,23 @@ def test_lost_training_data_are_said_to_be_lost(finished, tmp_path):
 
 
 def test_what_a_run_starts_from_counts(finished, pets, tmp_path):
-    """Stage 1 saw c0 to c3; stage 2 trains on c0 and c1, and on what is not its own set either."""
+    """Stage 1 was trained on c0 to c3, stage 2 on c0 and c1: both count for a test set of stage 2."""
     options = {"split_file": "late.json", "size_px": 16, "channels": 1}
     (pets / "late.json").write_text(json.dumps({"train": ["c0", "c1"], "val": ["c4", "c5"], "test": ["c6", "c7"]}))
     start = {"pretrained_run": finished.run_dir, "dataset_options": options}
     second = trained(config_of(pets, tmp_path / "two", **start))
     third = trained(config_of(pets, tmp_path / "three", **start | {"pretrained_run": second.run_dir}))
     for config in (second, third):
-        assert len(training_sets(config.run_dir)) == 2
+        assert len(load_training_sets(config.run_dir)) == 2
         with pytest.raises(LeakageError, match=r"trained on 2 classes of .* c2, c3"):
             check_unseen(config.run_dir, other_test_set(config), False)
     for folder in (second.run_dir, finished.run_dir):  # what it starts from may go
         assert read_training_sets(RunFolder(folder)) is not None
     RunFolder(third.run_dir).training_sets.unlink()  # as in early versions: by way of the runs it starts from
-    assert len(training_sets(third.run_dir)) == 2 + 1
+    assert len(load_training_sets(third.run_dir)) == 2 + 1
     gone = replace(third, pretrained_run=str(tmp_path / "none"))
     RunFolder(third.run_dir).config.write_text(json.dumps({**vars(gone)}))
-    with pytest.raises(LeakageError, match=r"the run .*none is gone, so nobody knows what it was trained on"):
+    with pytest.raises(LeakageError, match=r"the run .*none no longer exists, so it is unknown what it was trained on"):
         check_unseen(third.run_dir, load_split(third, "test"), False)
 
 
@@ -359,7 +359,7 @@ def test_photographs_that_the_estimators_network_was_trained_on_are_named(finish
     labels = [name for name in SPLITS["train"] for _ in range(8)]
     images = [train_set.images[row, 0].numpy() for row in range(len(labels))]
     FewShotClassifier(run_dir=finished.run_dir).fit(images[4:12], labels[4:12])
-    assert f"8 of 8 images were trained on by {finished.run_dir}" in caplog.text
+    assert f"{finished.run_dir} was trained on 8 of these 8 images" in caplog.text
     caplog.clear()
     FewShotClassifier(run_dir=finished.run_dir).fit([255 - image for image in images[4:12]], labels[4:12])
     assert "trained on" not in caplog.text

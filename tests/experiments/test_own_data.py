@@ -1,4 +1,4 @@
-"""A run knows where its own data lie, and whatever else its evaluation is called after."""
+"""Data of one's own: the data folder of a run in its evaluation, and advice for too small batches or classes."""
 
 import pytest
 

@@ -35,7 +35,7 @@ from fewshot.runtime import provenance, seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.sampling.batches import Batch, BatchSampler
 from fewshot.sampling.streams import BatchStream, make_stream
-from fewshot.training.optimization import learning_rate_factor
+from fewshot.training.optimization import make_learning_rate_factor
 from fewshot.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,7 @@ def test_loss_and_accuracy_by_hand():
 
 
 def test_cosine_head_is_weight_normalisation():
-    """Logits and gradients of torch's own weight norm on normalised features, norms moved from where they start."""
+    """Logits and gradients equal those of PyTorch's weight norm on normalised features, with changed norms."""
     generator = seeding.generator(0)
     features = torch.randn(9, 6, generator=generator, dtype=torch.float64)
     with seeding.fork(0):
@@ -252,7 +252,7 @@ def test_passes_equal_one_pass(toy_sets):
 
 def test_step_schedule():
     config = PretrainConfig(schedule="step", max_steps=100, lr_milestones=[0.55, 0.9])
-    factor = learning_rate_factor(config)
+    factor = make_learning_rate_factor(config)
     assert [factor(s) for s in (0, 54, 55, 89, 90, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     with pytest.raises(ConfigError, match=r"lr_milestones are fractions of max_steps between 0 and 1, got \[90\]"):
         PretrainConfig(lr_milestones=[90])
@@ -377,7 +377,7 @@ def glyphs() -> ImageSet:
 
 @pytest.fixture
 def pretrained(tmp_path, glyphs) -> tuple[Path, Classifier]:
-    """The folder of an ended run of one step, without the step."""
+    """The folder of a run of one step that counts as ended, without training."""
     return stored_run(tmp_path / "pretrained", PretrainExperimentConfig(max_steps=1, **GLYPHS), glyphs)
 
 
@@ -453,7 +453,7 @@ def test_a_method_that_keeps_base_features_gets_them_in_every_row(glyphs, neares
     )
     assert (rows["untrained"].mean != 0).any()
     assert not torch.equal(rows["trained"].mean, rows["untrained"].mean)
-    with pytest.raises(ConfigError, match="which training the backbone makes stale: set max_steps: 0"):
+    with pytest.raises(ConfigError, match="which would not match a backbone in training: set max_steps: 0"):
         build_starting_method(replace(config, max_steps=5), glyphs)
 
 
@@ -486,7 +486,7 @@ def test_a_method_with_weights_of_its_own_has_no_row_of_raw_pixels(glyphs, metho
 def test_a_missing_run_names_the_command_that_makes_it(glyphs, tmp_path):
     config = ExperimentConfig(pretrained_run=str(tmp_path / "pretrain_cosine"), **GLYPHS)
     command = f"python scripts/pretrain.py --config scripts/recipes/glyphs/pretrain_cosine.yaml --run_dir {tmp_path}"
-    with pytest.raises(ConfigError, match=f"there is no run; make it first: {re.escape(command)}"):
+    with pytest.raises(ConfigError, match=f"there is no such run; train it first: {re.escape(command)}"):
         build_starting_method(config, glyphs)
 
 
@@ -533,7 +533,7 @@ def test_a_run_that_saw_held_out_classes_is_refused(glyphs, tmp_path, split):
 
 
 def test_other_options_of_the_data_set_compare_the_classes(glyphs, tmp_path, monkeypatch):
-    """With other options the training split may hold what is a test class here."""
+    """With other dataset_options, the training split of stage 1 can contain test classes of this run."""
     config = PretrainExperimentConfig(max_steps=1, **GLYPHS)
     folder, _ = stored_run(tmp_path / "other", replace(config, dataset_options={"image_px": 28}), glyphs)
     second = ExperimentConfig(pretrained_run=str(folder), **GLYPHS)
@@ -622,7 +622,7 @@ def test_a_variant_may_have_other_queries(glyphs):
     assert [(cell.n_shot, cell.n_query) for cell in list_cells(config, "as published")] == [(1, 1), (5, 5)]
     assert [(cell.n_shot, cell.n_query) for cell in list_cells(config, "short")] == [(1, 2), (5, 2)]
     for n_query, error, message in [
-        ("many", ConfigError, "test_variants: short: n_query is a number or shots, got 'many'"),
+        ("many", ConfigError, "test_variants: short: n_query is a number or \"shots\", got 'many'"),
         (0, EpisodeError, "n_query must be a number of at least 1"),
         (500, EpisodeError, "501 images"),
     ]:
@@ -632,7 +632,7 @@ def test_a_variant_may_have_other_queries(glyphs):
 
 
 def test_measuring_goes_on_where_it_was_cut_off(glyphs, tmp_path, monkeypatch):
-    """A cell that is on disk is read, unless weights, options, episodes or code are others."""
+    """A cell on disk is read, unless weights, options, episodes or code differ."""
     measured, code = [], ["abc"]
     monkeypatch.setattr(provenance, "find_commit", lambda: code[0])
     monkeypatch.setattr(build, "find_commit", lambda: code[0])

@@ -1,4 +1,4 @@
-"""The scripts as a user runs them: results, help, and every mistake answered with a sentence."""
+"""The scripts as a user runs them: results, help, and a clear message for every mistake."""
 
 import json
 import os
@@ -198,3 +198,19 @@ def test_every_option_is_explained(capsys):
         text = capsys.readouterr().out
         for name in config.__dataclass_fields__:
             assert re.search(rf"--{name}\b.*?(\n.*?){{0,3}}[a-z]{{3,}}", text), name
+
+
+def test_a_run_trained_alone_is_measured_later_as_if_at_once(finished, tmp_path):
+    folder, _ = finished
+    recipe, alone = folder.parent / "recipe.yaml", tmp_path / "alone"
+    arguments = ["--config", recipe, "--run_dir", alone, "--seed", 3]
+    trained = run("train_episodic.py", *arguments, "--train_only", "true")
+    assert trained.returncode == 0, trained.stderr
+    assert not (alone / "records").exists()
+    assert "--resume --train_only false" in trained.stdout
+    measured = run("train_episodic.py", *arguments, "--resume", "--train_only", "false")
+    assert measured.returncode == 0, measured.stderr
+    for cell in ("trained-5-way-1-shot", "trained-5-way-5-shot", "raw-pixels-5-way-1-shot"):
+        at_once, later = (Records.read(path / "records" / f"{cell}.jsonl") for path in (folder, alone))
+        assert np.array_equal(at_once.accuracy, later.accuracy)
+        assert at_once.header.weights == later.header.weights

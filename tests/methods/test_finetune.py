@@ -340,5 +340,5 @@ def test_support_sets_that_cannot_be():
     ):
         with pytest.raises(DataError, match=reason):
             method.fit_support(*bad)
-    with pytest.raises(FewShotError, match=r"augmentation is of uint8 images, got torch.float32"):
+    with pytest.raises(FewShotError, match=r"augmentation needs uint8 images, got torch.float32"):
         method.fit_support(images.float(), labels, WAY)

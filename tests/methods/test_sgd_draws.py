@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from fewshot.evaluation.statistics import mean_interval
+from fewshot.evaluation.statistics import compute_mean_interval
 from fewshot.methods import accuracy
 from fewshot.methods.baseline import BaselinePlusPlus
 from fewshot.methods.solvers.sgd_draws import N_PASSES, Draws, _draw_bits, draw
@@ -111,7 +111,7 @@ def test_the_interval_holds_what_the_head_draws():
     support, query = (centres + torch.randn(centres.shape, generator=generator) for _ in range(2))
     labels = torch.arange(5).expand(400, -1)
     accuracies = [accuracy(BaselinePlusPlus(None, seed=k)(support, labels, query, 5), labels) for k in range(8)]
-    assert torch.stack(accuracies).mean(1).std() < mean_interval(accuracies[0].numpy()).half_width_95
+    assert torch.stack(accuracies).mean(1).std() < compute_mean_interval(accuracies[0].numpy()).half_width_95
 
 
 def test_drawing_waits_for_no_value():

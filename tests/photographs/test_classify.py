@@ -16,6 +16,7 @@ from PIL import Image
 from fewshot import FewShotClassifier, cli
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import ConfigError, DataError
+from fewshot.photographs import checking, commands
 from fewshot.photographs.checking import check_support
 from fewshot.photographs.commands import fit_folder, list_photographs, predict_folder
 from fewshot.runtime import seeding
@@ -48,8 +49,9 @@ def folder(tmp_path) -> Path:
 def test_fit_says_what_to_expect_and_writes_a_file(folder, capsys):
     fit_folder(FitPhotographsConfig(support=str(folder / "support"), groups="(.*)_", out=str(folder / "m"), **NETWORK))
     printed = capsys.readouterr().out
-    assert "3 classes, 12 photographs (4 to 4 a class)" in printed
-    assert re.search(r"right on photographs left out: 100\.0% \(95% interval .*12 photographs of 2 groups\)", printed)
+    assert "3 classes, 12 photographs (4 a class)" in printed
+    assert re.search(r"accuracy of this classifier: 100\.0% \(95% interval .*12 photographs of 2 groups\)", printed)
+    assert commands.EXPLANATION in printed
     assert FewShotClassifier.load(folder / "m").classes_.tolist() == list(COLOURS)
 
 
@@ -113,7 +115,9 @@ def test_the_script_checks_a_folder_and_estimates_its_accuracy(folder):
     done = run("check", "--support", folder / "support", "--groups", "(.*)_", "--html", page, *network)
     assert done.returncode == 0, done.stderr
     assert "a klein " in done.stdout
-    assert re.search(r"Right on photographs left out: 100\.0% .*12 photographs of 2 groups\)", done.stdout)
+    assert re.search(r"Leave-one-out accuracy: 100\.0%", done.stdout)
+    assert checking.EXPLANATION in done.stdout
+    assert "with 1 photograph a class" in done.stdout
     assert "</html>" in page.read_text()
 
 
@@ -137,12 +141,12 @@ def test_what_is_wrong_is_a_finding_and_the_estimate_goes_on_without_it(folder, 
     kinds = {finding["kind"] for finding in json.loads(file.read_text())["findings"]}
     assert {"picture in two classes", "empty class", "one photograph"} <= kinds
     assert "no photograph of empty can be read" in printed
-    assert re.search(r"Right on photographs left out: .*, 11 photographs\)", printed)  # 4 + 4 + 3, neither copy
+    assert re.search(r"Leave-one-out accuracy: .*, 11 photographs\)", printed)  # 4 + 4 + 3, neither copy
     assert "again.png" in written
     assert "Left out, fewer than two photographs: empty, lonely." in written
     assert "How many photographs are needed" in written
     assert "group" not in re.sub(r"<(style|script)>.*?</\1>", "", written, flags=re.DOTALL)
-    assert "group" not in printed
+    assert "group" not in printed.replace("or group with --groups", "")
 
 
 def test_too_little_for_an_estimate_is_said_and_there_is_a_page(folder, capsys):

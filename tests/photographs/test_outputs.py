@@ -1,4 +1,4 @@
-"""What `classify` writes and prints: nothing is taken for something else, nothing is lost, nothing else is touched."""
+"""Output of fit and predict: unambiguous columns, no lost answers, no file touched that was not asked for."""
 
 import csv
 import os
@@ -147,7 +147,7 @@ def test_a_folder_of_splits_is_told_to_name_one(tmp_path):
 
 
 def test_a_path_that_the_file_names_is_not_opened(tmp_path):
-    """A secret picture that whoever wrote the classifier could not read, but the one who asks it can."""
+    """A classifier file names a private picture of the user: its content must not get into the page."""
     model = fit(tmp_path)
     secret = tmp_path / "secret.png"
     Image.new("RGB", (64, 64), (1, 254, 3)).save(secret)
@@ -216,7 +216,7 @@ def test_photographs_need_a_backbone():
 
 
 def changes() -> dict[str, object]:
-    """Contents that stand under the right format tag, each made of those of a classifier."""
+    """Changes to the content of a classifier file that keep its format tag."""
 
     def put(*keys: str, value: object):
         def change(state: dict) -> None:
@@ -271,5 +271,5 @@ def test_foreign_contents_under_the_right_tag_are_one_sentence(tmp_path, name):
     state = load_checkpoint(path, storage.FORMAT)
     CHANGES[name](state)
     save_checkpoint(path, state, storage.FORMAT)
-    with pytest.raises(CheckpointError, match=r"m\.fewshot says that it is a classifier, but its contents"):
+    with pytest.raises(CheckpointError, match=r"m\.fewshot is marked as a classifier, but its contents"):
         FewShotClassifier.load(path)

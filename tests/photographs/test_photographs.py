@@ -1,4 +1,4 @@
-"""What a folder of photographs tells before a classifier is fitted, each on files made to show it."""
+"""Checks of a folder of photographs and estimates of its accuracy, on files made to show each finding."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from fewshot.methods import create_method
 from fewshot.photographs.inspection.check import check_folder
 from fewshot.photographs.inspection.extrapolation import extrapolate, fit_laws
 from fewshot.photographs.inspection.findings import Flagged
-from fewshot.photographs.inspection.intervals import proportion, wilson
+from fewshot.photographs.inspection.intervals import compute_wilson_interval, estimate_proportion
 from fewshot.photographs.inspection.learning_curve import (
     ShotsCurve,
     fold_supports,
@@ -118,7 +118,7 @@ def test_the_same_picture_within_a_class_and_in_two(tmp_path):
     assert files_of(found["picture in two classes"]) == [{"cat/1.png", "dog/x.png"}]
     assert found["picture in two classes"].severity == "error"
     assert found["picture in two classes"].flagged[0].why == "in cat, dog"
-    assert "near-duplicates" not in found  # named once, as what they are
+    assert "near-duplicates" not in found  # exact copies are reported only once, as duplicates
     assert "alike in two classes" not in found
 
 
@@ -166,7 +166,7 @@ def test_blurred_against_the_median(tmp_path):
     found, _ = look(root)
     assert files_of(found["blurred"]) == [{"dog/11.png"}]
     (root / "dog" / "11.png").unlink()
-    for path in root.glob("*/*.png"):  # all soft: nothing to compare with, nothing flagged
+    for path in root.glob("*/*.png"):  # if all are blurred, so is the median, and none is flagged
         Image.open(path).filter(ImageFilter.GaussianBlur(4)).save(path)
     assert "blurred" not in look(root)[0]
 
@@ -238,7 +238,9 @@ def test_findings_are_in_order_of_severity_and_plain_json(tmp_path):
     assert [f.severity for f in check.findings] == ["error", "warning", "warning", "note"]
     again = json.loads(json.dumps(check.as_dict()))
     assert again["n_images"] == 10
-    assert again["findings"][0]["flagged"] == [{"files": ["cat/bad.png"], "why": check.findings[0].flagged[0].why}]
+    assert again["findings"][0]["flagged"] == [
+        {"files": ["cat/bad.png"], "why": check.findings[0].flagged[0].why, "like": []}
+    ]
     lines = check.as_text().splitlines()
     assert any(line.startswith("ERROR: 1 file cannot be read") for line in lines)
     assert any("cat/bad.png: " in line for line in lines)
@@ -329,7 +331,7 @@ def test_a_fold_leaves_out_a_group_of_each_class(grouped):
 
 
 def test_noise_is_right_by_chance_not_below():
-    """Left-out images of one class alone would make it the rarer one: a fitted head then gets nearly all wrong."""
+    """Leaving out images of one class only would make it the rarest class, and a fitted head would get it wrong."""
     head = create_method("baseline", None, solver="logistic", c=0.01).head
     labels = np.repeat([0, 1], 6)
     noise = torch.randn(60, 12, 20, generator=torch.Generator().manual_seed(0))
@@ -356,7 +358,7 @@ def test_a_class_of_one_group_is_not_measured():
 
 
 def test_a_group_is_never_its_own_support():
-    """Copies within a group give a nearest neighbour everything; leaving groups out takes it away."""
+    """A nearest neighbour classifies copies within a group perfectly, unless the whole group is left out."""
     rng = np.random.default_rng(0)
     features = torch.tensor(np.repeat(rng.normal(size=(40, 8)), 3, 0), dtype=torch.float32)
     labels = np.repeat(rng.integers(0, 2, 40), 3)
@@ -378,31 +380,32 @@ def test_lists_that_do_not_fit(features, labels, groups):
 
 def test_wilson_by_the_quadratic_it_solves():
     for mean, n in ((0.0, 10), (0.3, 7), (0.9, 40), (1.0, 3)):
-        for end in wilson(mean, n):
+        for end in compute_wilson_interval(mean, n):
             if 0 < end < 1:
                 assert abs(mean - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), abs=1e-6)
-    assert wilson(0.0, 10)[0] == 0
-    assert wilson(1.0, 10)[1] == 1
+    assert compute_wilson_interval(0.0, 10)[0] == 0
+    assert compute_wilson_interval(1.0, 10)[1] == 1
 
 
 def test_interval_without_groups_is_wilsons():
     right = np.array([1, 1, 0, 1, 1, 0, 1])
-    found = proportion(right, np.ones(7))
+    found = estimate_proportion(right, np.ones(7))
     assert found.mean == pytest.approx(5 / 7)
-    assert (found.low, found.high) == wilson(5 / 7, 7)
+    assert (found.low, found.high) == compute_wilson_interval(5 / 7, 7)
 
 
 def test_groups_that_are_all_right_or_all_wrong_count_as_one_image_each():
-    """10 groups of 20 equal answers say as much as 10 images, less what few groups cost."""
+    """10 groups of 20 equal answers carry the information of 10 images, reduced by the correction for few groups."""
     groups = np.repeat(np.arange(10), 20)
     right = np.repeat([1, 1, 1, 0, 1, 0, 1, 1, 0, 1], 20)
-    found = proportion(right, np.ones(200), groups)
-    low, high = wilson(0.7, 9 * (1.959964 / 2.262157) ** 2)  # variance of 10 values with n - 1; Student's with 9
+    found = estimate_proportion(right, np.ones(200), groups)
+    effective = 9 * (1.959964 / 2.262157) ** 2  # variance of 10 values with n - 1; Student's quantile with 9
+    low, high = compute_wilson_interval(0.7, effective)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
-    sure = proportion(np.ones(200), np.ones(200), groups)
+    sure = estimate_proportion(np.ones(200), np.ones(200), groups)
     assert sure.high == 1
     assert 0.6 < sure.low < 0.75
-    assert proportion(np.ones(20), np.ones(20), np.zeros(20))[:3] == (1.0, 0.0, 1.0)
+    assert estimate_proportion(np.ones(20), np.ones(20), np.zeros(20))[:3] == (1.0, 0.0, 1.0)
 
 
 def test_intervals_cover_when_groups_matter():
@@ -413,7 +416,7 @@ def test_intervals_cover_when_groups_matter():
         easy = rng.beta(2.4, 0.6, 15)  # mean 0.8, groups differ a lot
         right = rng.random(120) < easy[groups]
         for known in covered:
-            found = proportion(right, np.ones(120), groups if known else None)
+            found = estimate_proportion(right, np.ones(120), groups if known else None)
             covered[known] += found.low <= 0.8 <= found.high
     assert covered[True] >= binom.ppf(0.001, 400, 0.93)
     assert covered[False] < 0.85 * 400  # what ignoring groups would claim
@@ -466,7 +469,7 @@ def test_four_images_a_class_measure_up_to_three():
     curve = measure_shots_curve(HEADS["protonet"], features, labels, n_draws=5)
     assert curve.shots == (1, 2, 3)
     assert curve.limited_by == tuple(range(8))
-    with pytest.raises(DataError, match="from 1 to 3"):
+    with pytest.raises(DataError, match="between 1 and 3"):
         measure_shots_curve(HEADS["protonet"], features, labels, shots=(1, 4), n_draws=5)
 
 
@@ -482,7 +485,7 @@ def law_curve(a: float, b: float, c: float, shots=(1, 2, 4, 8, 16), n: int = 400
     right = (np.arange(n)[None] < np.rint(means * n)[:, None]).astype(float)
     right = right[:, np.random.default_rng(0).permutation(n)]
     asked = np.ones_like(right)
-    points = tuple(proportion(r, q) for r, q in zip(right, asked, strict=True))
+    points = tuple(estimate_proportion(r, q) for r, q in zip(right, asked, strict=True))
     return ShotsCurve(tuple(shots), points, right, asked, np.arange(n), (0,))
 
 
@@ -518,7 +521,7 @@ def test_how_many_images_for_an_accuracy():
 def test_few_images_make_no_promises():
     small = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2, 4), n=25), (0.85,), n_boots=300)
     assert small.answers[0].n_shots is None
-    assert "uncertain" in small.answers[0].sentence or "further" in small.answers[0].sentence
+    assert "uncertain" in small.answers[0].sentence or "beyond" in small.answers[0].sentence
     level = extrapolate(law_curve(0.7, 0.3, 2.0), (0.9,), n_boots=300)
     assert "levels out near 70%" in level.answers[0].sentence
     short = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2)), (0.5, 0.85))

@@ -118,7 +118,7 @@ def test_peak_memory_counts_what_is_held_now():
 
 def test_both_ways_of_memory_are_measured(monkeypatch):
     monkeypatch.setattr(reuse, "TURNS", 1)
-    numbers = reuse.reuse_speed("Relation, 28 px, 10-way 1-shot")
+    numbers = reuse.measure_reuse("Relation, 28 px, 10-way 1-shot")
     assert numbers["ratio"] == numbers["plain_ms"] / numbers["kept_ms"]
     assert min(numbers["plain_ms"], numbers["kept_ms"]) > 1
     assert min(numbers["plain_mib"], numbers["kept_mib"]) > 100

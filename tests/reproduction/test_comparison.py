@@ -23,12 +23,12 @@ from fewshot.config import CompareConfig, ExperimentConfig, as_dict
 from fewshot.errors import ConfigError, DataError, EpisodeError
 from fewshot.experiments.build import build_method
 from fewshot.reproduction.comparison import (
+    adjust_by_holm,
     compare,
     compare_runs,
+    compute_sign_test,
     format_summary,
-    holm,
     measure_classes,
-    sign_test,
     write,
 )
 from fewshot.reproduction.comparison.figure import draw, number_marks
@@ -75,29 +75,29 @@ def both(a: Method, b: Method, imageset: ImageSet | None = None, spec: EpisodeSp
 
 def test_sign_test_by_hand():
     # 8 of 9 decided for A: 2 * (C(9,0) + C(9,1)) / 2**9
-    assert sign_test([0.1] * 8 + [-0.5] + [0] * 3) == (8, 1, 3, 20 / 512)
-    assert sign_test([0, 0]) == (0, 0, 2, 1.0)
-    assert sign_test([1, -1]) == (1, 1, 0, 1.0)
+    assert compute_sign_test([0.1] * 8 + [-0.5] + [0] * 3) == (8, 1, 3, 20 / 512)
+    assert compute_sign_test([0, 0]) == (0, 0, 2, 1.0)
+    assert compute_sign_test([1, -1]) == (1, 1, 0, 1.0)
 
 
 @pytest.mark.parametrize(("a", "b"), [(0, 1), (5, 0), (7, 7), (12, 13), (386, 250), (885, 42), (0, 1500)])
 def test_sign_test_against_scipy(a, b):
     expected = stats.binomtest(a, a + b, 0.5).pvalue
-    assert sign_test([1] * a + [0] * 11 + [-1] * b).p_value == pytest.approx(expected, rel=1e-9)
-    assert sign_test([-1] * a + [1] * b).p_value == sign_test([1] * a + [-1] * b).p_value
+    assert compute_sign_test([1] * a + [0] * 11 + [-1] * b).p_value == pytest.approx(expected, rel=1e-9)
+    assert compute_sign_test([-1] * a + [1] * b).p_value == compute_sign_test([1] * a + [-1] * b).p_value
 
 
 def test_holm_by_hand():
     # sorted: .005 * 4, .01 * 3, .03 * 2, .04 * 1, none below the one before
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
-    assert holm([0.7, 0.7]) == pytest.approx([1, 1])
-    assert holm([]).shape == (0,)
+    assert adjust_by_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert adjust_by_holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert adjust_by_holm([0.7, 0.7]) == pytest.approx([1, 1])
+    assert adjust_by_holm([]).shape == (0,)
 
 
 def test_holm_keeps_false_alarms_rare():
     rng = np.random.default_rng(0)
-    alarms = [holm(rng.random(50)).min() <= 0.05 for _ in range(2000)]
+    alarms = [adjust_by_holm(rng.random(50)).min() <= 0.05 for _ in range(2000)]
     assert 0.035 < np.mean(alarms) < 0.065  # 0.05 ± 3 standard deviations; without adjustment 0.92
 
 

@@ -336,7 +336,7 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
         thread.join()
     assert "stopped in pretrain, seed 0; the same command goes on from there" in capsys.readouterr().out
     log = stage_one / "log.txt"
-    step = int(re.search(r"stopped at step (\d+); the run goes on from there with --resume", log.read_text())[1])
+    step = int(re.search(r"stopped at step (\d+); continue the run with --resume", log.read_text())[1])
     for file in (recipes / "pretrain.yaml", stage_one / "config.json"):  # it ends a step later
         file.write_text(file.read_text().replace("100000", str(step + 1)))
     command = [sys.executable, "scripts/reproduce.py", "toy", "--out", "out"]

@@ -13,7 +13,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
 from fewshot.reproduction import runner
 from fewshot.reproduction.tables.accuracies import Row
-from fewshot.reproduction.tables.summary import COLUMNS, LINES, format_summary
+from fewshot.reproduction.tables.summary import COLUMNS, KINDS, LINES, format_best_of_kind, format_summary
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS, RESULTS = ROOT / "scripts", ROOT / "results"
@@ -68,17 +68,17 @@ def test_the_re_run_is_the_published_one_in_the_same_digits():
 def test_a_line_that_no_row_feeds_is_refused():
     rows = all_rows()
     rows["omniglot"] = rows["omniglot"][1:]
-    with pytest.raises(DataError, match="line 'ProtoNet' is fed by 'protonet', which is a row of no data set"):
+    with pytest.raises(DataError, match="line 'ProtoNet' shows 'protonet', which is a row of no data set"):
         format_summary(rows, NOTHING)
 
 
 def test_only_files_with_the_lines_for_it_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "main_table", lambda scripts, stored: "new")
+    monkeypatch.setattr(runner, "make_summaries", lambda scripts, stored: {"main table": "new", "short table": "newer"})
     lines = "a\n<!-- main table: begin -->\nold\n<!-- main table: end -->\nb\n"
     has, has_not = tmp_path / "README.md", tmp_path / "RESULTS.md"
     has.write_text(lines)
     has_not.write_text("mine\n")
-    assert runner.refresh_main_table(SCRIPTS, RESULTS, [has, has_not, tmp_path / "missing.md"]) == [has]
+    assert runner.refresh_summaries(SCRIPTS, RESULTS, [has, has_not, tmp_path / "missing.md"]) == [has]
     assert has.read_text() == lines.replace("old", "new")
     assert has_not.read_text() == "mine\n"
     assert not (tmp_path / "missing.md").exists()
@@ -86,7 +86,7 @@ def test_only_files_with_the_lines_for_it_are_written(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("report", [None, "other.md"])
 def test_reproduce_writes_the_page_and_the_main_table_unless_a_report_is_named(tmp_path, monkeypatch, report):
-    monkeypatch.setattr(runner, "main_table", lambda scripts, stored: "new")
+    monkeypatch.setattr(runner, "make_summaries", lambda scripts, stored: {"main table": "new", "short table": "newer"})
     monkeypatch.setattr(cli, "reuse_freed_memory", lambda: None)  # it is for the whole process
     monkeypatch.chdir(tmp_path)
     old = "<!-- main table: begin -->\nold\n<!-- main table: end -->\n"
@@ -103,11 +103,24 @@ def test_reproduce_writes_the_page_and_the_main_table_unless_a_report_is_named(t
     assert page.startswith("# cifar_fs: all methods\n\n<!-- reproduce cifar_fs: begin -->\n| method ")
 
 
-def test_readme_and_results_hold_the_table_that_results_make():
-    table = runner.main_table(SCRIPTS, RESULTS)
-    for name in ("README.md", "RESULTS.md"):
-        held = (ROOT / name).read_text(encoding="utf-8")
-        assert f"<!-- main table: begin -->\n{table}\n<!-- main table: end -->" in held, f"{name}: {AGAIN}"
+def test_the_short_table_names_the_best_of_each_kind():
+    rows = all_rows()
+    rows["cifar_fs"] = [row("protonet", n_shot=5), row("matching", n_shot=5), row("maml, transductive", n_shot=5)]
+    better = Scores(rows["cifar_fs"][1].cells["5-way 5-shot"][0].header, np.array([0.5, 0.7]))
+    rows["cifar_fs"][1] = Row("matching", {"5-way 5-shot": [better]})
+    lines = lines_of(format_best_of_kind(rows, NOTHING | {"cifar_fs": {"protonet": {"re-run": {"5w5s": 72.1}}}}))
+    assert lines[""] == ["Omniglot 20w1s", "CIFAR-FS 5w5s", "coins 5w4s"]
+    episodic, adapting, plain = (lines[kind] for kind in KINDS)
+    assert episodic == ["not run", "60.0 ± 127.1 Matching", "not run"]
+    assert adapting == plain == ["not run"] * 3
+    assert lines["*best independent re-run of ProtoNet*"] == ["–", "*72.1*", "–"]
+
+
+def test_readme_and_results_hold_the_tables_that_results_make():
+    tables = runner.make_summaries(SCRIPTS, RESULTS)
+    for file, name in (("README.md", "short table"), ("RESULTS.md", "main table")):
+        held = (ROOT / file).read_text(encoding="utf-8")
+        assert f"<!-- {name}: begin -->\n{tables[name]}\n<!-- {name}: end -->" in held, f"{file}: {AGAIN}"
 
 
 @pytest.mark.parametrize("dataset", sorted(path.name for path in (SCRIPTS / "recipes").iterdir() if path.is_dir()))

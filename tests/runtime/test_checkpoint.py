@@ -97,6 +97,6 @@ except CheckpointError as error:
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "File too large" in output
-    assert "what was there before is still there" in output
+    assert "the previous file is unchanged" in output
     assert torch.equal(load_checkpoint(tmp_path / "c.safetensors")["w"], torch.zeros(10))
     assert os.listdir(tmp_path) == ["c.safetensors"]

@@ -24,7 +24,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(OutputError, match=r"\(the disk is full\); what was there before is still there"):
+    with pytest.raises(OutputError, match=r"\(the disk is full\); the previous file is unchanged"):
         write_whole(path, "newer")
     monkeypatch.undo()
     assert path.read_bytes() == b"old\r\nlines\n"
@@ -93,9 +93,9 @@ def test_a_name_as_long_as_the_system_allows_is_written(tmp_path):
 
 def test_two_outputs_and_an_input_have_places_of_their_own(tmp_path):
     check_writable(tmp_path / "a", None, tmp_path / "b" / "c")
-    with pytest.raises(OutputError, match="another file of this command has that place"):
+    with pytest.raises(OutputError, match="this command reads or writes another file of that name"):
         check_writable(tmp_path / "a", tmp_path / "b" / ".." / "a")
-    with pytest.raises(OutputError, match="another file of this command has that place"):
+    with pytest.raises(OutputError, match="this command reads or writes another file of that name"):
         check_writable(tmp_path / "a", inputs=[tmp_path / "a"])
     assert os.listdir(tmp_path) == []  # nothing is made by asking
 

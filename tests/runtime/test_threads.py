@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewshot import FewShotClassifier, create_backbone, create_method, evaluate
 from fewshot.backbones import Viewed
-from fewshot.estimator.fitting import Fitted
+from fewshot.estimator.fitting import FittedMethod
 from fewshot.evaluation.embed import embed
 from fewshot.runtime import seeding
 from fewshot.runtime.evaluation_mode import evaluating
@@ -202,16 +202,16 @@ def test_methods_that_adapt_weights_answer_one_thread_at_a_time(monkeypatch):
     """They swap the weights of the network that all threads share."""
     options = {"backbone": "conv4", "backbone_options": {"n_filters": 8}, "calibrate": False}
     fitted, (images, _) = classifier(method="finetune", method_options={"steps": 1}, **options), pictures()
-    alone, inside, most, logits = fitted.predict_proba(images), [], [], Fitted._logits
+    alone, inside, most, logits = fitted.predict_proba(images), [], [], FittedMethod._classify
 
-    def slow(self: Fitted, queries: Tensor) -> Tensor:
+    def slow(self: FittedMethod, queries: Tensor) -> Tensor:
         inside.append(1)
         most.append(len(inside))
         time.sleep(0.05)
         inside.pop()
         return logits(self, queries)
 
-    monkeypatch.setattr(Fitted, "_logits", slow)
+    monkeypatch.setattr(FittedMethod, "_classify", slow)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: fitted.predict_proba(images), range(4)))
     assert all(np.array_equal(answer, alone) for answer in answers)

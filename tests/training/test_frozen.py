@@ -1,4 +1,4 @@
-"""A backbone that takes no gradient: what stays, what learns, and how often it looks at an image."""
+"""A frozen backbone: which weights stay, which are trained, and how often it encodes an image."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def frozen(name: str, **options: object) -> Method:
     with seeding.fork(0, "test"):
         method = create_method(name, create_backbone("conv4", 1, 32, n_filters=8), **options)
     for module in method.backbone.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # not those of a network that has seen nothing
+        if isinstance(module, torch.nn.BatchNorm2d):  # statistics other than the initial ones
             module.running_mean.normal_(generator=seeding.generator(1))
             module.running_var.uniform_(0.5, 2, generator=seeding.generator(2))
     method.backbone.requires_grad_(False)
@@ -53,7 +53,7 @@ def test_features_made_once_train_as_those_made_at_each_step(toy_sets, name, opt
     methods = []
     for each_step in (False, True):
         if each_step:
-            monkeypatch.setattr(embed, "KEPT_BYTES", 0)  # nothing can be kept
+            monkeypatch.setattr(embed, "KEPT_BYTES", 0)  # no features can be kept in memory
         methods.append(frozen(name, **options))
         train(methods[-1], *toy_sets[:2], replace(QUICK, optimizer="sgd"))  # Adam would follow the sign of a rounding
     for ours, oracle in zip(methods[0].parameters(), methods[1].parameters(), strict=True):
@@ -65,7 +65,7 @@ def test_each_image_is_looked_at_once(toy_sets):
     method, seen = frozen("anil", n_way=5), []
     method.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     train(method, train_set, val_set, QUICK)
-    assert sum(seen) == 1 + len(train_set) + 1 + len(val_set)  # one tells how large features are
+    assert sum(seen) == 1 + len(train_set) + 1 + len(val_set)  # one image each to find the size of features
     seen.clear()
     train(method, train_set, val_set, replace(QUICK, augmentation={"shift": 0.1}))
     assert sum(seen) == QUICK.max_steps * 4 * (2 + 3) + 1 + len(val_set)
@@ -92,11 +92,11 @@ def test_the_loss_of_features_is_that_of_images(toy_sets, name, options):
 def test_features_are_refused_where_images_are_classified(toy_sets):
     train_set, _, test_set = toy_sets
     features = embed.embed(frozen("protonet"), test_set)
-    with pytest.raises(ConfigError, match="MAML as it is configured classifies images, and was given features"):
+    with pytest.raises(ConfigError, match="MAML with these options classifies images, but was given features"):
         evaluate(frozen("maml"), features, EpisodeSpec(5, 1, 3), 2)
     with pytest.raises(ConfigError, match=r"augmentation changes images: .* FeatureSet\(96 of shape \(32,\)"):
         make_stream(features, replace(QUICK, augmentation={"shift": 0.1}), torch.device("cpu"))
-    with pytest.raises(ConfigError, match="ANIL does not work from features as it is configured"):
+    with pytest.raises(ConfigError, match="ANIL, as configured, does not work on features"):
         embed.embed(frozen("anil", support_statistics=True), train_set)
 
 

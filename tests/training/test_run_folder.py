@@ -36,7 +36,7 @@ def test_a_kill_while_the_configuration_is_written_leaves_no_run(tmp_path, monke
         folder.claim(TrainConfig(), resume=False)
     monkeypatch.undo()
     assert not folder.config.exists()
-    folder.claim(TrainConfig(), resume=False)  # as if nothing had been
+    folder.claim(TrainConfig(), resume=False)  # the folder is still free
     assert json.loads(folder.config.read_text())["max_steps"] == TrainConfig().max_steps
 
 

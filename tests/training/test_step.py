@@ -29,7 +29,7 @@ def weights_of(method):
 
 
 def test_gradients_of_float16_are_those_of_float32_but_for_rounding(toy_sets, small_protonet):
-    """A step whose gradients overflow is left out, as at the beginning: the first that is taken counts."""
+    """The first steps in float16 overflow and are skipped; the first step that is taken is compared with float32."""
     moved = {}
     for precision in ("float32", "float16"):
         method = small_protonet()

@@ -1,4 +1,4 @@
-"""TensorBoard: the curves, options, tables, pictures and features are in the event file, and right."""
+"""TensorBoard: curves, options, tables, pictures and features in the event file are complete and correct."""
 
 import json
 from collections import Counter
@@ -55,7 +55,7 @@ def read_text(events, tag: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(toy_sets, small_protonet, tmp_path_factory):
-    """A finished run that went on once with --resume: its folder, what `train` returned, its events."""
+    """A finished run that was resumed once: its folder, the result of `train`, its events."""
     folder = tmp_path_factory.mktemp("run")
     config = replace(CONFIG, run_dir=str(folder), profile_step=3)
     result = train(small_protonet(), *toy_sets[:2], config)

@@ -1,4 +1,4 @@
-"""Training: learns, selects on validation, resumes bit for bit, refuses leaks and nonsense."""
+"""Training: learns, selects weights on validation, resumes bit for bit, and refuses leaks and invalid options."""
 
 import math
 import signal
@@ -21,7 +21,7 @@ from fewshot.runtime.seeding import generator
 from fewshot.runtime.signals import Interrupted
 from fewshot.sampling.episodes import EpisodeSpec
 from fewshot.sampling.streams import EpisodeStream
-from fewshot.training.optimization import learning_rate_factor
+from fewshot.training.optimization import make_learning_rate_factor
 
 QUICK = TrainConfig(
     max_steps=12, train_n_way=4, train_n_query=3, val_n_query=3, val_episodes=30, val_every_steps=4,
@@ -57,7 +57,7 @@ def test_early_stopping_waits_for_patience(toy_sets, small_protonet):
 
 
 def test_accumulated_passes_equal_one_pass(toy_sets, small_protonet):
-    """Without batch statistics two passes of two episodes are one pass of four."""
+    """Without batch statistics, two accumulated passes of two episodes equal one pass of four."""
     train_set = toy_sets[0]
     weights = []
     for passes in (1, 2, 4):
@@ -79,9 +79,9 @@ def test_accumulated_passes_equal_one_pass(toy_sets, small_protonet):
 
 def test_learning_rate_schedules():
     config = TrainConfig(schedule="halve", lr_period_steps=10, max_steps=100)
-    assert [learning_rate_factor(config)(s) for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
+    assert [make_learning_rate_factor(config)(s) for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
     config = TrainConfig(schedule="cosine", max_steps=100, warmup_steps=4)
-    assert [learning_rate_factor(config)(s) for s in (0, 1, 50, 100)] == pytest.approx(
+    assert [make_learning_rate_factor(config)(s) for s in (0, 1, 50, 100)] == pytest.approx(
         [0.25, 0.5 * (1 + math.cos(math.pi / 100)) / 2, 0.5, 0.0], abs=1e-3
     )
 
@@ -130,7 +130,7 @@ def test_a_killed_run_resumes_to_identical_weights(tmp_path, precision):
     last = tmp_path / "killed" / "last.safetensors"
     while not last.exists() and killed.poll() is None:
         time.sleep(0.01)
-    time.sleep(np.random.default_rng().uniform(0, 0.4))  # anywhere in the run
+    time.sleep(np.random.default_rng().uniform(0, 0.4))  # so that the signal comes at any point of the run
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert launched(tmp_path, "killed", resume=True, precision=precision).wait() == 0
@@ -149,7 +149,7 @@ def test_a_stopped_run_writes_a_checkpoint_and_says_so(tmp_path, number):
     run.send_signal(number)
     run.wait()
     output = (tmp_path / "stopped.out").read_text()
-    if run.returncode != 0:  # it may have finished first
+    if run.returncode != 0:  # otherwise it had ended before the signal
         assert run.returncode == 128 + number
         step = int(output.split("stopped at step ")[1].split(";")[0])
         assert load_checkpoint(tmp_path / "stopped" / "last.safetensors")["progress"][0] == step
@@ -158,7 +158,7 @@ def test_a_stopped_run_writes_a_checkpoint_and_says_so(tmp_path, number):
 
 @pytest.mark.parametrize("steps", [4, 6, 12])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(toy_sets, small_protonet, tmp_path, steps):
-    """Stopped where it would have been validated (after 4 and 12 steps), too."""
+    """A run can also be stopped at a step that would have been validated (after 4 and 12 steps)."""
     train_set, val_set, _ = toy_sets
     config = replace(QUICK, lr=0.05)
     runs = [replace(config, run_dir=str(tmp_path / name)) for name in ("whole", "stopped")]

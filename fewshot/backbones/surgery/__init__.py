@@ -1,1 +1,1 @@
-"""What changes a network: its layers replaced, folded or joined."""
+"""Functions that change the layers of a network."""

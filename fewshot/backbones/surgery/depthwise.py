@@ -1,4 +1,4 @@
-"""Depthwise convolutions that a CPU trains in float32: torch's gradients of them are slow in bfloat16."""
+"""Train depthwise convolutions in float32 on a CPU, where torch computes their bfloat16 gradients slowly."""
 
 from functools import cache
 from typing import Any
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 def train_depthwise_in_float32(network: nn.Module) -> None:
-    """Let the depthwise convolutions of `network` compute in float32 where autocast on a CPU takes gradients.
+    """Make the depthwise convolutions of `network` compute in float32 under autocast on a CPU if gradients are on.
 
-    On a core with AMX (torch 2.15, 20 images): 96 channels of 56 x 56 at a stride of 2 take 61 ms back in bfloat16 and
-    3.6 in float32, 672 of 7 x 7 by 5 x 5 kernels 36 and 9. Their outputs are bfloat16 as before; without gradients, and
-    elsewhere, nothing changes.
+    Backward passes on a core with AMX (torch 2.15, 20 images): 96 channels of 56 x 56 pixels with stride 2 take 61 ms
+    in bfloat16 and 3.6 ms in float32; 672 channels of 7 x 7 pixels with 5 x 5 kernels take 36 ms and 9 ms. Outputs are
+    still bfloat16. Without gradients, and on other devices, nothing changes.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
@@ -34,13 +34,13 @@ class _InFloat32(nn.Conv2d):
         with torch.autocast("cpu", enabled=False):
             return super().forward(maps.float()).to(dtype)
 
-    def __reduce__(self) -> tuple[Any, ...]:  # copies and pickles: the class is made at run time
+    def __reduce__(self) -> tuple[Any, ...]:  # for copies and pickles, since the class is created at run time
         return _make_blank, (type(self).__bases__[1],), self.__dict__
 
 
 @cache
 def _make_float32(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
-    """`kind`, whatever it pads and computes by, in float32."""
+    """Make a subclass of `kind` that computes in float32."""
     return type(kind.__name__, (_InFloat32, kind), {"__module__": kind.__module__})
 
 

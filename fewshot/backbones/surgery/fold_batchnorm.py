@@ -1,4 +1,4 @@
-"""Batch normalisation made part of the convolutions before it: the same features, faster, for inference."""
+"""Fold batch normalisation into the convolutions before it, which makes inference faster."""
 
 import copy
 import logging
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 logger = logging.getLogger(__name__)
-TOLERANCE = 0.01  # of the features' length: arithmetic in another order moves them by 1e-6 (TensorFloat-32: 1e-3)
+TOLERANCE = 0.01  # relative to the features' length; rounding changes them by 1e-6 (TensorFloat-32: 1e-3)
 
 
 @torch.no_grad()
 def fold_batchnorm(module: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of `module` for inference, in which convolutions do what the normalisations after them did.
+    """Copy `module` for inference, with each batch normalisation folded into the convolution before it.
 
-    `images`: a few examples, (n, C, H, W) as the module takes them; what follows what is seen by their passing
-    through. The module itself where nothing can be folded, or where the copy's features of these images differ.
-    Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
+    `images`: a few example inputs (n, C, H, W), which are passed through to find which layer follows which. Returns the
+    module itself if nothing can be folded, or if the features of these images would change. Jacob et al. 2018,
+    https://arxiv.org/abs/1712.05877, section 3.2.
     """
     if module.training:
         return module
@@ -44,8 +44,8 @@ def fold_batchnorm(module: nn.Module, images: Tensor) -> nn.Module:
 
 
 def _find_followed(module: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions and the normalisation that takes what they give, as it is; each of both once."""
-    given: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no other gets their id
+    """Find pairs of a convolution and the normalisation whose input is its output, if each runs only in this pair."""
+    given: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # by id of the output, kept so that no id is reused
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def note_output(convolution: nn.Conv2d, _: object, output: Tensor) -> None:
@@ -66,10 +66,10 @@ def _find_followed(module: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, n
 
 
 def _keep_rest(normalisation: nn.BatchNorm2d) -> nn.Module:
-    """What the module did beside normalising: timm's have their activation within."""
+    """Make a module of what follows the normalisation inside it: timm's layers include dropout and activation."""
     rest = [getattr(normalisation, name) for name in ("drop", "act") if hasattr(normalisation, name)]
     rest = [part for part in rest if not isinstance(part, nn.Identity)]
     for part in rest:
         if hasattr(part, "inplace"):
-            part.inplace = True  # what the convolution gave is nobody else's
+            part.inplace = True  # nothing else uses the output of the convolution
     return nn.Sequential(*rest)

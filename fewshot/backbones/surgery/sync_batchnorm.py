@@ -1,7 +1,7 @@
 """Batch normalisation over the images of all processes, on any device.
 
-`torch.nn.SyncBatchNorm` refuses CPU tensors; this one is written with all-reduces that carry
-gradients, so that a run on k processes computes what one process would.
+`torch.nn.SyncBatchNorm` does not support CPU tensors. This layer uses differentiable all-reduces, so that a run on k
+processes computes the same as one process.
 """
 
 import torch
@@ -11,17 +11,17 @@ from torch.distributed.nn.functional import all_reduce
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` (same parameters, buffers and state dict) with statistics over all processes."""
+    """`nn.BatchNorm2d` with batch statistics over all processes; parameters, buffers and state dict are the same."""
 
-    plain_in_evaluation = True  # there it does what `nn.BatchNorm2d` does
+    plain_in_evaluation = True  # in evaluation mode it equals `nn.BatchNorm2d`
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) -> (n, C, H, W)."""
+        """Normalise images or maps (n, C, H, W)."""
         if not self.training:
             return super().forward(images)
         x = images.float()
         ones = x.new_full((1,), x.numel() / x.shape[1])
-        dist.all_reduce(ones)  # values of each channel, over all processes
+        dist.all_reduce(ones)  # number of values of a channel, over all processes
         mean = all_reduce(x.sum((0, 2, 3))) / ones
         centred = x - mean[:, None, None]
         variance = all_reduce(centred.square().sum((0, 2, 3))) / ones
@@ -37,9 +37,9 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batchnorm(module: nn.Module) -> nn.Module:
-    """`module` with every BatchNorm2d replaced, in place, by one over all processes.
+    """Replace every BatchNorm2d of `module`, in place, by one with statistics over all processes.
 
-    GPUs take torch's own, faster `SyncBatchNorm`.
+    On GPUs this is torch's `SyncBatchNorm`, which is faster.
     """
     if any(parameter.is_cuda for parameter in module.parameters()):
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)

@@ -1,4 +1,4 @@
-"""Fine-tuning: a copy of the backbone is adapted to each support set, in one of nine ways."""
+"""Fine-tuning: adapt a copy of the backbone to each support set, in one of nine modes."""
 
 from fewshot.methods.finetune.fitted import FittedClassifier
 from fewshot.methods.finetune.method import FineTune

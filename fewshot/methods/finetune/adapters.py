@@ -1,4 +1,4 @@
-"""Bottleneck adapters: a small residual network after each block, the identity at the start."""
+"""Bottleneck adapters: a small residual network after each block, which is the identity at the start."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from fewshot.methods.finetune.options import Changes
 
 
 class Bottleneck(nn.Module):
-    """h + up(relu(down(h))) on the channels of h: `channels` to `width` and back; up is zero at the start."""
+    """Computes h + up(relu(down(h))) on the channels of h; `down` maps to `width` channels, `up` starts as zero."""
 
     def __init__(self, channels: int, width: int, channel_dim: int) -> None:
         super().__init__()
@@ -20,13 +20,13 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, h: Tensor) -> Tensor:
-        """As h: maps (n, c, h, w), maps (n, h, w, c) or tokens (n, t, c)."""
+        """Map h, maps (n, c, h, w) or (n, h, w, c) or tokens (n, t, c), to the same shape."""
         change = self.up(F.relu(self.down(h.movedim(self.channel_dim, -1))))
         return h + change.movedim(-1, self.channel_dim)
 
 
 def add_adapters(backbone: nn.Module, changes: Changes) -> nn.Module:
-    """Put a `Bottleneck` of `adapter_width` after each block of `backbone`; returns them.
+    """Add a `Bottleneck` of `adapter_width` after each block of `backbone`, and return all of them.
 
     Houlsby et al., Parameter-Efficient Transfer Learning for NLP, ICML 2019, https://arxiv.org/abs/1902.00751;
     for convolutions: Rebuffi, Bilen, Vedaldi, Learning multiple visual domains with residual adapters, NeurIPS
@@ -48,14 +48,14 @@ def add_adapters(backbone: nn.Module, changes: Changes) -> nn.Module:
 
 
 def find_channel_dim(shape: tuple[int, ...]) -> int:
-    """Where the channels are: last for tokens (n, t, c), and for maps (n, h, w, c) as square images have them."""
+    """Find the dimension of the channels: the last one for tokens (n, t, c) and square maps (n, h, w, c), else 1."""
     channels_come_last = len(shape) != 4 or (shape[1] == shape[2] != shape[3])
     return -1 if channels_come_last else 1
 
 
 @torch.no_grad()
 def _find_output_shapes(backbone: nn.Module, blocks: list[Block], like: Tensor) -> list[tuple[int, ...] | None]:
-    """The shape that each block gives for one blank image."""
+    """Find the output shape of each block for one blank image; None if it is no tensor of two or more dimensions."""
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def watch(block: nn.Module, _inputs: object, output: object) -> None:

@@ -1,4 +1,4 @@
-"""The blocks of any backbone, from its first to its last: what `partial`, `adapter` and `layer_decay` count in."""
+"""Find the blocks of any backbone, which the modes partial and adapter and the option layer_decay count."""
 
 import re
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from fewshot.errors import ConfigError
 
-# Children that hold a network's blocks or stages, in our networks, timm's and torchvision's
+# Names of children that contain the blocks or stages of our networks, timm's and torchvision's
 CONTAINERS = ("blocks", "stages", "layers", "features", "encoder", "trunk_output")
 NUMBERED = re.compile(r"(layer|stage|stages_|block|s)\d+")  # layer1 … layer4, stages_0 …, s1 …
 LISTS = (nn.Sequential, nn.ModuleList)
@@ -15,11 +15,11 @@ Block = tuple[str, nn.Module]
 
 
 def find_blocks(backbone: nn.Module) -> list[Block]:
-    """Dotted names and modules of the blocks, in their order.
+    """List the blocks in order, each with its dotted name.
 
-    The search goes inwards through modules with one child only, to one that has children called as in
-    `CONTAINERS` or numbered as in `NUMBERED`; stages (plain lists, or modules with a list `blocks`) are taken
-    apart. Raises `ConfigError`, with what was found, where there is none of these.
+    The search descends through modules with a single child to a module whose children have names as in `CONTAINERS` or
+    `NUMBERED`. Stages (plain lists, or modules with a list `blocks`) are replaced by their blocks. Raises
+    `ConfigError`, which says what was found instead, if there is no such module.
     """
     name, module = "", backbone
     while True:
@@ -31,16 +31,16 @@ def find_blocks(backbone: nn.Module) -> list[Block]:
             here = f"{type(module).__name__} {name!r}" if name else type(module).__name__
             parts = ", ".join(f"{child} ({type(part).__name__})" for child, part in children) or "no part with weights"
             raise ConfigError(
-                f"finetune cannot tell what the blocks of this backbone are: {here} has {parts}, "
+                f"finetune cannot find the blocks of this backbone: {here} has {parts}, "
                 f"and none of {', '.join(CONTAINERS)}, layer1 …"
             )
         name, module = _join(name, children[0][0]), children[0][1]
 
 
 def compute_depths(backbone: nn.Module, blocks: list[Block]) -> dict[str, int]:
-    """Of each weight by name: 0 before the first block, i in and after the i-th, n + 1 after the last of n.
+    """Number the weights by depth: 0 before the first block, i within and after block i, n + 1 after the last of n.
 
-    Before and after as in the order in which a network lists its weights. `blocks`: from `find_blocks`.
+    "Before" and "after" mean the order in which the network lists its weights. `blocks`: from `find_blocks`.
     """
     depth, found = 0, {}
     for name, _ in backbone.named_parameters():
@@ -54,7 +54,7 @@ def compute_depths(backbone: nn.Module, blocks: list[Block]) -> dict[str, int]:
 
 
 def _find_below(name: str, module: nn.Module) -> list[Block]:
-    """Blocks in the children of `module` that can be told by their names; or none."""
+    """Find blocks among the children of `module` by their names; [] if there are none."""
     if type(module) in LISTS and not _list_numbered(module):
         return _take_apart(name, module)
     for container in CONTAINERS:
@@ -73,9 +73,9 @@ def _list_numbered(module: nn.Module) -> list[str]:
 
 
 def _take_apart(name: str, module: nn.Module) -> list[Block]:
-    """The blocks of a list, of a stage with a list `blocks`, or the module itself.
+    """List the blocks in a list or in a stage with a list `blocks`; any other module is a block itself.
 
-    Of a list that mixes blocks and single layers the blocks count; of one of layers those with a matrix.
+    In a list that mixes blocks and single layers only the blocks count; in a list of layers, those with a matrix.
     """
     inner = getattr(module, "blocks", None)
     if type(inner) in LISTS and _has_weights(inner):

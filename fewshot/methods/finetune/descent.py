@@ -1,4 +1,4 @@
-"""Steps of gradient descent of a `Network` on a support set."""
+"""Gradient descent of a `Network` on a support set."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,10 +18,10 @@ Watch = Callable[[int], bool]
 
 
 def descend(network: Network, support: Support, options: Descent, n_steps: int, watch: Watch | None = None) -> None:
-    """`n_steps` steps of mean cross-entropy on the support, by the schedule of `options.steps`.
+    """Take `n_steps` steps on the mean cross-entropy of the support; the schedule is that of `options.steps` steps.
 
-    A step sees `batch_images` images, or all where there are no more; passes go through them in random order.
-    `watch` is told how many steps are done and ends the descent by saying True.
+    A step uses `batch_images` images, or all if there are fewer, in random order in each pass. `watch` is called with
+    the number of steps done after each step, and ends the descent by returning True.
     """
     optimizer = _make_optimizer(network, options)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -37,7 +37,7 @@ def descend(network: Network, support: Support, options: Descent, n_steps: int, 
             if not loss.isfinite():
                 raise TrainingError(
                     f"finetune, mode {network.changes.mode!r}: the loss is {loss.item()} in step {step}; "
-                    f"lower lr ({options.lr:g}) or head_lr ({options.head_lr:g}), or look at the images"
+                    f"lower lr ({options.lr:g}) or head_lr ({options.head_lr:g}), or check the images"
                 )
             optimizer.zero_grad()
             loss.backward()
@@ -46,11 +46,11 @@ def descend(network: Network, support: Support, options: Descent, n_steps: int, 
             optimizer.step()
             if watch is not None and watch(step + 1):
                 break
-    optimizer.zero_grad()  # the gradients' memory
+    optimizer.zero_grad()  # frees the memory of the gradients
 
 
 class _Source:
-    """The support's features in each step; embedded once where neither network nor images change."""
+    """Computes the features of the support in each step, or only once if neither network nor images change."""
 
     def __init__(self, network: Network, support: Support, options: Descent) -> None:
         self.network, self.augmentation = network, options.augmentation
@@ -60,7 +60,7 @@ class _Source:
             self.fixed = network.embed(self.images, options.batch_images)
 
     def features(self, rows: Tensor) -> Tensor:
-        """Features (m, D) of the images in `rows` (m,)."""
+        """Compute features (m, D) of the images in `rows` (m,)."""
         if self.fixed is not None:
             return self.fixed[rows]
         images = self.augmentation(self.images[rows], self.draws)
@@ -68,7 +68,7 @@ class _Source:
 
 
 def _draw_batches(support: Support, batch_images: int) -> Iterator[Tensor]:
-    """Rows of each step, without end."""
+    """Yield the rows of each step, endlessly."""
     n, device = len(support), support.labels.device
     generator = support.generator("batches")
     while True:
@@ -77,7 +77,7 @@ def _draw_batches(support: Support, batch_images: int) -> Iterator[Tensor]:
 
 
 def _draw_dropout(features: Tensor, rate: float, generator: torch.Generator) -> Tensor | None:
-    """What features (m, D) are multiplied with: 0 at `rate`, else so much that the mean stays."""
+    """Draw a dropout mask for features (m, D): 0 with probability `rate`, else 1 / (1 − rate)."""
     if not rate:
         return None
     kept = torch.rand(features.shape, generator=generator) >= rate
@@ -85,7 +85,7 @@ def _draw_dropout(features: Tensor, rate: float, generator: torch.Generator) -> 
 
 
 def _make_optimizer(network: Network, options: Descent) -> torch.optim.Optimizer:
-    """One group of weights for each depth and kind: biases and other vectors do not decay."""
+    """Make an optimizer with a group of weights for each learning rate; weight decay applies to matrices only."""
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     scales = _compute_scales(network, options.layer_decay)
     for name, weight in network.named_parameters():
@@ -102,9 +102,10 @@ def _make_optimizer(network: Network, options: Descent) -> torch.optim.Optimizer
 
 
 def _compute_scales(network: Network, layer_decay: float) -> dict[str, float]:
-    """The part of the learning rate that each weight of the backbone gets.
+    """Compute the factor of the learning rate of each weight of the backbone.
 
-    layer_decay to the number of blocks from it to the head, as in Bao et al. 2022 (BEiT), https://arxiv.org/abs/2106.08254.
+    It is layer_decay to the power of the number of blocks between the weight and the head, as in Bao et al. 2022
+    (BEiT), https://arxiv.org/abs/2106.08254.
     """
     if layer_decay == 1 or network.frozen:
         return {}
@@ -114,7 +115,7 @@ def _compute_scales(network: Network, layer_decay: float) -> dict[str, float]:
 
 
 def _check_reached(network: Network) -> None:
-    """Raise where something that the mode added takes no part in the network's answer."""
+    """Raise `ConfigError` if weights that the mode added get no gradient, since they do not affect the logits."""
     unreached = [
         name
         for name, weight in network.network_parameters().items()
@@ -122,6 +123,6 @@ def _check_reached(network: Network) -> None:
     ]
     if unreached:
         raise ConfigError(
-            f"finetune: mode {network.changes.mode!r} does not work for this backbone: it reads the weights of some "
-            f"layers past the layers, so that no gradient reaches {unreached[0]} and {len(unreached) - 1} more"
+            f"finetune: mode {network.changes.mode!r} does not work for this backbone: it uses the weights of some "
+            f"layers without calling them, so that no gradient reaches {unreached[0]} and {len(unreached) - 1} more"
         )

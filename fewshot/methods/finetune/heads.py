@@ -1,4 +1,4 @@
-"""Heads on features, each with a scale of its own, so that learning rates mean the same for every backbone."""
+"""Heads on features; they scale features so that a learning rate has the same effect for every backbone."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from fewshot.methods.distances import prototypes
 
 
 class LinearHead(nn.Module):
-    """Logits W x + b of features f that are centred and scaled by the first support: x = (f − centre) / length.
+    """Computes logits W x + b of features f, where x = (f − centre) / length.
 
-    `centre` (D,) is the mean of the support's features before adaptation, `length` their root mean squared
-    distance from it; both stay. Started from prototypes it is ProtoNet on them: W = 2 μ, b = −|μ|² for class
+    `centre` (D,) is the mean of the support's features before adaptation and `length` their root mean squared distance
+    from it; both stay fixed. Started from prototypes the head is ProtoNet on x: W = 2 μ and b = −|μ|² for class
     means μ of x (Snell et al. 2017, https://arxiv.org/abs/1703.05175, section 2.4; as the start of a
     descent: Triantafillou et al. 2020, https://arxiv.org/abs/1903.03096, section 3, Proto-MAML).
     """
@@ -25,7 +25,7 @@ class LinearHead(nn.Module):
 
     @torch.no_grad()
     def begin(self, features: Tensor, labels: Tensor, from_prototypes: bool) -> None:
-        """Set the head by the support's features (n, D) and labels (n,)."""
+        """Initialise the head from the support's features (n, D) and labels (n,)."""
         self.to(features)
         self.centre.copy_(features.mean(0))
         length = (features - self.centre).square().sum(1).mean().sqrt()
@@ -37,16 +37,16 @@ class LinearHead(nn.Module):
             self.bias.copy_(-means[0].square().sum(1))
 
     def transform(self, features: Tensor) -> Tensor:
-        """What the weights see, x (n, D); dropout belongs here."""
+        """Compute x (n, D), to which dropout is applied."""
         return (features - self.centre) / self.length
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (n, n_way) of inputs (n, D); −inf for classes without support."""
+        """Compute logits (n, n_way) of inputs (n, D); −inf for classes without support."""
         return F.linear(inputs, self.weight, self.bias).masked_fill(~self.present, -torch.inf)
 
 
 class CosineHead(nn.Module):
-    """Logits scale · cos(w_c, f), started from the mean of each class's unit-length features.
+    """Computes logits scale · cos(w_c, f); w_c starts as the mean of a class's unit-length features.
 
     Imprinted weights: Qi, Brown, Lowe, Low-Shot Learning with Imprinted Weights, CVPR 2018,
     https://arxiv.org/abs/1712.07136. Differs from the paper: the scale is given, not learnt.
@@ -60,17 +60,17 @@ class CosineHead(nn.Module):
 
     @torch.no_grad()
     def begin(self, features: Tensor, labels: Tensor, from_prototypes: bool = True) -> None:
-        """Set the head by the support's features (n, D) and labels (n,)."""
+        """Initialise the head from the support's features (n, D) and labels (n,)."""
         self.to(features)
         means, present = prototypes(self.transform(features)[None], labels[None], len(self.weight))
         self.present = present[0]
         self.weight.copy_(F.normalize(means[0], dim=-1))
 
     def transform(self, features: Tensor) -> Tensor:
-        """Features (n, D) of unit length; dropout belongs here."""
+        """Scale features (n, D) to unit length; dropout is applied to the result."""
         return F.normalize(features, dim=-1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (n, n_way) of inputs (n, D); −inf for classes without support."""
+        """Compute logits (n, n_way) of inputs (n, D); −inf for classes without support."""
         logits = self.scale * F.linear(inputs, F.normalize(self.weight, dim=-1))
         return logits.masked_fill(~self.present, -torch.inf)

@@ -1,4 +1,4 @@
-"""Low-rank changes of convolutions and linear layers, by `peft`."""
+"""Low-rank changes of convolutions and linear layers, by the library `peft`."""
 
 import warnings
 from typing import Any
@@ -10,22 +10,22 @@ from fewshot.methods.finetune.options import Changes
 
 
 def add_lora(backbone: nn.Module, changes: Changes) -> None:
-    """Give each convolution and linear layer of `backbone` a change of rank `lora_rank`, zero at the start.
+    """Add to each convolution and linear layer of `backbone` a change of rank `lora_rank`, which is zero at the start.
 
     Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022, https://arxiv.org/abs/2106.09685;
-    the change is lora_alpha / lora_rank · B A, with B = 0 at first. All such layers get one, where the paper
-    has attention's only. Convolutions in groups (depthwise ones) do not: a rank of 1 for each channel would be
-    larger than the layer; nor does nn.MultiheadAttention, which reads its layers' weights past them.
+    the change is lora_alpha / lora_rank · B A, with B = 0 at first. All such layers are changed, where the paper
+    changes attention only. Grouped (depthwise) convolutions are not changed, since a change of rank 1 for each channel
+    would be larger than the layer; nor is nn.MultiheadAttention, which uses weights without calling their layers.
     """
     names = find_lora_layers(backbone)
     if not names:
-        raise ConfigError("finetune: mode 'lora' has nothing to adapt: no convolution or linear layer it could change")
+        raise ConfigError("finetune: mode 'lora' has nothing to adapt: no convolution or linear layer it can change")
     config, inject = _import_peft()
     inject(config(r=changes.lora_rank, lora_alpha=changes.lora_alpha, target_modules=names), backbone)
 
 
 def find_lora_layers(backbone: nn.Module) -> list[str]:
-    """Names of the layers that LoRA changes."""
+    """List the names of the layers that LoRA changes."""
     attention = [f"{name}." for name, part in backbone.named_modules() if isinstance(part, nn.MultiheadAttention)]
     return [
         name
@@ -38,7 +38,7 @@ def find_lora_layers(backbone: nn.Module) -> list[str]:
 def _import_peft() -> tuple[Any, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the libraries it imports
+            warnings.simplefilter("ignore")  # from the libraries that peft imports
             from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ConfigError("finetune: mode 'lora' needs peft: pip install 'fewshot[finetune]'") from error

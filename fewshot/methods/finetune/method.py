@@ -1,4 +1,4 @@
-"""`finetune`: the weights of a backbone, or some of them, are adapted to each support set."""
+"""`finetune`: adapts some or all weights of a backbone to each support set."""
 
 from collections.abc import Mapping, Sequence
 
@@ -34,52 +34,51 @@ class FineTune(Method):
 
     Args:
         backbone: the network that is adapted.
-        mode: what is adapted beside the head, see below.
-        steps: gradient steps, or the most of them with early_stopping.
-        lr: learning rate of the network's weights (default: a start for a search, by mode).
+        mode: what is adapted besides the head; see below.
+        steps: number of gradient steps, with early_stopping the largest number.
+        lr: learning rate of the network's weights (default: a starting point for a search, by mode).
         head_lr: learning rate of the head (default: by kind of head).
-        weight_decay: of matrices; vectors do not decay.
-        dropout: of the head's inputs.
-        augmentation: limits of `fewshot.images.augment.Augmentation`, drawn anew in each step.
-        layer_decay: factor of lr for each block towards the input.
-        early_stopping: about this fraction of each class is held out to find the number of steps.
-        patience_steps: the search for it ends so many steps after the best one.
-        test_views: so many augmented views of a query are averaged with the plain one.
-        head_start: the head starts from the support's prototypes, or from zero.
-        classifier: a linear or a cosine head (default: as the mode says, else linear).
-        scale: factor of a cosine head.
-        n_blocks: blocks that mode partial adapts.
+        weight_decay: weight decay of matrices; biases and other vectors do not decay.
+        dropout: dropout rate of the head's inputs.
+        augmentation: limits of `fewshot.images.augment.Augmentation`, which is applied in each step.
+        layer_decay: factor by which lr decreases with each block towards the input.
+        early_stopping: fraction of each class that is held out to find the number of steps.
+        patience_steps: this search ends so many steps after the best one.
+        test_views: number of augmented views of a query whose logits are averaged with its own.
+        head_start: the initial head is made from the support's prototypes, or is zero.
+        classifier: a linear or a cosine head (default: that of the mode, else linear).
+        scale: factor of the cosines of a cosine head.
+        n_blocks: number of blocks that mode partial adapts.
         lora_rank: rank of the changes of mode lora.
-        lora_alpha: their factor, divided by the rank.
-        adapter_width: of the bottlenecks of mode adapter.
-        n_prompts: tokens of mode prompt in vision transformers, elsewhere the width of its frame in pixels.
-        deep_prompts: new tokens in each block, not in the first only.
+        lora_alpha: their factor, which is divided by the rank.
+        adapter_width: width of the bottlenecks of mode adapter.
+        n_prompts: number of tokens of mode prompt in vision transformers, else the width of its frame in pixels.
+        deep_prompts: add new tokens in each block instead of only in the first.
         optimizer: AdamW, or SGD with momentum 0.9.
-        schedule: of the learning rates: a half cosine to 0, or constant.
-        batch_images: images in one pass of the network.
-        seed: of all draws, with the support images.
+        schedule: schedule of the learning rates: a half cosine to 0, or constant.
+        batch_images: number of images in one pass through the network.
+        seed: seed of all random numbers, together with the support images.
 
-    The modes, by what they adapt beside the head:
-    "linear", "cosine": nothing; the head is a linear one, or a cosine one (Chen et al. 2019, Baseline++).
-    "partial": the last `n_blocks` blocks, and what comes after them.
+    The modes, by what they adapt besides the head (their functions name the sources):
+    "linear", "cosine": nothing; the head is linear, or a cosine head (Chen et al. 2019, Baseline++).
+    "partial": the last `n_blocks` blocks and the layers after them.
     "batchnorm": scale and shift of the normalisation layers. "bias": all biases (BitFit). "full": all weights.
-    "lora": a low-rank change of each convolution and linear layer, by peft. "adapter": a bottleneck after each
-    block. "prompt": `n_prompts` tokens beside the image's in timm's vision transformers, elsewhere a frame of learnt
-    pixels around it, `n_prompts` wide. Their sources stand with them.
+    "lora": a low-rank change of each convolution and linear layer, by peft. "adapter": a bottleneck after each block.
+    "prompt": `n_prompts` additional tokens in timm's vision transformers, in other networks a frame of learned pixels
+    around the image.
 
-    Whatever the mode, batch normalisation uses the backbone's running statistics and never changes them, and the
-    network's own dropout is off. The head (`classifier`; None: as the mode says, else linear) starts from the
-    support's prototypes, so that without any step it is ProtoNet (linear) or imprinted weights (cosine), or from
-    zero. The weight decay of SGD is that times half the squared weights in the loss.
+    In every mode batch normalisation uses the backbone's running statistics without changing them, and the network's
+    own dropout is off. Without any step, a head that starts from prototypes is ProtoNet (linear) or imprinted weights
+    (cosine). With SGD, weight decay adds that times half the squared weights to the loss.
 
-    `early_stopping`: about this fraction of each class is held out (whole groups, where `fit_support` is given
-    groups); the step with the lowest loss on them is found, ending the search `patience_steps` after the best one,
-    and then all of the support is trained on for so many steps. Classes with one image or group give none, and
-    where no class gives any there is no early stopping.
+    With `early_stopping`, about this fraction of each class is held out (whole groups if `fit_support` is given
+    groups). The number of steps with the lowest loss on the held-out images is found, and then the whole support is
+    used for so many steps. A class with one image or group has nothing to hold out; if no class has, there is no early
+    stopping.
 
-    Draws come from `seed` and the support images. A loss reaches the backbone's weights as if the adaptation had
-    added a constant to them (first-order MAML); the adaptation itself always runs in evaluation mode.
-    Episodes are adapted one after the other, with one copy of the backbone at a time.
+    Gradients of a loss reach the backbone's weights as if the adaptation had added a constant to them (first-order
+    MAML). The adaptation itself always runs in evaluation mode, one episode after the other, with one copy of the
+    backbone at a time.
     """
 
     label, family = "fine-tuning", "adapted"
@@ -143,7 +142,7 @@ class FineTune(Method):
         )
         if not isinstance(test_views, int) or test_views < 0 or (test_views and not self.descent.augmentation.changes):
             raise ConfigError(
-                f"finetune: test_views is a whole number, and needs an augmentation to be more than 0; "
+                f"finetune: test_views must be a whole number, and 0 without augmentation; "
                 f"got {test_views!r} with augmentation {dict(augmentation or {})}"
             )
         self.test_views, self.seed = test_views, seed
@@ -157,7 +156,7 @@ class FineTune(Method):
         *,
         context: EpisodeContext | None = None,
     ) -> Tensor:
-        """Logits (B, n_query, n_way) of images (B, n, C, H, W)."""
+        """Compute logits (B, n_query, n_way) from images (B, n, C, H, W)."""
         learning = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.backbone.parameters())
         episodes = zip(support, support_labels, query, strict=True)
         return torch.stack([self._logits(*episode, n_way, learning) for episode in episodes])
@@ -165,13 +164,13 @@ class FineTune(Method):
     def fit_support(
         self, images: Tensor, labels: Tensor, n_way: int, groups: Sequence[object] | None = None
     ) -> FittedClassifier:
-        """A classifier adapted to images (n, C, H, W) with labels (n,) in 0..n_way-1.
+        """Adapt a classifier to images (n, C, H, W) with labels (n,) in 0..n_way-1.
 
-        `groups`: n things, equal for images that belong together; early stopping holds out whole groups.
-        Raises `DataError` for a support set that is not one, `TrainingError` where the loss is not finite.
+        `groups`: n values, equal for images that belong together; early stopping holds out whole groups. Raises
+        `DataError` for an empty or inconsistent support set, `TrainingError` if the loss is not finite.
         """
         if self.descent.augmentation.changes and images.dtype != torch.uint8:
-            raise FewShotError(f"finetune: augmentation is of uint8 images, got {images.dtype}")
+            raise FewShotError(f"finetune: augmentation needs uint8 images, got {images.dtype}")
         support = order_support(images, labels, n_way, groups, self.seed)
         with uncached_autocast(images.device):
             n_steps, n_held_out = self._stop(support, n_way)
@@ -180,7 +179,7 @@ class FineTune(Method):
         return self._make_classifier(network, n_steps, n_held_out)
 
     def restore(self, state: Mapping[str, Tensor], n_way: int) -> FittedClassifier:
-        """The classifier that `FittedClassifier.state` is of, given this method's options and the same backbone."""
+        """Rebuild a classifier from its `FittedClassifier.state`, with the same options and backbone."""
         network = Network(self.backbone, self.changes, n_way, self.seed)
         own = network.state()
         for name in own.keys() | state.keys():
@@ -195,13 +194,13 @@ class FineTune(Method):
         return self._make_classifier(network, None, 0)
 
     def count_trainable(self, n_way: int) -> dict[str, int]:
-        """How many numbers an adaptation to `n_way` classes changes, in the "network" and in the "head"."""
+        """Count the weights that an adaptation to `n_way` classes changes, in the "network" and in the "head"."""
         network = Network(self.backbone, self.changes, n_way, self.seed)
         adapted = [weight.numel() for weight in network.network_parameters().values() if weight.requires_grad]
         return {"network": sum(adapted), "head": sum(weight.numel() for weight in network.head.parameters())}
 
     def _logits(self, support: Tensor, labels: Tensor, query: Tensor, n_way: int, learning: bool) -> Tensor:
-        """Logits (n_query, n_way) of one episode; its copy of the network is gone when this returns."""
+        """Compute logits (n_query, n_way) of one episode; its copy of the network is freed when this returns."""
         real = labels != PADDING
         fitted = self.fit_support(support[real], labels[real], n_way)
         return fitted.first_order_logits(query) if learning else fitted.logits(query)
@@ -212,7 +211,7 @@ class FineTune(Method):
         return network
 
     def _stop(self, support: Support, n_way: int) -> tuple[int, int]:
-        """How many steps to take, and how many images that was judged by."""
+        """Find the number of steps by early stopping; also returns the number of held-out images."""
         out = hold_out(support, self.descent.early_stopping) if self.descent.early_stopping else support.labels < 0
         if not out.any():
             return self.descent.steps, 0

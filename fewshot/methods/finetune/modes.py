@@ -1,4 +1,4 @@
-"""Which weights each mode adapts, and what it adds: one function for each."""
+"""One function for each mode of `finetune`: it chooses the weights to adapt, and adds modules."""
 
 from collections.abc import Callable
 
@@ -15,16 +15,16 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def thaw(backbone: nn.Module, changes: Changes) -> nn.Module | None:
-    """Let gradients reach what `changes.mode` adapts in a frozen backbone; returns the module it adds, or None.
+    """Make the weights that `changes.mode` adapts in a frozen backbone require gradients.
 
-    Initial values of what is added come from the global generator. Raises `ConfigError` where the backbone
-    has nothing of the kind.
+    Returns the module that the mode adds, or None; its initial values come from the global generator. Raises
+    `ConfigError` if the backbone has no such weights.
     """
     return _THAW[changes.mode](backbone, changes)
 
 
 def _thaw_nothing(backbone: nn.Module, changes: Changes) -> None:
-    """`linear`, `cosine`: the head alone."""
+    """Modes linear and cosine adapt only the head."""
 
 
 def _thaw_full(backbone: nn.Module, changes: Changes) -> None:
@@ -32,7 +32,7 @@ def _thaw_full(backbone: nn.Module, changes: Changes) -> None:
 
 
 def _thaw_partial(backbone: nn.Module, changes: Changes) -> None:
-    """The last `n_blocks` blocks and whatever comes after them, such as a last convolution or normalisation."""
+    """Adapt the last `n_blocks` blocks and the layers after them, such as a last convolution or normalisation."""
     blocks = find_blocks(backbone)
     if changes.n_blocks > len(blocks):
         raise ConfigError(f"finetune: n_blocks is {changes.n_blocks}, but this backbone has {len(blocks)} blocks")
@@ -42,14 +42,14 @@ def _thaw_partial(backbone: nn.Module, changes: Changes) -> None:
 
 
 def _thaw_batchnorm(backbone: nn.Module, changes: Changes) -> None:
-    """Scale and shift of every normalisation; the running statistics stay."""
+    """Adapt scale and shift of every normalisation layer; running statistics do not change."""
     layers = [(name, part) for name, part in backbone.named_modules() if isinstance(part, NORMS)]
     affine = {f"{name}.{own}" for name, part in layers for own, _ in part.named_parameters(recurse=False)}
     _thaw_only(backbone, affine, "batchnorm", "normalisation with a scale")
 
 
 def _thaw_bias(backbone: nn.Module, changes: Changes) -> None:
-    """BitFit: Ben Zaken, Goldberg, Ravfogel 2022, https://arxiv.org/abs/2106.10199."""
+    """Adapt all biases: BitFit, Ben Zaken, Goldberg, Ravfogel 2022, https://arxiv.org/abs/2106.10199."""
     biases = {name for name, _ in backbone.named_parameters() if name.endswith("bias")}
     _thaw_only(backbone, biases, "bias", "bias")
 

@@ -1,4 +1,4 @@
-"""The copy of a backbone that an episode adapts, with what a mode adds to it and its head."""
+"""`Network`: the copy of a backbone that an episode adapts, with the modules of a mode and a head."""
 
 import copy
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from fewshot.runtime import seeding
 class Network(nn.Module):
     """A copy of `backbone` in evaluation mode, changed as `changes` says, with a head for `n_way` classes.
 
-    Batch normalisation uses the running statistics, and the network's own dropout is off, always. What is
-    adapted requires gradients and nothing else does, whatever the backbone itself says. `extras`: what the
-    mode adds outside of the layers. What a mode draws at the start comes from `seed`.
+    Batch normalisation always uses running statistics, and the network's own dropout is off. Exactly the adapted
+    weights require gradients, whichever of the backbone's weights do. `extras`: the module that the mode adds, if any.
+    Initial values of added weights depend on `seed`.
     """
 
     def __init__(self, backbone: nn.Module, changes: Changes, n_way: int, seed: int) -> None:
@@ -34,8 +34,8 @@ class Network(nn.Module):
             else CosineHead(backbone.feature_dim, n_way, changes.scale)
         )
         self.to(next(self.backbone.parameters(), self.head.weight).device)
-        self.to(memory_format=torch.channels_last)  # a CPU's convolutions are faster so
-        # the backbone's own weights beside the names that their copies have here
+        self.to(memory_format=torch.channels_last)  # faster convolutions on a CPU
+        # pairs of the name of a copied weight and the weight of the backbone
         names = {id(weight): name for name, weight in self.named_parameters()}
         self.origins = [(names[id(copies[id(weight)])], weight) for weight in backbone.parameters()]
 
@@ -45,51 +45,51 @@ class Network(nn.Module):
         return not any(weight.requires_grad for weight in self.network_parameters().values())
 
     def network_parameters(self) -> dict[str, nn.Parameter]:
-        """All weights but the head's, by name."""
+        """All weights except those of the head, by name."""
         return {name: weight for name, weight in self.named_parameters() if not name.startswith("head.")}
 
     def state(self) -> dict[str, Tensor]:
-        """What an adaptation changes, by name: adapted weights, and the head with what it keeps of the support."""
+        """What an adaptation changes, by name: the adapted weights, and the weights and buffers of the head."""
         adapted = {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
         kept = {f"head.{name}": buffer for name, buffer in self.head.named_buffers()}
         return adapted | kept
 
     def begin(self, images: Tensor, labels: Tensor, batch_images: int) -> None:
-        """Set the head by the support's images (n, C, H, W) and labels (n,)."""
+        """Initialise the head from the support's images (n, C, H, W) and labels (n,)."""
         features = self.embed(images, batch_images)
         self.head.begin(features, labels, self.changes.head_start == "prototypes")
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images as the backbone's body wants them, so that it need not do so in each step."""
+        """Prepare images for the backbone's body once, instead of in each step."""
         prepare = getattr(self.backbone, "prepare", None)
         return prepare(images) if images.dtype == torch.uint8 and prepare is not None else images
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (n, D), float32 or wider, of images (n, C, H, W)."""
+        """Compute features (n, D), float32 or wider, of images (n, C, H, W)."""
         features = self.backbone(images)
         return features.float() if features.dtype.itemsize < 4 else features
 
     def embed(self, images: Tensor, batch_images: int) -> Tensor:
-        """Features (n, D) without gradients, so many images at a time."""
+        """Compute features (n, D) without gradients, `batch_images` at a time."""
         with self.reading():
             return torch.cat([self.features(chunk) for chunk in images.split(batch_images)])
 
     def logits(self, features: Tensor, dropped: Tensor | None = None) -> Tensor:
-        """Logits (n, n_way) of features (n, D), with the head's inputs times `dropped` (n, D)."""
+        """Compute logits (n, n_way) of features (n, D); `dropped` (n, D) is a dropout mask for the head's inputs."""
         with torch.autocast(features.device.type, enabled=False):
             inputs = self.head.transform(features)
             return self.head(inputs if dropped is None else inputs * dropped)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, n_way) of images (n, C, H, W)."""
+        """Compute logits (n, n_way) of images (n, C, H, W)."""
         return self.logits(self.features(images))
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Within the block no graph is made.
+        """Within the block no graph is built.
 
-        Not by `no_grad` for LoRA: our ConvBlock then folds its layers' base weights, and would leave out what LoRA
-        adds to them. Weights that want no gradients make no graph either.
+        With LoRA this is not done by `no_grad`, under which our ConvBlock folds the base weights of its layers and
+        would ignore what LoRA adds to them. Instead no weight requires a gradient, which builds no graph either.
         """
         if self.changes.mode != "lora":
             with torch.no_grad():
@@ -108,7 +108,7 @@ class Network(nn.Module):
 
 @contextmanager
 def uncached_autocast(device: torch.device) -> Iterator[None]:
-    """The autocast that is on, if any, without its cache, which would keep the weights of the first step."""
+    """Within the block the current autocast has no cache, which would keep the weights of the first step."""
     kind = device.type
     dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
     with torch.autocast(kind, dtype, enabled=enabled, cache_enabled=False):

@@ -1,4 +1,4 @@
-"""The options of `finetune`, checked when they are given: what is adapted, and how it is descended."""
+"""The options of `finetune`, checked when they are created: what is adapted, and the optimiser settings."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "constant"]
 MODES: tuple[str, ...] = get_args(Mode)
 
-# Where to begin a search, by mode and by head: ours, none comes from a paper.
+# Default learning rates by mode and by head: our starting points for a search, not from papers.
 RATES = {"partial": 1e-4, "batchnorm": 1e-3, "bias": 1e-3, "full": 1e-4, "lora": 1e-3, "adapter": 1e-3, "prompt": 1e-2}
 HEAD_RATES = {"linear": 1e-2, "cosine": 1e-3}
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What of a network is adapted, and which head it gets; the words are those of `FineTune`."""
+    """Which weights of a network are adapted, and which head it gets; `FineTune` documents the options."""
 
     mode: str
     classifier: str | None
@@ -49,13 +49,13 @@ class Changes:
 
     @property
     def head(self) -> str:
-        """Which head: linear or cosine."""
+        """The kind of head, linear or cosine."""
         return self.classifier or ("cosine" if self.mode == "cosine" else "linear")
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How weights are descended; the words are those of `FineTune`, with no rate left open."""
+    """Optimiser settings of one adaptation; `FineTune` documents the options. Learning rates are never None."""
 
     steps: int
     lr: float
@@ -84,7 +84,7 @@ class Descent:
         _check_real("layer_decay", self.layer_decay, above=0, most=1)
 
     def rate(self, step: int) -> float:
-        """The factor of all learning rates in step 0 .. steps-1."""
+        """Compute the factor of all learning rates in step 0 .. steps-1."""
         return 1.0 if self.schedule == "constant" else (1 + math.cos(math.pi * step / self.steps)) / 2
 
 
@@ -101,7 +101,7 @@ def _check_whole(name: str, value: object, least: int) -> None:
 def _check_real(
     name: str, value: object, above: float | None = None, below: float = math.inf, most: float = math.inf
 ) -> None:
-    """A number in [0, below), or in (above, below); at most `most`."""
+    """Raise `ConfigError` unless `value` is in [0, below), or in (above, below), and at most `most`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and (value >= 0 if above is None else value > above) and value < below and value <= most:
         return

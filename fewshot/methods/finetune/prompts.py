@@ -1,4 +1,4 @@
-"""Visual prompt tuning: tokens that are learnt beside an image's own, or pixels around it."""
+"""Visual prompt tuning: learned tokens besides those of an image, or learned pixels around it."""
 
 import math
 
@@ -10,7 +10,7 @@ from fewshot.methods.finetune.options import Changes
 
 
 class Prompts(nn.Module):
-    """Tokens (depth, n_prompts, c): those of the first block, or with a depth of more of each block."""
+    """Learned tokens (depth, n_prompts, c): for the first block, or with depth > 1 for each block."""
 
     def __init__(self, depth: int, n_prompts: int, channels: int, patch_values: int) -> None:
         super().__init__()
@@ -18,21 +18,21 @@ class Prompts(nn.Module):
         self.tokens = nn.Parameter(torch.empty(depth, n_prompts, channels).uniform_(-bound, bound))
 
     def put(self, tokens: Tensor, after: int, i: int) -> Tensor:
-        """`tokens` (n, t, c) with the prompts of block i after the first `after`; from block 1 on in the old's place"""
+        """Insert the prompts of block i after the first `after` tokens (n, t, c); from block 1 on replace the old."""
         n_prompts = self.tokens.shape[1]
         rest = after if i == 0 else after + n_prompts
         prompts = self.tokens[i].to(tokens.dtype).expand(len(tokens), -1, -1)
         return torch.cat([tokens[:, :after], prompts, tokens[:, rest:]], 1)
 
     def take_out(self, tokens: Tensor, after: int) -> Tensor:
-        """`tokens` (n, t + n_prompts, c) without the prompts."""
+        """Remove the prompts from `tokens` (n, t + n_prompts, c)."""
         return torch.cat([tokens[:, :after], tokens[:, after + self.tokens.shape[1] :]], 1)
 
 
 class Frame(nn.Module):
-    """Pixels around an image, `width` on each side: `rows` above and below, `columns` to the left and right.
+    """Learned pixels around an image, `width` on each side: `rows` above and below, `columns` left and right.
 
-    They are brightnesses, from 0 to 1 at the start, and normalised as the images of `backbone` are.
+    They start at random values from 0 to 1, and are normalised like the images of `backbone`.
     """
 
     mean: Tensor
@@ -47,7 +47,7 @@ class Frame(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Prepared images (n, c, h, w) in the frame, (n, c, h + 2 width, w + 2 width)."""
+        """Put the frame around prepared images (n, c, h, w): (n, c, h + 2 width, w + 2 width)."""
         rows, columns = (
             ((pixels - self.mean) / self.std).to(images.dtype).expand(len(images), -1, -1, -1)
             for pixels in (self.rows, self.columns)
@@ -57,11 +57,12 @@ class Frame(nn.Module):
 
 
 def add_prompts(backbone: nn.Module, changes: Changes) -> nn.Module:
-    """Give each image `n_prompts` learnt tokens in a timm VisionTransformer, else a frame of learnt pixels so wide.
+    """Add `n_prompts` learned tokens to a timm VisionTransformer, or a frame of learned pixels to another network.
 
     Jia et al., Visual Prompt Tuning, ECCV 2022, https://arxiv.org/abs/2203.12119.
-    Tokens: section 3.2, in the first block (VPT-Shallow) or (`deep_prompts`) new ones in each (VPT-Deep). They
-    stand behind the class token and are taken out before the last normalisation, so that they are never pooled.
+    Tokens: section 3.2, in the first block (VPT-Shallow), or with `deep_prompts` new ones in each (VPT-Deep). They
+        follow
+    the class token and are removed before the last normalisation, so they are never pooled.
     Differs from the paper: no dropout on them.
     Pixels: the paper's form for ConvNets, as in the authors' code (github.com/KMnP/vpt, prompts called "pad").
     """
@@ -93,7 +94,7 @@ def _add_frame(backbone: nn.Module, changes: Changes) -> Frame:
     try:
         with torch.no_grad():
             n_features = source(blank.to(frame.rows.device)).shape[1]
-    except (RuntimeError, AssertionError) as error:  # a body for one size only
+    except (RuntimeError, AssertionError) as error:  # for instance a body for one size only
         raise ConfigError(_explain_no_frame(changes.n_prompts, source.input_px, str(error))) from error
     if n_features != source.feature_dim:
         why = f"it gives {n_features} features of such images instead of {source.feature_dim}"
@@ -104,5 +105,5 @@ def _add_frame(backbone: nn.Module, changes: Changes) -> Frame:
 def _explain_no_frame(width: int, side_px: int, why: str) -> str:
     return (
         f"finetune: mode 'prompt' puts a frame of n_prompts={width} pixels around images of {side_px}, which this "
-        f"backbone cannot take: {why}. Take one that averages its maps, or one of timm's vision transformers"
+        f"backbone cannot process: {why}. Use one that averages its maps, or one of timm's vision transformers"
     )

@@ -1,4 +1,4 @@
-"""Early stopping: the number of steps that images held out of the support ask for."""
+"""Early stopping: find the best number of steps by images that are held out of the support."""
 
 from torch.nn import functional as F
 
@@ -9,9 +9,9 @@ from fewshot.methods.finetune.support import Support
 
 
 def find_best_step(network: Network, train: Support, judged: Support, options: Descent) -> int:
-    """After how many steps on `train` the mean loss on `judged` is lowest, 0 included; the first of equals.
+    """Find the number of steps on `train` (0 or more) after which the mean loss on `judged` is lowest.
 
-    The descent ends `patience_steps` after the best step so far. `network` is left where it ended.
+    The descent ends `patience_steps` after the best step so far; `network` keeps the weights of the last step.
     """
     images = network.prepare(judged.images)
     features = network.embed(images, options.batch_images) if network.frozen else None

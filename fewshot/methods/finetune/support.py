@@ -1,4 +1,4 @@
-"""A support set in an order of its own, and what chance decides in it."""
+"""A support set in canonical order, with a seed that depends on its images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from torch import Tensor
 from fewshot.errors import DataError
 from fewshot.runtime import seeding
 
-CHUNK_IMAGES = 64  # brought to float64 at once
+CHUNK_IMAGES = 64  # converted to float64 at once
 
 
 @dataclass(frozen=True)
 class Support:
     """One episode's support set: `images` (n, C, H, W), `labels` (n,) in 0..n_way-1, `groups` (n,) from 0 on.
 
-    The order is read from the images, by class, so it does not depend on the order in which they came nor on
-    the numbers of the classes. `seed`: made from the method's seed and the images: the same set draws the same.
+    The order depends on the images alone, not on the order in which they were given nor on the numbers of the classes.
+    `seed` is derived from the method's seed and the images, so that the same support set draws the same random numbers.
     """
 
     images: Tensor
@@ -30,19 +30,19 @@ class Support:
         return len(self.labels)
 
     def generator(self, *names: object) -> torch.Generator:
-        """A generator for one purpose, the same each time."""
+        """Create a generator for one purpose; it is the same in each call."""
         return seeding.generator(self.seed, *names)
 
     def select(self, kept: Tensor) -> "Support":
-        """The images that are `kept` (n,) bool; the draws stay those of the whole set."""
+        """Select the images that are `kept` (n,) bool; the seed stays that of the whole set."""
         return Support(self.images[kept], self.labels[kept], self.groups[kept], self.seed)
 
 
 def order_support(images: Tensor, labels: Tensor, n_way: int, groups: Sequence[object] | None, seed: int) -> Support:
-    """The support set of images (n, C, H, W) with labels (n,) and groups (n things), checked and put in order.
+    """Check images (n, C, H, W), labels (n,) and groups (n values), and sort them into canonical order.
 
-    Images stand by class and, within a class, by their place along one random direction (float64); classes by
-    the mean of these places.
+    Images are sorted by class and, within a class, by their projection on a random direction (float64); classes are
+    sorted by the mean of these projections.
     """
     n = len(images)
     if n == 0:
@@ -67,11 +67,10 @@ def order_support(images: Tensor, labels: Tensor, n_way: int, groups: Sequence[o
 
 
 def hold_out(support: Support, fraction: float) -> Tensor:
-    """Which images (n,) are held out for early stopping: of each class about `fraction`, whole groups only.
+    """Choose the images (n,) to hold out for early stopping: about `fraction` of each class, in whole groups.
 
-    Groups come in a random order; one is held out where each of its classes stays within its fraction (or
-    has none held out yet) and keeps another image. So a class with one image, or one group, gives none, and
-    where all classes are like that nothing is held out.
+    Groups are visited in random order. A group is held out if each of its classes stays within its fraction (or has no
+    image held out yet) and keeps another image. So nothing is held out of a class with one image or group.
     """
     labels, groups = support.labels.cpu(), support.groups.cpu()
     total = labels.bincount()  # (n_way,)
@@ -88,7 +87,7 @@ def hold_out(support: Support, fraction: float) -> Tensor:
 
 
 def _project(images: Tensor, seed: int) -> Tensor:
-    """Where each image lies along one random direction, (n,) float64."""
+    """Project each image on one random direction, (n,) float64."""
     size = images[0].numel()
     direction = torch.randn(size, generator=seeding.generator(seed, "finetune order"), dtype=torch.float64)
     direction = direction.to(images.device)
@@ -96,7 +95,7 @@ def _project(images: Tensor, seed: int) -> Tensor:
 
 
 def _number_groups(groups: Sequence[object] | None, order: Tensor) -> Tensor:
-    """Numbers (n,) of the groups in this order; each image is a group of its own where none are given."""
+    """Number the groups (n,) of the images in `order`; without groups each image is its own group."""
     if groups is None:
         return torch.arange(len(order), device=order.device)
     names = groups.tolist() if hasattr(groups, "tolist") else list(groups)

@@ -1,4 +1,4 @@
-"""Gradient descent on the support sets of many tasks at once, differentiable: the inner loop of MAML and ANIL."""
+"""The inner loop of MAML and ANIL: differentiable gradient descent on the support sets of many tasks at once."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,13 +12,25 @@ from fewshot.methods.base import Method
 from fewshot.sampling.episodes import PADDING
 
 Reduction = Literal["sum/K", "mean"]
-Weights = dict[str, Tensor]  # by name, each with a leading task dimension T
+Weights = dict[str, Tensor]  # by name; each tensor has a leading task dimension T
 
 
 class InnerLoopMethod(Method):
-    """A method that a few steps of gradient descent on the support adapt to each episode.
+    """A method that is adapted to each episode by a few steps of gradient descent on the support set.
 
-    Its classifier has `n_way` outputs, of which an episode uses those of its classes.
+    Args:
+        backbone: maps images (n, C, H, W) to features (n, D).
+        name: the name under which the method is registered, for messages.
+        n_way: the largest number of classes of an episode, which is the number of outputs of the classifier; an episode
+            uses the outputs of its classes.
+        order: 2 differentiates through the inner gradients; 1 takes them as constants and never builds their graph.
+        inner_steps: gradient steps on the support set.
+        test_inner_steps: gradient steps at validation and test (default: inner_steps).
+        inner_lr: learning rate of these steps.
+        inner_reduction: the inner loss is summed over the support images and divided by the number of shots K ("sum/K",
+            as in the authors' code; if shots differ, K is their mean), or averaged ("mean", which is n_way times
+            smaller).
+        transductive: whether queries are normalised by their own statistics.
     """
 
     family = "adapted"
@@ -32,6 +44,7 @@ class InnerLoopMethod(Method):
         order: int,
         inner_steps: int,
         test_inner_steps: int | None,
+        inner_lr: float,
         inner_reduction: Reduction,
         transductive: bool,
     ) -> None:
@@ -45,7 +58,8 @@ class InnerLoopMethod(Method):
         if inner_reduction not in ("sum/K", "mean"):
             raise ConfigError(f"{name}: inner_reduction is sum/K or mean, got {inner_reduction!r}")
         self.name, self.n_way, self.order, self.inner_reduction = name, n_way, order, inner_reduction
-        self.inner_steps, self.test_inner_steps, self._transductive = inner_steps, test_inner_steps, transductive
+        self.inner_steps, self.test_inner_steps, self.inner_lr = inner_steps, test_inner_steps, inner_lr
+        self._transductive = transductive
 
     @property
     def transductive(self) -> bool:
@@ -54,11 +68,11 @@ class InnerLoopMethod(Method):
 
     @property
     def steps(self) -> int:
-        """How many steps adapt now: in training, or at test."""
+        """Number of inner steps in the current mode, training or test."""
         return self.inner_steps if self.training else self.test_inner_steps
 
     def find_present_classes(self, labels: Tensor, n_way: int) -> Tensor:
-        """Which of the classifier's classes each task's support (T, n_support) has, (T, self.n_way) bool."""
+        """Find which classes occur in each task's support labels (T, n_support), (T, self.n_way) bool."""
         if n_way > self.n_way:
             raise EpisodeError(
                 f"an episode of {n_way} classes does not fit {self.name}'s classifier, "
@@ -75,11 +89,11 @@ def descend(
     order: int,
     learning: bool,
 ) -> Weights:
-    """`weights` after `steps` steps of gradient descent on `loss`, the sum of the tasks' own losses.
+    """Take `steps` steps of gradient descent from `weights` on `loss`, the sum of the losses of all tasks.
 
-    `rates`: one learning rate, or a tensor for each weight, without the task dimension. With `learning`
-    the result is a function of the initial weights and rates: through the gradients too with `order` 2,
-    as if they were constants with `order` 1, which builds no graph of them. Without it they are constants.
+    `rates`: one learning rate, or a tensor for each weight, without the task dimension. With `learning` the result can
+    be differentiated in the initial weights and rates: with `order` 2 also through the inner gradients, with `order` 1
+    as if these were constants. Without `learning` the result is a constant.
     """
     with torch.enable_grad():
         for _ in range(steps):
@@ -95,11 +109,10 @@ def descend(
 
 
 def inner_loss(logits: Tensor, labels: Tensor, present: Tensor, reduction: Reduction) -> Tensor:
-    """Sum over T tasks of their support losses, a scalar.
+    """Compute the sum of the support losses of T tasks, a scalar.
 
-    `logits` (T, n_support, classes), `labels` (T, n_support) with -1 for padding, `present` (T, classes).
-    A task's cross-entropy is summed over its support and divided by its mean number of shots ("sum/K"),
-    or averaged.
+    `logits` (T, n_support, classes), `labels` (T, n_support) with -1 for padding, `present` (T, classes). The
+    cross-entropy of a task is summed over its support and divided by its mean number of shots ("sum/K"), or averaged.
     """
     logits = logits.masked_fill(~present[:, None], -torch.inf)
     summed = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=PADDING, reduction="none").sum(1)  # (T,)
@@ -108,7 +121,7 @@ def inner_loss(logits: Tensor, labels: Tensor, present: Tensor, reduction: Reduc
 
 
 class WithGradients(torch.autograd.Function):
-    """A loss whose gradients are known already: what the groups of a meta-batch summed up."""
+    """A loss whose gradients were computed before, as the sum over the groups of a meta-batch."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:

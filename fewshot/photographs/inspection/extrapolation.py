@@ -1,4 +1,4 @@
-"""How many images for a stated accuracy: an inverse power law through the curve, and when not to believe it."""
+"""Estimates how many images an accuracy needs, by an inverse power law, and refuses where the law is too uncertain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewshot.photographs.inspection.learning_curve import ShotsCurve
+from fewshot.runtime.counts import format_count
 
-EXPONENTS = np.geomspace(0.05, 3, 200)  # of the law, c; learning curves measured so far lie well within
-MAX_FACTOR = 4  # beyond the largest measured number of images nothing is said
-MAX_WIDTH = 0.2  # of the 95% interval of an accuracy that is still worth saying
+EXPONENTS = np.geomspace(0.05, 3, 200)  # candidates for c; learning curves measured so far lie well within
+MAX_FACTOR = 4  # the law is evaluated up to this multiple of the largest measured number of images
+MAX_WIDTH = 0.2  # of the law's 95% interval at the answer; beyond it no answer is given
 MIN_POINTS = 3
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Images a class for `accuracy`: `n_shots`, None where nothing can be said; `sentence` says it or why not."""
+    """How many images a class `accuracy` needs: `n_shots`, None if unknown; `sentence` says it, or why not."""
 
     accuracy: float
     n_shots: int | None
@@ -24,10 +25,10 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Extrapolation:
-    """accuracy = a − b · k^(−c), with 95% intervals of a bootstrap over groups.
+    """The law accuracy = a − b · k^(−c), with 95% intervals from a bootstrap over groups.
 
-    `shots`, `mean`, `low`, `high` (n,): the law at 1 to 4 times the largest measured number of images.
-    Empty, with `sentence` saying why, where the curve has fewer than three points.
+    `shots`, `mean`, `low`, `high` (n,): the law from 1 image to 4 times the largest measured number. They are empty,
+    and `sentence` says why, if the curve has fewer than three points.
     """
 
     law: tuple[float, float, float] | None
@@ -42,15 +43,15 @@ class Extrapolation:
 def extrapolate(
     curve: ShotsCurve, accuracies: Sequence[float] = (0.7, 0.8, 0.9, 0.95), n_boots: int = 1000, seed: int = 0
 ) -> Extrapolation:
-    """Fit accuracy = a − b · k^(−c), 0 <= b, 0 < c, 0 <= a <= 1, by least squares.
+    """Fit accuracy = a − b · k^(−c), 0 <= b, 0 < c, 0 <= a <= 1, by least squares, and answer how many images to add.
 
     Cortes, Jackel, Solla, Vapnik, Denker, Learning Curves: Asymptotic Values and Rate of Convergence,
     NeurIPS 1993; Figueroa et al., Predicting sample size required for classification performance, BMC
-    Medical Informatics 12:8, 2012, https://doi.org/10.1186/1472-6947-12-8. The bootstrap draws groups
-    (images, where there are none) with replacement, since draws of support sets from one folder repeat
-    the same images: resampling the draws would only measure how often we drew.
-    Nothing is said beyond 4 times the largest measured number of images, where the interval of the number
-    reaches beyond that, or where the law's interval there is wider than 0.2.
+    Medical Informatics 12:8, 2012, https://doi.org/10.1186/1472-6947-12-8. The bootstrap resamples groups (images,
+    if there are no groups). Resampling the draws of support sets instead would ignore that they share images, and
+    its interval would shrink with the number of draws. No answer is given beyond 4 times the largest measured number
+    of images, if the interval of the needed number reaches beyond that, or if the law's interval at the answer is
+    wider than 0.2.
 
     Args:
         curve: accuracy measured with k images a class.
@@ -63,7 +64,8 @@ def extrapolate(
     """
     most = curve.shots[-1]
     if len(curve.shots) < MIN_POINTS:
-        text = f"measured with {len(curve.shots)} numbers of photographs only, {MIN_POINTS} are needed: add some"
+        points = format_count(len(curve.shots), "point")
+        text = f"the curve has only {points}, and {MIN_POINTS} are needed to continue it: add photographs"
         empty = np.zeros(0)
         answers = tuple(_find_measured(curve, q) or Answer(q, None, f"{q:.0%}: {text}") for q in accuracies)
         return Extrapolation(None, empty, empty, empty, empty, answers, text)
@@ -72,16 +74,16 @@ def extrapolate(
     law = fit_laws(k, means[None])[0]
     laws = fit_laws(k, _resample(curve, n_boots, seed))  # (n_boots, 3)
     shots = np.arange(1, MAX_FACTOR * most + 1)
-    boots = _value(laws, shots)  # (n_boots, n)
+    boots = _evaluate_laws(laws, shots)  # (n_boots, n)
     low, high = np.quantile(boots, [0.025, 0.975], axis=0)
-    mean = _value(law[None], shots)[0]
-    answers = tuple(_find_measured(curve, q) or _answer(q, shots, mean, boots, laws) for q in accuracies)
+    mean = _evaluate_laws(law[None], shots)[0]
+    answers = tuple(_find_measured(curve, q) or _find_extrapolated(q, shots, mean, boots, laws) for q in accuracies)
     a, b, c = map(float, law)
     return Extrapolation((a, b, c), shots, mean, low, high, answers, _foretell(most, mean, low, high))
 
 
 def _foretell(most: int, mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
-    """What twice the largest measured number of images would give."""
+    """Say what twice the largest measured number of images would give."""
     at = 2 * most - 1
     if high[at] - low[at] > MAX_WIDTH:
         return "from so few photographs it cannot be told how much more of them would help"
@@ -92,9 +94,10 @@ def _foretell(most: int, mean: np.ndarray, low: np.ndarray, high: np.ndarray) ->
 
 
 def fit_laws(k: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """The (a, b, c), (B, 3), nearest to each curve of `accuracy` (B, n) at `k` (n,) by least squares.
+    """Fit (a, b, c), (B, 3), to each curve of `accuracy` (B, n) at `k` (n,) by least squares.
 
-    Given c the law is a line in k^(−c); c is the best of a fixed list, so that nothing can fail to converge.
+    For a given c the law is linear in k^(−c). The best c is taken from a fixed list, so the fit cannot fail to
+    converge.
     """
     best = np.full((len(accuracy), 4), np.inf)  # squared error, a, b, c
     for c in EXPONENTS:
@@ -112,7 +115,7 @@ def fit_laws(k: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 
 
 def _resample(curve: ShotsCurve, n_boots: int, seed: int) -> np.ndarray:
-    """Accuracies (n_boots, n_shots) of groups drawn with replacement, only such draws as ask any image."""
+    """Compute the accuracies (n_boots, n_shots) of resampled groups, dropping resamples that contain no query."""
     n_groups = int(curve.groups.max()) + 1
     right, asked = (np.zeros((len(curve.shots), n_groups)) for _ in range(2))
     for row in range(len(curve.shots)):
@@ -124,7 +127,7 @@ def _resample(curve: ShotsCurve, n_boots: int, seed: int) -> np.ndarray:
     return (times @ right.T)[some] / total[some]
 
 
-def _value(laws: np.ndarray, k: np.ndarray) -> np.ndarray:
+def _evaluate_laws(laws: np.ndarray, k: np.ndarray) -> np.ndarray:
     a, b, c = (laws[:, i, None] for i in range(3))
     return a - b * k[None].astype(np.float64) ** -c
 
@@ -140,17 +143,21 @@ def _find_measured(curve: ShotsCurve, accuracy: float) -> Answer | None:
     return None
 
 
-def _answer(accuracy: float, shots: np.ndarray, mean: np.ndarray, boots: np.ndarray, laws: np.ndarray) -> Answer:
+def _find_extrapolated(
+    accuracy: float, shots: np.ndarray, mean: np.ndarray, boots: np.ndarray, laws: np.ndarray
+) -> Answer:
     limit = int(shots[-1])
     reached = mean >= accuracy
     if np.quantile(laws[:, 0], 0.975) < accuracy:
         level = float(np.median(laws[:, 0]))
         return Answer(
-            accuracy, None, f"{accuracy:.0%}: not by more photographs like these; the curve levels out near {level:.0%}"
+            accuracy,
+            None,
+            f"{accuracy:.0%}: not with more photographs like these; the curve levels out near {level:.0%}",
         )
     if not reached.any():
         return Answer(
-            accuracy, None, f"{accuracy:.0%}: more than {limit} photographs a class, further than this curve can tell"
+            accuracy, None, f"{accuracy:.0%}: more than {limit} photographs a class, beyond what this curve can tell"
         )
     k = int(shots[reached.argmax()])
     needed = np.where((boots >= accuracy).any(1), shots[(boots >= accuracy).argmax(1)], np.inf)  # (n_boots,)
@@ -166,4 +173,4 @@ def _answer(accuracy: float, shots: np.ndarray, mean: np.ndarray, boots: np.ndar
 
 
 def _format_images(k: int) -> str:
-    return f"{k} photograph{'s' * (k != 1)} a class"
+    return f"{format_count(k, 'photograph')} a class"

@@ -1,4 +1,4 @@
-"""Accuracy within a folder, from features: leaving one group out, and against the number of images a class."""
+"""Estimates accuracy within a folder from features: by leaving one group out, and by the number of images a class."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from fewshot.errors import DataError
-from fewshot.photographs.inspection.intervals import Proportion, proportion
+from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
 from fewshot.sampling.episodes import PADDING
 
 Head = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # `Method.head`
 MAX_TRIES = 100
-CHUNK_BYTES = 1 << 28  # of support features that one call of the head sees
+CHUNK_BYTES = 1 << 28  # bounds the support features of one call of the head
 
 
 @dataclass(frozen=True, eq=False)
 class FolderEstimate:
     """Accuracy on images of groups that the head was not fitted to.
 
-    `by_class`: one for each label, None where all its images are of one group, so that nothing can test
-    it; these images do not count in `overall`. `logits` (n, n_way): of each image from the fold that left
-    it out; −inf for classes which that fold had no image of.
+    `by_class`: for each label; None if all its images are of one group, so that the class cannot be tested and does
+    not count in `overall`. `logits` (n, n_way): of each image, from the fold that left it out; −inf for classes
+    without an image in that fold.
     """
 
     overall: Proportion
@@ -31,16 +31,16 @@ class FolderEstimate:
 
     @property
     def predictions(self) -> Tensor:
-        """The label given to each image, (n,)."""
+        """The predicted label of each image, (n,)."""
         return self.logits.argmax(1)
 
 
 @dataclass(frozen=True, eq=False)
 class ShotsCurve:
-    """Accuracy at `shots` images a class, the mean over draws of support sets; all draws answer for all shots.
+    """Accuracy with `shots` images a class: the mean over draws of support sets, the same draws for every number.
 
-    `right`, `asked` (n_shots, n_images): how often each image was a query and right; `limited_by`: labels
-    with too few images for more shots.
+    `asked`, `right` (n_shots, n_images): how often each image was a query, and how often its prediction was right.
+    `limited_by`: labels that have too few images for more shots.
     """
 
     shots: tuple[int, ...]
@@ -60,11 +60,12 @@ def predict_left_out(
     n_way: int = 0,
     seed: int = 0,
 ) -> FolderEstimate:
-    """Predict each group's images by a head fitted to images of other groups, see `fold_supports`.
+    """Predict each group's images by a head fitted to images of other groups, chosen by `fold_supports`.
 
-    `features` (n, D), `labels` (n,) from 0, `groups` (n,); without groups each image is one. Folds with
-    groups of one size go through the head together, the images left out with the label −1. `n_way`: number
-    of classes, where some have no image. Raises `DataError` where no class has images of two groups.
+    `features` (n, D), `labels` (n,) from 0, `groups` (n,); without groups, each image is its own group. `n_way`:
+    number of classes, if some have no image. Folds that leave out equally many images go through the head as one
+    batch, in which images outside a fold's support set have the padding label −1. Raises `DataError` if no class has
+    images of two groups.
     """
     label, group = _check(features, labels, groups)
     n_way = max(n_way, int(label.max()) + 1)
@@ -85,16 +86,16 @@ def predict_left_out(
     asked = tested[label]
     right = (logits.argmax(1).cpu().numpy() == label) & asked
     by = None if groups is None else group
-    of_class = [proportion(right, asked & (label == c), by) if tested[c] else None for c in range(n_way)]
-    return FolderEstimate(proportion(right, asked, by), tuple(of_class), logits)
+    of_class = [estimate_proportion(right, asked & (label == c), by) if tested[c] else None for c in range(n_way)]
+    return FolderEstimate(estimate_proportion(right, asked, by), tuple(of_class), logits)
 
 
 def fold_supports(label: np.ndarray, group: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Which images the head of each fold is fitted to, (n_groups, n) bool: fold g leaves out group g, and more.
+    """Choose the support images of each fold, (n_groups, n) bool: fold g leaves out group g, and more.
 
-    Of each class that group g has no image of, the images of one of its groups are left out too, drawn at random
-    (where it has others): else the class of the images left out would always be the one with the fewest, which a
-    fitted head takes for rare. Eight euro coins by four photographs each came to 28% so, and to 53% in this way.
+    Every class without an image in group g loses one of its groups too, drawn at random (if it has several).
+    Otherwise the class of the left-out images would always have the fewest support images, and a fitted head
+    would learn that it is rare: eight euro coins with four photographs each gave 28% instead of 53%.
     """
     n_groups, n_way = int(group.max()) + 1, int(label.max()) + 1
     groups_of = [np.unique(group[label == c]) for c in range(n_way)]
@@ -118,17 +119,17 @@ def measure_shots_curve(
     n_draws: int = 100,
     seed: int = 0,
 ) -> ShotsCurve:
-    """Accuracy with k images a class, over `n_draws` draws; support and queries share no group.
+    """Measure accuracy with k images a class over `n_draws` random splits into support and query groups.
 
-    Draw i comes from `(seed, i)` alone: groups in random order become query groups until each class
-    (of two groups or more) has a query, then each class gives k of its remaining images; those of a smaller k
-    are among those of a larger one, and the queries are the same for all k. `shots`: None: 1, 2, 4, … and the
-    most that every draw allows. Every class has the same number of queries in a draw, and every draw.
+    Draw i depends on `(seed, i)` only. Groups in random order become query groups until each class of two or more
+    groups has a query; of the other groups, k images of each class are the support. The support of a smaller k is
+    part of that of a larger one, and the queries are the same for all k. All classes have the same number of queries,
+    in all draws. `shots`: the values of k; None for 1, 2, 4, … and the largest number that every draw allows.
     """
     label, group = _check(features, labels, groups)
     n_way = int(label.max()) + 1
     tested = np.flatnonzero(_find_tested(label, group, n_way))
-    draws = [_draw(label, group, tested, n_way, np.random.default_rng((seed, i))) for i in range(n_draws)]
+    draws = [_draw_split(label, group, tested, n_way, np.random.default_rng((seed, i))) for i in range(n_draws)]
     rest = np.array([[len(rows) for rows in support] for support, _ in draws])  # (n_draws, n_way)
     most = int(rest.min())
     chosen = _choose_shots(shots, most)
@@ -142,13 +143,13 @@ def measure_shots_curve(
         np.add.at(right[row], query.numpy(), hit)
         np.add.at(asked[row], query.numpy(), 1)
     by = None if groups is None else group
-    points = tuple(proportion(r, a, by) for r, a in zip(right, asked, strict=True))
+    points = tuple(estimate_proportion(r, a, by) for r, a in zip(right, asked, strict=True))
     fewest = rest.min(0)
     return ShotsCurve(chosen, points, right, asked, group, tuple(np.flatnonzero(fewest == most).tolist()))
 
 
 def _predict(head: Head, features: Tensor, label: np.ndarray, support: Tensor, query: Tensor, n_way: int) -> np.ndarray:
-    """Labels (n_draws, n_query) given to rows `query` by heads fitted to rows `support` (n_draws, n_support)."""
+    """Predict the labels (n_draws, n_query) of rows `query` by heads fitted to rows `support` (n_draws, n_support)."""
     chunk = max(1, CHUNK_BYTES // (support.shape[1] * features.shape[1] * features.element_size()))
     support_labels = torch.from_numpy(label)[support]
     found = []
@@ -158,10 +159,10 @@ def _predict(head: Head, features: Tensor, label: np.ndarray, support: Tensor, q
     return torch.cat(found).numpy()
 
 
-def _draw(
+def _draw_split(
     label: np.ndarray, group: np.ndarray, tested: np.ndarray, n_way: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Rows for support of each class and for queries of each tested class, in random order; no group in both."""
+    """Draw rows for the support of each class and the queries of each tested class; no group gives both."""
     table = np.zeros((int(group.max()) + 1, n_way), np.int64)  # images of each class in each group
     np.add.at(table, (group, label), 1)
     is_query = _choose_query_groups(table, tested, rng)
@@ -171,8 +172,8 @@ def _draw(
 
 
 def _choose_query_groups(table: np.ndarray, tested: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Which groups give queries, (n_groups,) bool: a query for each tested class, and every class keeps an image."""
-    for _ in range(MAX_TRIES):  # an order of the groups may lead nowhere: the next one
+    """Choose query groups, (n_groups,) bool: each tested class gets a query, and every class keeps a support image."""
+    for _ in range(MAX_TRIES):  # greedy in random order, which can fail: then try another order
         left, asked = table.sum(0), np.zeros(table.shape[1], np.int64)
         is_query = np.zeros(len(table), bool)
         for g in rng.permutation(len(table)):
@@ -183,8 +184,8 @@ def _choose_query_groups(table: np.ndarray, tested: np.ndarray, rng: np.random.G
         if (asked[tested] > 0).all():
             return is_query
     raise DataError(
-        f"class {tested[asked[tested] == 0][0]} cannot have a query of one group while every class keeps an image in "
-        "the others: too few groups hold all images of a class; add photographs of other groups"
+        f"no choice of query groups gives class {tested[asked[tested] == 0][0]} a query and leaves every class a "
+        "support image: add photographs of other groups"
     )
 
 
@@ -193,12 +194,12 @@ def _choose_shots(shots: Sequence[int] | None, most: int) -> tuple[int, ...]:
         return tuple(sorted({2**p for p in range(most.bit_length())} | {most}))
     chosen = tuple(sorted(set(shots)))
     if not chosen or chosen[0] < 1 or chosen[-1] > most:
-        raise DataError(f"shots {list(shots)} must be from 1 to {most}, the most that this folder allows")
+        raise DataError(f"shots {list(shots)} must lie between 1 and {most}, the most that this folder allows")
     return chosen
 
 
 def _find_tested(label: np.ndarray, group: np.ndarray, n_way: int) -> np.ndarray:
-    """Whether each class has images of two groups or more, (n_way,) bool."""
+    """Find the classes that can be tested, (n_way,) bool: those with images of two groups or more."""
     pairs = np.unique(np.stack([label, group]), axis=1)
     tested = np.bincount(pairs[0], minlength=n_way) > 1
     if not tested.any():
@@ -207,7 +208,7 @@ def _find_tested(label: np.ndarray, group: np.ndarray, n_way: int) -> np.ndarray
 
 
 def _check(features: Tensor, labels: Sequence[int], groups: Sequence[object] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and dense groups as int64 (n,); one group for each image where none are given."""
+    """Convert labels and groups to int64 (n,), groups numbered from 0; without groups, each image is its own."""
     label = np.asarray(labels, dtype=np.int64)
     group = np.arange(len(label)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if features.ndim != 2 or not len(features) == len(label) == len(group):

@@ -1,4 +1,4 @@
-"""What is kept of a photograph after it was read: a few kilobytes."""
+"""Measurements of a photograph, which are kept instead of its pixels: a few kilobytes."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from fewshot.images.listing import ImageFile
 from fewshot.images.similarity import extract_details, hash_perceptually, measure_sharpness, shrink_grey
 from fewshot.photographs.inspection.reading import Photograph
 
-TAIL = 2.0  # percent of the pixels that may be black letters, or highlights
+TAIL = 2.0  # percent of the pixels, which may be black letters or highlights
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """Size in pixels, digests, hash, details and sharpness, see `Photograph` and `similarity`.
+class Measurements:
+    """Size and digests (see `Photograph`), and perceptual hash, details and sharpness (see `images.similarity`).
 
-    `mirrored_hash`: of the picture with left and right exchanged. `darkest`, `brightest`: grey values 0..255 that 2% of
-    the pixels lie below and above.
+    `mirrored_hash`: of the picture with left and right exchanged. `darkest`, `brightest`: grey values, 0 to 255, that
+    2% of the pixels lie below and above.
     """
 
     width_px: int
@@ -36,19 +36,19 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """A photograph that could be read: `name` is its path relative to the folder."""
+class MeasuredPhotograph:
+    """A photograph that could be read, and its measurements; `name` is its path relative to the folder."""
 
     name: str
     file: ImageFile
-    look: Look
+    measured: Measurements
 
 
-def inspect(photograph: Photograph) -> Look:
-    """Everything the rules below ask of a photograph, so that its pixels can go."""
+def measure_photograph(photograph: Photograph) -> Measurements:
+    """Compute everything that the checks of a folder need to know of a photograph."""
     small = shrink_grey(photograph.grey)
     darkest, brightest = np.percentile(np.asarray(photograph.grey), (TAIL, 100 - TAIL))
-    return Look(
+    return Measurements(
         photograph.width_px,
         photograph.height_px,
         photograph.content,

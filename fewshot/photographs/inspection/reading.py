@@ -1,4 +1,4 @@
-"""A photograph is read once: its size, its digests and a small upright picture of it."""
+"""Reads each photograph once: its size, its digests and a small upright picture."""
 
 import hashlib
 import os
@@ -16,8 +16,8 @@ from fewshot.errors import DataError
 from fewshot.images.decode import decode_sized
 from fewshot.runtime.files import read_regular
 
-# Longer side of the small picture. A 12-megapixel JPEG is then decoded at an eighth of its size, the fastest
-# there is, and 224 px is what most pretrained backbones see: blur that shows here shows to them.
+# Longer side of the small picture. libjpeg then decodes a 12-megapixel JPEG at an eighth of its size, its fastest
+# mode; and most pretrained backbones take 224 px, so blur that is visible here is visible to them.
 LOOK_PX = 224
 MAX_THREADS = 8
 T = TypeVar("T")
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """A file's picture, upright: `width_px`, `height_px` as stored; `pixels` uint8 (h, w, 3), longer side as asked.
+    """A decoded file, turned upright.
 
-    `content`: a digest of the file's bytes; `picture`: one of `pixels`, so two files of different bytes
-    that decode to the same have the same.
+    `width_px`, `height_px`: full size. `pixels`: uint8 (h, w, 3), reduced. `content`: digest of the file's bytes.
+    `picture`: digest of `pixels`, equal for different files that decode to the same pixels.
     """
 
     width_px: int
@@ -44,7 +44,7 @@ class Photograph:
 
 
 def read_photograph(path: Path, longer_px: int = LOOK_PX) -> Photograph:
-    """Decode a file once, with little memory for JPEGs; raises `DataError` for anything that is no whole image."""
+    """Decode a file, JPEGs at reduced size; raises `DataError` unless it is a complete image."""
     data = read_regular(path, str(path))
     square, (width_px, height_px) = decode_sized(data, str(path), 3, longer_px, "pad")
     square = square.transpose(1, 2, 0)  # (longer_px, longer_px, 3)
@@ -54,16 +54,16 @@ def read_photograph(path: Path, longer_px: int = LOOK_PX) -> Photograph:
     return Photograph(width_px, height_px, pixels, _digest(data), _digest(repr(pixels.shape).encode() + pixels.data))
 
 
-def read_all(
+def read_photographs(
     paths: Iterable[Path], take: Callable[[Photograph], T], longer_px: int = LOOK_PX, n_threads: int | None = None
 ) -> Iterator[T | DataError]:
-    """`take` of each photograph, in order; the `DataError` in its place where a file cannot be read.
+    """Apply `take` to each photograph, in order; a file that cannot be read yields its `DataError`.
 
-    `n_threads`: Pillow decodes and scales outside Python's lock, so threads help; None: one for each
-    core, 8 at most (a 50-megapixel PNG takes 150 MB while it is decoded, and each thread may hold one).
+    `n_threads`: Pillow releases Python's lock while it decodes, so threads help. None: one for each core, at most 8,
+    since each thread may hold a whole decoded file (150 MB for a PNG of 50 megapixels).
     """
 
-    def one(path: Path) -> T | DataError:
+    def read_one(path: Path) -> T | DataError:
         try:
             return take(read_photograph(path, longer_px))
         except DataError as error:
@@ -72,10 +72,10 @@ def read_all(
     n_threads = n_threads or min(MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(n_threads) as pool:
         waiting = iter(paths)
-        running = [pool.submit(one, path) for path in islice(waiting, 2 * n_threads)]
+        running = [pool.submit(read_one, path) for path in islice(waiting, 2 * n_threads)]
         while running:
             done = running.pop(0)
-            running += [pool.submit(one, path) for path in islice(waiting, 1)]
+            running += [pool.submit(read_one, path) for path in islice(waiting, 1)]
             yield done.result()
 
 

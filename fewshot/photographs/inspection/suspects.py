@@ -1,4 +1,4 @@
-"""Which photographs may lie in the wrong folder: their class and the answer without them disagree."""
+"""Finds photographs that may lie in the wrong folder: their class and the answer without them disagree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fewshot.estimator.confidence import fit_temperature
 from fewshot.methods import Method
-from fewshot.photographs.inspection.findings import Finding, Flagged, it, tally
+from fewshot.photographs.inspection.findings import Finding, Flagged, choose_pronoun
 from fewshot.photographs.inspection.learning_curve import FolderEstimate
+from fewshot.runtime.counts import format_count
 
 # Chosen on planted errors in world coins' and CIFAR-FS's validation classes, 5 photographs of each of 8 classes: of 150
 # planted 63% and 70% are named there, beside 1.9 and 1.5 of 39 right ones; see docs/results/trust.md for others.
@@ -36,7 +37,7 @@ class Suspect:
 def score_labels(
     estimate: FolderEstimate, labels: Sequence[int], similarity: Tensor, groups: Sequence[object] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How well each photograph fits its label, (n,), and probabilities (n, n_way) by the fold that left it out.
+    """Score how well each photograph fits its label, (n,), and probabilities (n, n_way) by the fold that left it out.
 
     The sum of two numbers, each in standard deviations over the folder. The probability of its own label, less its mean
     over the photographs of that label (confident learning: Northcutt, Jiang, Chuang, Journal of Artificial Intelligence
@@ -69,7 +70,7 @@ def score_labels(
 def find_suspects(
     estimate: FolderEstimate, labels: Sequence[int], similarity: Tensor, groups: Sequence[object] | None = None
 ) -> list[Suspect]:
-    """The photographs that another class claims and that fit their own badly, the most suspicious first."""
+    """Find the photographs that another class claims and that fit their own badly, the most suspicious first."""
     score, probabilities = score_labels(estimate, labels, similarity, groups)
     label, likeliest = np.asarray(labels), probabilities.argmax(1)
     chosen = np.flatnonzero((score < SUSPICIOUS) & (likeliest != label))
@@ -84,7 +85,7 @@ def find_suspects(
 
 
 def describe_suspects(suspects: Sequence[Suspect], files: Sequence[str], class_names: Sequence[str]) -> list[Finding]:
-    """Of `suspects` a finding, with pictures of those that each is most like; none where there is no suspect."""
+    """Make a finding of `suspects`, with pictures of those that each is most like; none where there is no suspect."""
     if not suspects:
         return []
     flagged = tuple(
@@ -96,15 +97,16 @@ def describe_suspects(suspects: Sequence[Suspect], files: Sequence[str], class_n
         )
         for s in suspects
     )
+    count = format_count(len(suspects), "photograph looks", "photographs look")
     text = (
-        f"{tally(suspects, 'photograph looks', 'photographs look')} like another class: see whether "
-        f"{it(suspects, 'it lies', 'they lie')} in the right folder, the most suspicious first"
+        f"{count} like another class: see whether {choose_pronoun(suspects, 'it lies', 'they lie')} in the right "
+        "folder, the most suspicious first"
     )
     return [Finding("suspicious labels", "warning", text, flagged)]
 
 
 def measure_likeness(method: Method, features: Tensor) -> Tensor:
-    """How alike photographs are by `method`, (n, n) of features (n, D), less what all of them share."""
+    """Measure how alike photographs are by `method`, (n, n) of features (n, D), less what all of them share."""
     if type(method).similarity is Method.similarity:  # the cosine, which a common mean makes close to 1 for all
         features = features - features.mean(0)
     return method.similarity(features, features)

@@ -1,11 +1,11 @@
-"""Accuracy against the number of images a class, as inline SVG."""
+"""Draws accuracy against the number of images a class as inline SVG."""
 
 import numpy as np
 
 from fewshot.photographs.inspection.extrapolation import Extrapolation
-from fewshot.photographs.inspection.findings import count
 from fewshot.photographs.inspection.learning_curve import ShotsCurve
 from fewshot.photographs.pages.html import escape
+from fewshot.runtime.counts import format_count
 
 WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 16, 46
@@ -14,7 +14,7 @@ MAX_TICKS = 7
 
 
 def draw_curve(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
-    """The measured points with their 95% intervals and, dashed, the law with its band where there is one."""
+    """Draw the measured points with their 95% intervals and, if given, the law as a dashed line with its band."""
     drawn = law if law is not None and law.law is not None else None
     last = int(drawn.shots[-1]) if drawn else curve.shots[-1]
     lowest = min([point.low for point in curve.points] + ([float(drawn.low.min())] if drawn else []))
@@ -36,7 +36,7 @@ def draw_curve(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
     line = " ".join(f"{x(k):.1f},{y(p.mean):.1f}" for k, p in zip(curve.shots, curve.points, strict=True))
     parts.append(f'<polyline class="line" points="{line}"/>')
     for k, p in zip(curve.shots, curve.points, strict=True):
-        label = f"{count(k, 'photograph')} a class: {p.mean:.1%}, 95% interval {p.low:.1%} to {p.high:.1%}"
+        label = f"{format_count(k, 'photograph')} a class: {p.mean:.1%}, 95% interval {p.low:.1%} to {p.high:.1%}"
         parts.append(
             f'<g><title>{escape(label)}</title><line class="whisker" x1="{x(k):.1f}" x2="{x(k):.1f}" '
             f'y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>'

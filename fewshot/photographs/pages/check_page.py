@@ -1,4 +1,4 @@
-"""What `check_folder` and the estimates found, as one page with pictures."""
+"""Writes the findings of `check_folder` and the estimates of accuracy as one HTML page with pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +8,14 @@ import numpy as np
 from fewshot.images.listing import list_few
 from fewshot.photographs.inspection.check import FolderCheck
 from fewshot.photographs.inspection.extrapolation import Extrapolation
-from fewshot.photographs.inspection.findings import SEVERITIES, Finding, Flagged, count
+from fewshot.photographs.inspection.findings import SEVERITIES, Finding, Flagged
 from fewshot.photographs.inspection.intervals import Proportion
 from fewshot.photographs.inspection.learning_curve import FolderEstimate, ShotsCurve
 from fewshot.photographs.pages import html
 from fewshot.photographs.pages.charts import draw_curve
 from fewshot.photographs.pages.confusion import count_confusions, write_confusion_table
 from fewshot.photographs.pages.html import escape
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import write_whole
 
 SHOWN_SETS = 24  # sets of files with pictures in each finding
@@ -35,15 +36,15 @@ def write_check(
     facts: Sequence[tuple[str, object]] = (),
     absent: Sequence[str] = (),
 ) -> None:
-    """One self-contained HTML file, all or nothing.
+    """Write one self-contained HTML file, or nothing if writing fails.
 
-    `estimate`: by leaving one group out, with the `labels` (n,) and `class_names` it was made with; `curve` and
-    `law`: accuracy against images a class; `facts`: names and values for the foot of the page; `absent`: classes that
-    the estimate had to leave out.
+    `estimate`: from `predict_left_out`, with the `labels` (n,) and `class_names` that it was made with. `curve`,
+    `law`: accuracy against images a class. `facts`: names and values for the foot of the page. `absent`: classes
+    that the estimate had to leave out.
     """
     grouped = check.group_counts is not None
-    many = f"{count(check.n_images, 'photograph')}, {count(len(check.class_counts), 'class', 'classes')}"
-    title = f"{Path(check.root).name}: {many}"
+    classes = format_count(len(check.class_counts), "class", "classes")
+    title = f"{Path(check.root).name}: {format_count(check.n_images, 'photograph')}, {classes}"
     parts = [f"<header><h1>{escape(title)}</h1>{_write_tiles(check, estimate)}</header>"]
     parts += [_write_finding(Path(check.root), finding) for finding in check.findings]
     if not check.findings:
@@ -65,19 +66,23 @@ def _write_tiles(check: FolderCheck, estimate: FolderEstimate | None) -> str:
     figures = []
     if estimate is not None:
         p = estimate.overall
-        figures.append((f"{p.mean:.1%}", f"right on photographs left out, {p.low:.1%} to {p.high:.1%}"))
+        figures.append((f"{p.mean:.1%}", f"right when left out, 95% interval {p.low:.1%} to {p.high:.1%}"))
     if check.n_groups is not None:
-        figures.append((f"{check.n_groups:,}", "group" + "s" * (check.n_groups != 1)))
+        figures.append(_split_count(check.n_groups, "group"))
     for severity in SEVERITIES:
-        n = sum(finding.severity == severity for finding in check.findings)
-        figures.append((f"{n}", severity + "s" * (n != 1)))
+        figures.append(_split_count(sum(finding.severity == severity for finding in check.findings), severity))
     return html.write_tiles(figures)
+
+
+def _split_count(n: int, noun: str) -> tuple[str, str]:
+    number, _, words = format_count(n, noun).partition(" ")
+    return number, words
 
 
 def _write_finding(root: Path, finding: Finding) -> str:
     head = f'<p class="kind">{escape(finding.severity)}: {escape(finding.kind)}</p><h2>{escape(finding.sentence)}.</h2>'
     files = _write_files(root, finding)
-    if files and finding.severity == "note":  # worth knowing, not worth scrolling past
+    if files and finding.severity == "note":  # folded, so that nobody has to scroll past a note's files
         files = f'<details class="more"><summary>show</summary>{files}</details>'
     return f'<section class="finding {finding.severity}">{head}{files}</section>'
 
@@ -88,7 +93,7 @@ def _write_files(root: Path, finding: Finding) -> str:
     pictured = () if finding.kind in WITHOUT_PICTURES else finding.flagged[:SHOWN_SETS]
     shown = (name for flagged in pictured for name in (*flagged.files[:SHOWN_IN_SET], *flagged.like))
     data = html.make_thumbnails((root / name for name in shown), n_bytes=BYTES_OF_A_FINDING)
-    sets = "".join(_set(root, flagged, data) for flagged in pictured)
+    sets = "".join(_write_set(root, flagged, data) for flagged in pictured)
     rest = finding.flagged[len(pictured) :]
     items = "".join(f"<li>{escape(' = '.join(f.files))}: {escape(f.why)}</li>" for f in rest[:SHOWN_NAMES])
     more = f"<li>and {len(rest) - SHOWN_NAMES:,} more</li>" if len(rest) > SHOWN_NAMES else ""
@@ -99,7 +104,7 @@ def _write_files(root: Path, finding: Finding) -> str:
     return f'<div class="sets">{sets}</div>{hidden}'
 
 
-def _set(root: Path, flagged: Flagged, data: dict[Path, str]) -> str:
+def _write_set(root: Path, flagged: Flagged, data: dict[Path, str]) -> str:
     figures, alike = (
         "".join(
             f"<figure>{html.write_picture(data.get(root / name), name)}<figcaption>{escape(name)}</figcaption></figure>"
@@ -109,7 +114,7 @@ def _set(root: Path, flagged: Flagged, data: dict[Path, str]) -> str:
     )
     like = f'<h3>Most like</h3><div class="like">{alike}</div>' if alike else ""
     more = len(flagged.files) - SHOWN_IN_SET
-    why = flagged.why + (f"; and {more} more files" if more > 0 else "")
+    why = flagged.why + (f"; and {format_count(more, 'more file')}" if more > 0 else "")
     return f'<div class="set"><div>{figures}</div><p>{escape(why)}</p>{like}</div>'
 
 
@@ -117,7 +122,7 @@ def _write_counts(check: FolderCheck) -> str:
     most = max(1, *check.class_counts.values())
     bars = []
     for name, n in check.class_counts.items():
-        groups = "" if check.group_counts is None else f" in {count(check.group_counts[name], 'group')}"
+        groups = "" if check.group_counts is None else f" in {format_count(check.group_counts[name], 'group')}"
         bars.append(html.write_bar(n / most, name, f"{n:,}{groups}"))
     return f'<section><h2>Photographs of each class</h2><div class="bars">{"".join(bars)}</div></section>'
 
@@ -130,12 +135,13 @@ def _write_estimate(
     absent: Sequence[str],
 ) -> str:
     p = estimate.overall
-    what, number = ("group", count(p.n_groups, "group")) if grouped else ("photograph", "photographs")
+    what, number = ("group", format_count(p.n_groups, "group")) if grouped else ("photograph", "photographs")
+    count = format_count(p.n_images, "photograph")
     names = [class_names[c] if c < len(class_names) else f"class {c}" for c in range(len(estimate.by_class))]
     note = (
         f"Each of the {number} was left out in turn, with a {what} of each other class, and predicted from the rest: "
-        f"{_format_interval(p)}, from {p.n_images:,} photographs. The interval is for others of the same kind; "
-        "another camera, light or place can do worse."
+        f"{_format_interval(p)}, from {count}. The interval is for others of the same kind; "
+        "with another camera, light or place the accuracy can be lower."
     )
     bars, unknown = [], []
     for name, of_class in zip(names, estimate.by_class, strict=True):
@@ -145,8 +151,10 @@ def _write_estimate(
             bars.append(
                 html.write_bar(of_class.mean, name, f"{of_class.mean:.0%} ({of_class.low:.0%} to {of_class.high:.0%})")
             )
-    alone = "all of one group" if grouped else "all copies of one photograph"
-    missing = f'<p class="note">Not measured, {alone}: {escape(", ".join(unknown))}.</p>' if unknown else ""
+    missing = ""
+    if unknown:
+        alone = "are of one group" if grouped else "are copies of one"
+        missing = f'<p class="note">Not measured, since all photographs {alone}: {escape(", ".join(unknown))}.</p>'
     if absent:
         missing += f'<p class="note">Left out, fewer than two photographs: {escape(", ".join(absent))}.</p>'
     table = ""
@@ -166,17 +174,15 @@ def _write_estimate(
 def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequence[str], grouped: bool) -> str:
     limits = [class_names[c] if c < len(class_names) else f"class {c}" for c in curve.limited_by]
     note = (
-        f"Measured on {'groups' if grouped else 'photographs'} left out, every class counting the same, up to "
-        f"{_format_images(curve.shots[-1])}: more than "
-        f"that is not there of {list_few(limits)} once photographs are kept for the test."
+        f"Measured on left-out {'groups' if grouped else 'photographs'}, every class counting the same, up to "
+        f"{format_count(curve.shots[-1], 'photograph')} a class: {list_few(limits)} "
+        f"{'has' if len(limits) == 1 else 'have'} no more once photographs are kept for the test."
     )
     answers = ""
     if law is not None:
         items = "".join(f"<li>{escape(answer.sentence)}</li>" for answer in law.answers)
         dashed = (
-            " The dashed line goes on as the measured points do, no farther than 4 times the last one."
-            if law.law
-            else ""
+            " The dashed line continues the measured points to at most 4 times as many photographs." if law.law else ""
         )
         said = law.sentence[:1].upper() + law.sentence[1:]
         answers = f'<p class="note">{escape(said)}.{dashed}</p><ul>{items}</ul>'
@@ -184,10 +190,6 @@ def _write_curve(curve: ShotsCurve, law: Extrapolation | None, class_names: Sequ
         f'<section><h2>How many photographs are needed</h2>{draw_curve(curve, law)}<p class="note">{escape(note)}</p>'
         f"{answers}</section>"
     )
-
-
-def _format_images(k: int) -> str:
-    return f"{count(k, 'photograph')} a class"
 
 
 def _format_interval(p: Proportion) -> str:

@@ -1,4 +1,4 @@
-"""Which class is taken for which, as counts and as a table of a page."""
+"""Counts confusions between classes, and writes them as an HTML table."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from fewshot.photographs.pages.html import escape
 
-MAX_CLASSES = 30  # a larger matrix cannot be read; its most frequent confusions are listed instead
+MAX_CLASSES = 30  # a larger matrix is unreadable; its most frequent confusions are listed instead
 MAX_PAIRS = 40
-STRONG = 0.85  # share of a row whose shade wants white numbers
+STRONG = 0.85  # share of a row from which the shade is so dark that the number must be white
 
 
 def count_confusions(
     truth: Sequence[str], answer: Sequence[str], names: Sequence[str]
 ) -> tuple[list[str], list[str], np.ndarray]:
-    """Row names, column names, and counts (n_rows, n_columns) of true classes against answers.
+    """Count how often each true class got each answer: row names, column names, and counts (n_rows, n_columns).
 
-    Names are in the order of `names`; others that occur come last.
+    Rows and columns follow the order of `names`; other names that occur come last.
     """
     rows = [n for n in names if n in set(truth)] + sorted(set(truth) - set(names))
     columns = [n for n in names if n in {*truth, *answer}] + sorted(set(answer) - set(names))
@@ -28,7 +28,7 @@ def count_confusions(
 
 
 def write_confusion_table(rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> str:
-    """HTML of a shaded matrix, or of the most frequent confusions where there are too many classes."""
+    """Write a shaded matrix as HTML, or a list of the most frequent confusions if there are too many classes."""
     if max(len(rows), len(columns)) > MAX_CLASSES:
         return _write_pairs(rows, columns, counts)
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in columns)

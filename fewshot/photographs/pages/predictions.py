@@ -1,4 +1,4 @@
-"""What a classifier says of a photograph, and the csv file of it."""
+"""Predictions of photographs, and the csv file of them."""
 
 import csv
 import io
@@ -11,11 +11,11 @@ from fewshot.runtime.files import write_whole
 
 NONE = "none of these"
 COLUMNS = ("file", "prediction", "nearest_class", "probability", "rejected")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets calculate
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is a formula for spreadsheets
 
 
 class Neighbour(NamedTuple):
-    """A support image that is like the photograph; `similarity`: larger is more alike, 1 the same."""
+    """A support image similar to the photograph; `similarity` is at most 1, for equal features."""
 
     path: Path
     class_name: str
@@ -24,12 +24,12 @@ class Neighbour(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one photograph.
+    """A classifier's prediction of one photograph.
 
-    `path`: as shown; `picture`: the file that the thumbnail is made of, None for no thumbnail;
-    `probabilities`: of each class; `rejected`: it is none of the classes, `predicted` being the nearest one;
-    `truth`: the true class, None where unknown, and a name outside the classes for a stranger; `none`: the word for
-    an answer that is no class.
+    `path`: as shown. `picture`: file for the thumbnail, or None. `predicted`: the most probable class.
+    `probabilities`: of each class. `rejected`: the photograph belongs to no known class. `truth`: the true class, None
+    if unknown; a name that is not in `probabilities` is a class that the classifier does not know. `nearest`: the most
+    similar support images. `none`: the answer for a rejected photograph.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Prediction:
 
     @property
     def answer(self) -> str:
-        """The predicted class, or that it is none."""
+        """The predicted class, or `none` if the photograph is rejected."""
         return self.none if self.rejected else self.predicted
 
     @property
@@ -53,7 +53,7 @@ class Prediction:
 
     @property
     def right(self) -> bool | None:
-        """Whether the answer is right, None where the truth is unknown; a stranger is rightly rejected."""
+        """Whether the answer is right, None if the truth is unknown; rejecting an unknown class is right."""
         if self.truth is None:
             return None
         return self.rejected if self.truth not in self.probabilities else self.answer == self.truth
@@ -61,7 +61,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PageFacts:
-    """What the page says of the classifier; what is None is left out."""
+    """Facts about the classifier for the foot of the page; those that are None are left out."""
 
     model_file: str | None = None
     method: str | None = None
@@ -73,15 +73,16 @@ class PageFacts:
 
 
 def choose_word_for_none(predictions: Sequence[Prediction]) -> str:
-    """What is answered for a photograph of no class."""
+    """Choose the answer for a photograph of no known class."""
     return predictions[0].none if predictions else NONE
 
 
 def write_csv(path: str | Path, predictions: Sequence[Prediction], class_names: Sequence[str]) -> None:
-    """A line for each photograph: file, answer, nearest class, a probability for each class; all or nothing.
+    """Write a csv line for each photograph: file, answer, nearest class, a probability for each class.
 
-    `prediction` is the answer, `nearest_class` the likeliest class also where `rejected` is `yes`. No two columns have
-    one name, and no cell begins like a formula: spreadsheets would calculate it.
+    `prediction` is the answer; `nearest_class` is the most probable class, even if `rejected` is `yes`. Column names
+    are distinct, and a cell that a spreadsheet would take for a formula gets a leading apostrophe. If writing fails,
+    no file is left.
     """
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Predictions on a folder of photographs, as one page to look through."""
+"""Writes the predictions of a folder of photographs as one HTML page."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,12 @@ from fewshot.photographs.pages import html
 from fewshot.photographs.pages.confusion import count_confusions, write_confusion_table
 from fewshot.photographs.pages.html import escape
 from fewshot.photographs.pages.predictions import Neighbour, PageFacts, Prediction, choose_word_for_none
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import write_whole
 
 SHOWN_CLASSES, SHOWN_NEIGHBOURS = 5, 3
-SHOWN_ROWS = 2000  # the least certain ones; the csv file has all
-MAX_BUTTONS = 12  # more classes become a list to choose from
+SHOWN_ROWS = 2000  # the least certain predictions; the csv file has all
+MAX_BUTTONS = 12  # with more classes, the filter is a drop-down list
 NEIGHBOUR_PX, NEIGHBOUR_BYTES = 112, 2_000_000
 
 
@@ -25,17 +26,19 @@ def write_predictions(
     facts: PageFacts | None = None,
     accuracy: Proportion | None = None,
 ) -> None:
-    """One self-contained HTML file, the least certain photograph first, all or nothing.
+    """Write one self-contained HTML file, the least certain photograph first, or nothing if writing fails.
 
-    `accuracy`: with its interval, where the true classes are known. Raises `DataError` for a prediction
-    without a probability for each class.
+    `accuracy`: with its interval, if true classes are known. Raises `DataError` for a prediction without a probability
+    for each class.
     """
     for p in predictions:
         if set(p.probabilities) != set(class_names) or p.predicted not in p.probabilities:
             raise DataError(
-                f"{p.path}: probabilities are of {len(p.probabilities)} classes, not of these {len(class_names)}"
+                f"{p.path}: probabilities are of {format_count(len(p.probabilities), 'class', 'classes')}, "
+                f"not of these {len(class_names)}"
             )
-    title = f"{len(predictions):,} photograph{'s' * (len(predictions) != 1)}, {len(class_names)} classes"
+    classes = format_count(len(class_names), "class", "classes")
+    title = f"{format_count(len(predictions), 'photograph')}, {classes}"
     ordered = sorted(predictions, key=lambda p: (p.sure, p.path))[:SHOWN_ROWS]
     parts = [
         f"<header><h1>{escape(title)}</h1>{_write_tiles(predictions, accuracy)}</header>",
@@ -120,7 +123,7 @@ def _write_rows(ordered: Sequence[Prediction]) -> str:
     near = [n for p in ordered for n in p.nearest[:SHOWN_NEIGHBOURS]]
     small = html.make_thumbnails((n.path for n in near), NEIGHBOUR_PX, NEIGHBOUR_BYTES)
     number = {path: i for i, path in enumerate(small)}
-    symbols = "".join(  # each support image is stored once, however often it is somebody's nearest
+    symbols = "".join(  # each support image is stored once, since many photographs may show it
         f'<symbol id="s{number[path]}" viewBox="0 0 1 1"><image href="{data}" width="1" height="1" '
         'preserveAspectRatio="xMidYMid slice"/></symbol>'
         for path, data in small.items()
@@ -137,7 +140,7 @@ def _write_row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> s
     bars = [html.write_bar(share, name, f"{share:.0%}", _choose_kind(name, p)) for name, share in top]
     if len(ranked) > len(top):
         rest = max(0.0, sum(share for _, share in ranked[len(top) :]))
-        bars.append(html.write_bar(rest, f"{len(ranked) - len(top)} others", f"{rest:.0%}", "rest"))
+        bars.append(html.write_bar(rest, format_count(len(ranked) - len(top), "other"), f"{rest:.0%}", "rest"))
     verdict = {None: "", True: '<span class="tag right">right</span>', False: '<span class="tag wrong">wrong</span>'}
     truth = "" if p.right is not False else f'<p class="truth">It is {escape(p.truth)}.</p>'
     sure = "" if p.rejected else f"<small>{p.sure:.0%}</small>"

@@ -1,4 +1,4 @@
-"""What the code costs: time and memory, measured side by side with other libraries in one run."""
+"""Benchmarks of time and memory, measured in the same run as other libraries that do the same."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ Numbers = dict[str, dict[str, Any]]
 
 
 def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, script: Path, target: float) -> Numbers:
-    """The numbers of one section, by what was measured.
+    """Measure one section; the numbers come by what was measured.
 
     Args:
         section: what to measure.
@@ -41,13 +41,13 @@ def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, scr
     if section == "maml":
         return _measure_maml()
     if section == "memory":
-        return {f"memory kept, {name}": reuse.reuse_speed(name) for name in reuse.STEPS}
+        return {f"memory kept, {name}": reuse.measure_reuse(name) for name in reuse.STEPS}
     if section == "precision":
         return arithmetic.measure_precisions()
     if section == "depthwise":
         return {"EfficientNet-Lite0, training step of 32 images": depthwise.measure_depthwise()}
     if section == "process":
-        return {"start-up": process.start_up(script)}
+        return {"start-up": process.measure_start_up(script)}
     if section == "photographs":
         return _measure_photographs()
     recipe = script.parent / "recipes" / dataset / "protonet.yaml"
@@ -72,7 +72,7 @@ def _measure_data(train_set: ImageSet, test_set: ImageSet) -> Numbers:
 
 
 def _measure_heads() -> Numbers:
-    from fewshot.reproduction.benchmarks import heads  # scikit-learn is not everybody's
+    from fewshot.reproduction.benchmarks import heads  # imported here, since it needs scikit-learn
 
     return {
         "Baseline, the authors' SGD, 5w5s": heads.measure_faithful_sgd(),

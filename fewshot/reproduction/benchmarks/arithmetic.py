@@ -1,4 +1,4 @@
-"""What bfloat16 brings on a CPU: the same steps in float32 and in bfloat16, turn by turn."""
+"""Compares the speed of float32 and bfloat16 on a CPU, in alternating steps."""
 
 import copy
 import time
@@ -37,10 +37,10 @@ EMBEDDED = {  # backbone, (channels, side in pixels), images
 
 
 def measure_precisions() -> dict[str, dict[str, float]]:
-    """Milliseconds of CPU time in float32 and in bfloat16, and their ratio: medians of steps that take turns.
+    """Measure milliseconds of CPU time in float32 and in bfloat16, and their ratio: medians of alternating steps.
 
-    One thread and its CPU time, so that other work on the machine counts little; random images, weights laid out as
-    `train` and `embed` do.
+    CPU time of one thread, so that other work on the machine has little effect; random images; the memory format of
+    weights is that of `train` and `embed`.
     """
     rows, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)
@@ -64,7 +64,7 @@ def _create(method: str, backbone: str, channels: int, side_px: int) -> Method:
 
 
 def _compare_steps(method: Method, episode: Episode) -> dict[str, float]:
-    """Forward and backward passes of `method`, with the layout of weights that each precision trains with."""
+    """Compare forward and backward passes of `method`, each precision with the memory format that training uses."""
 
     def step_in(precision: Precision, own: Method) -> Callable[[], None]:
         def step() -> None:

@@ -1,4 +1,4 @@
-"""What drawing and preparing episodes costs."""
+"""Measures how fast episodes are drawn and prepared."""
 
 import torch
 

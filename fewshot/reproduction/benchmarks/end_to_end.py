@@ -1,4 +1,4 @@
-"""How long `train` takes until validation reaches a stated accuracy, and how busy the GPU is meanwhile."""
+"""Measures how long `train` takes until validation reaches an accuracy, and how busy the GPU is."""
 
 import tempfile
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ from fewshot.runtime.memory import measure_peak_mib
 from fewshot.training.run_folder import RunFolder
 from fewshot.training.train import train
 
-# Where training ends is not known beforehand, so the learning rate falls by a fixed period, as in Snell et al.'s code
-# (half every 2,000 episodes of theirs), only sooner. Beyond `max_steps` it is too small to reach the target.
+# The number of steps is not known beforehand, so the learning rate is halved after a fixed period, as in Snell et al.'s
+# code (every 2,000 episodes), only sooner. After `max_steps` it would be too small to reach the target.
 SCHEDULE = {"schedule": "halve", "lr_period_steps": 500, "max_steps": 4000}
 VALIDATION = {"val_n_way": 5, "val_n_shot": 1, "val_episodes": 400, "val_every_steps": 100}
-BUSY_STEPS, WATCHED = 100, (0.4, 0.8)  # training that the profiler watches on a GPU: after its start, before saving
+BUSY_STEPS, WATCHED = 100, (0.4, 0.8)  # steps on a GPU, and the profiled share of them, without start and saving
 
 
 def measure_time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def measure_time_to_accuracy(recipe: Path, target: float, **changes: Any) -> dic
 
 
 def measure_gpu_busy(config: ExperimentConfig, train_set: ImageSet) -> float:
-    """Share of the time that the GPU is at work in training without validation, in the middle of a short run."""
+    """Measure the share of time that the GPU is busy in training without validation, in the middle of a short run."""
     config = replace(config, run_dir=None, max_steps=BUSY_STEPS, stop_at_accuracy=0.0)
     method = build_method(config, train_set.image_shape)
     train(method, train_set, None, config)  # warm-up: choosing kernels takes time once
@@ -73,7 +73,7 @@ def measure_gpu_busy(config: ExperimentConfig, train_set: ImageSet) -> float:
 
 
 def measure_covered(ranges: Iterable[tuple[float, float]], begin: float, end: float) -> float:
-    """The share of [begin, end] that lies within any of the ranges (start, end)."""
+    """Measure the share of [begin, end] that the ranges (start, end) cover."""
     total, at = 0.0, begin
     for start, stop in sorted(ranges):
         total += max(0.0, min(stop, end) - max(start, at))

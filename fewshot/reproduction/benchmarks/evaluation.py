@@ -1,4 +1,4 @@
-"""What evaluation costs: ours against easyfsl's, and each method of frozen features."""
+"""Measures the speed of evaluation, in comparison with easyfsl, and of each method on frozen features."""
 
 import contextlib
 import copy
@@ -27,10 +27,10 @@ FROZEN: list[tuple[str, dict[str, Any]]] = [
 
 
 def measure_evaluation(method: Method, test_set: ImageSet, n_ours: int, n_theirs: int) -> dict[str, float]:
-    """Episodes per second of our evaluator, embedding included, and of easyfsl's own sampler and loop.
+    """Measure the episodes per second of our evaluator, embedding included, and of easyfsl's sampler and loop.
 
-    easyfsl is timed on the same weights in plain layers, as its users write a Conv-4, and also on our
-    backbone, which is faster (channels-last, batch normalisation folded).
+    easyfsl is measured with the same weights in plain layers, as its users write a Conv-4, and also with our faster
+    backbone (channels-last, batch normalisation folded).
     """
     spec = EpisodeSpec(5, 1, 15)
     ours = n_ours / measure_median_seconds(lambda: evaluate(method, test_set, spec, n_ours, precision="auto"), 3)
@@ -46,7 +46,7 @@ def measure_evaluation(method: Method, test_set: ImageSet, n_ours: int, n_theirs
 
 
 def copy_plain_layers(backbone: nn.Module) -> nn.Module:
-    """The layers of a `ConvNet` backbone one after the other, in contiguous memory format."""
+    """Copy the layers of a `ConvNet` backbone into a plain sequence, in contiguous memory format."""
     layers = [layer for block in copy.deepcopy(backbone.body).blocks for layer in block]
     return nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.contiguous_format)
 
@@ -68,7 +68,7 @@ def measure_easyfsl(backbone: nn.Module, test_set: ImageSet, spec: EpisodeSpec, 
 
 
 class _Items(Dataset):
-    """An image set as easyfsl wants it: float images one by one, and all labels in a list."""
+    """An image set in the form that easyfsl needs: float images one by one, and all labels in a list."""
 
     def __init__(self, imageset: ImageSet) -> None:
         self.imageset = imageset
@@ -85,7 +85,7 @@ class _Items(Dataset):
 
 @contextlib.contextmanager
 def _lenient_sampler() -> Iterator[None]:
-    """Torch's Sampler takes no argument any more; easyfsl 1.5.0 still gives it one."""
+    """Let PyTorch's Sampler accept the argument that easyfsl 1.5.0 still passes to it."""
     initial = Sampler.__init__
     Sampler.__init__ = lambda self, *arguments, **options: None  # type: ignore[method-assign]
     try:
@@ -95,9 +95,9 @@ def _lenient_sampler() -> Iterator[None]:
 
 
 def measure_frozen_methods(method: Method, imageset: ImageSet, n_episodes: int) -> dict[str, dict[str, float]]:
-    """Seconds and episodes per second of evaluating each method of frozen features, 5-way 5-shot.
+    """Measure how fast each method on frozen features is evaluated, 5-way 5-shot: seconds, episodes per second.
 
-    The backbone of `method` embeds `imageset` once for all of them; drawing the episodes counts.
+    The backbone of `method` embeds `imageset` once for all of them; the time of drawing episodes is included.
     """
     started = time.perf_counter()
     data = embed(method, imageset, precision="auto")

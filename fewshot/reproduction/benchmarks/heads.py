@@ -1,4 +1,4 @@
-"""What fitting a head to each episode costs: ours for a whole batch, against one episode after the other."""
+"""Measures fitting heads: for a whole batch of episodes, and for one episode after the other."""
 
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -12,7 +12,7 @@ from fewshot.reproduction.benchmarks.timing import measure_median_seconds
 from fewshot.runtime import seeding
 
 N_WAY, N_SHOT, N_QUERY, WIDTH = 5, 5, 15, 512
-SPREAD = 0.3  # of class means, against 1 within classes: nine queries in ten are right
+SPREAD = 0.3  # standard deviation of class means, 1 within classes: about 90% accuracy
 
 
 def draw_gaussian_episodes(n_episodes: int, n_shot: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -41,7 +41,7 @@ def run_literal_sgd(support: Tensor, labels: Tensor, order: Tensor) -> nn.Linear
 def measure_faithful_sgd(
     n_ours: int = 1000, n_literal: int = 3, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
-    """Milliseconds an episode of Baseline's SGD, 5-way 5-shot, 512 features: draws included, and a literal loop."""
+    """Measure milliseconds an episode of Baseline's SGD, 5-way 5-shot, 512 features: ours, and a literal loop."""
     features, labels = draw_gaussian_episodes(n_ours, N_SHOT, device)
     support, labels = features[:, : N_WAY * N_SHOT], labels[:, : N_WAY * N_SHOT]
     order = draw(support[:n_literal], labels[:n_literal], N_WAY, 0).order
@@ -62,9 +62,9 @@ def measure_faithful_sgd(
 def measure_logistic(
     n_shot: int = N_SHOT, n_ours: int = 1000, n_sklearn: int = 100, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
-    """Milliseconds an episode of softmax regression, ours and scikit-learn's at its default tolerance; 5-way, 512-d.
+    """Measure milliseconds an episode of softmax regression, ours and scikit-learn's with its default tolerance.
 
-    Also the accuracy of both on the queries of the episodes that scikit-learn solves.
+    5-way, 512 features; also the accuracy of both on the queries of the episodes that scikit-learn solves.
     """
     features, labels = draw_gaussian_episodes(n_ours, n_shot, device)
     n_support = N_WAY * n_shot

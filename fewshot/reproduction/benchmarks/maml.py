@@ -1,4 +1,4 @@
-"""What MAML costs: ours for a whole meta-batch, against learn2learn's wrapper one task after the other."""
+"""Measures MAML: for a whole meta-batch, and by learn2learn's wrapper for one task after the other."""
 
 import copy
 from collections.abc import Callable
@@ -18,7 +18,7 @@ N_TASKS, N_WAY = 32, 5
 
 
 def draw_omniglot_noise(device: torch.device | str = "cpu") -> Episode:
-    """A meta-batch of Omniglot's shape, 5-way 1-shot with 1 query a class: 32 x 10 images of 28 px."""
+    """Draw a meta-batch of noise in Omniglot's shape, 5-way 1-shot with 1 query a class: 32 x 10 images of 28 px."""
     generator = seeding.generator(0, "benchmark maml")
     images = torch.randint(0, 256, (2, N_TASKS, N_WAY, 1, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.arange(N_WAY).expand(N_TASKS, -1)
@@ -26,17 +26,17 @@ def draw_omniglot_noise(device: torch.device | str = "cpu") -> Episode:
 
 
 def make_method(name: str, inner_steps: int, order: int = 2, backbone: str = "conv4", **options: object) -> Method:
-    """MAML on a network of 64 filters with seeded weights."""
+    """Make MAML on a network of 64 filters with seeded weights."""
     with seeding.fork(0):
         network = create_backbone(backbone, 1, 28)
         return create_method(name, network, inner_steps=inner_steps, order=order, **options).train()
 
 
 def make_plain_loop(method: Method, inner_steps: int) -> tuple[Callable[[Episode], Tensor], nn.Module]:
-    """The second-order meta-gradient of `method`'s weights, one task after the other by `torch.autograd.grad`.
+    """Make a function that computes the second-order meta-gradient one task at a time by `torch.autograd.grad`.
 
-    Returns a function of a meta-batch of 1-shot tasks, which gives the mean loss of the queries, and the network, a
-    copy of the method's, in which it leaves the gradients. All weights are adapted, batches normalise themselves.
+    Returns the function, from a meta-batch of 1-shot tasks to the mean loss of the queries, and the network, a copy
+    of the method's, whose gradients it sets. All weights are adapted, and batch norm uses batch statistics.
     """
     network = copy.deepcopy(nn.Sequential(method.backbone, method.classifier)).train()
     for norm in network.modules():
@@ -67,10 +67,10 @@ def make_plain_loop(method: Method, inner_steps: int) -> tuple[Callable[[Episode
 def measure_speed(
     inner_steps: int, backbone: str = "conv4", repeats: int = 5, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
-    """Seconds of a second-order meta-gradient: the median of runs that take turns, and the ratios to learn2learn.
+    """Measure the seconds of a second-order meta-gradient, medians of alternating runs, and the ratios to learn2learn.
 
-    All weights are adapted, and queries normalised by their own batch statistics, as learn2learn does. Both in
-    float32 and under bfloat16 autocast; ours is compared with the faster of learn2learn's.
+    All weights are adapted, and queries are normalised by their own batch statistics, as in learn2learn. Both run in
+    float32 and under bfloat16 autocast; ours is compared with the faster one of learn2learn.
     """
     episode = draw_omniglot_noise(device)
     ours = make_method("maml", inner_steps, backbone=backbone, adapt_norm=True, transductive=True).to(device)

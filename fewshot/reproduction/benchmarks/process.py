@@ -1,4 +1,4 @@
-"""What whole processes cost: start-up and memory."""
+"""Measures start-up time and memory of whole processes."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from fewshot.reproduction.benchmarks.timing import measure_peak_mib, measure_process_seconds
 
 
-def start_up(script: Path) -> dict[str, float]:
-    """Seconds of a script's --help and of `import torch`."""
+def measure_start_up(script: Path) -> dict[str, float]:
+    """Measure the seconds of a script's --help and of `import torch`."""
     helps = measure_process_seconds([sys.executable, str(script), "--help"])
     imports = measure_process_seconds([sys.executable, "-c", "import torch"])
     return {"help_s": helps, "import_torch_s": imports, "ratio": helps / imports}

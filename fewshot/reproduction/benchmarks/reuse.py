@@ -1,4 +1,4 @@
-"""What it brings to keep freed memory: training steps in processes that keep it and in others that do not."""
+"""Compares training steps in processes that keep freed memory with steps in processes that return it."""
 
 import os
 import statistics
@@ -24,11 +24,11 @@ STEPS = {  # method, backbone, (channels, side in pixels), ways, shots, queries 
     "Relation, 28 px, 10-way 1-shot": ("relation", "conv4-relation", (1, 28), 10, 1, 10),
 }
 REPEATS, TURNS = 7, 3
-OF_MEMORY = ("MALLOC_", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE")  # what a process may be told by its environment
+OF_MEMORY = ("MALLOC_", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE")  # environment variables that set the allocator
 
 
-def reuse_speed(name: str) -> dict[str, float]:
-    """Milliseconds of a step of `STEPS` and peak MiB, memory given back and memory kept; medians of `TURNS` processes.
+def measure_reuse(name: str) -> dict[str, float]:
+    """Measure milliseconds and peak MiB of a step of `STEPS` with memory returned and kept; medians over processes.
 
     One thread, precision "auto", random images.
     """
@@ -50,7 +50,7 @@ def reuse_speed(name: str) -> dict[str, float]:
 
 
 def print_step(name: str, keep: bool) -> None:
-    """Milliseconds of a training step in this process and its peak MiB, on one line."""
+    """Print the milliseconds of a training step in this process and its peak MiB on one line."""
     if keep:
         reuse_freed_memory()
     method_name, backbone, (channels, side), way, shot, query = STEPS[name]

@@ -1,4 +1,4 @@
-"""Two runs on identical episodes: how much one is better, how sure that is, and on which classes."""
+"""Compares two runs on identical episodes: the difference, its significance, and the differences by class."""
 
 from fewshot.reproduction.comparison.measure import compare_runs, measure_classes
 from fewshot.reproduction.comparison.output import choose_folder, format_summary, write
@@ -6,21 +6,21 @@ from fewshot.reproduction.comparison.paired import (
     ClassDifference,
     Comparison,
     Measured,
+    adjust_by_holm,
     compare,
-    holm,
-    sign_test,
+    compute_sign_test,
 )
 
 __all__ = [
     "ClassDifference",
     "Comparison",
     "Measured",
+    "adjust_by_holm",
     "choose_folder",
     "compare",
     "compare_runs",
+    "compute_sign_test",
     "format_summary",
-    "holm",
     "measure_classes",
-    "sign_test",
     "write",
 ]  # fmt: skip

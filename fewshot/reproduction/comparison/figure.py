@@ -1,4 +1,4 @@
-"""A picture of a comparison: every episode and every class, A against B."""
+"""Draws a comparison: every episode and every class, A against B."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 A_BETTER, B_BETTER, NEITHER = BLUE, VERMILION, "#8A8A8A"
-SMALLEST_AREA, LARGEST_AREA = 4.0, 110.0  # of a mark, in square points; between them they grow with the episodes
-N_NAMED = 6  # classes at either end that are numbered and named
+SMALLEST_AREA, LARGEST_AREA = 4.0, 110.0  # of a mark, in square points, by the number of episodes
+N_NAMED = 6  # numbered and named classes with the largest differences in each direction
 NAME_LENGTH = 34  # longer names are cut
 LONGEST_TITLE = 130  # characters of a run's name above the panels
 NUMBER_POINTS = 9.0  # from a mark to its number
@@ -88,7 +88,7 @@ def _draw_classes(axes: "Axes", key: "Axes", comparison: Comparison) -> None:
 
 
 def _name_classes(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> None:
-    """Number the classes at either end, and name them beside the panel."""
+    """Number the classes with the largest differences in each direction, and name them beside the panel."""
     key.set_axis_off()
     number, line = 0, 1.0
     numbered: list[tuple[str, float, float, str]] = []
@@ -118,7 +118,7 @@ def _name_classes(axes: "Axes", key: "Axes", classes: list[ClassDifference]) -> 
 
 
 def number_marks(axes: "Axes", numbered: list[tuple[str, float, float, str]]) -> None:
-    """Write the number of each mark beside it, in the direction where other marks and numbers are farthest."""
+    """Write the number of each mark beside it, on the side farthest from other marks and numbers."""
     to_points = 72 / axes.figure.dpi
     taken = [to_points * axes.transData.transform(marks.get_offsets()) for marks in axes.collections]
     angles = np.arange(8) * np.pi / 4
@@ -136,7 +136,7 @@ def number_marks(axes: "Axes", numbered: list[tuple[str, float, float, str]]) ->
 
 
 def _set_limits(axes: "Axes", values: np.ndarray, what: str) -> None:
-    """Square axes of the same range, and the line where A equals B."""
+    """Set equal ranges of both axes, and draw the line where A equals B."""
     margin = max(1.0, 0.06 * np.ptp(values))
     low, high = values.min() - margin, values.max() + margin
     axes.plot([low, high], [low, high], color=GREY, lw=0.8, zorder=0.9)
@@ -152,5 +152,5 @@ def _scale_area(count: np.ndarray | int, largest: int) -> np.ndarray | float:
 
 
 def _choose_colours(differences: np.ndarray) -> np.ndarray:
-    """A colour for each A − B, (n,)."""
+    """Choose a colour for each A − B, (n,)."""
     return np.select([differences > 0, differences < 0], [A_BETTER, B_BETTER], NEITHER)

@@ -1,4 +1,4 @@
-"""Two run folders on the same episodes: load, check that the episodes are the same, measure."""
+"""Loads two runs, checks that they can be measured on the same episodes, and measures them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from fewshot.sampling.episodes import PADDING, Episode, EpisodeSpec
 def compare_runs(config: CompareConfig) -> Comparison:
     """Measure the runs `config.run_a` and `config.run_b` on the same episodes.
 
-    The runs may prepare the images in other ways, such as another size; raises `DataError` where
-    they do not have the same images of the same classes.
+    The runs may prepare the images differently, for instance at another size; raises `DataError` unless they have the
+    same images of the same classes.
     """
     device, names = choose_device(), name_distinctly(config.run_a, config.run_b)
     folders = [config.run_a, config.run_b]
@@ -53,7 +53,7 @@ def measure_classes(
     *,
     precision: Precision = "float32",
 ) -> Measured:
-    """`evaluate`, with the accuracy on each class of each episode beside the records."""
+    """Evaluate a method, and also measure the accuracy on each class of each episode."""
     mine: list[tuple[np.ndarray, np.ndarray]] = []
 
     def watch(first: int, episode: Episode, logits: Tensor) -> None:
@@ -66,7 +66,7 @@ def measure_classes(
 
 
 def measure_class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Fraction of the right queries of each class, (B, n_way) float64, NaN for a class without queries.
+    """Measure the accuracy on the queries of each class, (B, n_way) float64, NaN for a class without queries.
 
     `logits` (B, n_query, n_way); `labels` (B, n_query), -1 for padding.
     """
@@ -78,7 +78,7 @@ def measure_class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 def check_same_rows(a: ImageSet, b: ImageSet, names: tuple[str, str], *, groups: bool = False) -> None:
     """Raise `DataError` unless row r shows the same image of the same class in both sets, perhaps at another size.
 
-    `groups`: they must also share the groups, which decide what disjoint episodes hold.
+    `groups`: they must also have the same groups, from which episodes with disjoint groups are drawn.
     """
     if a.fingerprint == b.fingerprint:
         return
@@ -90,7 +90,7 @@ def check_same_rows(a: ImageSet, b: ImageSet, names: tuple[str, str], *, groups:
 
 
 def _describe_difference(a: ImageSet, b: ImageSet) -> str:
-    """In what the rows of two image sets differ, beside their pixels; empty where they do not."""
+    """Describe how the rows of two image sets differ, apart from their pixels; empty if they do not."""
     if (a.name, a.split) != (b.name, b.split):
         return f"one has {a}, the other {b}; name one data set for both with --dataset"
     where = f"of {a.name}/{a.split}"
@@ -109,7 +109,7 @@ def _describe_difference(a: ImageSet, b: ImageSet) -> str:
 
 
 def name_distinctly(run_a: str | Path, run_b: str | Path) -> tuple[str, str]:
-    """The last parts of two paths, as many as tell them apart (one where the paths are the same)."""
+    """Name two paths by as many of their last parts as distinguish them (one part if the paths are equal)."""
     a, b = Path(run_a).resolve().parts, Path(run_b).resolve().parts
     n = next((n for n in range(1, max(len(a), len(b)) + 1) if a[-n:] != b[-n:]), 1)
     return "/".join(a[-n:]), "/".join(b[-n:])

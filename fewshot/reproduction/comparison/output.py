@@ -1,4 +1,4 @@
-"""What a comparison prints and writes: summary, tables, figure."""
+"""Prints and writes a comparison: summary, tables and figure."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from fewshot.reproduction.comparison.paired import SIGNIFICANCE, ClassDifference
 from fewshot.runtime.provenance import collect_provenance
 from fewshot.sampling.episodes import EpisodeSpec
 
-N_LISTED = 5  # classes at either end that are printed
+N_LISTED = 5  # printed classes with the largest differences in each direction
 COLUMNS = (
     "class", "class_id", "n_episodes", "accuracy_a", "accuracy_b", "difference", "difference_half_width_95",
     "episodes_a_better", "episodes_b_better", "episodes_tied", "sign_test_p", "holm_p", "significant",
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def format_summary(comparison: Comparison) -> str:
-    """The comparison in a screen of text, accuracies in percent."""
+    """Format the comparison as one screen of text, accuracies in percent."""
     both = (comparison.a, comparison.b)
     width = max(map(len, comparison.names))
     lines = [
@@ -47,7 +47,7 @@ def format_summary(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Write records, tables and figure into `folder`, and say which files."""
+    """Write records, tables and figure into `folder`; returns the files."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("a.jsonl", "b.jsonl", "comparison.json", "per_class.csv")]
@@ -68,7 +68,7 @@ def choose_folder(comparison: Comparison) -> Path:
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain values; accuracies are fractions, null stands for what is infinite or undefined."""
+    """Convert the comparison to plain values; accuracies are fractions, null is infinite or undefined."""
     runs = {
         letter: {"name": name, "accuracy": _convert_estimate(m.records.estimate), "header": m.records.header.as_dict()}
         for letter, name, m in zip("ab", comparison.names, (comparison.a, comparison.b), strict=True)
@@ -112,7 +112,7 @@ def _format_unpaired(comparison: Comparison) -> str:
 
 
 def _list_caveats(comparison: Comparison) -> list[str]:
-    """Sentences on what makes the two unequal, beside the methods."""
+    """List in sentences how the two runs differ apart from the methods."""
     a, b = comparison.a.records.header, comparison.b.records.header
     lines = []
     if a.transductive != b.transductive:
@@ -129,7 +129,7 @@ def _list_caveats(comparison: Comparison) -> list[str]:
 
 
 def _format_classes(comparison: Comparison) -> list[str]:
-    """The classes with the largest differences at either end."""
+    """Format the classes with the largest differences in each direction."""
     classes = comparison.classes
     counts = [c.n_episodes for c in classes]
     better = [sum(c.significant and sign * c.difference.mean > 0 for c in classes) for sign in (1, -1)]

@@ -1,7 +1,7 @@
-"""What two methods' results on the same episodes say: paired difference, sign test, differences class by class.
+"""Compares two methods' results on the same episodes: paired difference, sign test, differences by class.
 
-Every interval and test here speaks of which episodes are drawn from this set of images, with these
-weights: not of other images of the classes, and not of other training seeds.
+Every interval and test covers only the random choice of episodes from this set of images with these weights, neither
+other images of the classes nor other training seeds.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ import numpy as np
 from scipy.special import bdtr, stdtrit
 
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import episode_differences
+from fewshot.evaluation.record_header import find_episode_differences
 from fewshot.evaluation.records import Records
-from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval, compute_paired_difference
 from fewshot.sampling.episodes import PADDING
 
 SIGNIFICANCE = 0.05  # of all classes together, after Holm
 
 
 class SignTest(NamedTuple):
-    """In how many episodes A was better, B was better, neither; the two-sided exact p-value without these ties."""
+    """In how many episodes A was better, B was better, or neither; and the exact two-sided p-value without ties."""
 
     a_better: int
     b_better: int
@@ -31,7 +31,7 @@ class SignTest(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """A run's records and, class by class, what lies behind them.
+    """A run's records, and the accuracies on each class of each episode.
 
     `classes` (n_episodes, n_way): class_id of each label, -1 where an episode has fewer ways.
     `class_accuracy` (n_episodes, n_way): fraction of that class's queries that were right, NaN where absent.
@@ -60,7 +60,7 @@ class ClassDifference:
 
     @property
     def significant(self) -> bool:
-        """Whether the sign test still rejects at 5% when all classes are tested."""
+        """Whether the sign test rejects at 5%, corrected for testing all classes."""
         return self.holm_p <= SIGNIFICANCE
 
 
@@ -68,8 +68,8 @@ class ClassDifference:
 class Comparison:
     """Two runs on the same episodes. `classes`: largest A − B first; `unseen`: classes that no episode holds.
 
-    `unpaired_half_width_95`: of the interval that forgets that the episodes are the same ones.
-    `correlation`: of the episode accuracies; None where one of them never changes.
+    `unpaired_half_width_95`: of the interval that would ignore that the episodes are the same.
+    `correlation`: of the episode accuracies; None if the accuracies of one run are constant.
     """
 
     names: tuple[str, str]
@@ -84,11 +84,11 @@ class Comparison:
 
 
 def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[str, str] = ("A", "B")) -> Comparison:
-    """Compare what was measured on the same episodes; raises `DataError` where the episodes differ.
+    """Compare two measurements on the same episodes; raises `DataError` if the episodes differ.
 
     `class_names`: of the image set, by class_id; `names`: of the two runs.
     """
-    differing = episode_differences(a.records.header, b.records.header, same_pixels=False)
+    differing = find_episode_differences(a.records.header, b.records.header, same_pixels=False)
     if differing:
         raise DataError(f"{names[0]} and {names[1]} were measured on different episodes: {differing}")
     if not np.array_equal(a.classes, b.classes):
@@ -101,20 +101,20 @@ def compare(a: Measured, b: Measured, class_names: Sequence[str], names: tuple[s
         names=names,
         a=a,
         b=b,
-        difference=paired_difference(accuracy_a, accuracy_b),
+        difference=compute_paired_difference(accuracy_a, accuracy_b),
         unpaired_half_width_95=compute_unpaired_half_width(accuracy_a, accuracy_b),
         correlation=None if constant else float(np.corrcoef(accuracy_a, accuracy_b)[0, 1]),
-        sign=sign_test(accuracy_a - accuracy_b),
+        sign=compute_sign_test(accuracy_a - accuracy_b),
         classes=sorted(classes, key=lambda c: (-c.difference.mean, c.class_id)),
         unseen=[name for c, name in enumerate(class_names) if c not in seen],
     )
 
 
-def sign_test(differences: Sequence[float] | np.ndarray) -> SignTest:
-    """Exact two-sided sign test of A − B over episodes (n,), ties left out.
+def compute_sign_test(differences: Sequence[float] | np.ndarray) -> SignTest:
+    """Compute the exact two-sided sign test of A − B over episodes (n,), ignoring ties.
 
-    An episode is one observation. Its queries are not: they share a support set, so a test that counts
-    queries, such as McNemar's, would claim more than the data say.
+    An episode is one observation. Its queries are not independent, since they share a support set, so a test that
+    counts queries, such as McNemar's, would overstate the significance.
     """
     differences = np.asarray(differences)
     a_better, b_better = int((differences > 0).sum()), int((differences < 0).sum())
@@ -122,10 +122,10 @@ def sign_test(differences: Sequence[float] | np.ndarray) -> SignTest:
     return SignTest(a_better, b_better, len(differences) - a_better - b_better, min(1.0, 2 * float(tail)))
 
 
-def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Adjusted p-values (n,): rejecting those below α errs anywhere with probability α at most.
+def adjust_by_holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Adjust p-values (n,) so that rejecting those below α makes any false rejection with probability at most α.
 
-    Whatever the tests' dependence on each other. Holm, A simple sequentially rejective multiple test
+    This holds for any dependence between the tests. Holm, A simple sequentially rejective multiple test
     procedure, Scandinavian Journal of Statistics 6, 1979, https://www.jstor.org/stable/4615733.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
@@ -137,7 +137,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def compute_unpaired_half_width(a: np.ndarray, b: np.ndarray) -> float:
-    """Half-width of Welch's 95% interval of the difference of two means, as if the lists were independent."""
+    """Compute the half-width of Welch's 95% interval of the difference of two means of independent lists."""
     parts = np.array([values.var(ddof=1) / len(values) for values in (a, b)])  # squared standard errors
     if parts.sum() == 0:
         return 0.0
@@ -151,16 +151,16 @@ def _compare_classes(a: Measured, b: Measured, class_names: Sequence[str]) -> li
     order = np.argsort(class_ids, kind="stable")
     ids, starts = np.unique(class_ids[order], return_index=True)
     groups = [np.split(m.class_accuracy[present][order], starts[1:]) for m in (a, b)]
-    signs = [sign_test(of_a - of_b) for of_a, of_b in zip(*groups, strict=True)]
-    adjusted = holm([sign.p_value for sign in signs])
+    signs = [compute_sign_test(of_a - of_b) for of_a, of_b in zip(*groups, strict=True)]
+    adjusted = adjust_by_holm([sign.p_value for sign in signs])
     return [
         ClassDifference(
             class_id=int(class_id),
             name=class_names[class_id],
             n_episodes=len(of_a),
-            accuracy_a=mean_interval(of_a),
-            accuracy_b=mean_interval(of_b),
-            difference=paired_difference(of_a, of_b),
+            accuracy_a=compute_mean_interval(of_a),
+            accuracy_b=compute_mean_interval(of_b),
+            difference=compute_paired_difference(of_a, of_b),
             sign=sign,
             holm_p=float(p),
         )

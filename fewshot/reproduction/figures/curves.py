@@ -1,4 +1,4 @@
-"""Accuracy of a run's weights at many shots and ways, kept in a small file."""
+"""Stores the accuracy of a run's weights at many shots and ways in a small file."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ SAME = (
     "method", "dataset", "split", "data_fingerprint", "weights", "precision", "transductive", "seed", "n_episodes",
     "n_query",
 )  # fmt: skip
-"""what two measurements have in common where one can stand for the other"""
+"""fields that must be equal for one measurement to replace another"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curves:
-    """The points of one run. `header`: what was measured, on what; `missing`: cells that cannot be, and why."""
+    """The points of one run. `header`: what was measured, on which data; `missing`: cells without episodes, and why."""
 
     recipe: str
     seed: int
@@ -49,22 +49,22 @@ class Curves:
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return f"{self.recipe}, seed {self.seed}"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What another measurement must share with it to stand for it."""
+        """The fields in which another measurement must agree to replace it."""
         return {key: self.header.get(key) for key in SAME}
 
     def write(self, path: str | Path) -> None:
-        """JSON with a line for each point, all or nothing."""
+        """Write JSON with a line for each point."""
         content = {"version": VERSION, **vars(self), "points": [asdict(point) for point in self.points]}
         write_whole(path, format_json_by_line(content, "points"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """What `write` wrote; raises `DataError` for anything else."""
+        """Read what `write` wrote; raises `DataError` for anything else."""
         try:
             content = json.loads(Path(path).read_text())
             if content.pop("version") != VERSION:
@@ -75,10 +75,10 @@ class Curves:
 
 
 def find_curves_file(results: Path, recipe: str, seed: int) -> Path:
-    """Where the curves of a run are kept, in the folder of its data set's results."""
+    """The file for the curves of a run, in the folder of its data set's results."""
     return results / "curves" / f"{recipe}-seed{seed}.json"
 
 
 def read_curves(results: Path) -> list[Curves]:
-    """All curves in the folder of a data set's results, by name and seed."""
+    """Read all curves in the folder of a data set's results, by name and seed."""
     return sorted(map(Curves.read, (results / "curves").glob("*.json")), key=lambda c: (c.recipe, c.seed))

@@ -1,4 +1,4 @@
-"""Lines with bands on a logit scale, each named at its end."""
+"""Draws lines with bands on a logit scale, each with its name at its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fewshot.methods import Method
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKS = {  # by family of method, with what the mark means; a method of another family has none
+MARKS = {  # mark and meaning for each family of methods; other families have no mark
     "episodic": ("o", "trained on episodes"),
     "adapted": ("D", "adapted by gradients"),
     "two-stage": ("s", "starts from a classifier"),
@@ -23,15 +23,15 @@ TICKS = (  # percent; the later ones only where there is room between the others
     45, 35, 25, 96, 94, 93, 92, 91, *range(89, 1, -1), 98.5, 97.5, 96.5, 99.7, 99.6, 99.4, 99.3, 99.2,
 )  # fmt: skip
 TICK_GAP, LABEL_GAP = 0.075, 0.05  # smallest distance of ticks and of names, as shares of the axes' height
-BAND_SHOWN = 0.5  # of bands, so much beyond the lines has a place in the axes, as a logit
+BAND_SHOWN = 0.5  # how far the axes extend beyond the lines to show their bands, as a logit
 
 
 @dataclass(frozen=True)
 class Line:
-    """A method's accuracies. `x`, `mean`, `half`: of each point; `resolution`: half an answer, as a fraction.
+    """A method's accuracies. `x`, `mean`, `half`: of each point; `resolution`: half of one answer, as a fraction.
 
-    `method`: its class, which declares colour and family. `dashed`: a variant of it. `joined`: the points are of the
-    same weights. `beside`: it is named beside its last mark, not at the right of the axes.
+    `method`: its class, which declares colour and family. `dashed`: whether it is a variant. `joined`: whether all
+    points have the same weights. `beside`: write its name beside its last mark, not at the right of the axes.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Line:
     beside: bool = False
 
     def shown(self, deviations: float = 0.0) -> np.ndarray:
-        """The logit of mean + deviations * half; none and all right lie half an answer from 0 and 1."""
+        """The logit of mean + deviations * half, kept half an answer away from 0 and 1, where it is infinite."""
         low = np.asarray(self.resolution)
         return logit(np.clip(np.asarray(self.mean) + deviations * np.asarray(self.half), low, 1 - low))
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes: a heading, and what stands in them."""
+    """One panel of a figure: its heading and its lines."""
 
     heading: str
     lines: list[Line]
@@ -121,7 +121,7 @@ def _draw_line(axes: "Axes", line: Line) -> None:
 
 
 def _draw_names(axes: "Axes", lines: Sequence[Line]) -> None:
-    """Name each line, with its last value, at the right of the axes (a thin line leads there) or beside its end."""
+    """Write the name and last value of each line at the right of the axes, with a thin leader, or beside its end."""
     from matplotlib.patheffects import withStroke
 
     for beside in (False, True):
@@ -144,7 +144,7 @@ def _count_decimals(line: Line) -> int:
 
 
 def _draw_marks(axes: "Axes", used: set[str]) -> None:
-    """What the marks mean, below the axes."""
+    """Explain the marks below the axes."""
     for family, (mark, meaning) in MARKS.items():
         if family in used:
             axes.plot([], [], mark, color=GREY, ms=3.6, label=meaning)
@@ -152,10 +152,10 @@ def _draw_marks(axes: "Axes", used: set[str]) -> None:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places in ascending order, at least `gap` apart, within [low, high], as near as can be to those `wanted`.
+    """Choose ascending places within [low, high], at least `gap` apart and as near as possible to those `wanted`.
 
-    `wanted` ascends. Least squares: of places less gap * rank it is a regression that ascends, by pooling
-    neighbours that do not. Where there is no room for `gap`, the places are as far apart as the room allows.
+    `wanted` ascends. Least squares: for places minus gap * rank this is isotonic regression, solved by pooling
+    adjacent violators. If there is no room for `gap`, the places are as far apart as possible.
     """
     n = len(wanted)
     gap = min(gap, (high - low) / (n - 1)) if n > 1 else gap
@@ -170,7 +170,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def place_ticks(low: float, high: float) -> list[float]:
-    """The ticks, in percent, whose logits lie within [low, high], not too near to each other."""
+    """Choose the ticks, in percent, whose logits lie within [low, high] and are not too near to each other."""
     kept: list[float] = []
     for tick in TICKS:
         at = logit(tick / 100)

@@ -1,4 +1,4 @@
-"""From stored results and curves to the figures of a data set."""
+"""Makes the figures of a data set from stored results and curves."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ MINUTES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 
 
 
 def choose_runs(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
-    """The runs that figures show: of the recipes or rows `names`, or else of those called like their method."""
+    """Choose the runs that figures show: recipes or rows in `names`; by default, rows with the name of their method."""
     known = {name for run in runs for name in (run.name, run.row)}
     for name in names:
         if name not in known:
@@ -38,12 +38,12 @@ def choose_runs(runs: Sequence[Run], names: Sequence[str] = ()) -> list[Run]:
 
 
 def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> list[Path]:
-    """Draw shots, ways and minutes, as SVG and PNG, from what the folder `results` holds; those that could be drawn.
+    """Draw shots, ways and minutes, as SVG and PNG, from the folder `results`; returns the files that were drawn.
 
     `runs`: of all recipes; `shown`: those whose lines are drawn.
     """
     stored = load_stored(results, list({run.name: run for run in runs}.values()))
-    first = {result.recipe: result for result in reversed(stored)}  # of each recipe, the lowest seed
+    first = {result.recipe: result for result in reversed(stored)}  # for each recipe, the result of the lowest seed
     names = [name for name in dict.fromkeys(run.name for run in shown) if name in first]
     curves = _keep_current([c for c in read_curves(results) if c.recipe in names], stored)
     paths, rows = [], {run.name: run.row for run in runs}
@@ -65,7 +65,7 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
 
 
 def _keep_current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Curves]:
-    """Of each recipe, the curves of the lowest seed whose weights are those of the result; says which are not."""
+    """Keep, for each recipe, the curves of the lowest seed with the weights of its result; prints the others."""
     weights = {(r.recipe, r.seed): _find_header(r).weights for r in stored}
     current: dict[str, Curves] = {}
     for c in curves:
@@ -77,20 +77,20 @@ def _keep_current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[st
 
 
 def _find_header(result: Result) -> RecordHeader:
-    """The header of a record of the trained weights."""
+    """Find the header of a record of the trained weights."""
     row = next(row for row in (RowKind.TRAINED, RowKind.CLASSIFIER, *result.records) if row in result.records)
     return result.records[row][0].header
 
 
 def _mark(result: Result) -> str:
-    """What a table says of test classes that were trained on."""
+    """The mark of results whose weights were trained on test classes; else empty."""
     return next((records[0].mark for row, records in result.records.items() if row in OWN_ROWS), "")
 
 
 def make_curve_lines(
     curves: dict[str, Curves], results: dict[str, Result], rows: Mapping[str, str], what: str
 ) -> list[Line]:
-    """The lines of a figure against "shots" or "ways"; recipes of one row of the tables share a line.
+    """Make the lines of a figure against "shots" or "ways"; recipes of one row of the tables share a line.
 
     `rows`: the row of each recipe.
     """
@@ -115,13 +115,13 @@ def _make_curve_line(row: str, results: dict[str, Result], points: list[tuple], 
 
 
 def keep_with_history(stored: Sequence[Result]) -> dict[str, Result]:
-    """Of each recipe, the lowest seed whose validations were kept, or else the lowest."""
+    """Keep, for each recipe, the lowest seed with a validation history, or else the lowest seed."""
     best_last = sorted(stored, key=lambda result: (bool(result.facts["history"]), -result.seed))
     return {result.recipe: result for result in best_last}
 
 
 def make_minute_panels(shown: Sequence[Result], results: dict[str, Result], rows: Mapping[str, str]) -> list[Panel]:
-    """A panel for each kind of validation episode, with the lines of the methods and of the stages they start from."""
+    """Make a panel for each kind of validation episode, with the lines of methods and of their first stages."""
     stages = {Path(r.facts["config"].get("pretrained_run") or "").name.rpartition("-seed")[0] for r in shown}
     panels: dict[str, list[Result]] = {}
     untold = []
@@ -144,7 +144,7 @@ def make_minute_panels(shown: Sequence[Result], results: dict[str, Result], rows
 
 
 def _describe_episodes(told: Sequence[Result]) -> str:
-    """How many episodes the validations of these results had, such as "200 to 400"."""
+    """Describe how many episodes the validations of these results had, such as "200 to 400"."""
     numbers = [result.facts["config"]["val_episodes"] for result in told]
     return " to ".join(dict.fromkeys(map(str, (min(numbers), max(numbers)))))
 
@@ -154,7 +154,7 @@ def _make_minute_line(result: Result, row: str) -> Line:
     _, seconds, mean, half = zip(*result.facts["history"], strict=True)
     stage_one = find_kind(config) == PRETRAIN
     kind = Classifier if stage_one else find_method(config["method"])
-    cells = result.recipe.removeprefix(f"{row}_")  # of recipes for one way or shot, such as maml_10way
+    cells = result.recipe.removeprefix(f"{row}_")  # 10way in maml_10way, a recipe for one number of ways
     name = kind.label if row == config.get("method") else row
     label = name if result.recipe == row else f"{name}, {re.sub(r'(?<=[0-9])(?=[a-z])', '-', cells)}"
     label = f"stage 1, {config['classifier']}" if stage_one else label

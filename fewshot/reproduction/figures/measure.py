@@ -1,4 +1,4 @@
-"""Measure the curves of runs that have ended: the backbone runs once, then each shot and way."""
+"""Measures the curves of runs that have ended: embeds the images once, then evaluates each number of shots and ways."""
 
 import time
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ from fewshot.runtime.provenance import hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 
-NOT_KEPT = {"spec", "config", "seconds", "embedding_seconds", "commit"}  # of the headers of records
+NOT_KEPT = {"spec", "config", "seconds", "embedding_seconds", "commit"}  # fields of record headers
 
 
 def find_seeds(out: Path) -> list[int]:
-    """The training seeds of the runs in a folder, 0 where there are none."""
+    """Find the training seeds of the runs in a folder; 0 if there are none."""
     names = (path.name.rpartition("-seed")[2] for path in out.glob("*-seed*"))
     return sorted({int(name) for name in names if name.isdecimal()}) or [0]
 
 
 def measure_curves(runs: Sequence[Run], results: Path, n_episodes: int, n_slow: int) -> None:
-    """Measure what `results` does not hold yet of the runs that have ended, and say what cannot be measured.
+    """Measure the points that `results` lacks of the runs that have ended, and print what cannot be measured.
 
-    Of the seeds of a recipe the lowest that has ended is measured. Each point is the mean of `n_episodes` episodes,
-    of `n_slow` where the method runs its network in every episode instead of once for each image.
+    For each recipe, the lowest seed that has ended is measured. Each point is the mean of `n_episodes` episodes, or of
+    `n_slow` if the method runs its network in every episode instead of once for each image.
     """
     done: set[str] = set()
     for run in sorted(runs, key=lambda run: run.config.seed):
@@ -75,7 +75,7 @@ def _measure_run(run: Run, results: Path, n_episodes: int, n_slow: int) -> None:
 
 
 def list_possible(method: Method, test_set: ImageSet) -> tuple[list[EpisodeSpec], dict[str, str]]:
-    """Which of the points can be measured, and why the others cannot: a fixed way, or too few images or classes."""
+    """List the points that can be measured, and why others cannot: a fixed way, or too few images or classes."""
     specs, missing = [], {}
     fixed_way = getattr(method, "n_way", None)
     for way, shot in CELLS:

@@ -1,6 +1,7 @@
-"""The regression guard: every recipe, cut short to seconds of training, still reaches what it always reached.
+"""The regression guard: checks that every recipe, shortened to seconds of training, still reaches its lower bounds.
 
-Floors are made of several training seeds, on validation classes; nothing here ever sees a test class.
+The bounds ("floors" in the file and the tables) come from several training seeds and from validation classes; test
+classes are never used.
 """
 
 from fewshot.reproduction.guard.bounds import Floor, find_below, read_floors, write_floors

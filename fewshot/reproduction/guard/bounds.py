@@ -1,4 +1,4 @@
-"""Floors: what each recipe must reach in each cell, and the file that keeps them with what they were made of."""
+"""The lower bounds that each recipe must reach in each cell, and the file that stores them with their origin."""
 
 import json
 import math
@@ -12,15 +12,15 @@ import numpy as np
 from fewshot.errors import ConfigError, DataError
 
 N_DEVIATIONS = 4
-STEPS_OF_ONE = 1000  # floors are rounded down to a tenth of a percent point
+STEPS_OF_ONE = 1000  # bounds are rounded down to a tenth of a percentage point
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What the mean accuracy of a cell must reach.
+    """The lower bound of a cell's mean accuracy.
 
-    `mean`, `sd`: of the mean accuracies of several training seeds. `episode_error`: the standard error of one
-    such accuracy, by the number of episodes it is the mean of.
+    `mean`, `sd`: over the mean accuracies of several training seeds. `episode_error`: the standard error of one such
+    accuracy, due to its number of episodes.
     """
 
     floor: float
@@ -30,9 +30,9 @@ class Floor:
 
     @classmethod
     def of(cls, accuracies: Sequence[float], episode_error: float) -> Self:
-        """The floor of the accuracies of at least two training seeds: mean less four standard deviations.
+        """Compute the bound from the accuracies of at least two training seeds: mean minus four standard deviations.
 
-        A few seeds can lie close together by luck, so four episode errors are subtracted where they are more.
+        A few seeds can lie close together by chance, so four episode errors are subtracted if these are larger.
         """
         if len(accuracies) < 2:
             raise ConfigError(f"a floor needs the spread of at least two training seeds, got {len(accuracies)}")
@@ -42,13 +42,13 @@ class Floor:
         return cls(max(floor, 0.0), round(mean, 5), round(sd, 5), round(episode_error, 5))
 
     def margin(self, accuracy: float) -> float:
-        """How far `accuracy` lies above the floor, in the deviations that the floor lies below the mean by four."""
+        """How far `accuracy` lies above the bound, in the deviations of which four separate bound and mean."""
         return (accuracy - self.floor) / max(self.sd, self.episode_error)
 
 
 @dataclass(frozen=True)
 class Floors:
-    """The floors of a recipe, by cell. `options`: how it was cut short; `about`: further facts of their making."""
+    """The bounds of a recipe, by cell. `options`: how it was shortened; `about`: seeds, commit and the like."""
 
     cells: dict[str, Floor]
     options: dict[str, Any]
@@ -57,14 +57,14 @@ class Floors:
 
 
 def find_below(means: Mapping[str, float], floors: Mapping[str, Floor]) -> list[str]:
-    """The cells in which a mean accuracy lies below its floor; `DataError` where the floors are of other cells."""
+    """Find the cells whose mean accuracy is below its bound; raises `DataError` if the bounds are of other cells."""
     if means.keys() != floors.keys():
         raise DataError(f"measured in {sorted(means)}, but the floors are for {sorted(floors)}")
     return [cell for cell, mean in means.items() if not mean >= floors[cell].floor]
 
 
 def read_floors(path: Path) -> dict[str, Floors]:
-    """The floors in the file, by recipe; none where there is no file. `DataError` where it holds something else."""
+    """Read the bounds in the file, by recipe; none without the file. Raises `DataError` for another kind of file."""
     names = [part.name for part in fields(Floor)]
     try:
         held = json.loads(path.read_text()) if path.exists() else {}
@@ -78,7 +78,7 @@ def read_floors(path: Path) -> dict[str, Floors]:
 
 
 def write_floors(path: Path, floors: Mapping[str, Floors]) -> None:
-    """Add or replace the floors of some recipes in the file; the others stay."""
+    """Add or replace the bounds of some recipes in the file, keeping the others."""
     entries = {}
     for recipe, own in sorted({**read_floors(path), **floors}.items()):
         entries[recipe] = vars(own) | {"cells": {cell: vars(floor) for cell, floor in own.cells.items()}}

@@ -1,4 +1,4 @@
-"""Trials: a recipe cut short, trained on training classes, measured on validation classes, held to its floors."""
+"""Trials: shortened recipes, trained on training classes, measured on validation classes, compared with bounds."""
 
 import math
 import time
@@ -23,12 +23,12 @@ from fewshot.reproduction.runs import Run
 from fewshot.runtime.provenance import collect_provenance
 from fewshot.training.train import train
 
-SAME = ("precision", "data_fingerprint")  # where these differ from the floors', the table says so
+SAME = ("precision", "data_fingerprint")  # the table notes where these differ from those of the bounds
 
 
 @dataclass
 class GuardConfig:
-    """How the recipes are cut short, and how they are measured."""
+    """How the recipes are shortened and measured."""
 
     n_episodes: int = 400
     """validation episodes of each cell"""
@@ -38,7 +38,7 @@ class GuardConfig:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a recipe reached. `seconds`: of its own training and measuring, without the run it starts from."""
+    """The accuracies of a recipe. `seconds`: of its training and measuring, without the run it starts from."""
 
     recipe: str
     seed: int
@@ -51,7 +51,7 @@ class Trial:
         return {records.cell: records.mean for records in self.records}
 
     def row(self, floors: Mapping[str, Floor]) -> str:
-        """A row of the table: in each cell what was reached, the floor, and the margin in standard deviations."""
+        """Format a row of the table: for each cell the accuracy, its bound, and the margin in standard deviations."""
         cells = [
             f"{cell} {100 * mean:5.1f} (floor {100 * floors[cell].floor:4.1f}, {floors[cell].margin(mean):+6.1f} sd)"
             for cell, mean in self.means.items()
@@ -61,20 +61,20 @@ class Trial:
 
 
 def read_config(path: Path) -> GuardConfig:
-    """The guard's YAML file; `ConfigError` where it is not valid."""
+    """Read the guard's YAML file; raises `ConfigError` if it is invalid."""
     try:
         return cli.parse(GuardConfig, "", ["--config", str(path)])
-    except SystemExit:  # the reason stands on stderr
+    except SystemExit:  # the parser has printed the reason on stderr
         raise ConfigError(f"{path} is no valid configuration of the guard") from None
 
 
 def make_short_runs(
     recipes: Path, out: Path, config: GuardConfig, seeds: Sequence[int], names: Sequence[str] = ()
 ) -> list[Run]:
-    """The recipes' runs, cut short, in order of running: all, or `names` and those they start from.
+    """Make the shortened runs of the recipes in the order of running: all, or `names` and those they start from.
 
-    Raises `ConfigError` for a recipe that `config` does not know, and, where all are run, for a
-    published method that no recipe is for.
+    Raises `ConfigError` for a recipe that `config` does not list and, if all are run, for a published method without
+    a recipe.
     """
     runs = find_runs(recipes, out, seeds, names)
     published = {name for name in list_methods() if find_method(name).published}
@@ -95,13 +95,13 @@ def _shorten(run: Run, config: GuardConfig) -> Run:
 
 
 def find_missing_library(run: Run) -> str:
-    """The library that the recipe needs and that is not installed; empty where there is none."""
+    """Find the library that the recipe needs and that is not installed; empty if none is missing."""
     library = "" if run.is_pretrain else find_method(run.config.method).requires
     return library if library and find_spec(library) is None else ""
 
 
 def try_run(run: Run) -> Trial:
-    """Train a run, on training classes alone, and measure its last weights on validation classes."""
+    """Train a run without validation, and measure its last weights on validation classes."""
     started, config = time.perf_counter(), run.config
     train_set, val_set = load_split(config, "train"), load_split(config, "val")
     if run.is_pretrain:
@@ -114,7 +114,7 @@ def try_run(run: Run) -> Trial:
 
 
 def _try_runs(runs: Sequence[Run]) -> Iterator[Trial]:
-    """The trial of each run as it comes; one whose library is missing is named and left out."""
+    """Try one run after the other; runs whose library is missing are named and skipped."""
     for run in runs:
         library = find_missing_library(run)
         if library:
@@ -124,9 +124,9 @@ def _try_runs(runs: Sequence[Run]) -> Iterator[Trial]:
 
 
 def compare(runs: Sequence[Run], path: Path, config: GuardConfig) -> list[str]:
-    """Try every run and print the table; what fell below its floor in the file `path`, as sentences.
+    """Try every run and print the table; returns a sentence for each accuracy below its bound in the file `path`.
 
-    Raises `ConfigError`, before anything is trained, for a recipe without floors or with floors of another length.
+    Raises `ConfigError`, before anything is trained, for a recipe without bounds, or with bounds of other options.
     """
     held, fallen, differing, started = read_floors(path), [], {}, time.perf_counter()
     for run in runs:
@@ -159,7 +159,7 @@ def _check_made_so(recipe: str, held: Mapping[str, Floors], config: GuardConfig,
 
 
 def calibrate(runs: Sequence[Run], path: Path, config: GuardConfig) -> None:
-    """Write the floors of the recipes to the file `path`, from their runs with several training seeds."""
+    """Write bounds of the recipes to the file `path`, computed from their runs with several training seeds."""
     trials: dict[str, list[Trial]] = {}
     for trial in _try_runs(runs):
         cells = "  ".join(f"{cell} {100 * mean:5.1f}" for cell, mean in trial.means.items())
@@ -169,7 +169,7 @@ def calibrate(runs: Sequence[Run], path: Path, config: GuardConfig) -> None:
 
 
 def compute_floors(trials: Sequence[Trial], options: Mapping[str, Any]) -> Floors:
-    """The floors of a recipe from its trials with several training seeds, with what they were made of."""
+    """Compute the bounds of a recipe from its trials with several training seeds, and note how they were made."""
     header, cells, accuracies = trials[0].records[0].header, {}, {}
     for number, cell in enumerate(trials[0].means):
         records = [trial.records[number] for trial in trials]

@@ -1,1 +1,1 @@
-"""Tables of accuracies and trainings from stored results."""
+"""Formats tables of accuracies and of trainings from stored results."""

@@ -1,4 +1,4 @@
-"""Tables of all methods on one data set, made from stored results alone."""
+"""Formats tables of all methods on one data set from stored results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from statistics import stdev
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import episode_differences, same_episodes
+from fewshot.evaluation.record_header import find_episode_differences, same_episodes
 from fewshot.evaluation.records import Measured
 from fewshot.evaluation.report import format_percent, format_signed_percent
 from fewshot.evaluation.rows import RowKind
-from fewshot.evaluation.statistics import Estimate, mean_interval, paired_difference
+from fewshot.evaluation.statistics import Estimate, compute_mean_interval, compute_paired_difference
 from fewshot.reproduction.results import Result, describe_curve, name_row
 
-REFERENCE = "protonet"  # the row that the others are compared with; its runs also give the floor rows
-OWN_ROWS = (RowKind.TRAINED, RowKind.FROZEN)  # what a method reaches itself
-FLOOR_ROWS = (RowKind.UNTRAINED, RowKind.RAW_PIXELS)  # what a method reaches without training
+REFERENCE = "protonet"  # the row with which the others are compared; its runs also measure FLOOR_ROWS
+OWN_ROWS = (RowKind.TRAINED, RowKind.FROZEN)  # rows under the method's own name
+FLOOR_ROWS = (RowKind.UNTRAINED, RowKind.RAW_PIXELS)  # rows without training
 NOT_RUN, NO_CELL = "not run", "–"
 
 
@@ -24,7 +24,7 @@ NOT_RUN, NO_CELL = "not run", "–"
 class Plan:
     """What the runs of a recipe measure.
 
-    `row`: of the tables, in which its own numbers stand; `cells`: for each kind of row and each variant, the cells.
+    `row`: the row of the tables with the method's own numbers; `cells`: by kind of row and by variant.
     """
 
     row: str
@@ -33,10 +33,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """A method in the tables.
+    """A row of the tables.
 
-    `cells`: for each cell that its recipes measure, the records, one for each training seed. `still_rising`: cells
-    whose validation curve was rising when the training of a seed ended.
+    `cells`: for each cell that its recipes measure, the records of each training seed. `still_rising`: cells whose
+    validation accuracy was still rising when the training of a seed ended.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """What its records say of test classes that were trained on; empty where none was."""
+        """The mark of rows whose weights were trained on test classes; else empty."""
         return "".join(dict.fromkeys(measured.mark for records in self.cells.values() for measured in records))
 
     @property
@@ -54,33 +54,33 @@ class Row:
         return self.name + self.mark
 
     def accuracy(self, cell: str) -> np.ndarray:
-        """Of each episode, the mean over training seeds, (n_episodes,)."""
+        """The accuracy of each episode, averaged over training seeds, (n_episodes,)."""
         return np.mean([measured.accuracy for measured in self.cells[cell]], 0)
 
     def estimate(self, cell: str) -> Estimate:
-        """Mean over seeds and episodes; the interval speaks of episodes."""
-        return mean_interval(self.accuracy(cell))
+        """The mean over seeds and episodes, with the 95% interval over episodes."""
+        return compute_mean_interval(self.accuracy(cell))
 
     def spread(self, cell: str) -> float | None:
-        """Standard deviation over training seeds; None with one seed."""
+        """The standard deviation over training seeds; None with one seed."""
         means = [measured.mean for measured in self.cells[cell]]
         return stdev(means) if len(means) > 1 else None
 
     def header(self, key: str) -> str:
-        """What its records' headers say under `key`."""
+        """The distinct values of the field `key` in the headers of its records."""
         return join_distinct(m.header.value(key) for records in self.cells.values() for m in records)
 
 
 def make_rows(results: Sequence[Result], planned: Mapping[str, Plan], test_set: str = "") -> list[Row]:
-    """A row for each method. `planned`: what the runs of each recipe measure.
+    """Make the rows of the tables. `planned`: what the runs of each recipe measure.
 
-    Cells that are planned and not among the results are in the row, empty. Raises `DataError` where two recipes
-    measure the same cell of a row, or the seeds of a recipe were measured on different episodes.
+    Planned cells without a result are empty. Raises `DataError` if two recipes measure the same cell of a row, or if
+    the seeds of a recipe were measured on different episodes.
     """
     rows: dict[str, Row] = {}
     for recipe, plan in planned.items():
         for kind, cells in plan.cells.items():
-            name = label(plan.row, kind)
+            name = label_row(plan.row, kind)
             row = rows.setdefault(name, Row(name))
             mine = [result for result in results if result.recipe == recipe]
             rising = kind not in FLOOR_ROWS and any(describe_curve(r.facts["history"]) == "rising" for r in mine)
@@ -100,8 +100,8 @@ def make_rows(results: Sequence[Result], planned: Mapping[str, Plan], test_set: 
     return list(rows.values())
 
 
-def label(row: str, kind: str) -> str:
-    """`maml` for its own numbers, `maml, transductive` for a variant's, `untrained protonet`, `raw pixels`."""
+def label_row(row: str, kind: str) -> str:
+    """Label a row: `maml`, `maml, transductive` for a variant, `untrained protonet`, `raw pixels`."""
     if kind == RowKind.UNTRAINED:
         return f"untrained {row}"
     if kind == RowKind.RAW_PIXELS:
@@ -112,19 +112,19 @@ def label(row: str, kind: str) -> str:
 def _refuse_other_episodes(row: Row) -> None:
     for cell, records in row.cells.items():
         for measured in records[1:]:
-            for key, values in episode_differences(records[0].header, measured.header).items():
+            for key, values in find_episode_differences(records[0].header, measured.header).items():
                 raise DataError(
                     f"{row.name}, {cell}: the seeds were measured on different episodes, {key}: {list(values)}"
                 )
 
 
 def shorten(cell: str) -> str:
-    """`5w1s` for `5-way 1-shot`."""
+    """Shorten `5-way 1-shot` to `5w1s`."""
     return cell.replace("-way ", "w").replace("-shot", "s")
 
 
 def format_accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
-    """The main table: mean over seeds ± 95% interval over episodes, (standard deviation over seeds)."""
+    """Format the table of accuracies: mean over seeds ± 95% interval over episodes, (standard deviation over seeds)."""
     head = ["method", *map(shorten, cells), "seeds", "transductive", "weights selected on"]
     lines = []
     for row in sorted(rows, key=lambda row: _rank(row, cells)):
@@ -141,14 +141,14 @@ def format_accuracies(rows: Sequence[Row], cells: Sequence[str]) -> str:
 
 
 def _format_n_seeds(row: Row, cells: Sequence[str]) -> str:
-    """`3`, or `3 / 3 / – / 1` in the order of the cells where they have different numbers of seeds."""
+    """Format the number of seeds: `3`, or `3 / 3 / – / 1` by cell if it differs between cells."""
     numbers = [len(row.cells[cell]) if cell in row.cells else None for cell in cells]
     different = set(numbers) - {None}
     return str(*different) if len(different) == 1 else " / ".join(NO_CELL if n is None else str(n) for n in numbers)
 
 
 def _rank(row: Row, cells: Sequence[str]) -> tuple[int, float]:
-    """Best first in the first cell; then what has only a later one, in that; at the end what did not run."""
+    """The sort key of a row: its first measured cell, then the accuracy there; rows that did not run come last."""
     for i, cell in enumerate(cells):
         if row.cells.get(cell):
             return i, -row.estimate(cell).mean
@@ -156,7 +156,7 @@ def _rank(row: Row, cells: Sequence[str]) -> tuple[int, float]:
 
 
 def format_ours(row: Row, cell: str) -> str:
-    """`98.46 ± 0.14 (0.08)`, or that it was not run, or a dash for a cell that no recipe measures."""
+    """Format `98.46 ± 0.14 (0.08)`, "not run", or a dash for a cell that no recipe measures."""
     if cell not in row.cells:
         return NO_CELL
     if not row.cells[cell]:
@@ -166,7 +166,7 @@ def format_ours(row: Row, cell: str) -> str:
 
 
 def format_differences(rows: Sequence[Row], cells: Sequence[str], reference: str) -> str:
-    """Each row minus the row called `reference`, paired by episode; a dash where the episodes or drawings differ."""
+    """Format each row minus the row `reference`, paired by episode; a dash if episodes or images differ."""
     base = next((row for row in rows if row.name == reference), None)
     if base is None or not any(base.cells.values()):
         return ""
@@ -181,11 +181,11 @@ def _format_difference(row: Row, base: Row, cell: str) -> str:
     mine, theirs = row.cells.get(cell), base.cells.get(cell)
     if not mine or not theirs or not same_episodes(mine[0].header, theirs[0].header):
         return NO_CELL
-    return format_signed_percent(paired_difference(row.accuracy(cell), base.accuracy(cell)))
+    return format_signed_percent(compute_paired_difference(row.accuracy(cell), base.accuracy(cell)))
 
 
 def format_markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns; `|` in a text is escaped."""
+    """Format a Markdown table with aligned columns; `|` in a text is escaped."""
     text = [[t.replace("|", r"\|") for t in line] for line in (head, ["---"] * len(head), *lines)]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
     return "\n".join(
@@ -194,5 +194,5 @@ def format_markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def join_distinct(values: Iterable[object]) -> str:
-    """The values, each once, as they come first."""
+    """Join the distinct values in order of first appearance."""
     return "; ".join(dict.fromkeys(map(str, values)))

@@ -1,4 +1,4 @@
-"""The papers' numbers beside ours."""
+"""Compares published numbers with ours."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, format
 
 Published = Mapping[str, Mapping[str, Mapping[str, Any]]]
 KINDS = ("paper", "re-run")
-WORDS = {"source", "note"}  # what an entry has beside its numbers
+WORDS = {"source", "note"}  # keys of an entry that are no cells
 BELOW = "below"
 CELL = re.compile(r"\d+w\d+s")
 WRITTEN = re.compile(r"(?P<mean>\d+(\.\d+)?)( ± (?P<half>\d+(\.\d+)?))?\??")
 
 
 def read(path: str | Path) -> Published:
-    """Published numbers: for each row, under "paper" and "re-run", a `source` and percentages by short cell names.
+    """Read published numbers: for each row, under "paper" and "re-run", a `source` and percentages by cell (`5w1s`).
 
-    No file, no numbers. A number may carry its 95% interval ("98.4 ± 0.7"); one that ends with "?" was not checked at
-    its source. A `note` says what is compared besides the method, such as another network; it stands beside every
-    verdict on these numbers. Raises `ConfigError` for a file of another form.
+    Without the file there are none. A number may have its 95% interval ("98.4 ± 0.7"); one that ends with "?" was not
+    checked at its source. A `note` names differences besides the method, such as another network, and is shown with
+    every comparison of these numbers. Raises `ConfigError` for a file of another form.
     """
     if not Path(path).exists():
         return {}
@@ -58,11 +58,11 @@ def _is_percentage(number: Any) -> bool:
 
 
 def format_against(rows: Sequence[Row], cells: Sequence[str], published: Published) -> str:
-    """A line for each row and cell with a published number: ours, the number, the difference; for paper and re-run.
+    """Format a line for each row and cell with a published number: ours, paper and re-run, and the differences.
 
-    The verdict is on the re-run, or the paper where there is none: passed by the mean; within the interval, ours over
-    episodes and theirs, where it is printed, taken together as of independent numbers; or below. Of the numbers as they
-    are printed, with two decimals. The note of the numbers that it is on, if any, follows.
+    The verdict compares with the re-run, or with the paper if there is none: "passed" by the mean, "within the
+    interval" (ours and, if printed, theirs, combined as of independent numbers), or "below". It uses the numbers as
+    printed, with two decimals. The note of these numbers, if any, follows.
     """
     lines = []
     for row in (row for row in rows if row.name in published):
@@ -85,7 +85,7 @@ def format_against(rows: Sequence[Row], cells: Sequence[str], published: Publish
 
 
 def format_sources(published: Published) -> str:
-    """What the verdict is on, and where the published numbers stand."""
+    """Format the sources of the published numbers, and what the verdict compares."""
     entries = [(row, kind, entry) for row, kinds in published.items() for kind, entry in kinds.items()]
     stand = "; ".join(f"**{row}**, {kind}: {entry['source']}" for row, kind, entry in entries)
     unchecked = any("?" in str(entry[cell]) for *_, entry in entries for cell in entry.keys() - WORDS)
@@ -97,7 +97,7 @@ def format_sources(published: Published) -> str:
 
 
 def parse_number(text: str) -> Estimate:
-    """Mean and half-width of the interval, fractions; a half-width that is not printed is 0."""
+    """Parse mean and half-width of the interval as fractions; a half-width that is not printed is 0."""
     written = WRITTEN.fullmatch(text)
     return Estimate(float(written["mean"]) / 100, float(written["half"] or 0) / 100)
 
@@ -107,7 +107,7 @@ def _compare(number: str | None, estimate: Estimate | None) -> list[str]:
         return [NO_CELL, NO_CELL]
     if estimate is None:
         return [number, NO_CELL]
-    difference = round(100 * (estimate.mean - parse_number(number).mean), 2) + 0.0  # no minus before 0.00
+    difference = round(100 * (estimate.mean - parse_number(number).mean), 2) + 0.0  # turns −0.0 into 0.0
     return [number, f"{difference:+.2f}".replace("-", "−")]
 
 

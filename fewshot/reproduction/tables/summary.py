@@ -1,4 +1,7 @@
-"""The main table: a line for each method, the data sets side by side, from stored results and published numbers."""
+"""Formats the main table, with a line for each method, and the short table, with the best method of each kind.
+
+Both come from stored results and published numbers.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +14,7 @@ COLUMNS = {
     "omniglot": ("Omniglot", ("5w1s", "5w5s", "20w1s", "20w5s")),
     "cifar_fs": ("CIFAR-FS", ("5w1s", "5w5s")),
     "coins": ("coins", ("5w1s", "5w4s")),
-}  # of each data set: its title and its cells
+}  # title and cells of each data set
 LINES = {
     "ProtoNet": "protonet",
     "Matching": "matching",
@@ -28,13 +31,19 @@ LINES = {
     "ANIL": "anil",
     "ANIL, support statistics": "anil, support statistics",
     "ANIL, transductive": "anil, transductive",
-}  # of each line: the row that feeds it, which has this name in the tables of every data set
+}  # for each line, the name of its row in the tables of every data set
 RERUN_LINE, RERUN_ROW = "*best independent re-run of ProtoNet*", "protonet"
 DIGITS = 1
+SHORT_COLUMNS = {"omniglot": "20w1s", "cifar_fs": "5w5s", "coins": "5w4s"}  # the short table's cell of each data set
+KINDS = {
+    "compares features, trained on episodes": ("protonet", "matching", "r2d2", "relation", "meta-baseline"),
+    "adapts its weights to each episode": ("maml", "anil"),
+    "plain classifier, new head for each episode": ("classifier-baseline", "simpleshot", "baseline", "baseline++"),
+}  # for each line of the short table, the rows of which it shows the best; all are inductive
 
 
 def format_summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
-    """The main table in Markdown; a dash for what no recipe measures, and for a number that nobody published.
+    """Format the main table in Markdown; a dash for cells that no recipe measures and numbers that are not published.
 
     Args:
         rows: of each data set of `COLUMNS`, the rows of its tables.
@@ -49,10 +58,37 @@ def format_summary(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Pu
     lines = []
     for title, name in LINES.items():
         if not any(name in of_set for of_set in by_name.values()):
-            raise DataError(f"the main table's line {title!r} is fed by {name!r}, which is a row of no data set")
+            raise DataError(f"the main table's line {title!r} shows {name!r}, which is a row of no data set")
         lines.append([title, *(_format_ours(by_name[dataset].get(name), cell) for dataset, cell in cells)])
     lines.append([RERUN_LINE, *(_format_rerun(published[dataset], cell) for dataset, cell in cells)])
     return format_markdown(head, lines)
+
+
+def format_best_of_kind(rows: Mapping[str, Sequence[Row]], published: Mapping[str, Published]) -> str:
+    """Format the short table in Markdown: for each kind of method, the best one on each data set, with its name.
+
+    Args:
+        rows: of each data set of `SHORT_COLUMNS`, the rows of its tables.
+        published: of each data set, the numbers that `published.read` gives.
+    """
+    head = ["", *(f"{COLUMNS[dataset][0]} {cell}" for dataset, cell in SHORT_COLUMNS.items())]
+    lines = [
+        [title, *(_format_best(rows[dataset], names, cell) for dataset, cell in SHORT_COLUMNS.items())]
+        for title, names in KINDS.items()
+    ]
+    reruns = (_format_rerun(published[dataset], cell) for dataset, cell in SHORT_COLUMNS.items())
+    return format_markdown(head, [*lines, [RERUN_LINE, *reruns]])
+
+
+def _format_best(rows: Sequence[Row], names: Sequence[str], cell: str) -> str:
+    titles = {name: title for title, name in LINES.items()}
+    measured = [
+        (row.estimate(full).mean, f"{format_percent(row.estimate(full), DIGITS)} {titles[row.name]}{row.mark}")
+        for row in rows
+        for full in row.cells
+        if row.name in names and shorten(full) == cell and row.cells[full]
+    ]
+    return max(measured)[1] if measured else NOT_RUN
 
 
 def _format_ours(row: Row | None, cell: str) -> str:

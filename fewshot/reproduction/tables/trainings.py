@@ -1,4 +1,4 @@
-"""How the results in the tables came about: data, lengths, minutes, validation curves, versions."""
+"""Formats how the results in the tables were obtained: data, training lengths, minutes, validation, versions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
@@ -14,7 +14,7 @@ from fewshot.reproduction.tables.accuracies import (
     Plan,
     format_markdown,
     join_distinct,
-    label,
+    label_row,
     shorten,
 )
 
@@ -23,13 +23,13 @@ OFTEN_SHARED = {
     "data_fingerprint": "data",
     "commit": "commit",
     "hardware": "hardware",
-}  # keys of headers: what all results have in common is in `format_facts`, the rest in columns of `format_trainings`
+}  # fields of headers: `format_facts` names those that all results share, `format_trainings` has columns of the others
 
 
 def format_trainings(results: Sequence[Result], recipes: Iterable[str]) -> str:
-    """How each recipe was trained: seeds, what it saw, minutes of each stage, its validation curve.
+    """Format how each recipe was trained: seeds, number of images or episodes, minutes of each stage, validation.
 
-    What not all results share is here too: precision, data, commit, hardware; else it stands in `format_facts`.
+    Precision, data, commit and hardware have columns if they differ between results; else see `format_facts`.
     """
     differing = [key for key in OFTEN_SHARED if _differs(key, results)]
     head = [
@@ -45,7 +45,7 @@ def format_trainings(results: Sequence[Result], recipes: Iterable[str]) -> str:
 
 
 def format_costs(results: Sequence[Result]) -> str:
-    """What an episode costs, where a method adapts weights to each: numbers adapted, seconds, memory; else empty."""
+    """Format the cost of an episode for methods that adapt weights: adapted weights, seconds, memory; else empty."""
     measured = [(r.recipe, m) for r in results for row, cells in r.records.items() if row in OWN_ROWS for m in cells]
     if not any(m.header.n_trainable for _, m in measured):
         return ""
@@ -66,17 +66,17 @@ def _format_mib(peak: float | None) -> str:
 
 
 def _describe_seeds(results: Sequence[Result]) -> list[str]:
-    """What `format_trainings` says of the seeds of one recipe; a stage that saw nothing is not spoken of.
+    """Describe the seeds of one recipe for `format_trainings`, leaving out stages without training.
 
-    Minutes of different hardware stand apart, in the order in which the hardware is named.
+    Minutes on different hardware are listed separately, in the order in which the hardware is named.
     """
     stages = [[(what, minutes) for what, minutes in result.facts["stages"] if what] for result in results]
     if len({len(of_seed) for of_seed in stages}) > 1:
         raise DataError(f"{results[0].recipe}: its seeds were trained in different numbers of stages")
-    minutes: dict[str, list[list[float]]] = {}  # those of each hardware are averaged
+    minutes: dict[str, list[list[float]]] = {}  # averaged for each hardware
     for result, of_seed in zip(results, stages, strict=True):
         minutes.setdefault(_join_values("hardware", [result]), []).append([m for _, m in of_seed])
-    trained = [result for result in results if result.facts["stages"][-1][0]]  # itself, not just stage 1
+    trained = [result for result in results if result.facts["stages"][-1][0]]  # trained itself, not only in stage 1
     return [
         ", ".join(str(result.seed) for result in results),
         join_distinct(" + ".join(what for what, _ in of_seed) or "nothing" for of_seed in stages),
@@ -88,7 +88,7 @@ def _describe_seeds(results: Sequence[Result]) -> list[str]:
 
 
 def _find_best_validation(results: Sequence[Result]) -> str:
-    """`94.40 (20w1s)`: the best mean, averaged over seeds, and the cell that it was measured on."""
+    """Format the best validation mean, averaged over seeds, and its cell: `94.40 (20w1s)`."""
     best = [max(mean for _, _, mean, _ in result.facts["history"]) for result in results if result.facts["history"]]
     if not best:
         return ""
@@ -98,7 +98,7 @@ def _find_best_validation(results: Sequence[Result]) -> str:
 
 
 def _join_values(key: str, results: Sequence[Result]) -> str:
-    """What the headers of all their records say under `key`."""
+    """Join the distinct values of the field `key` in the headers of all records."""
     return join_distinct(header.value(key) for header in _list_headers(results))
 
 
@@ -111,7 +111,7 @@ def _list_headers(results: Sequence[Result]) -> list[RecordHeader]:
 
 
 def format_facts(results: Sequence[Result], command: str, planned: Mapping[str, Plan]) -> str:
-    """Sentences on what all numbers of the tables share, and how they are made again."""
+    """Format sentences about what all numbers of the tables share, and the command that reproduces them."""
     headers = _list_headers(results)
     if not headers:
         return f"Nothing was run yet. Command: `{command}`"
@@ -129,7 +129,7 @@ def format_facts(results: Sequence[Result], command: str, planned: Mapping[str, 
 
 
 def _format_queries(results: Sequence[Result], planned: Mapping[str, Plan]) -> str:
-    """`15`, or `15 (maml, published protocol: 1; 5)` where a variant of a row has others."""
+    """Format the queries a class: `15`, or `15 (maml, published protocol: 1; 5)` if a variant has others."""
     usual, others = [], {}
     for result in results:
         config = result.facts["config"]
@@ -138,7 +138,7 @@ def _format_queries(results: Sequence[Result], planned: Mapping[str, Plan]) -> s
         for row, cells in result.records.items():
             n_query = [measured.header.spec["n_query"] for measured in cells]
             if row in variants:
-                others.setdefault(label(planned[result.recipe].row, variants[row]), []).extend(n_query)
+                others.setdefault(label_row(planned[result.recipe].row, variants[row]), []).extend(n_query)
             else:
                 usual += n_query
     return join_distinct(usual) + "".join(f" ({name}: {join_distinct(n_query)})" for name, n_query in others.items())

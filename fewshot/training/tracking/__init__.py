@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: curves, options, test tables, classes, episodes, answers, features."""
+"""Writes what TensorBoard shows of a run: curves, options, test tables, classes, episodes, answers, features."""
 
 from fewshot.training.tracking.answers import Answers, AnswersWatch
 from fewshot.training.tracking.projector import project

@@ -1,4 +1,4 @@
-"""What a method answered to each query of an evaluation, and what that says of classes and probabilities."""
+"""Collects a method's answer to each query of an evaluation: confusions, accuracy by class, calibration."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +11,14 @@ from torch import Tensor
 from fewshot.runtime import processes
 from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler
 
-N_BINS = 10  # of the calibration curve
+N_BINS = 10  # in the calibration curve
 
 
 class Pair(NamedTuple):
-    """Two classes that are taken for each other.
+    """Two classes that are confused with each other.
 
-    `wrong`: how often `a` was taken for `b`, and `b` for `a`; `asked`: how many queries of `a` met `b` among the
-    classes to choose from, and of `b` that met `a`.
+    `wrong`: how many queries of `a` were predicted as `b`, and of `b` as `a`. `asked`: how many queries of `a` were in
+    an episode with `b`, and of `b` in an episode with `a`.
     """
 
     a: int
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Queries whose answers had similar probabilities: their mean probability, accuracy and number."""
+    """Queries whose predictions had similar probabilities: mean probability, accuracy and number."""
 
     probability: float
     accuracy: float
@@ -39,10 +39,10 @@ class Bin(NamedTuple):
 class Answers:
     """The answers to the n queries of `n_classes` classes.
 
-    `asked` (n_classes, n_classes): how many queries of class i met class j among the classes to choose from.
-    `episodes`, `rows`, `classes`, `answers` (n,): index of the episode, row of the image set, class_id of the query and
-    of the class that it was taken for. `p_class`, `p_answer` (n,): the probability (softmax of the logits) of the
-    query's class, and of the answer.
+    `asked` (n_classes, n_classes): how many queries of class i were in an episode with class j. `episodes`, `rows`,
+    `classes`, `answers` (n,): index of the episode, row of the image set, class_id of the query, and class_id of the
+    predicted class. `p_class`, `p_answer` (n,): probability (softmax of the logits) of the query's class, and of the
+    predicted class.
     """
 
     asked: np.ndarray
@@ -55,19 +55,19 @@ class Answers:
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        """How many queries of class i were taken for class j, (n_classes, n_classes)."""
+        """How many queries of class i were predicted as class j, (n_classes, n_classes)."""
         confusion = np.zeros_like(self.asked)
         np.add.at(confusion, (self.classes, self.answers), 1)
         return confusion
 
     @property
     def class_accuracy(self) -> np.ndarray:
-        """Fraction of the right queries of each class, (n_classes,); NaN for classes without a query."""
+        """The accuracy on queries of each class, (n_classes,); NaN for classes without a query."""
         asked = self.asked.diagonal()
         return np.where(asked > 0, self.confusion.diagonal() / np.maximum(asked, 1), np.nan)
 
     def hardest_pairs(self, count: int) -> list[Pair]:
-        """The pairs of classes with most wrong answers between them, at most `count`."""
+        """Find the `count` pairs of classes that are confused most often; pairs without a confusion are left out."""
         wrong = np.triu(self.confusion + self.confusion.T, 1)
         first = np.argsort(-wrong, axis=None, kind="stable")[:count]
         pairs = [divmod(int(at), len(wrong)) for at in first if wrong.flat[at]]
@@ -78,7 +78,7 @@ class Answers:
         return [Pair(a, b, both(self.confusion, a, b), both(self.asked, a, b)) for a, b in pairs]
 
     def calibration(self) -> list[Bin]:
-        """The queries by the probability of their answers, in `N_BINS` steps of equal width; without empty ones."""
+        """Bin the queries by the probability of their answers, in `N_BINS` bins of equal width; omit empty bins."""
         steps = np.minimum((self.p_answer * N_BINS).astype(int), N_BINS - 1)
         correct = self.classes == self.answers
         kept = [steps == step for step in range(N_BINS) if (steps == step).any()]
@@ -86,18 +86,18 @@ class Answers:
 
     @property
     def calibration_error(self) -> float:
-        """Mean distance of probability and accuracy over the bins, weighted by queries."""
+        """The expected calibration error: |probability − accuracy| of the bins, weighted by their queries."""
         bins = self.calibration()
         return sum(b.n_queries * abs(b.probability - b.accuracy) for b in bins) / len(self.rows)
 
     def most_wrong(self, count: int) -> np.ndarray:
-        """The wrong queries, the least probable class first, at most `count`; positions (k,)."""
+        """Find the `count` wrong answers that gave the query's class the least probability; positions (k,)."""
         wrong = np.flatnonzero(self.classes != self.answers)
         return wrong[np.argsort(self.p_class[wrong], kind="stable")][:count]
 
 
 class AnswersWatch:
-    """Keeps the answers of an evaluation on the episodes of `sampler`: the `watch` of `evaluate`."""
+    """Collects the answers of an evaluation on the episodes of `sampler`, as the `watch` of `evaluate`."""
 
     def __init__(self, sampler: EpisodeSampler, n_classes: int) -> None:
         self.sampler, self.asked = sampler, np.zeros((n_classes, n_classes), np.int64)
@@ -123,7 +123,7 @@ class AnswersWatch:
             np.add.at(self.asked, pairs, counts[:, None].expand_as(classes)[met].numpy())
 
     def gather(self) -> Answers:
-        """The answers to the queries of all processes, by episode; every process must ask for them."""
+        """Gather the answers of all processes, in the order of episodes; every process must call it."""
         batches = processes.interleave(processes.gather(self.batches))
         columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
         return Answers(np.sum(processes.gather(self.asked), axis=0), *columns)

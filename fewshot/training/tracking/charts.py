@@ -1,4 +1,4 @@
-"""Charts of an evaluation's answers, as pictures."""
+"""Draws charts of an evaluation's answers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_CLASSES = 20  # in a chart, the hardest ones
+MOST_CLASSES = 20  # in a chart; with more classes, the hardest are shown
 NAME_LENGTH = 28  # longer names lose their middle
 DPI = 110
 
 
 def draw_calibration(answers: Answers) -> np.ndarray:
-    """How often answers of each probability are right, and how many there are, (height, width, 3) uint8."""
+    """Draw the accuracy of answers by their probability, and their number, (height, width, 3) uint8."""
     with figure_style():
         figure, axes = _make_figure(4.4, 4.3, left=0.6, bottom=0.5)
         bins = answers.calibration()
@@ -35,9 +35,9 @@ def draw_calibration(answers: Answers) -> np.ndarray:
 
 
 def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
-    """The accuracy on each class, or on the hardest ones, with the mean over all, (height, width, 3) uint8."""
+    """Draw the accuracy on each class, or on the hardest ones, and the mean over all, (height, width, 3) uint8."""
     accuracy, asked = answers.class_accuracy, answers.asked.diagonal()
-    order = np.argsort(accuracy, kind="stable")[: np.isfinite(accuracy).sum()]  # NaN stands last
+    order = np.argsort(accuracy, kind="stable")[: np.isfinite(accuracy).sum()]  # NaN is sorted to the end
     shown = order[:MOST_CLASSES]
     with figure_style():
         figure, axes = _make_figure(5.8, 1.3 + 0.2 * len(shown), left=2.7, bottom=0.8)
@@ -58,14 +58,14 @@ def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
 
 
 def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
-    """How often a class is taken for another where it could be: the classes with most wrong answers between them."""
+    """Draw how often queries of a class are predicted as another class of their episode, for the hardest classes."""
     wrong = answers.confusion - np.diag(answers.confusion.diagonal())
     shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:MOST_CLASSES])
     counts, asked = (table[np.ix_(shown, shown)] for table in (wrong, answers.asked))
     shares = np.where((asked > 0) & ~np.eye(len(shown), dtype=bool), 100 * counts / np.maximum(asked, 1), np.nan)
     with figure_style():
         figure, axes = _make_figure(3.5 + 0.2 * len(shown), 2.8 + 0.2 * len(shown), left=2.4, bottom=2.4, right=1.1)
-        axes.set_facecolor("#F2F2F2")  # of pairs that never met
+        axes.set_facecolor("#F2F2F2")  # colour of pairs that were never in one episode
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(1.0, float(np.nanmax(shares, initial=0.0))))
         called = [shorten(names[c], NAME_LENGTH) for c in shown]
         axes.set_xticks(range(len(shown)), called, rotation=90, parse_math=False)
@@ -81,7 +81,7 @@ def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
 
 
 def draw_episode_accuracies(records: Records) -> np.ndarray:
-    """How the accuracies of the episodes are spread, (height, width, 3) uint8."""
+    """Draw a histogram of the accuracies of the episodes, (height, width, 3) uint8."""
     accuracy = 100 * records.accuracy
     mean, half = (100 * value for value in records.estimate)
     with figure_style():
@@ -100,7 +100,7 @@ def draw_episode_accuracies(records: Records) -> np.ndarray:
 def _make_figure(
     width: float, height: float, *, left: float, bottom: float, right: float = 0.2, top: float = 0.4
 ) -> tuple["Figure", "Axes"]:
-    """A figure and its axes; lengths in inches. Margins are given: finding them takes longer than the drawing."""
+    """Make a figure and its axes, lengths in inches; matplotlib's automatic margins take longer than the drawing."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))

@@ -1,16 +1,16 @@
-"""The options of a run as TensorBoard's HParams tab takes them."""
+"""Writes the options of a run for TensorBoard's HParams tab."""
 
 from typing import Any
 
 from fewshot.config import TrainingOptions, as_dict
 
-NOT_SHOWN = {"run_dir", "resume"}  # they tell where the run lies and how it was started, not what it is
+NOT_SHOWN = {"run_dir", "resume"}  # they say where a run is stored and how it was started, not what it computes
 
 
 def list_hyperparameters(config: TrainingOptions) -> dict[str, bool | int | float | str]:
-    """Every option of a run by its name, `method_options.inner_steps` within a dictionary.
+    """List every option of a run by its name; those in a dictionary are called `method_options.inner_steps`.
 
-    Lists become text, None becomes "none", and a dictionary that is empty has no entry.
+    Lists become text, None becomes "none", and an empty dictionary has no entry.
     """
     found: dict[str, bool | int | float | str] = {}
 
@@ -32,8 +32,8 @@ def list_hyperparameters(config: TrainingOptions) -> dict[str, bool | int | floa
 def write_start(writer: Any, config: TrainingOptions) -> None:
     """Tell the HParams tab that a run of `config` begins; `writer`: a `SummaryWriter`.
 
-    No list of options or metrics is declared: TensorBoard then finds by itself which options differ between the runs it
-    is shown, and offers these first.
+    No list of options or metrics is declared, so that TensorBoard itself finds the options that differ between runs
+    and lists them first.
     """
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # slow to import
 
@@ -41,7 +41,7 @@ def write_start(writer: Any, config: TrainingOptions) -> None:
 
 
 def write_end(writer: Any) -> None:
-    """Tell the HParams tab that the run has ended well."""
+    """Tell the HParams tab that the run has ended successfully."""
     from torch.utils.tensorboard.summary import hparams
 
     _, _, end = hparams({}, {})

@@ -1,4 +1,4 @@
-"""Pictures of episodes, of wrong answers and of classes that are taken for each other."""
+"""Draws pictures of episodes, of wrong answers and of classes that are confused."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -14,16 +14,16 @@ from fewshot.training.tracking.answers import Answers, Pair
 
 RIGHT, WRONG, EDGE, INK, PAPER = (0, 114, 178), (213, 94, 0), (150, 150, 150), (40, 40, 40), (255, 255, 255)
 THUMBNAIL_PX, TEXT_PX, NAME_PX = 56, 12, 230
-MOST_QUERIES = 15  # of each class, in the picture of an episode
+MOST_QUERIES = 15  # for each class in the picture of an episode
 N_EXAMPLES = 6  # images of each class of a hard pair
 
 
 def draw_episode(episode: Episode, logits: Tensor, b: int, names: Sequence[str]) -> np.ndarray:
-    """Episode b of a batch that carries images, as a picture (height, width, 3) uint8.
+    """Draw episode b of a batch of images, (height, width, 3) uint8.
 
-    Each row is a class: its number and name, its support images, its queries, those first whose class had the least
-    probability. A query that was taken for another class has an orange frame and that class's number below it.
-    `names`: of all classes of the image set.
+    Each row shows a class: its number and name, its support images and its queries, ordered by the probability of
+    their class, lowest first. A wrongly classified query has an orange frame and the number of the predicted class
+    below it. `names`: of all classes of the image set.
     """
     probabilities = logits[b].float().softmax(-1).cpu()  # (n_query, n_way)
     support_labels, query_labels = episode.support_labels[b].cpu(), episode.query_labels[b].cpu()
@@ -31,7 +31,7 @@ def draw_episode(episode: Episode, logits: Tensor, b: int, names: Sequence[str])
     shots = max(int((support_labels == label).sum()) for label in range(episode.n_way))
     queries = max(int((query_labels == label).sum()) for label in range(episode.n_way))
     width, height, top = THUMBNAIL_PX + 6, THUMBNAIL_PX + 6 + TEXT_PX + 4, 18
-    start = NAME_PX + shots * width + 14  # of the queries
+    start = NAME_PX + shots * width + 14  # left edge of the queries
     sheet, draw = _make_sheet(start + min(queries, MOST_QUERIES) * width, top + episode.n_way * height)
     _write(draw, (NAME_PX, 2), "support", shots * width + 10, EDGE)
     _write(
@@ -53,9 +53,9 @@ def draw_episode(episode: Episode, logits: Tensor, b: int, names: Sequence[str])
 
 
 def draw_most_wrong(answers: Answers, imageset: ImageSet, sampler: EpisodeSampler, count: int = 24) -> np.ndarray:
-    """The wrong queries whose class had the least probability, as a picture (height, width, 3) uint8.
+    """Draw the wrong queries whose class had the lowest probability, (height, width, 3) uint8.
 
-    Each stands beside a support image of its class and one of the class that it was taken for.
+    Beside each query are a support image of its class and one of the predicted class.
     """
     columns, width, height = 2, 440, 96
     shown = answers.most_wrong(count).tolist()
@@ -85,7 +85,7 @@ def draw_most_wrong(answers: Answers, imageset: ImageSet, sampler: EpisodeSample
 
 
 def draw_pairs(pairs: Sequence[Pair], answers: Answers, imageset: ImageSet) -> np.ndarray:
-    """Two classes a row: queries of each that were taken for the other (orange), then further images of it (grey)."""
+    """Draw two classes in each row: queries of each that were predicted as the other (orange), then others (grey)."""
     cell = THUMBNAIL_PX + 6
     half, height = N_EXAMPLES * cell + 24, THUMBNAIL_PX + 6 + 2 * (TEXT_PX + 6)
     sheet, draw = _make_sheet(2 * half, max(1, len(pairs)) * height)
@@ -107,7 +107,7 @@ def draw_pairs(pairs: Sequence[Pair], answers: Answers, imageset: ImageSet) -> n
 
 
 def make_thumbnail(image: Tensor, size_px: int) -> Image.Image:
-    """A uint8 image (C, H, W), C of 1 or 3, as a square picture."""
+    """Make a square picture of a uint8 image (C, H, W) with 1 or 3 channels."""
     pixels = image.cpu().expand(3, -1, -1).permute(1, 2, 0).numpy()
     return Image.fromarray(np.ascontiguousarray(pixels)).resize((size_px, size_px), Image.Resampling.BILINEAR)
 
@@ -122,7 +122,7 @@ def _make_sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDr
 
 
 def _paste(sheet: Image.Image, image: Tensor, at: tuple[int, int], size_px: int, frame: tuple[int, int, int]) -> None:
-    """A square picture with a frame of two pixels; `at`: the frame's upper left corner."""
+    """Paste a square picture with a frame of two pixels, whose upper left corner is `at`."""
     x, y = at
     ImageDraw.Draw(sheet).rectangle((x, y, x + size_px + 3, y + size_px + 3), fill=frame)
     sheet.paste(make_thumbnail(image, size_px), (x + 2, y + 2))
@@ -131,12 +131,12 @@ def _paste(sheet: Image.Image, image: Tensor, at: tuple[int, int], size_px: int,
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width_px: int, colour: tuple[int, int, int]
 ) -> None:
-    """One line of text; what is too long loses its middle: names differ at their ends."""
+    """Write one line of text, shortened in the middle if it is too long."""
     draw.text(at, fit_text(text, width_px), fill=colour, font=_load_font())
 
 
 def fit_text(text: str, width_px: int) -> str:
-    """The text, or as many characters of both its ends as fit into `width_px` beside an ellipsis."""
+    """Shorten text to `width_px` by replacing its middle by an ellipsis, since names differ at their ends."""
     kept, short = len(text), text
     while kept > 1 and _load_font().getlength(short) > width_px:
         kept -= 1
@@ -146,6 +146,6 @@ def fit_text(text: str, width_px: int) -> str:
 
 @cache
 def _load_font() -> ImageFont.FreeTypeFont:
-    import matplotlib  # which brings a font of most alphabets
+    import matplotlib  # its font has the letters of most alphabets
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", TEXT_PX)

@@ -1,4 +1,4 @@
-"""Where the time of one training step goes."""
+"""Profiles one training step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ N_ROWS = 25  # operations in the table
 
 @contextmanager
 def profile_step(path: Path) -> Iterator[profile]:
-    """Profile the block: write its trace to `path`, which chrome://tracing and https://ui.perfetto.dev open."""
+    """Profile the block and write its trace to `path`, for chrome://tracing or https://ui.perfetto.dev."""
     cuda = torch.cuda.is_available()
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as profiler:
         yield profiler
@@ -24,7 +24,7 @@ def profile_step(path: Path) -> Iterator[profile]:
 
 
 def format_operations(profiler: profile) -> str:
-    """The operations that took longest, as Markdown."""
+    """Format the operations that took longest as a Markdown table."""
     device, name = ("GPU", "self_device_time_total") if torch.cuda.is_available() else ("CPU", "self_cpu_time_total")
     times = {event.key: (getattr(event, name), event.count) for event in profiler.key_averages()}
     total = sum(time for time, _ in times.values())

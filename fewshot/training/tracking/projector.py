@@ -1,4 +1,4 @@
-"""Features of some classes for TensorBoard's projector, each with its thumbnail and names."""
+"""Writes features of some classes, with thumbnails and names, for TensorBoard's projector."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from fewshot.runtime import processes
 from fewshot.runtime.precision import Precision
 from fewshot.training.tracking.pictures import make_thumbnail
 
-MOST_CLASSES, MOST_IMAGES = 30, 20  # of a class; the tab shows hundreds of thumbnails well, not thousands
-MOST_DIMENSIONS = 64  # principal components that are kept: the tab reads numbers as text
+MOST_CLASSES, MOST_IMAGES = 30, 20  # MOST_IMAGES of each class; the tab is slow with thousands of thumbnails
+MOST_DIMENSIONS = 64  # principal components that are kept, since the tab loads numbers as text
 THUMBNAIL_PX = 40
 
 
 def project(folder: Path, name: str, method: Method, imageset: ImageSet, precision: Precision) -> None:
-    """Write the features that `method` makes of images of up to 30 classes, as the embedding `name` of the tab.
+    """Write the features of images of up to 30 classes as the embedding `name` of the projector tab.
 
-    Features of a method that classifies images without features of each are none: nothing is written. Every process
-    must call it; the first one writes below `folder`, beside embeddings of other names.
+    Nothing is written for a method that does not work on features. Every process must call it; the first one writes
+    below `folder`, beside embeddings of other names.
     """
     if not method.uses_features:
         return
@@ -34,14 +34,14 @@ def project(folder: Path, name: str, method: Method, imageset: ImageSet, precisi
 
 
 def choose_rows(imageset: ImageSet) -> Tensor:
-    """Rows of the first images of classes that lie evenly over the image set, (n,), class by class."""
+    """Choose classes evenly spread over the image set, and the rows of their first images, (n,), class by class."""
     count = min(MOST_CLASSES, imageset.n_classes)
     classes = np.arange(count) * imageset.n_classes // count
     return torch.from_numpy(np.concatenate([np.flatnonzero(imageset.labels == c)[:MOST_IMAGES] for c in classes]))
 
 
 def write_embedding(folder: Path, name: str, features: Tensor, rows: Tensor, imageset: ImageSet) -> None:
-    """Write features (n, D) of `rows` (n,) and their thumbnails; an embedding of that name is replaced."""
+    """Write features (n, D) of `rows` (n,) and their thumbnails, replacing an embedding of the same name."""
     from google.protobuf import text_format  # slow to import
     from tensorboard.plugins import projector
 
@@ -69,14 +69,14 @@ def write_embedding(folder: Path, name: str, features: Tensor, rows: Tensor, ima
 
 
 def project_on_principal_components(features: Tensor) -> Tensor:
-    """Features (n, D) around their mean in the at most 64 directions of largest variance, (n, min(n, D, 64))."""
+    """Project features (n, D) on at most 64 principal components, (n, min(n, D, 64))."""
     centred = features - features.mean(0)
     left, scale, _ = torch.linalg.svd(centred, full_matrices=False)
     return (left * scale)[:, :MOST_DIMENSIONS]
 
 
 def make_sprite(images: Tensor) -> Image.Image:
-    """uint8 images (n, C, H, W) as one square picture of thumbnails, row by row."""
+    """Arrange uint8 images (n, C, H, W) as thumbnails in one square picture, row by row."""
     side = int(np.ceil(np.sqrt(len(images))))
     picture = Image.new("RGB", (side * THUMBNAIL_PX, side * THUMBNAIL_PX), (255, 255, 255))
     for i, image in enumerate(images):

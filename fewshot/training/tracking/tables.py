@@ -61,7 +61,7 @@ def track_tests(
 
 
 def format_test_table(rows: Mapping[str, Sequence[Records]]) -> str:
-    """Accuracies in percent as Markdown: a row per method, a column per cell."""
+    """Format accuracies in percent as Markdown: a row for each method, a column for each cell."""
     cells = [records.cell for records in next(iter(rows.values()))]
     lines = [
         [f"{name}{records[0].mark}", *(report.format_percent(r.estimate) for r in records)]
@@ -71,12 +71,12 @@ def format_test_table(rows: Mapping[str, Sequence[Records]]) -> str:
 
 
 def format_option_table(values: Mapping[str, Any]) -> str:
-    """Names and values as Markdown."""
+    """Format names and values as Markdown."""
     return format_markdown(["", ""], [[key, f"`{json.dumps(value)}`"] for key, value in values.items()], right=False)
 
 
 def format_class_table(answers: Answers, names: Sequence[str]) -> str:
-    """Each class with its accuracy and what it was most often taken for, the hardest first."""
+    """Format each class with its accuracy and its most frequent confusion, the hardest class first."""
     wrong = answers.confusion - np.diag(answers.confusion.diagonal())
     asked, accuracy = answers.asked.diagonal(), answers.class_accuracy
     lines = []

@@ -1,4 +1,4 @@
-"""Everything that TensorBoard shows of a run while it is trained."""
+"""Writes what TensorBoard shows of a run during training."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from fewshot.training.tracking import charts, hyperparameters, pictures, tables
 from fewshot.training.tracking.answers import Answers
 from fewshot.training.tracking.profiling import format_operations, profile_step
 
-N_PAIRS = 8  # of classes that are taken for each other
+N_PAIRS = 8  # of confused classes in the picture of hard pairs
 
 
 class Tracker:
-    """Writes scalars, pictures and texts of a run of `config` into its folder; only the first process does.
+    """Writes scalars, pictures and texts of a run of `config` into its folder, in the first process only.
 
-    `from_step`: the step that a resumed run goes on from; points that an interrupted attempt wrote
-    after it are hidden. Without `config.run_dir` nothing is written.
+    `from_step`: the step from which the run is resumed; points that an interrupted attempt wrote after it are hidden.
+    Without `config.run_dir` nothing is written.
     """
 
     def __init__(self, folder: RunFolder, config: TrainingOptions, from_step: int) -> None:
@@ -39,38 +39,38 @@ class Tracker:
                 {"accuracy": {"validation, 95% interval": band, "training and validation": both}}
             )
 
-    def scalars(self, step: int, **values: float) -> None:
-        """One point on each curve; the first underscore of a name separates its group: train_loss."""
+    def write_scalars(self, step: int, **values: float) -> None:
+        """Write one point of each curve; the first underscore of a name separates its group: train_loss."""
         if self.writer:
             for name, value in values.items():
                 self.writer.add_scalar(name.replace("_", "/", 1), value, step)
 
-    def validation(self, step: int, records: Records) -> None:
-        """Validation accuracy with its 95% interval over episodes, loss, and the accuracies of the episodes."""
+    def write_validation(self, step: int, records: Records) -> None:
+        """Write validation accuracy with its 95% interval over episodes, loss, and a histogram of the accuracies."""
         mean, half = records.estimate
-        self.scalars(
+        self.write_scalars(
             step, val_accuracy=mean, val_accuracy_low=mean - half, val_accuracy_high=mean + half, val_loss=records.loss
         )
         if self.writer:
             self.writer.add_histogram("val/accuracy_of_episodes", records.accuracy, step)
 
-    def options(self, facts: dict[str, Any]) -> None:
-        """The resolved configuration and the facts of this attempt, in the text tab."""
+    def write_options(self, facts: dict[str, Any]) -> None:
+        """Write the resolved configuration and the facts of this attempt into the text tab."""
         if self.writer:
             for tag, values in (("config", as_dict(self.config)), ("run", facts)):
                 self.writer.add_text(tag, tables.format_option_table(values), self.from_step)
 
-    def gallery(self, step: int, imageset: ImageSet, episode: Episode, logits: Tensor) -> None:
-        """Some validation episodes as pictures."""
+    def write_gallery(self, step: int, imageset: ImageSet, episode: Episode, logits: Tensor) -> None:
+        """Write pictures of some validation episodes."""
         if self.writer:
             for b in range(len(episode)):
                 picture = pictures.draw_episode(episode, logits, b, imageset.class_names)
                 self.writer.add_image(f"val_episodes/{b}", picture, step, dataformats="HWC")
 
-    def answers(
+    def write_answers(
         self, step: int, records: Records, answers: Answers, imageset: ImageSet, sampler: EpisodeSampler
     ) -> None:
-        """What the weights that are kept answered in validation: by class, by probability, and the worst of it."""
+        """Write charts and pictures of the validation answers of the kept weights: by class, calibration, mistakes."""
         if not self.writer:
             return
         names = imageset.class_names
@@ -85,19 +85,19 @@ class Tracker:
         for tag, picture in shown.items():
             self.writer.add_image(tag, picture, step, dataformats="HWC")
         self.writer.add_text("val_classes", tables.format_class_table(answers, names), step)
-        self.scalars(step, val_calibration_error=answers.calibration_error)
+        self.write_scalars(step, val_calibration_error=answers.calibration_error)
 
-    def result(self, step: int, best_accuracy: float | None, seconds: float) -> None:
-        """What the HParams tab compares runs by, beside the test cells: `result/...`."""
-        self.scalars(step, result_minutes=seconds / 60)
+    def write_result(self, step: int, best_accuracy: float | None, seconds: float) -> None:
+        """Write the results by which the HParams tab compares runs, besides the test cells: `result/...`."""
+        self.write_scalars(step, result_minutes=seconds / 60)
         if best_accuracy is not None:
-            self.scalars(step, result_best_val_accuracy=best_accuracy)
+            self.write_scalars(step, result_best_val_accuracy=best_accuracy)
         if self.writer:
             hyperparameters.write_end(self.writer)
 
     @contextlib.contextmanager
     def profile(self, step: int) -> Iterator[None]:
-        """Within the block the optimizer step number `step` is taken, which is profiled where `config` asks for it."""
+        """Profile the block, which takes optimizer step `step`, if `config.profile_step` names this step."""
         if step != self.config.profile_step or not self.writer:
             yield
             return

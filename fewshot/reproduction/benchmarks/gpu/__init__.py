@@ -1,0 +1,1 @@
+"""What the code does and costs on one GPU."""
