@@ -12,6 +12,7 @@ from fewshot.config import (
     FitPhotographsConfig,
     PredictPhotographsConfig,
     PretrainExperimentConfig,
+    SuggestPhotographsConfig,
 )
 from fewshot.config.reproduction import (
     BenchmarkConfig,
@@ -21,6 +22,7 @@ from fewshot.config.reproduction import (
     FiguresConfig,
     ListConfig,
     ReproduceConfig,
+    ReviewConfig,
 )
 
 
@@ -159,6 +161,13 @@ COMMANDS = {
             "fewshot benchmark --only end-to-end --dataset glyphs --target 0.9",
         ),
     ),
+    "review": Command(
+        ReviewConfig,
+        "measure what check, suggest and maps tell about photographs",
+        "Measure on four data sets how often check finds a planted wrong label, whether labels that suggest asks for "
+        "help more than random ones, and whether the regions that a map shows speak for the answer; write the tables.",
+        ("fewshot review", "fewshot review --only suspects --n_repetitions 50", "fewshot review --n_repetitions 0"),
+    ),
     "guard": Command(
         CheckLearningConfig,
         "train every recipe for seconds and compare it with what it must reach",
@@ -189,6 +198,7 @@ COMMANDS = {
             "fewshot fit --support my_coins/ --out coins.fewshot",
             "fewshot fit --support my_coins/ --out coins.fewshot --find_circle true --rotation_invariant true",
             "fewshot fit --support my_birds/ --out birds.fewshot --false_accept_rate 0.1",
+            "fewshot fit --support my_coins/ --out new.fewshot --corrections corrections.csv --photos photos/",
         ),
     ),
     "predict": Command(
@@ -199,6 +209,18 @@ COMMANDS = {
             "fewshot predict photos/ --model coins.fewshot",
             "fewshot predict photos/ --model coins.fewshot --csv out.csv --html report.html",
             "fewshot predict one.jpg --model coins.fewshot",
+        ),
+        ("photos",),
+    ),
+    "suggest": Command(
+        SuggestPhotographsConfig,
+        "choose the photographs to label next",
+        "Choose the photographs of a folder whose labels would help a fitted classifier most: those that stand for "
+        "many others and are unlike what it knows. Label them on the page, and fit again with --corrections.",
+        (
+            "fewshot suggest photos/ --model coins.fewshot --html label.html",
+            "fewshot suggest photos/ --model coins.fewshot --n_suggestions 20 --csv corrections.csv",
+            "fewshot suggest photos/ --model coins.fewshot --groups '(.*)_'",
         ),
         ("photos",),
     ),
@@ -217,7 +239,7 @@ COMMANDS = {
 GROUPS = {
     "for papers": (
         "train", "pretrain", "evaluate", "embed", "reproduce", "compare", "figures", "data", "list", "benchmark",
-        "guard",
+        "guard", "review",
     ),
-    "for photographs": ("check", "fit", "predict", "confidence"),
+    "for photographs": ("check", "fit", "predict", "suggest", "confidence"),
 }  # fmt: skip

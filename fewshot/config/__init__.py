@@ -17,6 +17,7 @@ from fewshot.config.photographs import (
     FitPhotographsConfig,
     PhotographsConfig,
     PredictPhotographsConfig,
+    SuggestPhotographsConfig,
 )
 from fewshot.config.saved import AnyConfig, find_kind, read_saved
 from fewshot.config.training import Count, PretrainConfig, TrainConfig, TrainingOptions
@@ -38,6 +39,7 @@ __all__ = [
     "PretrainConfig",
     "PretrainExperimentConfig",
     "SetupConfig",
+    "SuggestPhotographsConfig",
     "TrainConfig",
     "TrainingOptions",
     "as_dict",

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.images.listing import normalise_text
+from fewshot.photographs.encoding import EncodedPhotographs
 from fewshot.photographs.pages.predictions import Neighbour, Prediction
 
 N_NEIGHBOURS = 3
@@ -30,10 +30,9 @@ def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[
     return pictures
 
 
-def predict(
-    classifier: FewShotClassifier, root: Path, paths: list[Path], content: Tensor, pictures: list[Path]
-) -> list[Prediction]:
-    """Predict each photograph from its encoded `content`; `pictures`: files that show the support images."""
+def predict(classifier: FewShotClassifier, asked: EncodedPhotographs, pictures: list[Path]) -> list[Prediction]:
+    """Predict each photograph that was asked about; `pictures`: files that show the support images."""
+    paths, content = asked.paths, asked.content
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
     fitted, rejection = classifier.fitted_, classifier.rejection_
     probabilities = classifier.probabilities(fitted.logits(content))
@@ -47,10 +46,9 @@ def predict(
             Neighbour(pictures[row], names[support.labels[row]], float(share))
             for share, row in zip(nearest.values[i], nearest.indices[i].tolist(), strict=True)
         ]
-        shown = path.relative_to(root).as_posix() if root.is_dir() else path.name
         folder = normalise_text(path.parent.name)
-        truth = folder if path.parent != root and folder in names else None
+        truth = folder if path.parent != asked.place and folder in names else None
         shares = dict(zip(names, probabilities[i].tolist(), strict=True))
         best = names[int(probabilities[i].argmax())]
-        predictions.append(Prediction(shown, path, best, shares, not accepted[i], truth, neighbours, none))
+        predictions.append(Prediction(asked.name(path), path, best, shares, not accepted[i], truth, neighbours, none))
     return predictions

@@ -20,8 +20,9 @@ from fewshot.photographs.inspection.extrapolation import extrapolate
 from fewshot.photographs.inspection.findings import SEVERITIES
 from fewshot.photographs.inspection.intervals import describe_proportion
 from fewshot.photographs.inspection.learning_curve import measure_shots_curve, predict_left_out
-from fewshot.photographs.inspection.suspects import describe_suspects, find_suspects, measure_likeness
+from fewshot.photographs.inspection.suspects import describe_suspects, find_suspects
 from fewshot.photographs.pages.check_page import write_check
+from fewshot.photographs.suggestions import measure_likeness
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
 from fewshot.runtime.terminal import visible_text

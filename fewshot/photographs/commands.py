@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
 from fewshot.config import FitPhotographsConfig, PhotographsConfig, PredictPhotographsConfig
 from fewshot.config.classifier import AnswerOptions, options_of
@@ -13,10 +12,11 @@ from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError, OutputError
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
-from fewshot.images.formats import count_unread
-from fewshot.images.listing import ImageFile, list_class_files, list_few, list_image_files
+from fewshot.images.listing import ImageFile, list_class_files, list_few
 from fewshot.photographs import PageFacts, Prediction, write_csv, write_predictions
 from fewshot.photographs.answers import predict, write_support_pictures
+from fewshot.photographs.corrections import apply_corrections
+from fewshot.photographs.encoding import encode_photographs
 from fewshot.photographs.inspection.intervals import describe_proportion, estimate_proportion
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable
@@ -61,25 +61,12 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     """Predict each photograph, write the predictions and print a summary; unreadable photographs are skipped."""
     check_writable(config.csv, config.html, inputs=[config.model])
     classifier = FewShotClassifier.load(config.model)
-    paths, unread = list_photographs(Path(config.photos))
-    kept, contents, bad = [], [], {}
-    for start in range(0, len(paths), 64):
-        chunk = paths[start : start + 64]
-        pixels, problems = classifier.inputs_.read(chunk, start)
-        bad |= problems
-        good = [i for i in range(len(chunk)) if start + i not in problems]
-        kept += [chunk[i] for i in good]
-        if good:
-            contents.append(classifier.encoder_.compute_content(pixels[good]))
-    for problem in (*bad.values(), *([unread] if unread else [])):
-        logger.warning("left out: %s", problem)
-    if not kept:
-        raise DataError(f"{config.photos}: none of its photographs can be read ({len(paths)} tried)")
+    asked = encode_photographs(classifier, Path(config.photos))
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
         pictures = write_support_pictures(classifier, Path(folder))
-        answers = predict(classifier, Path(config.photos), kept, torch.cat(contents), pictures)
-        return _write_answers(classifier, config, answers, names, len(bad))
+        answers = predict(classifier, asked, pictures)
+        return _write_answers(classifier, config, answers, names, asked.n_bad)
 
 
 def _write_answers(
@@ -115,21 +102,13 @@ def _write_answers(
     return predictions
 
 
-def list_photographs(place: Path) -> tuple[list[Path], str]:
-    """List the photographs of a folder and its subfolders, or the one file, and describe those of unread formats."""
-    if not place.is_dir():
-        if not place.exists():
-            raise DataError(f"there is neither a photograph nor a folder {place}")
-        return [place], ""
-    found, others = list_image_files(place)
-    unread = count_unread(path.name for path in others)
-    if not found:
-        raise DataError(f"{place}: no photograph in it" + (f" that can be read, but {unread}" if unread else ""))
-    return found, unread
-
-
-def _fit(classifier: FewShotClassifier, config: PhotographsConfig) -> None:
+def _fit(classifier: FewShotClassifier, config: FitPhotographsConfig) -> None:
     files = _keep_readable(_list_files(config)) if config.skip_bad_images else _list_files(config)
+    if config.corrections is not None:
+        photos = Path(config.photos) if config.photos else Path(config.corrections).parent
+        changed = apply_corrections(files, Path(config.support), Path(config.corrections), photos, config.groups)
+        print(changed.sentence)
+        files = changed.files
     paths, labels = [file.path for file in files], [file.class_name for file in files]
     classifier.fit(paths, labels, None if config.groups is None else [file.group for file in files])
 

@@ -27,9 +27,9 @@ from fewshot.photographs.inspection.suspects import (
     Suspect,
     describe_suspects,
     find_suspects,
-    measure_likeness,
     score_labels,
 )
+from fewshot.photographs.suggestions import measure_likeness
 
 PX = 64
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fewshot.estimator.confidence import fit_temperature
-from fewshot.methods import Method
 from fewshot.photographs.inspection.findings import Finding, Flagged, choose_pronoun
 from fewshot.photographs.inspection.learning_curve import FolderEstimate
 from fewshot.runtime.counts import format_count
@@ -103,13 +102,6 @@ def describe_suspects(suspects: Sequence[Suspect], files: Sequence[str], class_n
         "folder, the most suspicious first"
     )
     return [Finding("suspicious labels", "warning", text, flagged)]
-
-
-def measure_likeness(method: Method, features: Tensor) -> Tensor:
-    """Measure how alike photographs are by `method`, (n, n) of features (n, D), less what all of them share."""
-    if type(method).similarity is Method.similarity:  # the cosine, which a common mean makes close to 1 for all
-        features = features - features.mean(0)
-    return method.similarity(features, features)
 
 
 def _standardise(values: np.ndarray) -> np.ndarray:
