@@ -37,7 +37,7 @@ def suggest_photographs(config: SuggestPhotographsConfig) -> list[Prediction]:
     features, known = asked.content.flatten(1), classifier.support_.content.flatten(1)
     chosen = choose_next(
         measure_likeness(method, features),
-        measure_likeness(method, features, known).T,
+        measure_likeness(method, features, known),
         config.n_suggestions,
         groups,
     )

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewshot.evaluation.statistics import mean_interval
+from fewshot.evaluation.statistics import compute_mean_interval
 from fewshot.photographs.regions import compute_regions
 from fewshot.reproduction.photographs.sets import EmbeddedSet, draw_folder
 
@@ -67,7 +67,7 @@ def format_regions(records: list[dict]) -> str:
     ]
     for r in records:
         strong, by_chance = np.array(r["strongest"]), np.array(r["random"])
-        cells = [mean_interval(100 * x) for x in (strong, by_chance, (strong > by_chance).astype(float))]
+        cells = [compute_mean_interval(100 * x) for x in (strong, by_chance, (strong > by_chance).astype(float))]
         said = [f"{e.mean:.1f} ± {e.half_width_95:.1f}" for e in cells]
         lines.append(f"| {r['dataset']} | {len(strong)} | {said[0]} | {said[1]} | {said[2]}% |")
     return "\n".join(lines)

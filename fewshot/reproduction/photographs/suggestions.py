@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fewshot.evaluation.statistics import mean_interval, paired_difference
+from fewshot.evaluation.statistics import compute_mean_interval, compute_paired_difference
 from fewshot.photographs.suggestions import choose_next, measure_likeness
 from fewshot.reproduction.photographs.sets import EmbeddedSet, draw_folder
 
@@ -26,7 +26,7 @@ def measure_suggestions(data: EmbeddedSet, n_repetitions: int) -> dict[str, obje
         tested = np.isin(data.groups[free], groups[: len(groups) // 2])
         pool, test = rng.permutation(free[~tested])[:POOL], free[tested]
         features = data.features[pool]
-        known = measure_likeness(data.method, features, data.features[support]).T
+        known = measure_likeness(data.method, features, data.features[support])
         best = choose_next(measure_likeness(data.method, features), known, N_LABELS, data.groups[pool].tolist())
         before.append(_measure(data, label_of, support, test))
         chosen.append(_measure(data, label_of, np.concatenate([support, pool[best]]), test))
@@ -49,9 +49,9 @@ def format_suggestions(records: list[dict]) -> str:
         "|---|---|---|---|---|",
     ]
     for r in records:
-        cells = [mean_interval(r[key]) for key in ("before", "random", "suggested")]
+        cells = [compute_mean_interval(r[key]) for key in ("before", "random", "suggested")]
         said = [f"{100 * e.mean:.1f} ± {100 * e.half_width_95:.1f}" for e in cells]
-        gain = paired_difference(r["suggested"], r["random"])
+        gain = compute_paired_difference(r["suggested"], r["random"])
         said.append(f"{100 * gain.mean:+.1f} ± {100 * gain.half_width_95:.1f}".replace("-", "−"))
         lines.append(f"| {r['dataset']} | {' | '.join(said)} |")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fewshot.evaluation.statistics import mean_interval
+from fewshot.evaluation.statistics import compute_mean_interval
 from fewshot.photographs.inspection.learning_curve import predict_left_out
 from fewshot.photographs.inspection.suspects import find_suspects, score_labels
 from fewshot.photographs.suggestions import measure_likeness
@@ -46,7 +46,9 @@ def format_suspects(records: list[dict]) -> str:
     for r in records:
         rank = np.array(r["rank"])
         shares = [100 * (rank < 5), 100 * (rank < 1), 100 * np.array(r["named"])]
-        cells = [*(f"{e.mean:.0f} ± {e.half_width_95:.0f}%" for e in map(mean_interval, shares))]
-        cells += [f"{e.mean:.2f} ± {e.half_width_95:.2f}" for e in (mean_interval(r[k]) for k in ("false", "clean"))]
+        cells = [*(f"{e.mean:.0f} ± {e.half_width_95:.0f}%" for e in map(compute_mean_interval, shares))]
+        cells += [
+            f"{e.mean:.2f} ± {e.half_width_95:.2f}" for e in (compute_mean_interval(r[k]) for k in ("false", "clean"))
+        ]
         lines.append(f"| {r['dataset']} | {r['n_images']} of {N_WAY} classes | {' | '.join(cells)} |")
     return "\n".join(lines)
