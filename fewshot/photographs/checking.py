@@ -117,5 +117,5 @@ def _estimate_accuracy(
         "estimate": estimate, "labels": labels, "class_names": names.tolist(), "curve": curve, "law": law,
         "facts": facts, "absent": absent,
     }  # fmt: skip
-    findings = sorted((*check.findings, *found), key=lambda finding: SEVERITIES.index(finding.severity))
+    findings = sorted((*found, *check.findings), key=lambda finding: SEVERITIES.index(finding.severity))
     return told, replace(check, findings=tuple(findings))

@@ -80,7 +80,8 @@ def _split_count(n: int, noun: str) -> tuple[str, str]:
 
 
 def _write_finding(root: Path, finding: Finding) -> str:
-    head = f'<p class="kind">{escape(finding.severity)}: {escape(finding.kind)}</p><h2>{escape(finding.sentence)}.</h2>'
+    said = finding.sentence[:1].upper() + finding.sentence[1:]
+    head = f'<p class="kind">{escape(finding.severity)}: {escape(finding.kind)}</p><h2>{escape(said)}.</h2>'
     files = _write_files(root, finding)
     if files and finding.severity == "note":  # folded, so that nobody has to scroll past a note's files
         files = f'<details class="more"><summary>show</summary>{files}</details>'

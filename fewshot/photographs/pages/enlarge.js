@@ -18,7 +18,7 @@
   document.addEventListener("click", (event) => {
     if (dialog.open) return void dialog.close();
     const picture = event.target.closest(".photo, .set img, .near svg");
-    const inner = picture?.matches(".photo") ? picture.querySelector("img:not(.map)") : picture;
+    const inner = picture?.matches(".photo") ? picture.querySelector("img") : picture;
     if (inner) open(inner);
   });
   document.addEventListener("keydown", (event) => {

@@ -51,9 +51,6 @@
     filter();
   });
   order.addEventListener("change", sort);
-  document.getElementById("maps")?.addEventListener("change", (event) => {
-    box.classList.toggle("plain", !event.target.checked);
-  });
   search.addEventListener("input", filter);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -33,13 +33,11 @@ def write_predictions(
     *,
     title: str | None = None,
     keep_order: bool = False,
-    maps: Mapping[Path, str] | None = None,
 ) -> None:
     """Write one self-contained HTML file, the least certain photograph first, or nothing if writing fails.
 
-    `accuracy`: with its interval, if true classes are known. `keep_order`: the photographs in the order given. `maps`:
-    images laid over pictures that darken what did not speak for the answer. Raises `DataError` for a prediction without
-    a probability for each class.
+    `accuracy`: with its interval, if true classes are known. `keep_order`: the photographs in the order given.
+    Raises `DataError` for a prediction without a probability for each class.
     """
     for p in predictions:
         if set(p.probabilities) != set(class_names) or p.predicted not in p.probabilities:
@@ -55,8 +53,8 @@ def write_predictions(
         f"<header><h1>{escape(title)}</h1>{_write_tiles(predictions, accuracy)}</header>",
         f'<div class="overview">{_write_classes(predictions, class_names)}'
         f"{_write_confusion(predictions, class_names)}</div>",
-        _write_controls(ordered, class_names, len(predictions), keep_order, bool(maps)),
-        _write_rows(ordered, class_names, maps or {}),
+        _write_controls(ordered, class_names, len(predictions), keep_order),
+        _write_rows(ordered, class_names),
         _write_footer(facts or PageFacts(), choose_word_for_none(predictions)),
     ]
     body = "<main>\n" + "\n".join(parts) + "\n</main>" + CORRECTIONS + html.ENLARGED
@@ -97,9 +95,7 @@ def _write_confusion(predictions: Sequence[Prediction], class_names: Sequence[st
     return f"<details open><summary>What is taken for what</summary>{table}</details>"
 
 
-def _write_controls(
-    ordered: Sequence[Prediction], class_names: Sequence[str], n_all: int, keep_order: bool, mapped: bool
-) -> str:
+def _write_controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: int, keep_order: bool) -> str:
     counts = Counter(p.answer for p in ordered)
     n_wrong = sum(p.right is False for p in ordered)
     buttons = [("all", "", "all", len(ordered))]
@@ -121,19 +117,18 @@ def _write_controls(
         "" if few else f'<select id="class" aria-label="class"><option value="">any class</option>{options}</select>'
     )
     first = '<option value="place">most helpful first</option>' if keep_order else ""
-    spotlight = '<label><input id="maps" type="checkbox" checked> where it looked</label>' if mapped else ""
     cut = f'<p class="note">The {SHOWN_ROWS:,} least certain of {n_all:,}.</p>' if n_all > len(ordered) else ""
     return (
         f'<nav id="controls" hidden aria-label="filter and order"><div class="chips">{made}{choice}</div>'
         f'<div class="tools"><label>Order <select id="order">{first}<option value="sure">least certain first</option>'
         '<option value="-sure">most certain first</option><option value="path">file name</option></select></label>'
         '<label>File <input id="search" type="search" placeholder="part of a name"></label>'
-        f'{spotlight}<span id="count" role="status"></span>'
+        '<span id="count" role="status"></span>'
         '<span class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous; <kbd>/</kbd> search</span></div></nav>' + cut
     )
 
 
-def _write_rows(ordered: Sequence[Prediction], class_names: Sequence[str], maps: Mapping[Path, str]) -> str:
+def _write_rows(ordered: Sequence[Prediction], class_names: Sequence[str]) -> str:
     large = html.make_thumbnails(p.picture for p in ordered)
     near = [n for p in ordered for n in p.nearest[:SHOWN_NEIGHBOURS]]
     small = html.make_thumbnails((n.path for n in near), NEIGHBOUR_PX, NEIGHBOUR_BYTES)
@@ -143,17 +138,15 @@ def _write_rows(ordered: Sequence[Prediction], class_names: Sequence[str], maps:
         'preserveAspectRatio="xMidYMid slice"/></symbol>'
         for path, data in small.items()
     )
-    rows = "\n".join(_write_row(p, place, large, number, maps) for place, p in enumerate(ordered))
+    rows = "\n".join(
+        _write_row(p, place, large.get(p.picture) if p.picture else None, number) for place, p in enumerate(ordered)
+    )
     known = escape(json.dumps(list(class_names)))
     store = f'<svg width="0" height="0" class="store" aria-hidden="true">{symbols}</svg>'
     return f'{store}\n<div id="rows" data-classes="{known}">\n{rows}\n</div>'
 
 
-def _write_row(
-    p: Prediction, place: int, large: Mapping[Path, str], number: Mapping[Path, int], maps: Mapping[Path, str]
-) -> str:
-    data, over = (pictures.get(p.picture) if p.picture else None for pictures in (large, maps))
-    spotlight = f'<img class="map" src="{over}" alt="">' if over and data else ""
+def _write_row(p: Prediction, place: int, data: str | None, number: Mapping[Path, int]) -> str:
     ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
     top = ranked[:SHOWN_CLASSES]
     bars = [html.write_bar(share, name, f"{share:.0%}", _choose_kind(name, p)) for name, share in top]
@@ -172,7 +165,7 @@ def _write_row(
     return (
         f'<article tabindex="-1" data-answer="{escape(p.answer)}" data-wrong="{int(p.right is False)}" '
         f'data-sure="{p.sure:.6f}" data-path="{escape(p.path)}" data-place="{place}">'
-        f'<div class="photo">{html.write_picture(data, f"{name}, answered {p.answer}", p.path)}{spotlight}</div>'
+        f'<div class="photo">{html.write_picture(data, f"{name}, answered {p.answer}", p.path)}</div>'
         f'<div class="says"><h2{" class=none" if p.rejected else ""}>{escape(p.answer)} '
         f"{sure}{verdict[p.right]}</h2>{truth}{nearest_class}"
         f'<p class="path" title="{escape(p.path)}">{escape(p.path)}</p></div>'

@@ -5,10 +5,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fewshot.backbones import Backbone
+from fewshot.errors import FewShotError
 from fewshot.evaluation.statistics import compute_mean_interval
-from fewshot.photographs.regions import compute_regions
+from fewshot.methods import Method
 from fewshot.reproduction.photographs.sets import EmbeddedSet, draw_folder
 
+SAME = 1e-2  # features and the mean of the maps differ by no more of their length, bfloat16 included
 N_WAY, N_SHOT, N_QUERY, SHARE = 8, 4, 3, 0.2
 
 
@@ -47,6 +50,46 @@ def measure_regions(data: EmbeddedSet, n_repetitions: int) -> dict[str, object]:
         strongest += (shown - hidden[0]).tolist()
         at_random += (shown - hidden[1]).tolist()
     return {"strongest": strongest, "random": at_random}
+
+
+def compute_regions(
+    method: Method, support: Tensor, support_labels: Tensor, pixels: Tensor, answers: Tensor, n_way: int
+) -> Tensor | None:
+    """Compute how much each cell of the feature maps raises the log-probability of the answer, (n, h, w).
+
+    For features that are the spatial mean of maps: the gradient with respect to the feature times the cell, which for a
+    linear head is the class activation map of Zhou, Khosla, Lapedriza, Oliva, Torralba, CVPR 2016,
+    https://arxiv.org/abs/1512.04150, and for others that of Selvaraju et al., Grad-CAM, ICCV 2017,
+    https://arxiv.org/abs/1610.02391, with its sign. Cells below zero speak against the answer.
+
+    Args:
+        method: with a backbone, in evaluation mode.
+        support: features (n_support, D).
+        support_labels: (n_support,).
+        pixels: (n, C, side, side) uint8.
+        answers: the class of each, (n,).
+        n_way: number of classes.
+
+    Returns:
+        The regions, or None where features are no mean of maps: of turned views, of `aligned`, of networks without.
+    """
+    backbone = method.backbone
+    if not isinstance(backbone, Backbone) or not method.uses_features:
+        return None
+    try:
+        with torch.no_grad():
+            maps, features = backbone.feature_maps(pixels).float(), backbone(pixels).float()
+    except FewShotError:
+        return None
+    mean = maps.mean((2, 3))
+    if mean.shape != features.shape or (mean - features).norm() > SAME * features.norm():
+        return None
+    leaf = mean.requires_grad_()
+    with torch.enable_grad():
+        logits = method.head(support[None], support_labels[None], leaf[None], n_way)[0]  # type: ignore[operator]
+        logits.log_softmax(1).gather(1, answers[:, None]).sum().backward()
+    assert leaf.grad is not None
+    return torch.einsum("nc,nchw->nhw", leaf.grad, maps) / (maps.shape[2] * maps.shape[3])
 
 
 def hide_cells(pixels: Tensor, strength: Tensor, share: float = SHARE) -> Tensor:

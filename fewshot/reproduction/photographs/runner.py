@@ -33,7 +33,7 @@ MEASUREMENTS = {
         "Suspicious labels",
         "One photograph of a folder is put into a wrong class, at random; `check` looks at the folder. Its place by "
         "suspicion, whether the finding names it, and how many photographs with right labels are named.",
-        lambda data, n: [measure_suspects(data, n_shot, n) for n_shot in (5, 10)],
+        lambda data, n: [measure_suspects(data, 5, max(2, n // 2))],
         format_suspects,
     ),
     "suggestions": Measurement(
@@ -46,7 +46,8 @@ MEASUREMENTS = {
     "regions": Measurement(
         "Where it looked",
         "8 classes of 4 photographs; of right answers the 20% strongest cells of the map are painted in the picture's "
-        "mean colour, or a random 20%. By how many points the answer's probability falls.",
+        "mean colour, or a random 20%. By how many points the answer's probability falls, and on which share of them "
+        "more with the strongest. A map is worth showing from 80% on, so the page shows none.",
         lambda data, n: [measure_regions(data, max(1, n // 10))],
         format_regions,
     ),
@@ -58,14 +59,16 @@ def measure(names: Sequence[str], n_repetitions: int, results: Path, data_root: 
     found: dict[str, list[Record]] = {name: [] for name in names}
     for title in SETS:
         data = load_set(title, data_root)
-        for name in names:
-            made = MEASUREMENTS[name].measure(data, n_repetitions)
+        for name, what in MEASUREMENTS.items():
+            if name not in names:
+                continue
+            made = what.measure(data, n_repetitions)
             found[name] += [{"dataset": title, "fingerprint": data.fingerprint, **record} for record in made]
-            print(f"{title}\n{MEASUREMENTS[name].format(found[name][-len(made) :])}", flush=True)
-    for name, records in found.items():
-        content = {"measurement": name, "n_repetitions": n_repetitions, "input_px": INPUT_PX, **collect_provenance()}
-        results.mkdir(parents=True, exist_ok=True)
-        write_whole(results / f"{name}.json", format_json_by_line(content | {"records": records}, "records"))
+            print(f"{title}\n{what.format(found[name][-len(made) :])}", flush=True)
+            content = {"measurement": name, "n_repetitions": n_repetitions, "input_px": INPUT_PX}
+            content |= collect_provenance() | {"records": found[name]}
+            results.mkdir(parents=True, exist_ok=True)
+            write_whole(results / f"{name}.json", format_json_by_line(content, "records"))
 
 
 def write_tables(results: Path, page: str) -> None:
@@ -78,8 +81,9 @@ def write_tables(results: Path, page: str) -> None:
             content = json.loads(file.read_text(encoding="utf-8"))
             table = what.format(content["records"])
             facts = (
-                f"Mean ± 95% interval, {content['n_repetitions']} repetitions (a tenth of them for maps), seeds 0 to "
-                f"n - 1; EfficientNet-Lite0 at {content['input_px']} px, logistic regression, nothing trained. "
+                f"Mean ± 95% interval, {content['n_repetitions']} repetitions (half of them for suspects, a tenth "
+                f"for regions), each drawn by its number; EfficientNet-Lite0 at {content['input_px']} px, logistic "
+                "regression, nothing trained. "
                 f"`{content['command']}`, commit {content['commit']}, data "
                 + ", ".join(dict.fromkeys(f"{r['dataset']} {r['fingerprint']}" for r in content["records"]))
             )
