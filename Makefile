@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train test types guard lint release-check benchmark gpu learn2learn clean
+.PHONY: train test types guard lint docs release-check benchmark gpu learn2learn clean
 
 train: $(VENV)/installed
 	$(RUN) scripts/train_episodic.py
@@ -25,6 +25,10 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 	$(RUN) -m mypy
+
+# the site, into build/site; a link that leads nowhere ends it
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 # before a release, by hand: hours
 release-check:
@@ -51,7 +55,11 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(RUN) -m pip install --quiet -e '.[test,pretrained,finetune]'
+	$(RUN) -m pip install --quiet -e '.[test,pretrained,finetune,export]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(RUN) -m pip install --quiet -e '.[docs]'
 	touch $@
 
 # learn2learn 0.2.0 is compiled from C written anew by Cython 3, and installed without what it asks for but does

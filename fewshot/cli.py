@@ -19,7 +19,7 @@ from fewshot.config.recipes import read_recipe
 from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError, FewShotError
 from fewshot.runtime.memory import reuse_freed_memory
-from fewshot.runtime.terminal import settle_streams, visible_text
+from fewshot.runtime.terminal import report_error, settle_streams, visible_text
 
 Config = TypeVar("Config")
 
@@ -38,11 +38,9 @@ class Parser(ArgumentParser):
 
     def parse_path(self, path: str | PathLike, *arguments: Any, **options: Any) -> Namespace:
         """Read the options in a YAML file, which may be a recipe with rows or extend another recipe."""
-        if not self.kind:
-            read_options(Path(path))  # refuses a repeated key, which jsonargparse does not notice
-            return super().parse_path(path, *arguments, **options)
-        entry = read_recipe(Path(path), self.kind).entry(self.row, self.kind)
-        return self.parse_string(yaml.safe_dump(entry.options, sort_keys=False), Path(path).name, *arguments, **options)
+        path = Path(path)
+        values = read_recipe(path, self.kind).entry(self.row, self.kind).options if self.kind else read_options(path)
+        return self.parse_string(yaml.safe_dump(values, sort_keys=False), path.name, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error as one sentence, without the usage, and exit with status 2."""
@@ -51,7 +49,7 @@ class Parser(ArgumentParser):
         unknown = [word for pair in words for word in pair if word and word not in known]
         near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
         hint = f" Did you mean {near[0]}?" if near else ""
-        print(f"error: {' '.join(message.split())}.{hint}\nSee --help for all options.", file=sys.stderr)
+        report_error(f"error: {' '.join(message.split())}.{hint}\nSee --help for all options.")
         raise SystemExit(2)
 
 
@@ -67,6 +65,7 @@ def parse(
     positional: Sequence[str] = (),
     prog: str | None = None,
     epilog: str | None = None,
+    find_defaults: Callable[[Config], Mapping[str, Any]] = lambda config: {},
 ) -> Config:
     """Parse --config FILE and the command line into an instance of `config`; later values replace earlier ones.
 
@@ -79,48 +78,73 @@ def parse(
         positional: fields that are given by position, as in `compare RUN_A RUN_B`; those with a default are optional.
         prog: the name of the command in the help.
         epilog: the last paragraph of the help.
+        find_defaults: returns other defaults than those of `config`, given the options that were parsed.
 
     Returns:
         An instance of `config`.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}
-    places = "".join(f"{n.upper()} " if is_required(fields[n]) else f"[{n.upper()}] " for n in positional)
+    lists = {name for name in positional if get_origin(fields[name].type) is list}
+    places = "".join(_format_place(fields[name], name in lists) for name in positional)
+    config_file = "" if "config" in fields else "[--config FILE] "
     parser = Parser(
         prog=prog,
         description=textwrap.fill(" ".join(description.split()), 100),
-        usage=f"%(prog)s {places}[--config FILE] [--OPTION VALUE …]",
+        usage=f"%(prog)s {places}{config_file}[--OPTION VALUE …]",
         epilog=epilog,
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
+    if "config" not in fields:
+        parser.add_argument("--config", action="config", help="recipe: a YAML file of these options")
     parser.kind = str(getattr(config, "kind", ""))
     if parser.kind:
         parser.add_argument("--row", help="row of the recipe, in the place of its training")
-        parser.row = _row(arguments)
-    optional = {name for name in positional if not is_required(fields[name])}
-    for name in optional:
-        text = {action.dest: action.help for action in _find_actions(config)}[name]
-        parser.add_argument(name, nargs="?", default=fields[name].default, help=text)
+        parser.row = _find_row(arguments)
+    optional = {name for name in positional if not is_required(fields[name])} | lists
     taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # the help shows the fields of each base class as a group
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}
-        parser.add_class_arguments(part, skip=inherited | taken, as_positional=bool(set(positional) - optional))
+        parser.add_class_arguments(part, skip=inherited | taken, as_positional=len(positional) > len(optional))
         taken |= {field.name for field in dataclasses.fields(part)} - inherited
+    for name in (name for name in positional if name in optional):  # after those that are required
+        text = {action.dest: action.help for action in _find_actions(config)}[name]
+        many = {"nargs": "+", "type": str} if name in lists else {"nargs": "?", "default": fields[name].default}
+        parser.add_argument(name, help=text, **many)
     for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:  # --resume alone means --resume true
+        kind = getattr(action, "_typehint", None)
+        if kind is bool or bool in get_args(kind):  # --resume alone means --resume true
             action.nargs, action.const = "?", True
     types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     elements = {name: get_args(kind)[0] for name, kind in types.items() if get_origin(kind) is list}
-    values = parser.parse_args(_join_lists(sys.argv[1:] if arguments is None else arguments, elements)).as_dict()
+    words = _join_lists(sys.argv[1:] if arguments is None else arguments, elements)
+    given = _parse_words(parser, words, config)
+    defaults = find_defaults(given)
+    if not defaults:
+        return given
+    parser.set_defaults(defaults)
+    return _parse_words(parser, words, config)
+
+
+def _parse_words(parser: Parser, words: Sequence[str], config: type[Config]) -> Config:
+    try:
+        values = parser.parse_args(list(words)).as_dict()
+    except RecursionError as error:  # what stands on the command line is YAML too
+        raise ConfigError("a value on the command line holds itself, or is nested too deeply") from error
     if parser.row is not None and not values["config"]:
         raise ConfigError(f"--row {parser.row} is a row of a recipe: name its file with --config")
-    return config(**{name: values[name] for name in fields})
+    return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})
 
 
 def is_required(field: dataclasses.Field) -> bool:
     """Whether a field has no default."""
     return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _format_place(field: dataclasses.Field, is_list: bool) -> str:
+    """How the usage shows a field that is given by its place."""
+    name = f"{field.name.upper()} …" if is_list else field.name.upper()
+    return f"{name} " if is_required(field) else f"[{name}] "
 
 
 def _find_actions(config: type[Any]) -> list[argparse.Action]:
@@ -154,7 +178,7 @@ def _join_lists(arguments: Sequence[str], elements: Mapping[str, Any]) -> list[s
     return words
 
 
-def _row(arguments: Sequence[str] | None) -> str | None:
+def _find_row(arguments: Sequence[str] | None) -> str | None:
     """Find the value of --row before anything else is parsed, since it decides what --config reads."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--row")
@@ -171,7 +195,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     try:
         main()
     except FewShotError as error:
-        print(f"error: {visible_text(error, keep=chr(10))}", file=sys.stderr)
+        report_error(f"error: {visible_text(error, keep=chr(10))}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -45,7 +45,7 @@ def data_root() -> Path:
 
 
 def striped(n_classes: int, n_images: int = 8, size_px: int = 16, split: str | None = None, seed: int = 0) -> ImageSet:
-    """A learnable toy set: class c has stripes of its own direction and width, with noise."""
+    """Make a small data set that can be learned: class c has noisy stripes of its own direction and width."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size_px, :size_px]
     images, labels = [], []
@@ -61,7 +61,7 @@ def striped(n_classes: int, n_images: int = 8, size_px: int = 16, split: str | N
 
 @contextmanager
 def stopped_after(steps: int) -> Iterator[None]:
-    """Send the signal to stop when episodic training within the block reaches step number `steps`."""
+    """Within the block training on episodes receives the stop signal in step number `steps`."""
     passes = EpisodeStream.iterate_passes
 
     def signalling(self: EpisodeStream, step: int) -> Iterator[Episode]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def batch_statistics(backbone: nn.Module) -> nn.Module:
-    """A copy of `backbone` whose normalisation knows no running statistics, in training mode."""
+    """Copy `backbone`, in training mode, without running statistics."""
     backbone = copy.deepcopy(backbone).train()
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):

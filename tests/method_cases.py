@@ -1,4 +1,4 @@
-"""Inputs for the tests of all methods: options for toy episodes, vectors of known classes, a tiny network."""
+"""Inputs for the tests of all methods: options for toy episodes, vectors of known classes, a small network."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ WAITING_AT_TEST_ALONE = {
 
 
 class Vectors(nn.Module):
-    """A network for vectors that come as images (n, DIM, 1, 1): a normalised linear layer, the identity at first."""
+    """A network for vectors given as images (n, DIM, 1, 1): a normalised linear layer, at first the identity."""
 
     feature_dim, in_channels, input_px = DIM, DIM, 1
 
@@ -87,7 +87,7 @@ def skip_without_package(name):
 
 
 class OnVectors:
-    """A method without its backbone, or with `Vectors` where it looks at images; called on features (B, n, DIM)."""
+    """A method without a backbone, or with `Vectors` if it needs images; called on features (B, n, DIM)."""
 
     def __init__(self, name, options):
         skip_without_package(name)
@@ -109,7 +109,7 @@ class OnVectors:
 
 
 def variants_that(fact):
-    """The variants whose instance says that `fact` is true of it; those whose package is missing are skipped."""
+    """The variants for whose instances `fact` is true; those whose package is missing are skipped."""
     chosen = []
     for name, options in VARIANTS:
         try:
@@ -142,7 +142,7 @@ def names(variant):
 
 
 def on_images(variant, train_set, n_episodes=2):
-    """The method of `variant` on a small network, which has seen `train_set`, and a batch of episodes with images."""
+    """The method of `variant` on a small network that has learned `train_set`, and a batch of episodes of images."""
     name, leave_out = variant[0], ("feature_dim", "test_inner_steps")  # many steps at test would amplify rounding
     options = {key: value for key, value in variant[1].items() if key not in leave_out}
     skip_without_package(name)

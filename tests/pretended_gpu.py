@@ -1,7 +1,7 @@
-"""A simulated GPU: tensors report it as their device, while their numbers are in the CPU's memory.
+"""A simulated GPU: tensors report that they are on it, but their values are in the memory of the CPU.
 
-Where fake tensors stop, because the host asks for a number, these answer. So a method runs to its end, gradients and
-all, and a tensor that was left on the CPU is found wherever it meets one of the GPU's.
+Unlike fake tensors they return numbers that the host asks for, so a method runs to its end, gradients included. An
+operation on one of them and a tensor that was left on the CPU raises an error.
 """
 
 from typing import Any, Self
@@ -21,10 +21,10 @@ NUMBERS = (Tensor.item, Tensor.tolist, Tensor.__bool__, Tensor.__int__, Tensor._
 
 
 class PretendedGPU(TorchFunctionMode):
-    """Within the block tensors made without a device lie on the CPU, and all others, those from outside too, on `GPU`.
+    """Within the block tensors created without a device are on the CPU and all others, also existing ones, on `GPU`.
 
-    An operation on tensors of both raises `RuntimeError`, as torch does. `waits`: how often the host asked for a
-    number or a shape, or waited for a copy.
+    An operation on both raises `RuntimeError`, as in torch. `waits`: how often the host asked for a number or a shape,
+    or waited for a copy.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class PretendedGPU(TorchFunctionMode):
         return result
 
     def moved(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As `Tensor.to`."""
+        """Implement `Tensor.to`."""
         device, dtype, unwaited, layout = parsed(*args, **kwargs)
         host = on_host(tensor) if device is None else device.type == "cpu"
         result = tensor.to(dtype or tensor.dtype, memory_format=layout or torch.preserve_format)
@@ -109,7 +109,7 @@ def placed(tensor: Tensor, host: bool) -> Tensor:
 
 
 def parsed(*args: Any, **kwargs: Any) -> tuple[torch.device | None, torch.dtype | None, bool, Any]:
-    """What the arguments of `to` mean: device, dtype, whether nobody waits, and the memory format."""
+    """Parse the arguments of `to`: device, dtype, non_blocking and the memory format."""
     device, *rest = PARSE(*args, **kwargs)
     if args and isinstance(args[0], Tensor):
         device = CPU if on_host(args[0]) else GPU
@@ -131,7 +131,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def common(func: Any, tensors: list[Tensor]) -> bool:
-    """Whether the result lies on the CPU; raises where tensors lie on both."""
+    """Whether the result is on the CPU; raises if tensors are on both devices."""
     if func in INDEXING and tensors:
         if on_host(tensors[0]) and not all(map(on_host, tensors)):
             raise RuntimeError(f"{func.__name__}: the tensor is on the CPU, its index on the GPU")

@@ -57,7 +57,10 @@ def list_parameters(value: Callable[..., Any]) -> dict[str, bool]:
 
 
 def list_documented(value: Callable[..., Any]) -> list[str]:
-    """List the names in `Args` of the docstring and of the constructor's; for options, the documented fields."""
+    """List the names in `Args` of the docstring and of the constructor's; of options, whichever field has a docstring.
+
+    A parameter that a class does not document may be documented by one of its bases in fewshot.
+    """
     if is_dataclass(value) and "Args:" not in (inspect.getdoc(value) or ""):
         kinds = [kind for kind in value.__mro__ if is_dataclass(kind)]
         return [p.arg_name for kind in kinds for p in docstring_parser.parse_from_object(kind).params]
@@ -65,7 +68,10 @@ def list_documented(value: Callable[..., Any]) -> list[str]:
     if inspect.isclass(value) and value.__init__.__doc__ and "__init__" in vars(value):
         docs.append(inspect.cleandoc(value.__init__.__doc__))  # getdoc would inherit a parent's docstring
     found = [docstring_parser.parse(doc, docstring_parser.DocstringStyle.GOOGLE) for doc in docs if doc]
-    return [p.arg_name for parsed in found for p in parsed.params if p.args[0] == "param"]
+    own = [p.arg_name for parsed in found for p in parsed.params if p.args[0] == "param"]
+    bases = [base for base in getattr(value, "__bases__", ()) if base.__module__.startswith("fewshot")]
+    inherited = {name for base in bases for name in list_documented(base)} & list_parameters(value).keys()
+    return [*own, *sorted(inherited.difference(own))]
 
 
 def find_differences(value: Callable[..., Any], given: tuple[str, ...] = ()) -> list[str]:
@@ -107,6 +113,13 @@ def test_differences_are_found():
 
     assert find_differences(draw) == ["n is named 2 times", "shape is no parameter", "seed is not named"]
     assert find_differences(draw, ("seed",)) == ["n is named 2 times", "shape is no parameter"]
+
+
+def test_what_a_base_class_documents_counts_for_its_parameters():
+    assert {"order", "inner_lr", "tasks_at_once"} <= set(list_documented(METHODS["maml"]))
+    assert "name" not in list_documented(METHODS["maml"])  # a parameter of the base class alone
+    assert METHODS.options("anil").known["inner_lr"].text == "learning rate of these steps."
+    assert METHODS.options("anil").known["transductive"].text.startswith("normalise by the statistics of support and")
 
 
 def list_long(source: str) -> list[str]:

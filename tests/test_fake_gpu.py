@@ -46,7 +46,7 @@ def fake_tensor(fake: FakeTensorMode, like: Tensor) -> Tensor:
 
 
 def fake_copy(fake: FakeTensorMode, module: nn.Module) -> nn.Module:
-    """A copy of `module` whose parameters and buffers are fake."""
+    """Copy `module` with fake parameters and buffers."""
     module = copy.deepcopy(module)
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
@@ -69,7 +69,7 @@ def case(request, fake, toy_sets):
 
 @contextlib.contextmanager
 def expecting(name, training=False):
-    """Check that the host waits within the block exactly if the method is listed as one that makes it wait."""
+    """Within the block the host must wait if the method `name` is known to, and must not otherwise."""
     if name not in WAITING or (training and name in WAITING_AT_TEST_ALONE):
         yield
         return

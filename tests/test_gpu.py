@@ -67,7 +67,7 @@ def device() -> torch.device:
 
 @pytest.fixture(autouse=True)
 def _true_float32(device):
-    """TensorFloat-32, 10 bits of mantissa, off: in convolutions it is on by default."""
+    """Disable TensorFloat-32 (10 bits of mantissa), which torch uses for convolutions by default."""
     with switch_tf32("float32", device):
         yield
 
@@ -79,7 +79,7 @@ def glyph_sets():
 
 
 def assert_near(actual, expected, tolerance):
-    """Within `tolerance` of the greatest finite absolute value; infinite in the same places."""
+    """Check equality within `tolerance` of the greatest finite absolute value; infinities must match."""
     actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
     assert actual.shape == expected.shape
     finite = expected.isfinite()
@@ -347,7 +347,7 @@ def test_the_classifier_of_a_users_images(device, options):
 
 
 def run_twice(folder, config, train_set, val_set):
-    """The checkpoints of an uninterrupted run, and of one that was stopped after `STOP_AFTER` steps and resumed."""
+    """Checkpoints of an uninterrupted run, and of one that was stopped after `STOP_AFTER` steps and resumed."""
     whole, halted = (replace(config, run_dir=str(Path(folder) / name)) for name in ("whole", "halted"))
     train(protonet(px=train_set.image_shape[-1]), train_set, val_set, whole)
     with stopped_after(STOP_AFTER), pytest.raises(Interrupted):
@@ -395,7 +395,7 @@ def test_resumed_training_is_the_same_bit_for_bit(device, tmp_path, precision):
 
 @pytest.mark.parametrize("method", ["protonet", "maml", "relation"])
 def test_a_compiled_step_trains_the_same(gpu, toy_sets, method):
-    """Sums in another order, over a few steps of plain gradient descent."""
+    """Sums may have another order; a few steps of plain gradient descent."""
     config = replace(QUICK, max_steps=4, precision="float32", optimizer="sgd", lr=1e-3, schedule="constant")
     weights = []
     for compiled in (False, True):
@@ -426,7 +426,7 @@ def test_training_a_plain_classifier_then_episodes_on_its_frozen_backbone(device
 
 @contextmanager
 def refusing_to_wait():
-    """Let operations that make the host wait raise within the block."""
+    """Within the block an operation for which the host would wait raises an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is a prototype, it says
         torch.cuda.set_sync_debug_mode("error")

@@ -1,4 +1,4 @@
-"""The registry checks the names and types of options, for every kind of thing and before anything is made."""
+"""The registry checks the names and types of all options before anything is created."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -117,7 +117,7 @@ def test_which_values_are_of_a_type_and_how_it_is_called(kind, right, wrong, wor
 
 
 def test_the_defaults_of_everything_that_is_registered_are_of_their_types():
-    """Which also tells of an annotation that the check would take for another type."""
+    """This also finds annotations that the check misunderstands."""
     odd = [
         f"{registry.kind} {name}: {option.name}"
         for registry in (METHODS, BACKBONES, DATASETS)

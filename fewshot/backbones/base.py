@@ -73,12 +73,12 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute features (n, feature_dim) of images (n, C, H, W), uint8, or prepared floating-point images."""
-        return self._pool(self.body(self._prepared(images)))
+        return self._pool(self.body(self._prepare_if_uint8(images)))
 
     def feature_maps(self, images: Tensor) -> Tensor:
         """Compute maps (n, c, h, w) before pooling; raises `FewShotError` if the body has none."""
         body_maps: Callable[[Tensor], Tensor] = getattr(self.body, "maps", self.body)
-        maps = body_maps(self._prepared(images))
+        maps = body_maps(self._prepare_if_uint8(images))
         if maps.ndim != 4:
             raise FewShotError(
                 f"this backbone has no feature maps: its body pools by itself to {self.feature_dim} features"
@@ -111,7 +111,7 @@ class Backbone(nn.Module):
             prepared = prepared.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return prepared
 
-    def _prepared(self, images: Tensor) -> Tensor:
+    def _prepare_if_uint8(self, images: Tensor) -> Tensor:
         if not images.is_floating_point():
             return self.prepare(images)
         expected = (self.in_channels, self.input_px, self.input_px)

@@ -10,17 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.backbones.base import Backbone
+from fewshot.backbones.cues import compute_cues, count_colours
 from fewshot.errors import ConfigError, FewShotError
-from fewshot.images.circles import Circles, cut_circles, disc, find_circles, sample_on_rings
+from fewshot.images.circles import Circles, cut_circles, disc, find_circles
 from fewshot.runtime.evaluation_mode import evaluating
 
-RINGS = (0.1, 0.95, 12)  # innermost, outermost, how many; 1 = the circle's radius
-AROUND = (1.12, 1.2)  # rings of the background
-DARKEST = 0.02
 GLOBAL_TURNS = 8  # with `rings` and at least twice as many turns, only some views pass the whole backbone
 AROUND_A_CIRCLE = 1.25  # images should be larger than the views by this factor, since a view shows only the circle
-COLOUR_UNIT = 0.2  # about the standard deviation of log colours: 0.21, 0.22, 0.31 in the three parts, 600 world coins
-RADIUS_UNIT = 0.1  # of the log radius: about 10%
+PIXELS_AT_ONCE = 2 * 224**2
 
 
 class _StopForward(Exception):
@@ -84,8 +81,9 @@ class Viewed(nn.Module):
         self.rings, self.layout = rings, None
         if rings is not None:
             self.layout = self._find_layout()
-        n_colours = (3 * source.in_channels - 2) * RINGS[2]
-        self.feature_dim = source.feature_dim + (n_colours if colour else 0) + (1 if radius else 0)
+        self.feature_dim = (
+            source.feature_dim + (count_colours(source.in_channels) if colour else 0) + (1 if radius else 0)
+        )
         self.feature_dim += math.prod(self.layout or (0,))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -98,14 +96,50 @@ class Viewed(nn.Module):
         features = []
         with self._listen() as maps:
             for number, view in enumerate(self._make_views(images, circles)):
-                if self.rings and number % max(1, self.turns // GLOBAL_TURNS):
+                if self.rings and number % self._stride:
                     self._run_to_layer(view)
                 else:
                     features.append(self.source(view))
-        features = F.normalize(torch.stack(features).float().mean(0), dim=-1)  # (n, source.feature_dim)
-        cues = self._compute_cues(images, circles or _cover_whole(images))
+        return self._join(torch.stack(features), maps, images, circles)
+
+    def forward_at_once(self, images: Tensor) -> Tensor:
+        """Compute the same features for graphs that are traced: few large steps, and views in batches.
+
+        Args:
+            images: (n, C, side, side) uint8.
+
+        Returns:
+            Features (n, feature_dim).
+        """
+        images = images.expand(-1, self.in_channels, -1, -1)
+        circles = find_circles(images, at_once=True) if self.find_circle else None
+        views = list(self._make_views(images, circles))
+        stride = self._stride if self.rings else 1
+        whole = _split([n for n in range(len(views)) if n % stride == 0], self.input_px)
+        rest = _split([n for n in range(len(views)) if n % stride], self.input_px)
+        with self._listen() as maps:
+            features = [
+                self.source(torch.cat([views[n] for n in part])).unflatten(0, (len(part), -1)) for part in whole
+            ]
+            for part in rest:
+                self.source(torch.cat([views[n] for n in part]))
+        if self.rings:
+            by_place = torch.cat([part.unflatten(0, (-1, images.shape[0])) for part in maps])  # (n_views, n, c, h, w)
+            places = {number: place for place, number in enumerate(n for part in (*whole, *rest) for n in part)}
+            maps = [by_place[places[number]] for number in range(len(views))]
+        return self._join(torch.cat(features), maps, images, circles)
+
+    def _join(self, features: Tensor, maps: list[Tensor], images: Tensor, circles: Circles | None) -> Tensor:
+        """The feature of each image, of those of its views (n_views, n, source.feature_dim) and its maps."""
+        features = F.normalize(features.float().mean(0), dim=-1)  # (n, source.feature_dim)
+        cues = compute_cues(images, circles or _cover_whole(images), self.colour, self.radius)
         local = [self._compute_local(maps)] if self.rings else []
         return torch.cat([features, *cues, *local], 1)
+
+    @property
+    def _stride(self) -> int:
+        """With `rings`: of so many views one goes through the backbone to its end."""
+        return max(1, self.turns // GLOBAL_TURNS)
 
     def extra_repr(self) -> str:
         """Describe what decides the features besides the backbone."""
@@ -183,19 +217,11 @@ class Viewed(nn.Module):
             raise ConfigError(f"views: rings={self.rings!r} names {len(found)} layers; among all: {known[:500]}")
         return layers[found[0]]
 
-    @torch.no_grad()
-    def _compute_cues(self, images: Tensor, circles: Circles) -> list[Tensor]:
-        """Compute the weighted cues, each (n, k)."""
-        cues = []
-        if self.colour:
-            fractions = torch.cat([torch.linspace(*RINGS), torch.tensor(AROUND)]).to(images.device)
-            rings = sample_on_rings(images.float() / 255, circles, fractions).median(-1).values.clamp_min(DARKEST).log()
-            object_, around = rings[..., : RINGS[2]], rings[..., RINGS[2] :].mean(-1, keepdim=True)
-            parts = (object_ - object_.mean((1, 2), keepdim=True), _hue(object_), _hue(object_ - around))
-            cues += [self.colour * part.flatten(1) / (COLOUR_UNIT * part[0].numel() ** 0.5) for part in parts]
-        if self.radius:
-            cues.append(self.radius * circles.radius.log()[:, None] / RADIUS_UNIT)
-        return cues
+
+def _split(numbers: list[int], side_px: int) -> list[list[int]]:
+    """Views that go through a traced network together: more would take more memory, fewer more nodes."""
+    size = max(1, PIXELS_AT_ONCE // side_px**2)
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _take_rim_to_middle(maps: Tensor) -> Tensor:
@@ -204,12 +230,6 @@ def _take_rim_to_middle(maps: Tensor) -> Tensor:
     return maps[..., : (height + 1) // 2, width // 2].movedim(1, 2).float()
 
 
-def _hue(colours: Tensor) -> Tensor:
-    """Subtract green (the second channel) from the other log colours: (n, C - 1, k) from (n, C, k)."""
-    others = [c for c in range(colours.shape[1]) if c != 1]
-    return colours[:, others] - colours[:, 1:2] if colours.shape[1] > 1 else colours[:, :0]
-
-
 def _cover_whole(images: Tensor) -> Circles:
-    middle = torch.zeros(len(images), device=images.device)
+    middle = torch.zeros(images.shape[0], device=images.device)
     return Circles(middle, middle, middle + 1)

@@ -1,31 +1,39 @@
 """The command `fewshot`: each subcommand is a module of this folder, declared in `declarations`.
 
-This module and the declarations import neither torch nor numpy, so that `fewshot --help` is fast.
+This module and the declarations import neither torch nor numpy, so that `fewshot --help` is fast. What takes time to
+import is imported within `main`, where a Ctrl-C ends the command without a traceback.
 """
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import NoReturn
-
-import fewshot
-from fewshot.commands.declarations import COMMANDS, GROUPS
+from typing import Any, NoReturn
 
 NAMING = {"--method", "--backbone", "--dataset", "--config"}  # --help also lists the options of what these name
 
 
-def main(arguments: Sequence[str] | None = None, among: Sequence[str] = tuple(COMMANDS)) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, among: Sequence[str] | None = None) -> NoReturn:
     """Run a subcommand, and exit.
 
     Args:
         arguments: the name of a subcommand and its options (default: those of the command line).
-        among: the subcommands that are known.
+        among: the subcommands that are known (default: all).
     """
+    try:
+        _run(arguments, among)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _run(arguments: Sequence[str] | None, among: Sequence[str] | None) -> NoReturn:
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(format_overview())
         raise SystemExit(0)
     if name == "--version":
+        import fewshot
+
         print(f"fewshot {fewshot.__version__}")
         raise SystemExit(0)
     from fewshot import cli  # imported here, since it would double the time of `fewshot --help`
@@ -33,14 +41,15 @@ def main(arguments: Sequence[str] | None = None, among: Sequence[str] = tuple(CO
     cli.run(lambda: execute(name, rest, among))
 
 
-def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(COMMANDS)) -> None:
+def execute(name: str, arguments: Sequence[str], among: Sequence[str] | None = None) -> None:
     """Parse the options of the subcommand `name`, load the plugins they name, and run it."""
     from fewshot import cli
+    from fewshot.commands.declarations import COMMANDS
     from fewshot.registry import unknown_name
     from fewshot.runtime.plugins import load_plugins
 
-    if name not in among:
-        raise unknown_name("command", name, among)
+    if name not in (among or COMMANDS):
+        raise unknown_name("command", name, among or COMMANDS)
     command = COMMANDS[name]
     epilog = "\n".join(["examples:", *(f"  {example}" for example in command.examples)])
     options = {word.partition("=")[0] for word in arguments}
@@ -55,13 +64,29 @@ def execute(name: str, arguments: Sequence[str], among: Sequence[str] = tuple(CO
         positional=command.positional,
         prog=f"fewshot {name}",
         epilog=epilog,
+        find_defaults=_find_held_options,
     )
     load_plugins(getattr(config, "plugins", []))
     import_module(f"{__name__}.{command.module or name}").run(config)
+    if "LOCAL_RANK" in os.environ:  # launched by torchrun
+        from fewshot.runtime.processes import leave
+
+        leave()
+
+
+def _find_held_options(config: Any) -> Mapping[str, Any]:
+    """The options of a run that is to go on: they hold where no others are given."""
+    if not getattr(config, "resume", False):
+        return {}
+    from fewshot.training.run_folder import RunFolder
+
+    return RunFolder(config.run_dir).find_held_options(config)
 
 
 def format_overview() -> str:
     """Format what `fewshot --help` prints."""
+    from fewshot.commands.declarations import COMMANDS, GROUPS
+
     lines = [
         "usage: fewshot COMMAND [--OPTION VALUE …]", "",
         "Few-shot image classification: the papers' methods, and a classifier of your own photographs.",

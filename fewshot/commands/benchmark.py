@@ -8,6 +8,7 @@ from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import BenchmarkConfig
 from fewshot.reproduction import benchmarks
 from fewshot.reproduction.benchmarks.gpu import runner
+from fewshot.runtime.files import check_writable, write_whole
 
 
 def run(config: BenchmarkConfig) -> None:
@@ -21,6 +22,7 @@ def run(config: BenchmarkConfig) -> None:
         if failures:
             sys.exit("\n".join(["failed:", *failures]))
         return
+    check_writable(config.json)
     script = find_recipes().parent / "train_episodic.py"
     options = (config.dataset, config.n_episodes, config.n_easyfsl_episodes, script, config.target)
     numbers: benchmarks.Numbers = {}
@@ -34,4 +36,4 @@ def run(config: BenchmarkConfig) -> None:
             for step, seconds, mean, half in curve:
                 print(f"{'':{width}}  step {step}, {seconds:.1f} s: {100 * mean:.2f} ± {100 * half:.2f}%")
         numbers |= measured
-        Path(config.json).write_text(json.dumps(numbers, indent=2) + "\n")
+        write_whole(config.json, json.dumps(numbers, indent=2) + "\n")

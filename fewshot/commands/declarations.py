@@ -7,8 +7,10 @@ from fewshot.config import (
     CheckPhotographsConfig,
     CompareConfig,
     ConfidenceConfig,
+    DemoConfig,
     EvaluateConfig,
     ExperimentConfig,
+    ExportConfig,
     FitPhotographsConfig,
     PredictPhotographsConfig,
     PretrainExperimentConfig,
@@ -23,6 +25,8 @@ from fewshot.config.reproduction import (
     ListConfig,
     ReproduceConfig,
     ReviewConfig,
+    SummarizeConfig,
+    SweepConfig,
 )
 
 
@@ -94,26 +98,52 @@ COMMANDS = {
     ),
     "reproduce": Command(
         ReproduceConfig,
-        "run the recipes of a data set and make the tables of all methods",
-        "Run the recipes of a data set that have not run yet, keep their results, and make the tables of all methods. "
-        "Interrupted, the same command goes on where it stopped; a complete run is not repeated.",
+        "run the recipes of a data set and make tables of their results",
+        "Run the recipes of a data set that have not run yet, and print the tables of what was asked. Interrupted, the "
+        "same command goes on where it stopped; a complete run is not repeated. No file that git tracks is changed "
+        "without --publish.",
         (
-            "fewshot reproduce glyphs",
-            "fewshot reproduce omniglot --seeds 0 1 2 --budget 60",
-            "fewshot reproduce mine --recipes my_recipes/ --report null",
+            "fewshot reproduce glyphs --methods protonet maml",
+            "fewshot reproduce omniglot --seeds 0 1 2 --budget 60 --n_jobs 2",
+            "fewshot reproduce mine --recipes my_recipes/ --report tables.md",
         ),
         ("dataset",),
     ),
+    "sweep": Command(
+        SweepConfig,
+        "train with every combination of some options and several seeds",
+        "Train with every combination of some options and several seeds, and put all runs into one table. Interrupted, "
+        "the same command goes on where it stopped; a run that fails is tried once more, and named.",
+        (
+            "fewshot sweep --grid lr=1e-3,3e-4 --seeds 0 1 2 --n_jobs 2",
+            "fewshot sweep --config scripts/recipes/glyphs/maml.yaml --grid method_options.inner_steps=1,5",
+            "fewshot sweep --grid method=protonet,r2d2 --launcher slurm --slurm.timeout_min 60 --slurm.cpus_per_task 4",
+        ),
+    ),
+    "summarize": Command(
+        SummarizeConfig,
+        "put finished runs into one table, by what differs between them",
+        "Put finished runs into one table: means over seeds, with intervals over episodes and over seeds, a line for "
+        "each configuration, a column for each option that differs, and differences paired on identical episodes.",
+        (
+            "fewshot summarize runs/sweep-train",
+            "fewshot summarize runs/a runs/b runs/c --against runs/b --out table.tex",
+            "fewshot summarize results/omniglot/protonet-seed0.json results/omniglot/r2d2-seed0.json --format csv",
+        ),
+        ("runs",),
+    ),
     "compare": Command(
         CompareConfig,
-        "measure two runs on the same episodes: paired difference, class by class",
-        "Measure two runs on the same episodes: paired difference, sign test, differences class by class, a figure.",
+        "two runs on the same episodes, or two classifiers on the same photographs, class by class",
+        "Measure two runs on the same episodes: paired difference, sign test, differences class by class, a figure. "
+        "With a folder of photographs, ask two classifiers about them: exit status 1 where the second is significantly "
+        "worse, overall or on a class.",
         (
             "fewshot compare runs/a runs/b",
-            "fewshot compare runs/a runs/b --n_way 20 --n_episodes 5000",
-            "fewshot compare runs/a runs/b --dataset cub --out compare/",
+            "fewshot compare runs/a runs/b --n_way 20 --n_episodes 5000 --out compare/",
+            "fewshot compare old.fewshot new.fewshot photos/",
         ),
-        ("run_a", "run_b"),
+        ("run_a", "run_b", "photos"),
     ),
     "figures": Command(
         FiguresConfig,
@@ -224,6 +254,26 @@ COMMANDS = {
         ),
         ("photos",),
     ),
+    "export": Command(
+        ExportConfig,
+        "write a classifier as a folder that needs neither torch nor fewshot",
+        "Write a fitted classifier as a folder that stands alone: the network as ONNX, the head, and a predictor that "
+        "needs numpy, onnxruntime and pillow; python FOLDER/predictor.py photo.jpg answers. With --run_dir the method "
+        "of a run, which learns classes from photographs that it is given.",
+        (
+            "fewshot export --model coins.fewshot --out coins/",
+            "fewshot export --model coins.fewshot --out coins/ --int8 true --photos more_coins/",
+            "fewshot export --run_dir runs/omniglot --out glyphs/",
+        ),
+        module="exporting",
+    ),
+    "demo": Command(
+        DemoConfig,
+        "fit a classifier to coins that come with the package, and show its answers",
+        "Fit a classifier to photographs of coins that come with the package, ask it about others, and show the page "
+        "of its answers. Nothing is fetched; the network's weights come from the extra [pretrained].",
+        ("fewshot demo", "fewshot demo --open false", "fewshot demo --out coins/"),
+    ),
     "confidence": Command(
         ConfidenceConfig,
         'measure how reliable probabilities and "none of these" are',
@@ -238,8 +288,8 @@ COMMANDS = {
 }
 GROUPS = {
     "for papers": (
-        "train", "pretrain", "evaluate", "embed", "reproduce", "compare", "figures", "data", "list", "benchmark",
-        "guard", "review",
+        "train", "pretrain", "evaluate", "embed", "reproduce", "sweep", "summarize", "compare", "figures", "data",
+        "list", "benchmark", "guard", "review",
     ),
-    "for photographs": ("check", "fit", "predict", "suggest", "confidence"),
+    "for photographs": ("demo", "check", "fit", "predict", "suggest", "export", "confidence"),
 }  # fmt: skip

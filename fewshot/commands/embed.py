@@ -14,6 +14,7 @@ from fewshot.experiments.build import build_method, choose_device, load_run, loa
 from fewshot.experiments.options import check_options
 from fewshot.methods import Method
 from fewshot.runtime import processes
+from fewshot.runtime.files import check_writable, replacing
 
 
 def run(config: EmbedConfig) -> None:
@@ -22,15 +23,15 @@ def run(config: EmbedConfig) -> None:
     Args:
         config: the options of the subcommand.
     """
+    check_writable(config.out)
     method, imageset = _load(config)
     method = method.to(choose_device())
     network = method if method.uses_features or method.backbone is None else method.backbone
     features = embed(network, imageset, precision=config.precision).values.cpu().numpy()
     if processes.is_first():
         path = Path(config.out)
-        path.parent.mkdir(parents=True, exist_ok=True)
         groups: dict[str, Any] = {} if imageset.groups is None else {"groups": imageset.groups}
-        with path.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, features=features, labels=imageset.labels, class_names=imageset.class_names, **groups)
         print(f"{imageset}: features {features.shape}\nwritten: {path}")
 

@@ -8,6 +8,7 @@ from fewshot.evaluation.evaluate import evaluate
 from fewshot.experiments.build import choose_device, load_run, load_split
 from fewshot.experiments.starting import check_unseen, find_selected_on
 from fewshot.runtime import processes
+from fewshot.runtime.files import check_writable
 from fewshot.sampling.episodes import EpisodeSpec
 from fewshot.training.run_folder import RunFolder
 
@@ -18,6 +19,7 @@ def run(config: EvaluateConfig) -> None:
     Args:
         config: the options of the subcommand.
     """
+    check_writable(config.json)
     device = choose_device()
     method, run_config = load_run(config.run_dir, config.method_options)
     run_config = config.applied_to(run_config)

@@ -9,14 +9,14 @@ from fewshot.config import ExperimentConfig, PretrainExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.evaluation import report
 from fewshot.experiments.build import (
-    list_cells,
     list_record_files,
     load_split,
     load_test_sets,
     measure,
-    name_run_dir,
 )
+from fewshot.experiments.cells import list_cells
 from fewshot.experiments.options import check_options
+from fewshot.experiments.run_names import name_run_dir
 from fewshot.experiments.starting import check_row_unseen, find_selected_on
 from fewshot.methods import Method
 from fewshot.runtime import processes
@@ -32,7 +32,7 @@ def load_sets(config: Config) -> tuple[Config, ImageSet, ImageSet, dict[str, Ima
     check_options(config)
     config = replace(config, run_dir=config.run_dir or name_run_dir(config))
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
-    return config, train_set, val_set, {} if config.train_only else load_test_sets(config)
+    return config, train_set, val_set, {} if config.train_only else load_test_sets(config, train_set.image_shape)
 
 
 def measure_rows(

@@ -5,7 +5,7 @@ from pathlib import Path
 from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import FiguresConfig
 from fewshot.reproduction.figures import choose_runs, find_seeds, make_figures, measure_curves
-from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.recipes import find_runs, select_own
 from fewshot.runtime.plugins import load_plugins
 
 
@@ -16,7 +16,8 @@ def run(config: FiguresConfig) -> None:
         config: the options of the subcommand.
     """
     dataset, results, out = config.dataset, Path(config.results) / config.dataset, Path(config.out)
-    runs = find_runs(find_recipes(config.recipes) / dataset, out, find_seeds(out / dataset))
+    recipes = find_recipes(config.recipes) / dataset
+    runs = select_own(find_runs(recipes, out, find_seeds(out / dataset)), recipes)
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
     measured = choose_runs(runs, config.methods)
     measure_curves(measured, results, config.episodes, config.slow_episodes)

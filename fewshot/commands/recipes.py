@@ -23,3 +23,8 @@ def find_recipes(folder: str | None = None) -> Path:
             + ("" if folder else ": they lie in the repository (scripts/recipes), not in the installed package")
         )
     return Path(os.path.relpath(found))
+
+
+def find_scripts() -> Path:
+    """Where the scripts lie that recipes name; no folder where the package was installed without its repository."""
+    return Path(fewshot.__file__).parents[1] / "scripts"

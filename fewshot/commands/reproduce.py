@@ -4,34 +4,41 @@ import sys
 from pathlib import Path
 
 from fewshot.commands.recipes import find_recipes
-from fewshot.config.reproduction import DEFAULT_REPORT, ReproduceConfig
+from fewshot.config.reproduction import PUBLISHED_REPORT, ReproduceConfig
+from fewshot.errors import ConfigError
 from fewshot.evaluation import report
 from fewshot.reproduction.heads import fill_expected
+from fewshot.reproduction.launchers import make_launcher
 from fewshot.reproduction.recipes import find_runs, select_measuring
-from fewshot.reproduction.runner import format_section, refresh_summaries, run_all
+from fewshot.reproduction.runner import Asked, format_section, refresh_summaries, run_all
 from fewshot.reproduction.tables.summary import COLUMNS
 from fewshot.runtime.plugins import load_plugins
 
 
 def run(config: ReproduceConfig) -> None:
-    """Run the recipes of a data set, keep their results, and write the tables.
+    """Run the recipes of a data set, keep their results, and print the tables of what was asked.
 
     Args:
         config: the options of the subcommand.
     """
-    dataset, results, folder = config.dataset, Path(config.results) / config.dataset, find_recipes(config.recipes)
+    if config.publish and config.report is not None:
+        raise ConfigError("--publish writes the page of the data set, and --report another file: choose one")
+    dataset, folder = config.dataset, find_recipes(config.recipes)
+    kept = Path(config.results or ("results" if config.publish else f"{config.out}/results"))
     recipes, published = folder / dataset, folder.parent / "published" / f"{dataset}.yaml"
     runs = select_measuring(find_runs(recipes, Path(config.out), config.seeds, config.methods), config.cells)
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
-    failed = run_all(runs, folder.parent, results, config.budget)
-    text = format_section(recipes, results, published)
+    launcher = make_launcher(config, f"{config.out}/slurm")
+    failed = run_all(runs, folder.parent, kept / dataset, config.budget, launcher)
+    asked = None if config.publish else Asked(tuple(config.methods), tuple(config.cells), tuple(config.seeds))
+    text = format_section(recipes, kept / dataset, published, asked)
     print(f"\n{text}")
-    if config.report is not None:
-        file = config.report.replace("DATASET", dataset) if config.report == DEFAULT_REPORT else config.report
+    file = PUBLISHED_REPORT.replace("DATASET", dataset) if config.publish else config.report
+    if file is not None:
         report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
-    if config.report == DEFAULT_REPORT:  # another report may be of other results than those in the heads of recipes
-        fill_expected(recipes, results)
-    if config.report == DEFAULT_REPORT and dataset in COLUMNS:
-        refresh_summaries(folder.parent, Path(config.results), [Path("README.md"), Path("RESULTS.md")])
+    if config.publish:
+        fill_expected(recipes, kept / dataset)
+    if config.publish and dataset in COLUMNS:
+        refresh_summaries(folder.parent, kept, [Path("README.md"), Path("RESULTS.md")])
     if failed:
         sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")

@@ -3,6 +3,7 @@
 from fewshot.config.evaluation import CompareConfig, EvaluateConfig, MeasureConfig
 from fewshot.config.experiments import (
     EPISODIC,
+    OF_EPISODES,
     PRETRAIN,
     ExperimentConfig,
     PretrainExperimentConfig,
@@ -10,10 +11,13 @@ from fewshot.config.experiments import (
     as_dict,
     find_differing_options,
     have_variants_changed,
+    select_method_options,
 )
 from fewshot.config.photographs import (
     CheckPhotographsConfig,
     ConfidenceConfig,
+    DemoConfig,
+    ExportConfig,
     FitPhotographsConfig,
     PhotographsConfig,
     PredictPhotographsConfig,
@@ -24,14 +28,17 @@ from fewshot.config.training import Count, PretrainConfig, TrainConfig, Training
 
 __all__ = [
     "EPISODIC",
+    "OF_EPISODES",
     "PRETRAIN",
     "AnyConfig",
     "CheckPhotographsConfig",
     "CompareConfig",
     "ConfidenceConfig",
     "Count",
+    "DemoConfig",
     "EvaluateConfig",
     "ExperimentConfig",
+    "ExportConfig",
     "FitPhotographsConfig",
     "MeasureConfig",
     "PhotographsConfig",
@@ -47,4 +54,5 @@ __all__ = [
     "find_kind",
     "have_variants_changed",
     "read_saved",
+    "select_method_options",
 ]

@@ -75,12 +75,16 @@ class EvaluateConfig(MeasureConfig):
 
 @dataclass
 class CompareConfig(MeasureConfig):
-    """Measure two finished runs on the same episodes."""
+    """Measure two runs on the same episodes, or two classifiers on the same photographs."""
 
     run_a: str
-    """folder of a finished run"""
+    """folder of a finished run; with photos, the old classifier: a .fewshot file or a folder that export wrote"""
     run_b: str
-    """folder of the other run"""
+    """folder of the other run; with photos, the new classifier"""
+    photos: str | None = None
+    """folder of photographs, one folder a class, that two classifiers are asked about"""
+    groups: str | None = None
+    """of photos: images of one photograph, specimen or video, as for fit"""
     out: str | None = None
     """folder for tables and figure (default: compare/A-vs-B in the folder of the first run)"""
 

@@ -7,6 +7,7 @@ from fewshot.config.training import PretrainConfig, TrainConfig, TrainingOptions
 from fewshot.errors import ConfigError
 
 EPISODIC, PRETRAIN = "episodic", "pretrain"  # kinds of a configuration
+OF_EPISODES = ("n_query", "disjoint_groups")  # what an entry of test_variants says beside options of the method
 
 
 @dataclass
@@ -46,12 +47,23 @@ class SetupConfig:
     """episodes of each test cell"""
     test_seed: int = 0
     """seed of the test episodes: the same for all methods"""
+    test_varied: dict[str, Any] = field(default_factory=dict)
+    """a further test cell of varying episodes: n_way and n_shot as ranges [low, high], n_query of each class"""
     test_floor: bool = True
     """also measure the references: initial weights, raw pixels, and the weights that training started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
     """further test sets: a name, and the data set options in which it differs"""
     train_only: bool = False
     """end after training, without the test split; the same command with --resume, and without this, measures it"""
+
+    def _check_test_cells(self) -> None:
+        for name in ("test_n_way", "test_n_shot"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} must name at least one number, got []")
+        for name, least in (("test_n_way", 2), ("test_n_shot", 1), ("test_n_query", 1), ("test_episodes", 1)):
+            value = getattr(self, name)
+            if min(value if isinstance(value, list) else [value]) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
 
 
 @dataclass
@@ -65,13 +77,19 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     method_options: dict[str, Any] = field(default_factory=dict)
     """options of the method"""
     test_variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """further rows of the test table with the same weights: a name, the method_options that differ, and n_query if it
-    differs (a number, or "shots": as many queries of each class as support images)"""
+    """further rows of the test table with the same weights: a name, the method_options that differ, and if they differ
+    n_query (a number, or "shots": as many queries of each class as support images) and disjoint_groups"""
     freeze_backbone: bool = False
     """train only the method's own weights; the backbone's weights and running statistics are not updated, and if images
     are not augmented, their features are computed once"""
     pretrained_run: str | None = None
     """folder of a run, such as one of scripts/pretrain.py, whose backbone weights training starts from"""
+    pretrained_method: bool = False
+    """start from all weights of pretrained_run, a run of the same method, instead of its backbone's alone"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_test_cells()
 
     @property
     def trained_name(self) -> str:
@@ -96,6 +114,7 @@ class PretrainExperimentConfig(PretrainConfig, SetupConfig):
         super().__post_init__()
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing lies in [0, 1), got {self.label_smoothing}")
+        self._check_test_cells()
 
     @property
     def trained_name(self) -> str:
@@ -122,6 +141,11 @@ def find_differing_options(held: dict[str, Any], config: TrainingOptions) -> dic
     now = as_dict(config)
     held = {**as_dict(type(config)()), **held}
     return {key: (held.get(key), now.get(key)) for key in sorted(held | now) if held.get(key) != now.get(key)}
+
+
+def select_method_options(variant: dict[str, Any]) -> dict[str, Any]:
+    """What an entry of `test_variants` says of the method."""
+    return {name: value for name, value in variant.items() if name not in OF_EPISODES}
 
 
 def have_variants_changed(held: dict[str, Any], now: dict[str, Any]) -> bool:

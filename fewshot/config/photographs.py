@@ -77,6 +77,42 @@ class PredictPhotographsConfig:
             raise ConfigError("--model names the file of a classifier, as `classify.py fit` writes it")
 
 
+@dataclass(kw_only=True)
+class ExportConfig:
+    """What is exported, and where it goes."""
+
+    out: str
+    """folder for the predictor"""
+    model: str | None = None
+    """file of the classifier, as `fewshot fit` writes it"""
+    run_dir: str | None = None
+    """folder of a finished run in its place: its method then learns classes from photographs that it is given"""
+    int8: bool = False
+    """weights of 8 bits: a quarter of the size; name photos to have the loss measured"""
+    photos: str | None = None
+    """folder of photographs, one folder a class, that the files are compared with the classifier on"""
+    groups: str | None = None
+    """of photos: images of one photograph, specimen or video, as for fit"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what the classifier takes from them"""
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.run_dir is None):
+            raise ConfigError("export takes a classifier (--model FILE) or a run (--run_dir FOLDER), one of them")
+        if self.run_dir is not None and self.photos is not None:
+            raise ConfigError("a run has no classes yet that photographs could be asked about: leave out --photos")
+
+
+@dataclass(kw_only=True)
+class DemoConfig:
+    """Where the demonstration leaves its files."""
+
+    out: str = "fewshot-demo"
+    """folder for the classifier, the answers and the page"""
+    open: bool = True
+    """show the page in a web browser"""
+
+
 @dataclass
 class SuggestPhotographsConfig:
     """Unlabelled photographs of which some are chosen to be labelled next."""

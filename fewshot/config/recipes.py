@@ -9,6 +9,10 @@ test_cells:                  # the training measures the first cell; each row me
 - {n_way: 5, n_shot: 10, n_query: 6, n_episodes: 200}  # a later cell has another n_way or n_shot than the first
 rows:                        # heads on the trained weights: a name, and the options that differ
   simpleshot: {}             # the name is also the method, unless the row has an option `method`
+networks:                    # the same training and rows with other networks: a name, and the options that differ
+  resnet12: {backbone: resnet12}  # gives pretrain_resnet12 and simpleshot_resnet12; their folders have the name too
+test_sets:                   # each row is measured on each test set: a name, and the options that differ
+  signs: {test_dataset: gtsrb}    # gives simpleshot_signs; only in a file of kind frozen
 """
 
 import re
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.config.experiments import EPISODIC, PRETRAIN, ExperimentConfig, PretrainExperimentConfig, SetupConfig
+from fewshot.config.training import TrainConfig
 from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
@@ -28,12 +33,15 @@ SCRIPTS = {EPISODIC: "train_episodic.py", PRETRAIN: "pretrain.py"}  # what runs 
 OWN = ("kind", "extends", "row", "rows")  # keys about the file itself: neither options nor inherited
 OF_CELL = {"n_way": "test_n_way", "n_shot": "test_n_shot", "n_query": "test_n_query", "n_episodes": "test_episodes"}
 VALIDATION = {"val_n_way", "val_n_shot", "val_n_query", "val_episodes"}
+NAMED = ("networks", "test_sets")  # names with options each, which files that extend one have too
 NOT_OF_A_ROW = ("kind", "extends", "row", "rows", "seed", "run_dir")
 ROW_NAME = re.compile(r"[A-Za-z][\w.+-]*")
 OF_ROWS = {field.name for field in fields(SetupConfig)} | VALIDATION | {"precision", "allow_seen_classes", "test_cells"}
 """Options that rows inherit from their file; the other options concern its training."""
 
 EPISODES, BATCHES = ({field.name for field in fields(c)} for c in (ExperimentConfig, PretrainExperimentConfig))
+OF_TRAINING = {field.name for field in fields(TrainConfig)} - OF_ROWS
+"""Options that a row must not give: it trains nothing."""
 FOREIGN = {EPISODIC: BATCHES - EPISODES, PRETRAIN: EPISODES - BATCHES}
 """For each kind the options that only the other kind has: ignored in a base file that both kinds extend."""
 
@@ -42,17 +50,21 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of a recipe: its name, the row of the tables that shows its numbers, its kind and its options."""
+    """One run of a recipe: its name, the row of the tables that shows its numbers, its kind and its options.
+
+    `test_set`: the name in the recipe's `test_sets` of what the run is measured on, or "".
+    """
 
     name: str
     row: str
     kind: str
     options: Options
+    test_set: str = ""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The runs of a recipe: its training (None if the file trains nothing) and its rows."""
+    """The runs of a recipe: its training (None if the file trains nothing), and its rows and further networks."""
 
     path: Path
     kind: str
@@ -91,49 +103,85 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
         UnknownNameError: the file names a kind, or a property of a test cell, that does not exist.
     """
     said = read_options(path)
-    kind, row, rows = said.get("kind", default_kind), said.get("row", path.stem), said.get("rows", {})
+    kind, row = said.get("kind", default_kind), said.get("row", path.stem)
     if kind not in KINDS:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
-    if not isinstance(rows, dict) or not all(isinstance(options, dict) for options in rows.values()):
-        raise ConfigError(f"{path}: rows must hold names with a mapping of options each, got {rows!r}")
-    for name, own in rows.items():
-        _check_row(name, own, path)
-    options = _extend(path, FOREIGN.get(kind, set()))
-    training = None if kind in (FROZEN, BASE) else _training(path.stem, row, kind, options, path)
-    shared = {key: value for key, value in options.items() if key in OF_ROWS} | {"max_steps": 0}
-    if rows and training:
-        if "run_dir" not in options:
-            raise ConfigError(f"{path}: the rows start from its trained weights: name their folder with run_dir")
-        shared["pretrained_run"] = options["run_dir"]
-    entries = [entry for name, own in rows.items() for entry in _make_row(name, _merge(shared, own), path)]
-    return Recipe(path, kind, training, entries)
+    if not isinstance(row, str):
+        raise ConfigError(f"{path}: row is the name of a row of the tables, got {row!r}")
+    foreign = FOREIGN.get(kind, set())
+    rows, options = _read_named(said, "rows", path), _extend(path, foreign)
+    networks, test_sets = {"": {}, **_read_named(options, "networks", path)}, _read_named(options, "test_sets", path)
+    trains = kind not in (FROZEN, BASE)
+    if trains and test_sets:
+        raise ConfigError(f"{path}: test_sets are for rows without a training: set kind to {FROZEN}, got {kind}")
+    trainings, entries = [], []
+    for network, differing in networks.items():
+        own_options = {key: value for key, value in differing.items() if key not in foreign}
+        whole = _rename_runs(_merge({key: options[key] for key in options if key not in NAMED}, own_options), network)
+        if trains:
+            trainings.append(_make_training(_join(path.stem, network), _join(row, network), kind, whole, path))
+        shared = {key: value for key, value in whole.items() if key in OF_ROWS} | {"max_steps": 0}
+        if rows and trains:
+            if "run_dir" not in whole:
+                raise ConfigError(f"{path}: the rows start from its trained weights: name their folder with run_dir")
+            shared["pretrained_run"] = whole["run_dir"]
+        elif "test_variants" in whole:
+            shared["test_variants"] = whole["test_variants"]
+        for name, own in rows.items():
+            for test_set, elsewhere in (test_sets or {"": {}}).items():
+                of_row = _merge(_merge(shared, elsewhere), _rename_runs(own, network))
+                entries += _make_row(_join(name, network), test_set, {"method": name, **of_row}, path)
+    return Recipe(path, kind, trainings[0] if trains else None, [*trainings[1:], *entries])
 
 
-def _check_row(name: object, own: Options, path: Path) -> None:
-    """Raise `ConfigError` for a name that cannot be a file name, and for options that a row cannot set."""
-    if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
-        raise ConfigError(f"{path}: a row's name is a letter, then letters, digits and any of . _ + -, got {name!r}")
-    refused = [option for option in NOT_OF_A_ROW if option in own]
-    if refused:
-        raise ConfigError(f"{path}: the row {name} cannot set {', '.join(refused)}; set it in the file, or by --seed")
+def _read_named(options: Options, key: str, path: Path) -> dict[str, Options]:
+    """The options under `key`, by name.
+
+    Raises `ConfigError` for a name that cannot be a file name, and for options that an entry cannot set.
+    """
+    named = options.get(key, {})
+    if not isinstance(named, dict) or not all(isinstance(own, dict) for own in named.values()):
+        raise ConfigError(f"{path}: {key} must hold names with a mapping of options each, got {named!r}")
+    for name, own in named.items():
+        what = f"the {key.removesuffix('s').replace('_', ' ')} {name}"
+        if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{path}: a name in {key} is a letter, then letters, digits and any of . _ + -, got {name!r}"
+            )
+        refused = [option for option in NOT_OF_A_ROW if option in own]
+        if refused:
+            raise ConfigError(f"{path}: {what} cannot set {', '.join(refused)}; set it in the file, or by --seed")
+        refused = sorted(own.keys() & OF_TRAINING) if key == "rows" else []
+        if refused:
+            raise ConfigError(f"{path}: {what} cannot set {', '.join(refused)}: a row trains nothing")
+    return named
 
 
-def _training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
+def _join(name: str, added: str) -> str:
+    return f"{name}_{added}" if added else name
+
+
+def _rename_runs(options: Options, network: str) -> Options:
+    """Append the name of the network to the folders of runs."""
+    return options | {key: _join(options[key], network) for key in ("run_dir", "pretrained_run") if options.get(key)}
+
+
+def _make_training(name: str, row: str, kind: str, options: Options, path: Path) -> Entry:
     cells = _read_test_cells(options, path)
     return Entry(name, row, kind, _drop_cells(options) | _describe_cell(cells[0], path))
 
 
-def _make_row(name: str, options: Options, path: Path) -> list[Entry]:
+def _make_row(row: str, test_set: str, options: Options, path: Path) -> list[Entry]:
     """Make a run for each test cell: the first has the name of the row, others add what differs: `baseline_10shot`."""
     first, *others = _read_test_cells(options, path)
-    options = {"method": name, **_drop_cells(options)}
-    entries = [Entry(name, name, EPISODIC, options | _describe_cell(first, path))]
+    name, options = _join(row, test_set), _drop_cells(options)
+    entries = [Entry(name, row, EPISODIC, options | _describe_cell(first, path), test_set)]
     for cell in others:
         differing = [key for key in ("n_way", "n_shot") if cell.get(key) != first.get(key)]
         if len(differing) != 1 or not isinstance(cell.get(differing[0]), int):
             raise ConfigError(f"{path}: a later test cell must differ from {first} in n_way or n_shot, got {cell}")
         added = f"{cell[differing[0]]}{differing[0].removeprefix('n_')}"
-        entries.append(Entry(f"{name}_{added}", name, EPISODIC, options | _describe_cell(cell, path)))
+        entries.append(Entry(f"{name}_{added}", row, EPISODIC, options | _describe_cell(cell, path), test_set))
     return entries
 
 
@@ -168,7 +216,7 @@ def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
-    if not isinstance(said["extends"], str):
+    if not isinstance(said["extends"], str) or "\0" in said["extends"]:
         raise ConfigError(f"{path}: extends names one file, relative to this one, got {said['extends']!r}")
     inherited = _extend(path.parent / said["extends"], foreign, (*by, path.resolve()))
     return _merge({key: value for key, value in inherited.items() if key not in foreign}, options)

@@ -8,14 +8,29 @@ from fewshot.runtime.choices import Precision
 
 BenchmarkSection = Literal[
     "data", "evaluation", "frozen", "heads", "maml", "memory", "precision", "depthwise", "process", "photographs",
-    "end-to-end",
+    "export", "end-to-end",
 ]  # fmt: skip
-DEFAULT_REPORT = "docs/results/DATASET.md"
+PUBLISHED_REPORT = "docs/results/DATASET.md"
 
 
 @dataclass(kw_only=True)
-class ReproduceConfig:
-    """Run the recipes of a data set and write their results and tables."""
+class LaunchConfig:
+    """Choose where runs are started, and how many at a time."""
+
+    launcher: Literal["local", "slurm"] = "local"
+    """local: processes of this machine; slurm: jobs of Slurm (needs the extra [slurm])"""
+    n_jobs: int | None = None
+    """runs at a time, each on its own share of the CPU cores (default: 1; with slurm 100 jobs in the queue)"""
+    slurm: dict[str, Any] = field(default_factory=dict)
+    """options of the jobs, as submitit names them: timeout_min, cpus_per_task, gpus_per_node, slurm_partition, …; with
+    cluster: local they run on this machine"""
+    budget: float | None = None
+    """minutes after which to stop; the next call continues. 0: only make the tables"""
+
+
+@dataclass(kw_only=True)
+class ReproduceConfig(LaunchConfig):
+    """Run the recipes of a data set and print the tables of their results."""
 
     dataset: str = "glyphs"
     """a folder of recipes"""
@@ -25,17 +40,53 @@ class ReproduceConfig:
     """run only the recipes that measure one of these test cells, such as 5w1s 20w5s (default: all)"""
     seeds: list[int] = field(default_factory=lambda: [0])
     """seeds of training"""
-    budget: float | None = None
-    """minutes after which to stop; the next call continues. 0: only make the tables"""
     out: str = "runs/reproduce"
     """folder of the runs"""
-    results: str = "results"
-    """folder of the results that are kept of each run"""
-    report: str | None = DEFAULT_REPORT
-    """file into which the tables are written; null: print them only (default: the page of the data set; the tables
-    of README.md and RESULTS.md are then updated too)"""
+    results: str | None = None
+    """folder of what is kept of each run (default: OUT/results; with --publish: results)"""
+    report: str | None = None
+    """file whose section of this data set the tables replace (default: they are printed only)"""
+    publish: bool = False
+    """keep the results in results/, and make docs/results/DATASET.md, the heads of the recipes and the tables of
+    README.md and RESULTS.md anew, of all recipes and seeds: these files are tracked by git, and change only so"""
     recipes: str | None = None
     """folder that holds the folders of recipes (default: scripts/recipes of the repository)"""
+
+
+@dataclass(kw_only=True)
+class SweepConfig(LaunchConfig):
+    """Train with every combination of some options and several seeds."""
+
+    config: str | None = None
+    """recipe, the options that all runs share (default: those of fewshot train)"""
+    row: str | None = None
+    """row of the recipe, in the place of its training"""
+    grid: list[str] = field(default_factory=list)
+    """options and their values, such as lr=1e-3,3e-4 method_options.inner_steps=1,5: every combination is run"""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """seeds of training, of each combination"""
+    out: str | None = None
+    """folder of the runs (default: runs/sweep-RECIPE)"""
+    summary: str | None = None
+    """file for the table at the end: .md, .csv or .tex (default: it is printed only)"""
+
+
+@dataclass(kw_only=True)
+class SummarizeConfig:
+    """Put finished runs into one table."""
+
+    runs: list[str]
+    """folders of runs, folders that hold such folders, or files of results/"""
+    against: str | None = None
+    """line that the others are compared with: a run of it, or its name in the table (default: the first line)"""
+    rows: list[str] = field(default_factory=list)
+    """further rows of the runs' test tables, such as untrained (default: their own and their variants)"""
+    cells: list[str] = field(default_factory=list)
+    """columns, such as 5w1s 20w5s (default: all)"""
+    format: Literal["markdown", "csv", "latex"] = "markdown"
+    """what is printed"""
+    out: str | None = None
+    """file to write instead: .md, .csv or .tex, whose ending is its format"""
 
 
 @dataclass(kw_only=True)

@@ -20,8 +20,8 @@ class TrainingOptions:
     """optimizer steps (0: no training; the initial weights are measured)"""
     run_dir: str | None = None
     """folder of the run: config, checkpoints, records, TensorBoard (default: a new one in runs/)"""
-    resume: bool = False
-    """continue the run in run_dir, bit for bit"""
+    resume: bool | Literal["auto"] = False
+    """continue the run in run_dir with its options, bit for bit; auto: start it if there is none"""
     allow_seen_classes: bool = False
     """train although validation or test shares classes or images with training; every table then marks the row"""
     precision: Precision = "auto"
@@ -78,6 +78,8 @@ class TrainingOptions:
     """profile this optimizer step: a trace in the run folder, a table in TensorBoard (0: none)"""
 
     def __post_init__(self) -> None:
+        if self.resume and not self.run_dir:
+            raise ConfigError("resume continues the run in a folder: name it with run_dir (--run_dir)")
         for option in fields(self):
             value = getattr(self, option.name)
             if isinstance(value, float) and not math.isfinite(value):
@@ -147,6 +149,11 @@ class PretrainConfig(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size == 1:
-            raise ConfigError("batch_size is at least 2: batch normalisation needs several images to compare, got 1")
         self._check_can_be_split("batch_size")
+        n_at_once = self.batch_size // self.accumulate_steps
+        if n_at_once < 2:
+            passes = f" in accumulate_steps={self.accumulate_steps} passes" if self.accumulate_steps > 1 else ""
+            raise ConfigError(
+                f"batch_size={self.batch_size}{passes} has {n_at_once} image at a time: batch normalisation needs "
+                "two or more to compare"
+            )

@@ -8,23 +8,21 @@ Images: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 """
 
 import hashlib
-import io
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from fewshot.datasets.loading import DATASETS, check_split, need
 from fewshot.datasets.pickles import unpickle
 from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
-from fewshot.images.decode import open_zip
+from fewshot.images.decode import open_zip, read_member
+from fewshot.images.formats import open_image
 from fewshot.images.imageset import ImageSet, digest_images
 from fewshot.images.store import PackedStore, open_store, stamp_file
+from fewshot.runtime.files import read_regular
 
 N_TRAIN, N_TEST = 500, 100  # images of a class in CIFAR-100's own two parts
 IMAGES_PER_CLASS = N_TRAIN + N_TEST
@@ -64,25 +62,24 @@ def fc100(root: Path, split: str) -> ImageSet:
 def _load_split(name: str, root: Path, split: str) -> ImageSet:
     check_split(name, split)
     classes = [c for part in load_published_split("cifar_fs").values() for c in part]  # by split
-    store = _store(name, root, classes)
+    store = _open_packed_store(name, root, classes)
     labels = np.repeat(np.arange(len(classes)), IMAGES_PER_CLASS)
     origins = [f"cifar100/{class_name}" for class_name in classes]
     everything = ImageSet(store.images, labels, classes, name=name, digests=store.digests, origins=origins)
     return everything.select(load_published_split(name)[split], split)
 
 
-def _store(name: str, root: Path, classes: list[str]) -> PackedStore:
+def _open_packed_store(name: str, root: Path, classes: list[str]) -> PackedStore:
     """Open the packed store of all 100 classes, 600 rows each, made from whichever layout exists."""
     shape = (3, IMAGE_PX, IMAGE_PX)
     mosaics = root / "cifar_fs" / "cifar100_webp.zip"
     if mosaics.exists():
-        archive = open_zip(mosaics)
-        hashes = _read_mosaic_hashes(archive, mosaics)
+        hashes = _read_mosaic_hashes(mosaics)
         return open_store(
             "cifar100",
             [stamp_file(mosaics), classes],
             classes,
-            lambda class_name: _sort_canonically(_cut_mosaic(archive, mosaics, class_name, hashes)),
+            lambda class_name: _sort_canonically(_cut_mosaic(mosaics, class_name, hashes)),
             shape,
             images_per_block=IMAGES_PER_CLASS,
         )
@@ -107,21 +104,30 @@ def _sort_canonically(images: np.ndarray) -> np.ndarray:
     return images[order]
 
 
-def _read_mosaic_hashes(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
+def _read_mosaic_hashes(path: Path) -> dict[str, str]:
+    if MOSAIC_HASHES not in open_zip(path).namelist():
+        raise DataError(f"{path}: {MOSAIC_HASHES} is missing")
+    content = read_member(path, MOSAIC_HASHES)
     try:
-        return json.loads(archive.read(MOSAIC_HASHES))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: {MOSAIC_HASHES} is missing or unreadable ({error})") from error
+        hashes = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {MOSAIC_HASHES} is unreadable ({error})") from error
+    if not isinstance(hashes, dict):
+        raise DataError(f"{path}: {MOSAIC_HASHES} must hold a hash for each class")
+    return hashes
 
 
-def _cut_mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: dict[str, str]) -> np.ndarray:
+def _cut_mosaic(path: Path, class_name: str, hashes: dict[str, str]) -> np.ndarray:
     """Check the pixels of a class's mosaic against their hash, and cut it into images (600, 3, 32, 32)."""
     member = f"{class_name}.webp"
-    try:
-        pixels = np.asarray(Image.open(io.BytesIO(archive.read(member))).convert("RGB"))
-    except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: {member}: {error}") from error
     shape = (MOSAIC_ROWS * IMAGE_PX, MOSAIC_COLUMNS * IMAGE_PX, 3)
+    image = open_image(read_member(path, member), f"{path}: {member}")
+    if image.size != shape[1::-1]:
+        raise DataError(f"{path}: {member} has {image.width} x {image.height} px, expected {shape[1]} x {shape[0]} px")
+    try:
+        pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow's parsers raise many kinds on damaged files
+        raise DataError(f"{path}: {member}: the image is damaged or cut short ({error})") from error
     if pixels.shape != shape:
         raise DataError(f"{path}: {member} has shape {pixels.shape}, expected {shape}")
     found = hashlib.sha256(pixels.tobytes()).hexdigest()
@@ -135,7 +141,7 @@ def _cut_mosaic(archive: zipfile.ZipFile, path: Path, class_name: str, hashes: d
 
 def _read_pickle(path: Path) -> dict[str, Any]:
     """Check the md5 of one of the three files that torchvision unpacks, and read its dictionary."""
-    content = path.read_bytes()
+    content = read_regular(path, str(path))
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != PICKLE_MD5[path.name]:
         raise DataError(f"{path} has md5 {found}, published is {PICKLE_MD5[path.name]}; fetch it again")

@@ -119,7 +119,7 @@ def _find_zip_files(archive: Path, name: str) -> list[ImageFile]:
     """List the images in the archive; none if there are folders instead; raises `DataError` if there is neither."""
     if any(path.is_dir() for path in archive.parent.glob("*")) and not archive.exists():
         return []
-    return list_zip_files(need(archive, name, "the archive of images"))
+    return list_zip_files(need(archive, name, "the archive of images (or the folders as published)"))
 
 
 def _find_unpacked_files(place: Path, unpacked: Path) -> list[ImageFile]:

@@ -53,7 +53,8 @@ def cub(
     check_split("cub", split)
     check_pixel_options(3, size_px, resize)
     base = next((b for b in (root / "cub" / "CUB_200_2011", root / "cub") if (b / "images").is_dir()), None)
-    base = base or need(root / "cub" / "CUB_200_2011" / "images", "cub", "the folder of images").parent
+    what = "the folder of images (this one, or cub/images)"
+    base = base or need(root / "cub" / "CUB_200_2011" / "images", "cub", what).parent
     files = list_class_files(base / "images")
     classes = _list_species(base / "images", files)
     listed = _read_listed(base, files)

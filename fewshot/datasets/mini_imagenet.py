@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split, need
-from fewshot.datasets.mini_imagenet_layouts import NAME, find_layout
+from fewshot.datasets.mini_imagenet_layouts import EXPECTED, NAME, find_layout
 from fewshot.datasets.splits import load_published_split
 from fewshot.errors import DataError
 from fewshot.images.decode import Resize
@@ -56,7 +56,7 @@ def mini_imagenet(
         DataError: nothing is there, classes are missing, or an image cannot be read.
     """
     check_split(NAME, split)
-    folder = need(root / NAME, NAME, "the folder of images")
+    folder = need(root / NAME, NAME, f"the folder of images ({EXPECTED})")
     layout = find_layout(folder, split)
     logger.info("%s/%s: %s in %s, %s images", NAME, split, layout.title, folder, f"{layout.n_images:,}")
     warn_of_other_count(NAME, split, layout.n_images, N_IMAGES)

@@ -147,8 +147,11 @@ def _find_class_folders(folder: Path) -> list[ImageFile]:
 
 def _read_listed_files(table: Path, folder: Path, wnids: list[str]) -> list[ImageFile]:
     """List the images of a table of `filename,label`, classes in the order of `wnids`."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        lines = list(csv.reader(file))
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} is no readable csv file in UTF-8 ({error})") from error
     if lines[:1] != [HEADER]:
         found = ",".join(lines[0]) if lines else "an empty file"
         raise DataError(f"{table}: line 1 must be {','.join(HEADER)!r}, found {found!r}")
@@ -188,7 +191,7 @@ def _make_cache_layout(cache: Path, wnids: list[str]) -> Layout:
     images, rows = content.get("image_data"), content.get("class_dict")
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise DataError(f"{cache}: 'image_data' must be an array of uint8 (n, h, w, 3)")
-    if not isinstance(rows, dict):
+    if not isinstance(rows, dict) or not all(isinstance(of, list | tuple | np.ndarray) for of in rows.values()):
         raise DataError(f"{cache}: 'class_dict' must be a dictionary of each class's rows")
     check_classes(str(cache), rows, wnids)
     counts = [len(rows[wnid]) for wnid in wnids]

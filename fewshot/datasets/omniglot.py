@@ -4,25 +4,29 @@ Lake, Salakhutdinov, Tenenbaum, Human-level concept learning through probabilist
 induction, Science 2015, https://github.com/brendenlake/omniglot. Groups are the 20 drawers.
 """
 
-import io
 import logging
-import zipfile
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from fewshot.datasets.download import fetch
 from fewshot.datasets.loading import DATASETS, SPLITS, check_split
 from fewshot.datasets.sources import NEEDS
 from fewshot.errors import DataError
-from fewshot.images.decode import open_zip
+from fewshot.images.decode import open_zip, read_member
+from fewshot.images.formats import open_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.store import open_store, stamp_file
 
 IMAGE_PX = 28
+LARGEST_PX = 1024  # of a drawing's side
+DRAWING = re.compile(r"([^/]+)/(character\d\d)/\d{4}_(\d\d)\.png")  # 0462_07.png is by drawer 7
+N_CHARACTERS = {"background": 964, "evaluation": 659}
+N_DRAWERS = 20
 logger = logging.getLogger(__name__)
 
 # The split of Vinyals et al. 2016 written as a rule, checked against the 1,623 names in
@@ -119,9 +123,8 @@ def _find_archives(root: Path) -> list[Path]:
 
 def _refuse_folders(root: Path, name: str) -> None:
     """Raise `DataError` if a missing archive has been unpacked: its images would be fetched a second time."""
-    for folder in ("omniglot", "omniglot/python", "omniglot-py", "."):
-        unpacked = root / folder / name
-        if unpacked.is_dir():
+    for depth in ("", "*/", "*/*/"):
+        for unpacked in filter(Path.is_dir, root.glob(f"{depth}{name}")):
             archive = root / "omniglot" / f"{name}.zip"
             raise DataError(
                 f"omniglot: the archive {archive} is missing, and its folder {unpacked} is there: pack it, with "
@@ -137,8 +140,9 @@ def _list_members(archives: list[Path]) -> list[tuple[str, str, str]]:
     files: dict[tuple[str, str], list[str]] = {}
     for part, archive in zip(("background", "evaluation"), archives, strict=True):
         for file in open_zip(archive).namelist():
-            if file.endswith(".png"):
+            if DRAWING.fullmatch("/".join(file.split("/")[-3:])):
                 files.setdefault((part, "/".join(file.split("/")[-3:-1])), []).append(file)
+        _check_count(archive, part, files)
 
     def rank(part_and_character: tuple[str, str]) -> tuple[int, str]:
         part, character = part_and_character
@@ -147,14 +151,27 @@ def _list_members(archives: list[Path]) -> list[tuple[str, str, str]]:
     return [(part, c, file) for part, c in sorted(files, key=rank) for file in sorted(files[part, c])]
 
 
+def _check_count(archive: Path, part: str, files: dict[tuple[str, str], list[str]]) -> None:
+    """Raise unless an archive holds as many characters and drawings as are published."""
+    counts = [len(drawings) for (of, _), drawings in files.items() if of == part]
+    n_characters = N_CHARACTERS[part]
+    if len(counts) != n_characters or sum(counts) != n_characters * N_DRAWERS:
+        raise DataError(
+            f"{archive}: {len(counts):,} characters with {sum(counts):,} drawings (Alphabet/character01/0001_01.png) "
+            f"are in it, published are {n_characters:,} with {n_characters * N_DRAWERS:,}; delete it and fetch it again"
+        )
+
+
 def _decode(archive: Path, file: str, resize: str, inverted: bool) -> np.ndarray:
+    image = open_image(read_member(archive, file), f"{archive}: {file}")
+    if max(image.size) > LARGEST_PX:
+        raise DataError(f"{archive}: {file}: the image has {image.width} x {image.height} px, drawings have 105 x 105")
     try:
-        image = Image.open(io.BytesIO(open_zip(archive).read(file)))
         if resize == "nearest":
             pixels = np.asarray(image.convert("1").resize((IMAGE_PX, IMAGE_PX), Image.Resampling.NEAREST))
             pixels = pixels.astype(np.uint8) * 255
         else:
             pixels = np.asarray(image.convert("L").resize((IMAGE_PX, IMAGE_PX), Image.Resampling.LANCZOS))
-    except (OSError, UnidentifiedImageError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive}: {file}: {error}") from error
+    except Exception as error:  # Pillow's parsers raise many kinds on damaged files
+        raise DataError(f"{archive}: {file}: the image is damaged or cut short ({error})") from error
     return (255 - pixels if inverted else pixels)[None]

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.runtime.files import read_regular
 
+LARGEST_BYTES = 1 << 33
 # Everything that a pickled array needs; some published files were written by Python 2 and an early numpy.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]  # makes an empty array; its module differs between versions of numpy
 _FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]  # used by protocol 5
@@ -38,7 +40,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is damaged, contains anything but arrays and plain values, or is no dictionary.
     """
-    return unpickle(path.read_bytes(), path)
+    return unpickle(read_regular(path, str(path), LARGEST_BYTES, "a pickle of arrays"), path)
 
 
 def unpickle(content: bytes, path: Path) -> dict[str, Any]:

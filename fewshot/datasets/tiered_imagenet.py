@@ -42,6 +42,7 @@ def tiered_imagenet(
     check_split("tiered_imagenet", split)
     folder = need(root / "tiered_imagenet", "tiered_imagenet", "the folder of images")
     wnids = load_published_split("tiered_imagenet")[split]
+    need(folder / split, "tiered_imagenet", "the folder of this split, with one of images for each WordNet number,")
     files = find_class_files("tiered_imagenet", folder / split, wnids)
     warn_of_other_count("tiered_imagenet", split, len(files), N_IMAGES)
     images = make_image_set("tiered_imagenet", files, 3, size_px, resize, skip_bad_images=skip_bad_images)

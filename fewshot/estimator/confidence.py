@@ -1,4 +1,4 @@
-"""Confidence of answers: cross-validation folds, temperature scaling, calibration error, AUROC."""
+"""Confidence of answers: temperature scaling, calibration error, AUROC."""
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -8,28 +8,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import DataError
 
-MAX_FOLDS = 10
 LOG_TEMPERATURES = (-7.0, 7.0)  # natural logarithms of the lowest and highest temperature
-
-
-def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Assign images to at most 10 cross-validation folds, (n,); -1: never held out, since its class has one fold only.
-
-    Images of one group share a fold; without groups, each image is its own group. The groups whose first image has
-    the same class are dealt to the folds in turn, so that each fold holds out about the same share of every class.
-    """
-    number = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    _, first = np.unique(number, return_index=True)  # row of each group's first image
-    dealt = np.zeros(len(first), np.int64)
-    for label in np.unique(labels):
-        mine = np.flatnonzero(labels[first] == label)
-        dealt[mine[np.argsort(first[mine])]] = np.arange(len(mine))
-    fold = dealt[number] % MAX_FOLDS
-    for label in np.unique(labels):
-        mine = labels == label
-        if len(np.unique(fold[mine])) == 1:
-            fold[mine] = -1
-    return fold
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

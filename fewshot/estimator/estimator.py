@@ -16,6 +16,7 @@ from fewshot.estimator.checks import check_lengths, warn_of_training_images
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.labels import check_label, check_labels
 from fewshot.estimator.learned import LearnedState
+from fewshot.estimator.reading import is_grey_stack
 from fewshot.estimator.support import Support, check_groups
 from fewshot.images.listing import list_class_files
 from fewshot.runtime.counts import format_count
@@ -59,6 +60,8 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         rejection_: the threshold below which an image is of no known class, or None.
         copies_: the names of pictures that are there several times, also saved again or resized: they count as one
             group, and join the groups that they lie in.
+        grey_stack_: whether X was an array (n, height, width) of grey images: 1, 3 or 4 of them in such an array are
+            images then too, which are refused otherwise, lest the channels of one image be taken for several.
     """
 
     def fit(self, X: Any, y: Sequence[Any] | None = None, groups: Sequence[Any] | None = None) -> Self:
@@ -82,8 +85,9 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         if y is None:
             # scikit-learn's checks of estimators look for the first half of this sentence.
             raise DataError("this estimator requires y to be passed, but the target y is None: label each image")
-        images = self._list(X, fitting=True)
         labels = check_labels(y)
+        grey_stack = is_grey_stack(X, len(labels))
+        images = self._list(X, fitting=True, grey_stack=grey_stack)
         check_lengths(len(images), labels=labels, groups=groups)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -93,7 +97,9 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         encoder.check_n_classes(len(classes))
         support = Support.gather(encoder.encode(images), numbers, check_groups(groups))
         warn_of_training_images(self.run_dir, support.digests)
-        return self.learn(encoder, classes, support)
+        self.learn(encoder, classes, support)
+        self.grey_stack_ = grey_stack
+        return self
 
     def fit_folder(self, path: str | Path, groups: str | None = None) -> Self:
         """Learn the classes of a folder that has one folder of photographs a class.

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.estimator.confidence import deal_folds, fit_temperature
+from fewshot.estimator.confidence import fit_temperature
 from fewshot.estimator.encoder import Encoder
+from fewshot.estimator.ranks import deal_folds
 from fewshot.estimator.support import Support
 from fewshot.runtime.precision import autocast
 

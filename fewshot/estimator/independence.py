@@ -1,19 +1,13 @@
 """Finds images of a support set that are not independent of each other: copies, and images of one group."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
 
-from fewshot.images.similarity import (
-    SMALL_PX,
-    extract_details,
-    find_near_pairs,
-    hash_perceptually,
-    join_pairs,
-    pair_equal,
-)
+from fewshot.images.joining import join_groups, join_pairs, number_sets, pair_equal
+from fewshot.images.similarity import SMALL_PX, extract_details, find_near_pairs, hash_perceptually
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: as Pillow converts
 
@@ -41,26 +35,9 @@ def find_copies(content: Tensor, digests: np.ndarray | None, thumbnails: Tensor 
     """
     if thumbnails is None or digests is None:
         rows = content.flatten(1).numpy()
-        return _number_sets(len(rows), pair_equal(hashlib.blake2b(row.tobytes()).digest() for row in rows))
+        return number_sets(len(rows), pair_equal(hashlib.blake2b(row.tobytes()).digest() for row in rows))
     n, _, side, _ = thumbnails.shape
     grey = np.tensordot(thumbnails.numpy(), GREY, (1, 0))  # (n, side, side)
     small = grey.reshape(n, SMALL_PX, side // SMALL_PX, SMALL_PX, side // SMALL_PX).mean((2, 4))
     near = ((i, j) for i, j, _ in find_near_pairs(hash_perceptually(small), extract_details(small)))
-    return _number_sets(n, [*pair_equal(map(bytes, digests)), *near])
-
-
-def join_groups(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | None:
-    """Merge groups that contain copies of each other, (n,); None if every image is a group of its own."""
-    if len(np.unique(copies)) == len(copies):
-        return groups
-    if groups is None:
-        return copies
-    return _number_sets(len(copies), [*pair_equal(groups.tolist()), *pair_equal(copies.tolist())])
-
-
-def _number_sets(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Number the sets that `pairs` connect, in order of first appearance: the set of each row, (n,)."""
-    first = np.arange(n)
-    for rows in join_pairs(n, pairs):
-        first[rows] = rows[0]
-    return np.unique(first, return_inverse=True)[1]
+    return number_sets(n, [*pair_equal(map(bytes, digests)), *near])

@@ -11,6 +11,8 @@ from sklearn.utils.validation import column_or_1d
 from fewshot.errors import DataError
 from fewshot.images.listing import list_few
 
+UNKNOWN = str | int | float  # what may be answered for an image of no known class
+
 
 def check_labels(y: Sequence[Any]) -> np.ndarray:
     """Convert labels to an array (n,); raises `DataError` if some are missing, or if words and numbers are mixed."""
@@ -36,6 +38,8 @@ def check_label(name: Any, classes: np.ndarray) -> Any:
 
 def check_unknown(unknown: Any, classes: np.ndarray) -> None:
     """Raise `DataError` if a class has the name that stands for "no known class"."""
+    if not isinstance(unknown, UNKNOWN):
+        raise DataError(f"unknown is a word or a number, got {unknown!r}")
     if str(unknown) in map(str, classes):
         raise DataError(
             f"a class is called {unknown!r}, which is the answer for an image of no known class: rename the class, or "

@@ -15,7 +15,7 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import learn
 from fewshot.estimator.independence import name_copies
 from fewshot.estimator.labels import check_unknown
-from fewshot.estimator.reading import list_images
+from fewshot.estimator.reading import is_grey_stack, list_images
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
 from fewshot.images.listing import list_few
@@ -75,10 +75,14 @@ class LearnedState(BaseEstimator, AnswerOptions):
             raise DataError("there is no image to classify: the list is empty")
         return torch.cat([batch.values for batch in self.encoder_.encode(images)])
 
-    def _list(self, X: Any, fitting: bool = False) -> Sequence[Any]:
-        """List the images, or check the features by scikit-learn's rules."""
+    def _list(self, X: Any, fitting: bool = False, grey_stack: bool = False) -> Sequence[Any]:
+        """List the images, or check the features by scikit-learn's rules.
+
+        After `fit` on an array (n, height, width) of grey images, `X[:3]` are three images too.
+        """
         if self.backbone is not None or self.run_dir is not None:
-            return list_images(X)
+            grey_stack = grey_stack or (not fitting and getattr(self, "grey_stack_", False) and is_grey_stack(X))
+            return list_images(X, grey_stack)
         return validate_data(self, X, reset=fitting, dtype=np.float64)
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:

@@ -25,10 +25,17 @@ CHANNELS = (1, 3, 4)
 BATCH_SIZE = 256  # bounds the pixels in memory while a large folder is read
 
 
-def list_images(images: Any) -> list[Any]:
+def is_grey_stack(images: Any, n_images: int | None = None) -> bool:
+    """Whether `images` is an array (n, height, width) of grey images, which one (height, width, channels) is not."""
+    is_array = isinstance(images, np.ndarray) and images.ndim == 3 and images.dtype.kind not in "OUST"
+    return is_array and images.shape[2] not in CHANNELS and n_images in (None, len(images))
+
+
+def list_images(images: Any, grey_stack: bool = False) -> list[Any]:
     """List the images in a list, an array (n, H, W[, C]), a tensor (n, C, H, W), or an array of paths.
 
-    Raises `DataError` for a single image, which would otherwise be taken for a list of its rows or channels.
+    Raises `DataError` for a single image, which would otherwise be taken for a list of its rows or channels, and for 1,
+    3 or 4 grey images in an array (n, H, W), which may be the channels of one, unless `grey_stack` says what they are.
     """
     if isinstance(images, str | bytes | bytearray | Path | Image.Image) or hasattr(images, "read"):
         raise DataError(f"images is a list; for a single one write [image], got {_shorten(images)}")
@@ -41,7 +48,7 @@ def list_images(images: Any) -> list[Any]:
         return images.tolist()
     if isinstance(images, np.ndarray | Tensor):
         shape = tuple(images.shape)
-        if len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS):
+        if len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and not grey_stack:
             raise DataError(
                 f"is this of shape {shape} one image, or several grey ones? For one image write [image]; "
                 f"several grey ones are an array (n, height, width, 1) or a tensor (n, 1, height, width)"

@@ -10,6 +10,7 @@ from torch import Tensor
 from fewshot.errors import DataError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import FittedMethod, fit
+from fewshot.estimator.ranks import choose_threshold
 from fewshot.estimator.support import Support
 
 N_OTHERS = 3
@@ -82,15 +83,3 @@ def _measure_nearest_others(similarity: Tensor, labels: Tensor) -> Tensor:
     others = similarity.masked_fill(labels[:, None] == labels, -torch.inf)
     n_others = int((labels[:, None] != labels).sum(1).min())
     return others.topk(min(N_OTHERS, n_others), 1).values.mean(1)
-
-
-def choose_threshold(unknown: np.ndarray, false_accept_rate: float) -> float:
-    """Choose the lowest threshold at which a new image of an unknown class is accepted with at most this probability.
-
-    Split-conformal prediction, Vovk et al. 2005, section 4.1: if n + 1 scores are exchangeable, the new one is among
-    the k highest with probability k / (n + 1). If that exceeds the rate even for k = 1, the threshold lies just above
-    all of `unknown` (n,): so few images allow no stricter one.
-    """
-    rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
-    highest = np.sort(unknown)[::-1]
-    return float(np.nextafter(highest[max(rank, 1) - 1], np.inf)) if rank <= len(unknown) else -np.inf

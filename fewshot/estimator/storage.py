@@ -13,6 +13,7 @@ from fewshot.estimator.building import Plan
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import fit
 from fewshot.estimator.independence import name_copies
+from fewshot.estimator.labels import UNKNOWN
 from fewshot.estimator.reading import THUMBNAIL_PX
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
@@ -43,6 +44,7 @@ def save(classifier: Any, path: Path) -> None:
         "temperature": classifier.temperature_,
         "calibrated": classifier.calibrated_,
         "rejection": None if rejection is None else asdict(rejection),
+        "grey_stack": getattr(classifier, "grey_stack_", False),
         "n_features": getattr(classifier, "n_features_in_", None),
         "provenance": collect_provenance(),
     }
@@ -58,6 +60,11 @@ def load(kind: type[Classifier], path: Path, device: str | None) -> Classifier:
         what = " ".join(str(error).split())[:300]
         message = f"{path} is marked as a classifier, but its contents are not those of one"
         raise CheckpointError(f"{message} ({type(error).__name__}: {what})") from error
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Where a classifier of a file was fitted: commit, command, versions, hardware."""
+    return dict(load_checkpoint(path, FORMAT).get("provenance") or {})
 
 
 def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) -> Classifier:
@@ -80,6 +87,7 @@ def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) 
     classifier.copies_ = name_copies(classifier.support_.names, classifier.support_.copies)
     classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
     classifier.fitted_ = fit(classifier.encoder_, classifier.support_, len(classifier.classes_), state["fitted"])
+    classifier.grey_stack_ = bool(state.get("grey_stack"))  # not in files of early versions
     classifier.from_file_ = True
     _check(classifier)
     return classifier
@@ -90,6 +98,10 @@ def _check(classifier: Any) -> None:
     classes = classifier.classes_
     if classes.ndim != 1 or len(classes) < 2 or not np.array_equal(np.unique(classes), classes):
         raise DataError(f"its classes are {list_few(classes.tolist())}: not two or more, sorted and distinct")
+    if (classifier.encoder_.plan.pixels is None) != (classifier.backbone is None and classifier.run_dir is None):
+        raise DataError("its options and its plan disagree on whether it classifies images or features")
+    if not isinstance(classifier.unknown, UNKNOWN):
+        raise DataError(f"unknown is {classifier.unknown!r}, neither a word nor a number")
     if not 0 < classifier.temperature_ < np.inf:
         raise DataError(f"its temperature is {classifier.temperature_}, not a positive number")
     if classifier.rejection_ is not None and not isinstance(classifier.rejection_.threshold, int | float):

@@ -12,8 +12,8 @@ from torch import Tensor
 from fewshot.errors import DataError
 from fewshot.estimator.independence import find_dependence
 from fewshot.estimator.reading import ImageBatch
+from fewshot.images.joining import pair_equal
 from fewshot.images.listing import list_few
-from fewshot.images.similarity import pair_equal
 
 
 @dataclass(frozen=True)

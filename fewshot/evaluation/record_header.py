@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
+from fewshot.config import Count
 from fewshot.datasets import ImageSet
 from fewshot.evaluation.embed import device_of
 from fewshot.methods import Method
+from fewshot.registry import describe_type, fits
 from fewshot.runtime.memory import measure_peak_mib
 from fewshot.runtime.precision import Precision, resolve
 from fewshot.runtime.provenance import collect_provenance, hash_weights
@@ -71,6 +73,18 @@ class RecordHeader:
         return "unknown" if value is None else value
 
 
+def read_header(values: Any) -> RecordHeader:
+    """The header that a file holds; raises `TypeError` for values that are not those of one."""
+    header = RecordHeader(**values)
+    for name, kind in get_type_hints(RecordHeader).items():
+        if not fits(getattr(header, name), kind):
+            raise TypeError(f"{name} must be {describe_type(kind)}, got {str(getattr(header, name))[:100]!r}")
+    bad = [name for name in ("n_way", "n_shot", "n_query") if not fits(header.spec.get(name), Count)]
+    if bad:
+        raise TypeError(f"spec must have numbers, or ranges of two, as {', '.join(bad)}")
+    return header
+
+
 def make_header(
     method: Method,
     imageset: ImageSet,
@@ -84,7 +98,7 @@ def make_header(
     """Make the header of an evaluation that began at `started` (`time.perf_counter`) and ends now."""
     count = getattr(method, "count_trainable", None) if isinstance(spec.n_way, int) else None
     return RecordHeader(
-        spec=vars(spec),
+        spec=spec.as_dict(),
         seed=seed,
         n_episodes=n_episodes,
         method=type(method).__name__,

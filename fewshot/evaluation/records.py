@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import RecordHeader
+from fewshot.evaluation.record_header import RecordHeader, read_header
 from fewshot.evaluation.statistics import Estimate, compute_mean_interval
 from fewshot.runtime.files import write_whole
 
@@ -103,9 +103,14 @@ class Records(Measured):
     def read(cls, path: str | Path) -> Self:
         """Read what `write` wrote; raises `DataError` if the file is incomplete or holds something else."""
         try:
-            header, *rows = map(json.loads, Path(path).read_text().splitlines())
-            records = cls(RecordHeader(**header), [EpisodeRecord(**row) for row in rows])
-        except (ValueError, TypeError) as error:
+            text = Path(path).read_bytes().decode()
+            header, *rows = map(json.loads, text.splitlines())
+            records = cls(read_header(header), [EpisodeRecord(**row) for row in rows])
+            if not all(isinstance(value, int | float) for episode in records.episodes for value in episode):
+                raise TypeError("an episode has something that is no number")
+            if not all(0 <= episode.accuracy <= 1 for episode in records.episodes):
+                raise ValueError("an episode has an accuracy that is no fraction")
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path} does not hold records of an evaluation ({error})") from error
         if len(rows) != records.header.n_episodes:
             raise DataError(f"{path} holds {len(rows)} of {records.header.n_episodes} episodes: it is cut short")

@@ -13,7 +13,7 @@ class RowKind(StrEnum):
     UNTRAINED = "untrained"
     """the method on initial weights"""
     FROZEN = "frozen"
-    """the method on published weights, which no run has trained"""
+    """the method on published weights, which no run has trained, or on the backbone `pixels`, which has none"""
     RAW_PIXELS = "raw pixels"
     """the method without a network"""
     CLASSIFIER = "classifier-baseline"

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot.runtime.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -36,10 +38,11 @@ def save_figure(figure: "Figure", path: Path) -> list[Path]:
     Returns:
         The two paths, SVG first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     paths = [path.with_suffix(".svg"), path.with_suffix(".png")]
-    figure.savefig(paths[0], metadata={"Date": None})
-    figure.savefig(paths[1], dpi=PNG_DPI)
+    with replacing(paths[0]) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    with replacing(paths[1]) as temporary:
+        figure.savefig(temporary, format="png", dpi=PNG_DPI)
     return paths
 
 

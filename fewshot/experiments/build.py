@@ -1,10 +1,8 @@
 """Builds methods and data sets from a configuration, loads methods from run folders, and measures test cells."""
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from fewshot.config import (
     as_dict,
     find_differing_options,
     have_variants_changed,
-    read_saved,
 )
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
@@ -29,20 +26,16 @@ from fewshot.evaluation.evaluate import evaluate
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records, name_cell
 from fewshot.evaluation.rows import RowKind
+from fewshot.experiments.cells import list_cells, list_variants
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
-from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.checkpoint import load_checkpoint, refusing_foreign
 from fewshot.runtime.plugins import list_loaded_plugins, load_plugins
 from fewshot.runtime.provenance import find_commit, hash_weights
 from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import Overlap
 from fewshot.training.run_folder import NOT_COMPARED, RunFolder
-from fewshot.training.tracking.hyperparameters import list_hyperparameters
-
-NAMED = {"dataset", "method", "classifier", "backbone", "seed", "data_root"}  # named elsewhere, or without effect
-MEASURING = ("val_", "test_", "log_", "checkpoint_", "profile_")
-LONGEST_DIFFERENCES = 120  # characters of a run's name
 
 
 def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
@@ -96,14 +89,22 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
     """
     folder = RunFolder(run_dir)
     config = load_config(folder)
-    state = load_checkpoint(folder.best if folder.best.exists() else folder.last)
+    path = folder.best if folder.best.exists() else folder.last
+    state = load_checkpoint(path)
+    with refusing_foreign(path, "run"):
+        return _restore(state, config, method_options or {}, folder)
+
+
+def _restore(
+    state: Mapping[str, Any], config: AnyConfig, method_options: Mapping[str, Any], folder: RunFolder
+) -> tuple[Method, AnyConfig]:
     image_shape = tuple(state["image_shape"])
     if isinstance(config, PretrainExperimentConfig):
         if method_options:
             raise ConfigError(f"{folder.path} holds a classifier, which has no method_options: {dict(method_options)}")
         method = build_classifier(config, image_shape, state["n_classes"])
     else:
-        config = replace(config, method_options={**config.method_options, **(method_options or {})})
+        config = replace(config, method_options={**config.method_options, **method_options})
         method = build_method(config, image_shape)
     differing = sorted(method.state_dict().keys() ^ state["method"].keys())
     if method_options and differing:
@@ -114,7 +115,7 @@ def load_run(run_dir: str | Path, method_options: Mapping[str, Any] | None = Non
 
 def load_config(folder: RunFolder) -> AnyConfig:
     """Load the configuration of a run and the plugins that it names."""
-    config = read_saved(folder.read_config(), folder.config)
+    config = folder.load_config()
     load_plugins(config.plugins)
     folder.check_plugins()
     return config
@@ -127,54 +128,32 @@ def choose_device() -> torch.device:
     return PartialState(cpu=not torch.accelerator.is_available()).device
 
 
-def name_run_dir(config: AnyConfig) -> str:
-    """Name a new folder in runs/ by data set, method or classifier, backbone, changed options, seed and time."""
-    choose_device()  # joins the other processes, which then use the name of the first one
-    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    backbone = config.backbone.replace("/", "-")
-    what = [config.dataset, config.trained_name, backbone, *name_differences(config)]
-    return processes.broadcast_first(f"runs/{'-'.join(what)}-seed{config.seed}-{now}")
+def _check_shape(imageset: ImageSet, image_shape: tuple[int, ...], options: Mapping[str, Any]) -> None:
+    """Raise where a test set has other channels than what is trained on, or another size that nobody asked for."""
+    channels, trained_channels = imageset.image_shape[0], image_shape[0]
+    if channels != trained_channels:
+        raise ConfigError(
+            f"the images of {imageset} have channels={channels}, those that are trained on {trained_channels}: take "
+            "another test_dataset, or give the option channels where a data set has it"
+        )
+    if imageset.image_shape != image_shape and "size_px" not in options:
+        size, trained_size = (f"{shape[2]} x {shape[1]} px" for shape in (imageset.image_shape, image_shape))
+        raise ConfigError(
+            f"the images of {imageset} have {size}, those that are trained on {trained_size}: prepare them alike, or, "
+            "if the network is to resize them, ask for their size: test_dataset_options.size_px"
+        )
 
 
-def name_differences(config: AnyConfig) -> list[str]:
-    """Name the options that differ from their defaults, for a folder's name: `lr=0.0003`, `inner_steps=5`.
+def load_test_sets(config: AnyConfig, image_shape: tuple[int, ...] | None = None) -> dict[str, ImageSet]:
+    """Load the test split (named "") and those of `test_also`, and check that they hold every test cell.
 
-    Options of training come before those of measuring. If the name would be too long, the last are only counted.
+    `image_shape`: of the images that are trained on, whose shape a test set must have too if anything is trained.
     """
-    usual = list_hyperparameters(type(config)())
-    parts = [
-        f"{name.rpartition('.')[2]}={re.sub(r'[^A-Za-z0-9.+_]+', '_', str(value))}"
-        for name, value in sorted(list_hyperparameters(config).items(), key=lambda item: item[0].startswith(MEASURING))
-        if value != usual.get(name) and name not in NAMED
-    ]
-    kept = [part for n, part in enumerate(parts, start=1) if len("-".join(parts[:n])) <= LONGEST_DIFFERENCES]
-    return [*kept, f"and_{len(parts) - len(kept)}_more"] if len(kept) < len(parts) else kept
-
-
-def list_test_cells(config: AnyConfig) -> list[EpisodeSpec]:
-    """List the test cells: every number of ways with every number of shots."""
-    query, disjoint = config.test_n_query, config.test_disjoint_groups
-    return [EpisodeSpec(way, shot, query, disjoint) for way in config.test_n_way for shot in config.test_n_shot]
-
-
-def list_cells(config: AnyConfig, row: str) -> list[EpisodeSpec]:
-    """List the test cells of a row of the test table: an entry of `test_variants` may set another n_query."""
-    n_query = list_variants(config).get(row, {}).get("n_query", config.test_n_query)
-    if n_query != "shots" and not isinstance(n_query, int):
-        raise ConfigError(f'test_variants: {row}: n_query is a number or "shots", got {n_query!r}')
-    return [replace(cell, n_query=cell.n_shot if n_query == "shots" else n_query) for cell in list_test_cells(config)]
-
-
-def list_variants(config: AnyConfig) -> dict[str, dict[str, Any]]:
-    """List further rows of the test table, with the same weights; a classifier of stage 1 has none."""
-    return getattr(config, "test_variants", {})
-
-
-def load_test_sets(config: AnyConfig) -> dict[str, ImageSet]:
-    """Load the test split (named "") and those of `test_also`, and check that they hold every test cell."""
     sets = {"": load_split(config, "test")}
     sets |= {name: load_split(config, "test", **changes) for name, changes in config.test_also.items()}
-    for imageset in sets.values():
+    for name, imageset in sets.items():
+        if image_shape and config.max_steps:
+            _check_shape(imageset, image_shape, config.test_dataset_options | config.test_also.get(name, {}))
         for row in (RowKind.TRAINED, *list_variants(config)):
             for cell in list_cells(config, row):
                 EpisodeSampler(imageset, cell)  # raises now, not after hours of training, if the set is too small
@@ -235,7 +214,7 @@ def _load_measured(
     if unknown_code or changed.keys() - NOT_COMPARED or have_variants_changed(*changed.get("test_variants", ({}, {}))):
         return None
     wanted = {
-        "spec": vars(cell),
+        "spec": cell.as_dict(),
         "weights": hash_weights(method),
         "data_fingerprint": imageset.fingerprint,
         "commit": find_commit(),

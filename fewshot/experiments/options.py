@@ -1,7 +1,7 @@
 """Checks every dictionary of options in a configuration before any data are read."""
 
 from fewshot.backbones.create import check_backbone
-from fewshot.config import ExperimentConfig
+from fewshot.config import ExperimentConfig, select_method_options
 from fewshot.datasets import DATASETS
 from fewshot.experiments.build import AnyConfig
 from fewshot.images.augment import make_augmentation
@@ -26,4 +26,4 @@ def check_options(config: AnyConfig) -> None:
     if isinstance(config, ExperimentConfig):
         of_method = METHODS.options(config.method)
         for changes in (config.method_options, *config.test_variants.values()):
-            of_method.check({name: value for name, value in changes.items() if name != "n_query"})
+            of_method.check(select_method_options(changes))

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from fewshot.backbones import Viewed
-from fewshot.config import AnyConfig, ExperimentConfig
+from fewshot.config import AnyConfig, ExperimentConfig, select_method_options
 from fewshot.datasets import ImageSet
 from fewshot.errors import ConfigError, FewShotError, LeakageError
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.rows import UNTRAINED_ROWS, RowKind
 from fewshot.experiments.build import build_method, choose_device, load_config, load_split, load_test_sets
 from fewshot.methods import Method, find_method
-from fewshot.runtime.checkpoint import load_checkpoint
+from fewshot.runtime.checkpoint import load_checkpoint, refusing_foreign
 from fewshot.training.leakage import ADVICE, Overlap, TrainingSet, find_overlap, read_training_sets
 from fewshot.training.run_folder import RunFolder
 
@@ -68,8 +68,7 @@ def build_compared_methods(method: Method, config: ExperimentConfig, train_set: 
     for name, options in config.test_variants.items():
         if name in (*rows, RowKind.PRETRAINED, start, RowKind.RAW_PIXELS):
             raise ConfigError(f"test_variants: {name!r} is a row of every test table already; choose another name")
-        options = {option: value for option, value in options.items() if option != "n_query"}
-        varied = replace(config, method_options={**config.method_options, **options})
+        varied = replace(config, method_options={**config.method_options, **select_method_options(options)})
         rows[name] = build_method(varied, train_set.image_shape)
         rows[name].load_state_dict(method.state_dict())
     if not config.test_floor:
@@ -85,8 +84,9 @@ def build_compared_methods(method: Method, config: ExperimentConfig, train_set: 
 
 
 def choose_starting_row(config: AnyConfig) -> RowKind:
-    """Choose the row of a method before any training: FROZEN with published weights, else UNTRAINED."""
-    return RowKind.FROZEN if _from_published(config) else RowKind.UNTRAINED
+    """Choose the row of a method before any training: FROZEN with published weights or raw pixels, else UNTRAINED."""
+    nothing_to_train = config.backbone == "pixels" or _from_published(config)
+    return RowKind.FROZEN if nothing_to_train else RowKind.UNTRAINED
 
 
 def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
@@ -108,8 +108,9 @@ def find_selected_on(run_dir: str | Path, row: str = RowKind.TRAINED) -> str:
 def load_pretrained(method: Method, config: ExperimentConfig) -> None:
     """Load into the method's backbone the weights that validation selected in the run `config.pretrained_run`.
 
-    Raises `ConfigError` if there is no such run, if it has not ended, or if its backbone differs or takes images
-    prepared in another way; `LeakageError` if it was trained on validation or test classes of this run.
+    With `config.pretrained_method` the whole method gets them. Raises `ConfigError` if there is no such run,
+    if it has not ended, or if its backbone differs or takes images prepared in another way; `LeakageError` if it was
+    trained on validation or test classes of this run.
     """
     folder, run = RunFolder(config.pretrained_run), _load_pretrained_config(config)
     for held_out in (load_split(config, "val"), *load_test_sets(config).values()):
@@ -123,12 +124,19 @@ def load_pretrained(method: Method, config: ExperimentConfig) -> None:
             "their way; give pretrained and weights as in that run"
         )
     last = load_checkpoint(folder.last)
-    step = last["progress"][0]
+    with refusing_foreign(folder.last, "run"):
+        step = int(last["progress"][0])
+        weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
     if step < run.max_steps and not (run.patience or run.stop_at_accuracy):
         raise ConfigError(
             f"pretrained_run={folder.path} has not ended: step {step} of {run.max_steps}; continue it with --resume"
         )
-    weights = load_checkpoint(folder.best)["method"] if folder.best.exists() else last["method"]
+    if config.pretrained_method:
+        if run.trained_name != config.method:
+            raise ConfigError(f"pretrained_run={folder.path} is of {run.trained_name}, this run of {config.method}")
+        _check_shapes(method, weights, folder)
+        method.load_state_dict(weights)
+        return
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
     backbone = method.backbone
     if isinstance(backbone, Viewed) and not run.backbone_options.get("views"):
@@ -230,13 +238,13 @@ def _load_pretrained_config(config: ExperimentConfig) -> AnyConfig:
     return load_config(folder)
 
 
-def _check_shapes(backbone: nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:
-    mine = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+def _check_shapes(network: nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:
+    mine = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     differing = [name for name in (*mine, *theirs) if mine.get(name) != theirs.get(name)]
     if differing:
         name = differing[0]
         raise ConfigError(
-            f"the backbone of pretrained_run={folder.path} does not fit this run's: {len(set(differing))} weights "
+            f"what pretrained_run={folder.path} holds does not fit this run's: {len(set(differing))} weights "
             f"differ, {name} is {theirs.get(name, 'missing')} there and {mine.get(name, 'missing')} here"
         )

@@ -1,4 +1,4 @@
-"""Round things near the middle of a picture, such as coins: find their outline, cut them out, turn them."""
+"""Find the outline of a round object near the middle of an image, such as a coin; crop to it, and rotate it."""
 
 import math
 from typing import NamedTuple
@@ -7,28 +7,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SEARCH_PX = 96  # side of the pictures that are searched
+SEARCH_PX = 96  # side to which images are resized for the search
 SEARCH_ANGLES = 32
+SEARCHED_AT_ONCE = 4  # pictures; the colours along all circles of one take 4 MB
 N_ANGLES = 64
-RADII = (0.45, 1.0, 34)  # lowest, highest, how many; 1 = half the side
-CENTRES = (0.16, 7)  # farthest from the middle along each axis, how many steps
-GAP = 0.04  # the outline is where colours differ most this far inside and outside
-OUTLINE_ANGLES = (0.15, 0.7)  # of the sorted differences: neither touching neighbours nor single edges decide
-STRONG_ENOUGH = 0.72  # of the strongest outline: the outermost such is taken, not the rim of an inner disc
-DARKEST = 0.02
-FIT_PX = 150  # side of the pictures in which the outline is then fitted
+RADII = (0.45, 1.0, 34)  # smallest, largest, number; 1 is half the side
+CENTRES = (0.16, 7)  # largest distance from the middle along each axis, number of steps
+GAP = 0.04  # colours are compared this far inside and outside of a circle
+OUTLINE_ANGLES = (
+    0.15,
+    0.7,
+)  # averaged quantiles of the differences: no touching neighbours or single edges
+STRONG_ENOUGH = 0.72  # fraction of the strongest outline: the outermost such circle is chosen, not an inner disc
+DARKEST = 0.02  # brightness below which logarithms are not taken
+FIT_PX = 150  # side to which images are resized to fit the outline
 FIT_ANGLES = 128
-FIT_REACH = (0.16, 0.08)  # how far from the circle the outline is looked for, in radii, one pass after the other
+FIT_REACH = (0.16, 0.08)  # distance from the circle in which the outline is searched, in radii, for each pass
 FIT_GAP = 0.05  # colours are compared this far inside and outside, in radii
-FIT_STEP = 0.01  # from one place on a ray to the next, in radii
-FIT_ROUNDS = 8  # of least squares, each with the weights of the one before
-TINY = 1e-6  # where nothing changes the circle stays
-LEAST_SPREAD = 0.008  # of distances from the fitted circle, below which angles count alike
+FIT_STEP = 0.01  # distance of the positions on a ray, in radii
+FIT_ROUNDS = 8  # of reweighted least squares
+TINY = 1e-6  # keeps the circle if colours do not change anywhere
+LEAST_SPREAD = 0.008  # of distances from the fitted circle: rays within it have nearly equal weights
 GREY = 127.5
 
 
 class Circles(NamedTuple):
-    """Centres and radii, each (n,), in halves of the picture's side; (0, 0) is the middle, x to the right, y down."""
+    """Centres and radii, each (n,), in units of half the side; (0, 0) is the middle, x points right, y down."""
 
     x: Tensor
     y: Tensor
@@ -36,24 +40,25 @@ class Circles(NamedTuple):
 
 
 @torch.no_grad()
-def find_circles(images: Tensor) -> Circles:
-    """The outline of the round object in each of `images` (n, C, side, side) uint8, on their device.
+def find_circles(images: Tensor, at_once: bool = False) -> Circles:
+    """Find the outline of the round object in each of `images` (n, C, side, side) uint8, on their device.
 
-    For each centre within 0.16 of the middle and radius of 0.45 to 1 the colours on a circle just inside
-    are compared with those just outside. Of the radii where that difference peaks, strongly enough, the
-    largest is taken, and the circle then fitted to the outline, angle by angle (`fit_circles`). There always is an
-    answer, also where nothing round is to be seen.
+    For each centre within 0.16 of the middle and each radius from 0.45 to 1, the colours on a circle just inside are
+    compared with those just outside. Of the radii with a sufficiently strong peak of that difference the largest is
+    chosen; `fit_circles` then fits the circle to the outline. A circle is returned even if there is no round object.
+    `at_once` searches all images together, which graphs that are traced for any number of images need.
     """
-    return fit_circles(images, _search(_make_outlines(images, SEARCH_PX)))
+    return fit_circles(images, _search(_make_outlines(images, SEARCH_PX), at_once))
 
 
 @torch.no_grad()
 def fit_circles(images: Tensor, circles: Circles) -> Circles:
-    """`circles` moved onto the outline of the round object near them, in `images` as for `find_circles`.
+    """Fit `circles` to the outline of the round object near them; `images` as for `find_circles`.
 
-    Along 128 rays the place is taken where colours change most, preferring those near the circle; a circle is
-    fitted to these places by least squares, reweighted so that rays count little that lie off it (Geman and McClure,
-    Statistical methods for tomographic image reconstruction, 1987), to first order in the centre's shift; twice.
+    On each of 128 rays the position where colours change most is chosen, with a preference for those near the circle. A
+    circle is fitted to these positions by least squares, to first order in the shift of the centre, reweighted so that
+    outlying rays have little weight (Geman and McClure, Statistical methods for tomographic image reconstruction,
+    1987). There are two such passes.
     """
     pixels = _make_outlines(images, FIT_PX)
     angles = torch.arange(FIT_ANGLES, device=images.device) * (2 * math.pi / FIT_ANGLES)
@@ -73,12 +78,12 @@ def fit_circles(images: Tensor, circles: Circles) -> Circles:
 
 
 def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
-    """Robust coefficients (n, k) of `places` (n, n_angles) by the columns of `design` (n_angles, k)."""
+    """Fit robust coefficients (n, k) of the columns of `design` (n_angles, k) to `places` (n, n_angles)."""
     weights = torch.ones_like(places)
     for _ in range(FIT_ROUNDS):
         weighted = weights[..., None] * design
         right = (weighted * places[..., None]).sum(1)
-        coefficients = torch.linalg.solve(design.mT @ weighted, right[..., None]).squeeze(-1)
+        coefficients = torch.linalg.solve_ex(design.mT @ weighted, right[..., None]).result.squeeze(-1)  # no check
         residuals = places - coefficients @ design.mT
         spread = 1.5 * residuals.abs().median(1, keepdim=True).values.clamp_min(LEAST_SPREAD)
         weights = (1 + (residuals / spread).square()).square().reciprocal()
@@ -86,54 +91,55 @@ def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
 
 
 def _make_outlines(images: Tensor, side_px: int) -> Tensor:
-    """Colours (n, C, side_px, side_px), a little smooth, in which dark objects have outlines too."""
+    """Resize and smooth images, and add half their logarithm, so that dark objects have outlines too."""
     pixels = F.interpolate(images.float() / 255, (side_px, side_px), mode="bilinear", antialias=True)
     pixels = F.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False)
     return pixels + pixels.clamp_min(DARKEST).log() / 2
 
 
-def _search(pixels: Tensor) -> Circles:
-    """The circle of a grid of centres and radii along whose outline the colours of `pixels` differ."""
+def _search(pixels: Tensor, at_once: bool) -> Circles:
+    """Search a grid of centres and radii for the circle with the strongest outline in `pixels`."""
+    parts = [_search_part(part) for part in ([pixels] if at_once else pixels.split(SEARCHED_AT_ONCE))]
+    return Circles(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _search_part(pixels: Tensor) -> Circles:
+    """As `_search`, in few large steps, so that a traced graph has few nodes."""
     device = pixels.device
     offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device)
     y, x = (grid.flatten() for grid in torch.meshgrid(offsets, offsets, indexing="ij"))
     radii = torch.linspace(*RADII[:2], RADII[2], device=device)
-    strengths, centres = [], []
     low, high = (int(share * SEARCH_ANGLES) for share in OUTLINE_ANGLES)
-    for radius in radii:
-        here = radius.expand_as(x)
-        inside, outside = (
-            sample_on_circles(pixels, Circles(x, y, here + side * GAP), SEARCH_ANGLES) for side in (-1, 1)
-        )
-        differences = (inside - outside).abs().mean(1).sort(-1).values  # (n, n_centres, SEARCH_ANGLES)
-        best = differences[..., low:high].mean(-1).max(1)
-        strengths.append(best.values)
-        centres.append(best.indices)
-    strength = torch.stack(strengths, 1)  # (n, n_radii)
-    beside = F.pad(strength, (1, 1), value=-1.0)
-    peak = (strength >= beside[:, :-2]) & (strength >= beside[:, 2:])
-    strong = strength >= STRONG_ENOUGH * strength.max(1, keepdim=True).values
+    centres = (x.repeat(len(radii)), y.repeat(len(radii)), radii.repeat_interleave(x.shape[0]))
+    inside, outside = (
+        sample_on_circles(pixels, Circles(*centres[:2], centres[2] + side * GAP), SEARCH_ANGLES) for side in (-1, 1)
+    )
+    differences = (inside - outside).abs().mean(1).sort(-1).values  # (n, n_radii * n_centres, SEARCH_ANGLES)
+    strengths, centre = differences[..., low:high].mean(-1).unflatten(1, (len(radii), -1)).max(2)  # (n, n_radii)
+    beside = F.pad(strengths, (1, 1), value=-1.0)
+    peak = (strengths >= beside[:, :-2]) & (strengths >= beside[:, 2:])
+    strong = strengths >= STRONG_ENOUGH * strengths.max(1, keepdim=True).values
     chosen = torch.where(peak & strong, torch.arange(len(radii), device=device), -1).max(1).values
-    centre = torch.stack(centres, 1).gather(1, chosen[:, None]).squeeze(1)
+    centre = centre.gather(1, chosen[:, None]).squeeze(1)
     return Circles(x[centre], y[centre], radii[chosen])
 
 
 def sample_on_circles(pixels: Tensor, circles: Circles, n_angles: int = N_ANGLES) -> Tensor:
-    """Colours along circles, the same for each picture: (n, C, n_circles, n_angles) of `pixels` (n, C, side, side)."""
-    return _sample(pixels, *(part[None].expand(len(pixels), -1) for part in circles), n_angles=n_angles)
+    """Sample `pixels` (n, C, side, side) along circles that all images share: (n, C, n_circles, n_angles)."""
+    return _sample(pixels, *(part[None].expand(pixels.shape[0], -1) for part in circles), n_angles=n_angles)
 
 
 def sample_on_rings(pixels: Tensor, circles: Circles, fractions: Tensor, n_angles: int = N_ANGLES) -> Tensor:
-    """Colours along rings at `fractions` (k,) of each picture's own circle: (n, C, k, n_angles)."""
+    """Sample pixels along rings at `fractions` (k,) of the radius of each image's circle: (n, C, k, n_angles)."""
     x, y = (part[:, None].expand(-1, len(fractions)) for part in (circles.x, circles.y))
     return _sample(pixels, x, y, circles.radius[:, None] * fractions, n_angles)
 
 
 def cut_circles(images: Tensor, circles: Circles | None, side_px: int, turn: float = 0.0) -> Tensor:
-    """Each picture's circle, filling a square of `side_px`, turned by `turn` radians: (n, C, side_px, side_px).
+    """Crop each image to its circle, resized to `side_px` and rotated by `turn` radians: (n, C, side_px, side_px).
 
-    `images` (n, C, side, side) uint8; the result is floating in 0..255. Without `circles` it is the whole
-    picture, of which turning shows the inscribed disc. See `disc` for what lies outside.
+    `images` (n, C, side, side) uint8; the result is floating-point in 0..255. Without `circles` the whole image is
+    used, of which a rotation shows the inscribed disc. `disc` masks what is outside.
     """
     n, channels = images.shape[:2]
     if circles is None:
@@ -146,14 +152,14 @@ def cut_circles(images: Tensor, circles: Circles | None, side_px: int, turn: flo
 
 
 def crop_circle(images: Tensor, circles: Circles | None = None) -> Tensor:
-    """Each picture's circle (found where none are given), filling the picture, on grey: uint8, as `images`."""
+    """Crop each image to its circle (found if not given), on grey: uint8, with the shape of `images`."""
     side_px = images.shape[-1]
     cut = cut_circles(images, circles or find_circles(images), side_px)
     return torch.where(disc(side_px, images.device) > 0, cut, GREY).round().to(torch.uint8)
 
 
 def disc(side_px: int, device: torch.device | None = None) -> Tensor:
-    """1 inside the inscribed disc of a square, 0 outside: (side_px, side_px)."""
+    """Make a mask (side_px, side_px): 1 inside the inscribed disc of a square, 0 outside."""
     along = (torch.arange(side_px, device=device) + 0.5) * (2 / side_px) - 1
     return (along[:, None].square() + along.square() <= 1).float()
 

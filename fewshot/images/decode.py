@@ -12,9 +12,11 @@ from fewshot.errors import DataError
 from fewshot.images.formats import open_image
 from fewshot.images.metadata import strip_metadata
 from fewshot.registry import unknown_name
-from fewshot.runtime.files import read_regular
+from fewshot.runtime.files import LARGEST_BYTES, read_regular
 
 Resize = Literal["crop", "pad", "stretch"]
+ENCRYPTED = 0x1  # of the flags of a file in a zip archive
+LARGEST_PX = 1 << 14  # of a side that images are scaled to
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode for that many channels
 DRAFT_GAP = 2  # a JPEG is decoded to at least this factor times the needed size, as in Pillow's `thumbnail`
 DECODER_VERSION = 2  # raise it when a file would decode to other pixels: stores are then rebuilt
@@ -92,24 +94,47 @@ def check_pixel_options(channels: int, size_px: int, resize: str) -> None:
     """Raise `DataError` or `UnknownNameError` for values that `decode_image` does not support."""
     if channels not in MODES:
         raise DataError(f"channels is 1 (grey) or 3 (colour), got {channels!r}")
-    if not isinstance(size_px, int) or size_px < 1:
-        raise DataError(f"size_px is a whole number of pixels, at least 1, got {size_px!r}")
+    if not isinstance(size_px, int) or not 1 <= size_px <= LARGEST_PX:
+        raise DataError(f"size_px is a whole number of pixels from 1 to {LARGEST_PX:,}, got {size_px!r}")
     if resize not in get_args(Resize):
         raise unknown_name("resize rule", resize, get_args(Resize))
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
     """Open a zip archive, once per process unless the file changes; several threads may read from it."""
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the archive cannot be read ({error})") from error
+    if not path.is_file():
+        raise DataError(f"{path}: the archive is no regular file")
     return _open_zip(path, stat.st_size, stat.st_mtime_ns)
+
+
+def read_member(path: Path, member: str) -> bytes:
+    """The bytes of a file in a zip archive; raises `DataError` for one that is damaged, encrypted or a giant."""
+    name = f"{path}: {member}"
+    try:
+        archive = open_zip(path)
+        info = archive.getinfo(member)
+        if info.file_size > LARGEST_BYTES:  # a few bytes can stand for a billion
+            raise DataError(f"{name}: the file has {info.file_size:,} bytes, too many for an image")
+        return archive.read(member)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises BadZipFile, zlib.error, EOFError, NotImplementedError, …
+        raise DataError(f"{name}: the archive is damaged here ({error})") from error
 
 
 @cache
 def _open_zip(path: Path, _n_bytes: int, _changed_ns: int) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is no readable zip archive ({error}); delete it and fetch it again") from error
+    if any(info.flag_bits & ENCRYPTED for info in archive.infolist()):
+        raise DataError(f"{path} is encrypted; unpack it and pack it anew without a password")
+    return archive
 
 
 def _load(image: Image.Image, name: str, size_px: int, resize: Resize) -> Upright:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image, open_zip
+from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, decode_image, open_zip, read_member
 from fewshot.images.formats import count_unread, find_unread_kind, is_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.store import open_store, stamp_file
@@ -240,9 +240,5 @@ def _stamp_file(path: Path) -> list[Any]:
 def _decode_file(file: ImageFile, channels: int, size_px: int, resize: Resize) -> np.ndarray:
     if file.member is None:
         return decode_image(file.path, str(file.path), channels, size_px, resize)
-    name = f"{file.path}: {file.member}"
-    try:
-        data = open_zip(file.path).read(file.member)
-    except Exception as error:  # a damaged archive raises BadZipFile, zlib.error, EOFError, RuntimeError, …
-        raise DataError(f"{name}: the archive is damaged here ({error})") from error
-    return decode_image(data, name, channels, size_px, resize)
+    data = read_member(file.path, file.member)
+    return decode_image(data, f"{file.path}: {file.member}", channels, size_px, resize)

@@ -5,9 +5,6 @@ within 10 bits, and of 4,620 world coins 13,326 pairs, nearly all of different c
 by local contrast keeps 12 and 99 of these pairs: the same coin photographed again, the same die, or copies.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
@@ -83,33 +80,6 @@ def find_near_pairs(
             alike = correlation >= MIN_CORRELATION
             found += zip(a[alike].tolist(), b[alike].tolist(), correlation[alike].tolist(), strict=True)
     return found
-
-
-def join_pairs(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Join pairs of rows of 0..n-1 into connected sets; rows without a pair are left out."""
-    parent = list(range(n))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    for i, j in pairs:
-        a, b = sorted((root(i), root(j)))
-        parent[b] = a
-    sets = defaultdict(list)
-    for i in range(n):
-        sets[root(i)].append(i)
-    return [s for s in sets.values() if len(s) > 1]
-
-
-def pair_equal(keys: Iterable[object]) -> Iterator[tuple[int, int]]:
-    """Yield pairs of rows with equal keys: the first row with a key, and each later one."""
-    first: dict[object, int] = {}
-    for number, key in enumerate(keys):
-        before = first.setdefault(key, number)
-        if before != number:
-            yield before, number
 
 
 def measure_sharpness(grey: Image.Image) -> float:

@@ -101,15 +101,15 @@ class ANIL(InnerLoopMethod):
         present = self.find_present_classes(support_labels, n_way)  # (B, self.n_way)
 
         def loss(weights: Weights) -> Tensor:
-            return inner_loss(_logits(support, weights), support_labels, present, self.inner_reduction)
+            return inner_loss(_compute_logits(support, weights), support_labels, present, self.inner_reduction)
 
         initial = {"weight": self.classifier.weight, "bias": self.classifier.bias}
         weights = {name: weight.expand(len(support), *weight.shape) for name, weight in initial.items()}
         rates = list(self.inner_rates) or self.inner_lr
         weights = descend(loss, weights, rates, self.steps, self.order, learning=torch.is_grad_enabled())
-        return mask_absent(_logits(query, weights), present)[..., :n_way]
+        return mask_absent(_compute_logits(query, weights), present)[..., :n_way]
 
 
-def _logits(features: Tensor, weights: Weights) -> Tensor:
+def _compute_logits(features: Tensor, weights: Weights) -> Tensor:
     """Compute logits (B, n, classes) of features (B, n, D) by the classifier of each episode."""
     return torch.baddbmm(weights["bias"][:, None], features, weights["weight"].transpose(1, 2))

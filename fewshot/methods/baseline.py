@@ -1,4 +1,4 @@
-"""Baseline and Baseline++: a head fitted to each episode on frozen features."""
+"""Baseline and Baseline++: fit a head to each episode on fixed features."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ from fewshot.methods.solvers.sgd_head import fit_cosine, fit_linear
 from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 
 Solver = Literal["faithful", "logistic"]
-NORM_FLOOR = 1e-5  # added to a feature's length; CloserLookFewShot, backbone.py
+NORM_FLOOR = 1e-5  # added to the length of a feature; CloserLookFewShot, backbone.py
 
 
 def _check(method: str, solver: str, c: float) -> None:
@@ -24,33 +24,33 @@ def _check(method: str, solver: str, c: float) -> None:
         raise ConfigError(f"{method}: c, the weight of the data against the penalty, is positive, got {c}")
 
 
-def _logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
-    """Logits (B, n_query, n_way) of a linear head, −inf for classes that `labels` lacks."""
+def _compute_logits(query: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+    """Compute logits (B, n_query, n_way) of a linear head; −inf for classes without support."""
     present = (labels[..., None] == torch.arange(weight.shape[1], device=labels.device)).any(1)
     return mask_absent(torch.baddbmm(bias[:, None], query, weight.mT), present)
 
 
 @METHODS.register("baseline")
 class Baseline(Method):
-    """A linear classifier is fitted to the features of each episode's support set.
+    """Fits a linear classifier to the features of each episode's support set.
 
     Args:
-        backbone: makes the features of images; None where features are given.
+        backbone: computes the features of images; None if features are given.
         solver: "faithful" repeats the authors' SGD from a new linear layer; "logistic" finds the minimum of
             L2-regularised cross-entropy (`softmax_regression`).
         c: weight of the data against the penalty with the logistic solver, scikit-learn's C.
-        normalize: bring features to unit length first.
-        seed: decides what is drawn for an episode; the same episode draws the same.
+        normalize: scale features to unit length first.
+        seed: seed of the random numbers of an episode, together with the episode itself.
 
     Chen, Liu, Kira, Wang, Huang, A Closer Look at Few-shot Classification, ICLR 2019,
-    https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. With `solver="faithful"` (`sgd_head`) each
-    episode draws a head and orders of its own, decided by `seed` and by how its class means rank: the same episode
-    draws the same, see `sgd_draws.draw`.
+    https://arxiv.org/abs/1904.04232, section 3.2 and the authors' code. With `solver="faithful"` (`sgd_head`) the
+    initial head and the order of the images are random; they depend only on `seed` and the episode, see
+    `sgd_draws.draw`.
 
-    The head is fitted to detached features: a loss reaches the backbone through the queries' features only.
-    The authors train the backbone as a plain classifier of the base classes (stage 1), and so should you.
+    The head is fitted to detached features, so a loss reaches the backbone only through the features of the queries. As
+    the authors do, first train the backbone as a classifier of the base classes (stage 1).
 
-    Differs from the authors' code: classes that an episode lacks take no part; `logistic` and `normalize` are ours.
+    Differs from the authors' code: classes that an episode lacks are ignored; `logistic` and `normalize` are ours.
     """
 
     label, family = "Baseline", "two-stage"
@@ -77,27 +77,27 @@ class Baseline(Method):
             weight, bias = fit_linear(support, support_labels, draws)
         else:
             weight, bias = fit_softmax_regression(support, support_labels, n_way, self.c)
-        return _logits(query, weight, bias, support_labels)
+        return _compute_logits(query, weight, bias, support_labels)
 
 
 @METHODS.register("baseline++")
 class BaselinePlusPlus(Method):
-    """As Baseline, with cosine similarities: logits are `scale` · |w_c| · cos(w_c, x), without a bias.
+    """Like Baseline, but with cosine similarities: logits are `scale` · |w_c| · cos(w_c, x), without a bias.
 
     Args:
-        backbone: makes the features of images; None where features are given.
+        backbone: computes the features of images; None if features are given.
         solver: "faithful" repeats the authors' SGD, which learns the norms too; "logistic" fits softmax regression to
             the unit-length features times scale.
         scale: factor of the logits; the authors' is 2 for up to 200 classes.
         c: weight of the data against the penalty with the logistic solver, scikit-learn's C.
-        seed: decides what is drawn for an episode; the same episode draws the same.
+        seed: seed of the random numbers of an episode, together with the episode itself.
 
     Chen et al. 2019, as above, section 3.2. In the authors' code, and with `solver="faithful"` here, each class's
-    norm |w_c| is learnt too, apart from its direction (torch's WeightNorm), so that the logits are not cosines alone.
+    norm |w_c| is learned too, separately from its direction (torch's WeightNorm), so logits are not just cosines.
     Their scale is 2 for up to 200 classes. `solver="logistic"` fits softmax regression (with a bias) with C = `c`
     to the unit-length features times `scale`, which bounds the norms by a penalty instead.
 
-    Differs from the paper: the learnt norms, as in the authors' code. From that code: as Baseline.
+    Differs from the paper: norms are learned, as in the authors' code. Differs from that code as Baseline does.
     """
 
     label, family = "Baseline++", "two-stage"
@@ -126,4 +126,4 @@ class BaselinePlusPlus(Method):
         else:
             weight, bias = fit_softmax_regression(self.scale * support, support_labels, n_way, self.c)
             weight = self.scale * weight
-        return _logits(query, weight, bias, support_labels)
+        return _compute_logits(query, weight, bias, support_labels)

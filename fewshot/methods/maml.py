@@ -94,25 +94,25 @@ class MAML(InnerLoopMethod):
     ) -> Tensor:
         """Compute logits (B, n_query, n_way) from images (B, n, C, H, W)."""
         mask = get_query_mask(context) if self.transductive else None
-        size = self._group_size(support, query)
+        size = self._choose_group_size(support, query)
         fields = [support_labels, support, query] + ([] if mask is None else [mask])
         parts = zip(*(field.split(size) for field in fields), strict=True)
-        return torch.cat([self._group_logits(_Tasks(self, labels, n_way), *rest) for labels, *rest in parts])
+        return torch.cat([self._compute_group_logits(_Tasks(self, labels, n_way), *rest) for labels, *rest in parts])
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """Compute the mean loss of the queries after adaptation, and their logits (B, n_query, n_way)."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         if not (torch.is_grad_enabled() and parameters):
             return super().loss_and_logits(episode)
-        size = self._group_size(episode.support, episode.query)
+        size = self._choose_group_size(episode.support, episode.query)
         fields = (episode.support, episode.support_labels, episode.query, episode.query_labels, episode.query_mask)
         ragged = self.transductive and not episode.unpadded
         gradients, losses, all_logits = [torch.zeros_like(p) for p in parameters], [], []
         for support, labels, query, query_labels, mask in zip(*(field.split(size) for field in fields), strict=True):
             tasks = _Tasks(self, labels, episode.n_way, episode.unpadded)
-            logits = self._group_logits(tasks, support, query, drop_full_mask(mask) if ragged else None)
+            logits = self._compute_group_logits(tasks, support, query, drop_full_mask(mask) if ragged else None)
             loss = negative_log_likelihood(logits, query_labels).sum() / len(episode)
-            with self._naming_missing_derivative(support):
+            with self._name_missing_derivative(support):
                 of_group = torch.autograd.grad(loss, parameters, materialize_grads=True)
             for gradient, more in zip(gradients, of_group, strict=True):
                 gradient += more
@@ -126,7 +126,7 @@ class MAML(InnerLoopMethod):
         with tasks.running():
             return tasks.adapt(self._prepare_images(support), steps)
 
-    def _group_logits(
+    def _compute_group_logits(
         self, tasks: "_Tasks", support: Tensor, query: Tensor, query_mask: Tensor | None = None
     ) -> Tensor:
         """Compute logits (T, n_query, n_way) of T tasks that are adapted together; `query_mask` (T, n_query)."""
@@ -136,7 +136,7 @@ class MAML(InnerLoopMethod):
             logits = tasks.query_logits(weights, support, query, query_mask)
         return mask_absent(logits, tasks.present)[..., : tasks.n_way]
 
-    def _group_size(self, support: Tensor, query: Tensor) -> int:
+    def _choose_group_size(self, support: Tensor, query: Tensor) -> int:
         """Choose how many tasks with images (B, n, C, H, W) are adapted together."""
         if not self.together:
             return 1
@@ -147,7 +147,7 @@ class MAML(InnerLoopMethod):
         pixels = (support.shape[1] + query.shape[1]) * self.backbone.input_px**2
         return min(TASKS_AT_ONCE, max(1, PIXELS_AT_ONCE // pixels))
 
-    def _naming_missing_derivative(self, support: Tensor) -> AbstractContextManager[None]:
+    def _name_missing_derivative(self, support: Tensor) -> AbstractContextManager[None]:
         return name_missing_derivative(self.backbone, lambda: self._prepare_images(support[:1])[0], "maml")
 
     def _prepare_images(self, images: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class _Tasks:
             logits = self._logits(weights, support, self.counted)
             return inner_loss(logits, self.labels, self.present, method.inner_reduction)
 
-        with method._naming_missing_derivative(support):  # from the second step on
+        with method._name_missing_derivative(support):  # from the second step on
             return descend(loss, weights, rates, steps, method.order, self.learning)
 
     def query_logits(self, weights: Weights, support: Tensor, query: Tensor, mask: Tensor | None) -> Tensor:

@@ -25,7 +25,10 @@ NAME = "maml-learn2learn"
 class Learn2LearnMAML(InnerLoopMethod):
     """`learn2learn.algorithms.MAML` around the backbone and a linear classifier, one episode after the other.
 
-    Its options are those of `InnerLoopMethod`, but for `transductive`: it always is.
+    Its options are those of `InnerLoopMethod`; it is always transductive.
+
+    Args:
+        backbone: the network that is adapted.
 
     Finn, Abbeel, Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML 2017,
     https://arxiv.org/abs/1703.03400; Arnold, Mahajan, Datta, Bunner, Zarkias, learn2learn: A Library for Meta-Learning

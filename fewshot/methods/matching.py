@@ -14,15 +14,15 @@ from fewshot.sampling.episodes import PADDING
 
 @METHODS.register("matching")
 class MatchingNetwork(Method):
-    """A query attends to all support images; a class has the attention that its images get together.
+    """A query attends to all support images; the probability of a class is the sum of its images' attention.
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        similarity: of the attention: the cosine times a learnable scale, or the negated squared Euclidean distance.
-        initial_scale: what the cosine's scale starts from.
-        full_context: features are first embedded in the context of the support set (`FullContext`), whose order
-            then matters.
-        processing_steps: steps of this embedding for each query.
+        backbone: computes the features of images; None if features are given.
+        similarity: similarity in the attention: the cosine times a learned scale, or the negated squared Euclidean
+            distance.
+        initial_scale: initial scale of the cosine.
+        full_context: first embed features in the context of the support set (`FullContext`), whose order then matters.
+        processing_steps: number of steps of this embedding for each query.
         feature_dim: dimensions of the features, for full_context (default: the backbone's own).
 
     Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, Matching Networks for One Shot Learning,
@@ -30,7 +30,7 @@ class MatchingNetwork(Method):
     images, of the cosine times a learnable `scale`, or of the negated squared Euclidean distance.
     The logits are the logarithms of the class probabilities, so cross-entropy is the paper's loss.
 
-    Differs from the paper: its cosine has no scale, which leaves attention between e^-1 and e and was
+    Differs from the paper: its cosine has no scale, which limits the weights of attention to between e^-1 and e and was
     found to train badly (README of https://github.com/oscarknagg/few-shot: 75.6% against 93.8% at
     20-way 1-shot Omniglot); its fine-tuning on the support set is left out.
     """
@@ -50,7 +50,7 @@ class MatchingNetwork(Method):
         super().__init__(backbone)
         if similarity not in ("cosine", "squared_euclidean"):
             raise ConfigError(f"matching: similarity is cosine or squared_euclidean, got {similarity!r}")
-        self.similarity = similarity
+        self.similarity_name = similarity  # `similarity` is a method
         self.scale = nn.Parameter(torch.tensor(float(initial_scale))) if similarity == "cosine" else None
         self.full_context = full_context
         if full_context:
@@ -58,7 +58,7 @@ class MatchingNetwork(Method):
 
     @property
     def order_matters(self) -> bool:
-        """Whether recurrent networks read the support."""
+        """Whether recurrent networks process the support in order."""
         return self.full_context
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
@@ -73,13 +73,12 @@ class MatchingNetwork(Method):
 
 
 class FullContext(nn.Module):
-    """Fully conditional embeddings: support and query features in the context of the support set.
+    """Fully conditional embeddings: embeds support and query features in the context of the support set.
 
-    Appendix A of the paper. Support: g = h_forward + h_backward + g', with a bidirectional LSTM over
-    the support images in the order given, without padding. Query: `processing_steps` steps of an LSTM
-    whose input is f' at each step, whose hidden state is joined with what it reads from g by softmax
-    attention of h on g, and whose output has f' added: h = h_hat + f'. It starts from h_hat = 0, so
-    h = f', and a zero cell, on which the paper is silent.
+    Appendix A of the paper. Support: g = h_forward + h_backward + g', by a bidirectional LSTM over the support
+    images in the given order, without padding. Query: `processing_steps` steps of an LSTM with input f'. Its hidden
+    state is concatenated with the softmax attention of h on g, and f' is added to its output: h = h_hat + f'. It starts
+    from h_hat = 0, so h = f', and from a zero cell, which the paper does not specify.
     """
 
     def __init__(self, feature_dim: int, processing_steps: int = 5) -> None:
@@ -92,7 +91,7 @@ class FullContext(nn.Module):
         self.reader = nn.LSTMCell(2 * feature_dim, feature_dim)  # input [f', read]: [h, read] is the paper's state
 
     def forward(self, support: Tensor, real: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Support g (B, n_support, D) and queries f (B, n_query, D) of features; `real` (B, n_support): not padding."""
+        """Embed support (B, n_support, D) and queries (B, n_query, D); `real` (B, n_support) is False for padding."""
         support = self._embed_support(support, real)
         return support, self._embed_query(query, support, real)
 
@@ -100,7 +99,7 @@ class FullContext(nn.Module):
         place = torch.arange(real.shape[1], device=real.device).expand_as(real)
         embedded = features
         for lstm, key in ((self.forwards, place), (self.backwards, -place)):
-            order = key.masked_fill(~real, real.shape[1]).argsort(1)  # padding comes last: it changes nothing before it
+            order = key.masked_fill(~real, real.shape[1]).argsort(1)  # padding comes last: it affects no image
             embedded = embedded + _gather_rows(lstm(_gather_rows(features, order))[0], order.argsort(1))
         return embedded
 
@@ -117,10 +116,10 @@ class FullContext(nn.Module):
 
 
 def class_logsumexp(values: Tensor, labels: Tensor, n_way: int) -> tuple[Tensor, Tensor]:
-    """Logarithm of the sum of exp over each class's columns, (B, n, n_way), and the classes present, (B, n_way).
+    """Compute logsumexp over the columns of each class, (B, n, n_way), and the classes present, (B, n_way) bool.
 
-    `values` (B, n, m), `labels` (B, m) in 0..n_way-1 or -1 for padding. Stable: each class is shifted
-    by its own maximum. Classes without a column have 0.
+    `values` (B, n, m), `labels` (B, m) in 0..n_way-1 or -1 for padding. The maximum of each class is subtracted first,
+    for numerical stability. The result for a class without columns is 0.
     """
     member = F.one_hot(labels + 1, n_way + 1)[..., 1:].to(values.dtype)  # (B, m, n_way)
     present = member.sum(1) > 0
@@ -134,7 +133,7 @@ def class_logsumexp(values: Tensor, labels: Tensor, n_way: int) -> tuple[Tensor,
 
 
 def _gather_rows(features: Tensor, order: Tensor) -> Tensor:
-    """Rows `order` (B, n) of `features` (B, n, D)."""
+    """Take the rows `order` (B, n) of `features` (B, n, D)."""
     return features.gather(1, order[..., None].expand_as(features))
 
 

@@ -1,4 +1,4 @@
-"""Meta-Baseline, and Classifier-Baseline before any episode was trained on."""
+"""Meta-Baseline; before training on episodes it is Classifier-Baseline."""
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,13 @@ class MetaBaseline(Method):
     """The cosine between a query and each class's mean support feature, times a learned temperature.
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        init_temperature: what the learned factor of the cosine starts from.
+        backbone: computes the features of images; None if features are given.
+        init_temperature: initial value of the learned factor of the cosine.
 
     Chen, Liu, Xu, Darrell, Wang, Meta-Baseline: Exploring Simple Meta-Learning for Few-Shot Learning,
     ICCV 2021, https://arxiv.org/abs/2003.04390; code https://github.com/yinboc/few-shot-meta-baseline,
-    models/meta_baseline.py. The mean is of raw features: only it and the query are brought to length 1.
-    The temperature multiplies, and starts at 10 as the authors' does.
+    models/meta_baseline.py. The mean is of raw features; the mean and the query are then scaled to length 1.
+    The temperature is a factor, which starts at 10 as in the authors' code.
 
     The same head on a backbone trained as a plain classifier, before episodes, is their
     Classifier-Baseline. Differs from the paper: none known.

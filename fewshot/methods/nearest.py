@@ -1,4 +1,4 @@
-"""Nearest neighbours among an episode's support images."""
+"""Nearest neighbours among the support images of an episode."""
 
 from typing import Literal
 
@@ -16,18 +16,18 @@ class NearestNeighbours(Method):
     """A query belongs to the class of its nearest support image, or to the majority of its `k` nearest.
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        k: support images that vote.
+        backbone: computes the features of images; None if features are given.
+        k: number of support images that vote.
         metric: "euclidean" (logits and ties use its square) or "cosine" (1 − cosine similarity).
 
     Fix, Hodges, Discriminatory Analysis: Nonparametric Discrimination, 1951 (reprinted
     https://doi.org/10.2307/1403797).
     With k = 1 a class's logit is the negated distance to its nearest support image. With k > 1 it is
-    the class's number of votes, less that distance as a fraction, below a half, of the query's
-    greatest: equal votes go to the class with the nearer image.
+    the class's number of votes minus a fraction below a half, which is proportional to that distance, so that of equal
+    votes the class with the nearer image wins.
 
-    Differs from the textbook: support images exactly as far as the k-th vote too, so that the answer does
-    not depend on the order of the support; an episode with fewer than k images lets all of them vote.
+    Differs from the textbook: support images at exactly the distance of the k-th vote too, so that the answer does
+    not depend on the order of the support; in an episode with fewer than k images all of them vote.
     """
 
     label, family = "Nearest", "two-stage"
@@ -45,7 +45,7 @@ class NearestNeighbours(Method):
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         padding = support_labels < 0  # (B, n_support)
-        support = support.masked_fill(padding[..., None], 0.0)  # it could hold anything
+        support = support.masked_fill(padding[..., None], 0.0)  # padding may contain nan
         euclidean = self.metric == "euclidean"
         distances = squared_euclidean(query, support) if euclidean else (1 - cosine(query, support)).clamp_min(0)
         distances = distances.masked_fill(padding[:, None], torch.inf)  # (B, n_query, n_support)
@@ -58,7 +58,7 @@ class NearestNeighbours(Method):
         return self._count_votes(distances, support_labels, n_way) - fraction
 
     def _count_votes(self, distances: Tensor, labels: Tensor, n_way: int) -> Tensor:
-        """How many of each query's nearest images each class has, (B, n_query, n_way)."""
+        """Count the images of each class among the nearest ones of each query, (B, n_query, n_way)."""
         k = min(self.k, distances.shape[2])
         furthest = distances.topk(k, largest=False).values.amax(-1, keepdim=True)  # (B, n_query, 1)
         member = F.one_hot(labels + 1, n_way + 1)[..., 1:].to(distances.dtype)  # zeros for padding
@@ -66,9 +66,9 @@ class NearestNeighbours(Method):
 
 
 def find_nearest_of_class(distances: Tensor, labels: Tensor, n_way: int) -> Tensor:
-    """The least of `distances` (B, n_query, n_support) to each class's images, (B, n_query, n_way).
+    """Find the smallest of `distances` (B, n_query, n_support) to the images of each class, (B, n_query, n_way).
 
-    `labels` (B, n_support), −1 for padding. inf for a class without images.
+    `labels` (B, n_support), −1 for padding. The result for a class without images is inf.
     """
     least = distances.new_full((*distances.shape[:2], n_way + 1), torch.inf)
     index = (labels + 1)[:, None].expand_as(distances)

@@ -12,19 +12,18 @@ class PrototypicalNetwork(Method):
     """Each class is the mean of its support features; a query belongs to the nearest mean.
 
     Args:
-        backbone: makes the features of images; None where features are given.
+        backbone: computes the features of images; None if features are given.
         temperature: divides the distances, in training and at test.
 
     Snell, Swersky, Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017,
     https://arxiv.org/abs/1703.05175, equations 1 and 2. Logits are negated squared Euclidean
     distances, summed over the feature's dimensions and not scaled, as in the authors' code.
-    With a cosine in their place it is "meta-baseline".
+    The same head with cosines is "meta-baseline".
 
-    `temperature` divides the distances, in training and at test; no answer changes by it, but the
-    gradients do. Distances grow with the feature's dimensions (256 of Conv-4 at 32 px, 1600 at 84 px,
-    where the paper's 64 at 28 px train well as they are), and a softmax that is saturated from the
-    first step learns slowly: Oreshkin et al. 2018 (TADAM), https://arxiv.org/abs/1805.10123, section
-    3.1, whose scale is 1 / temperature.
+    `temperature` does not change predictions, but it changes gradients. Distances grow with the number of dimensions:
+    the paper's 64 at 28 px train well without it, but with 256 at 32 px or 1600 at 84 px (Conv-4) the softmax may be
+    saturated from the first step, which makes learning slow: Oreshkin et al. 2018 (TADAM),
+    https://arxiv.org/abs/1805.10123, section 3.1, whose scale is 1 / temperature.
 
     Differs from the paper: none known at temperature 1, the default.
     """

@@ -11,21 +11,20 @@ from fewshot.methods.distances import mask_absent
 
 @METHODS.register("r2d2")
 class RidgeRegression(Method):
-    """Linear regression of one-hot labels on features, fitted in closed form, with gradients through the fit.
+    """Ridge regression of one-hot labels on features, solved in closed form, with gradients through the solution.
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        init_lambda: what the penalty λ starts from; the authors' is 50.
-        init_scale: what the scale of the logits starts from; the authors' is 10 on Omniglot and CIFAR-FS, 1e-4 on
-            mini-ImageNet.
+        backbone: computes the features of images; None if features are given.
+        init_lambda: initial penalty λ; the authors use 50.
+        init_scale: initial scale of the logits; the authors use 10 on Omniglot and CIFAR-FS, 1e-4 on mini-ImageNet.
         learn_lambda: learn λ (as its logarithm, so it stays positive).
 
     Bertinetto, Henriques, Torr, Vedaldi, Meta-learning with differentiable closed-form solvers, ICLR 2019,
     https://arxiv.org/abs/1805.08136; code https://github.com/bertinetto/r2d2, fewshots/models/r2d2.py.
     As there, a column of ones is appended to the features, its weight (the bias) is penalised like the
     others, and the squared error is the mean over the support, so that the penalty on their sum is
-    λ times their number. Logits are scale · regression + bias. That bias is one number for all classes:
-    the softmax, and so training, does not see it.
+    λ times their number. Logits are scale · regression + bias. That bias is one number for all classes, so it changes
+    neither the softmax nor the loss.
 
     Differs from the authors' code: λ is learned (as its logarithm, so it stays positive) where their
     scripts keep 50 (`learn_lambda=False`); the number of support images is each episode's own, so shots may
@@ -65,15 +64,15 @@ class RidgeRegression(Method):
 
 
 def ridge(inputs: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
-    """W (B, D, m) that minimises |`inputs` W − `targets`|² + `penalty` |W|², sums of squares.
+    """Compute W (B, D, m) that minimises |`inputs` W − `targets`|² + `penalty` |W|², sums of squares.
 
     `inputs` (B, n, D), `targets` (B, n, m), `penalty` (B,) > 0. The system solved is n x n where n < D
-    (the Woodbury identity: Xᵀ(XXᵀ + pI)⁻¹ = (XᵀX + pI)⁻¹Xᵀ), else D x D. Rows of zeros take no part.
+    (the Woodbury identity: Xᵀ(XXᵀ + pI)⁻¹ = (XᵀX + pI)⁻¹Xᵀ), else D x D. Rows of zeros have no effect.
     """
     transposed = inputs.transpose(1, 2)
     n, dim = inputs.shape[1:]
     gram = inputs @ transposed if n < dim else transposed @ inputs
     system = gram + penalty[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     if n < dim:
-        return transposed @ torch.linalg.solve_ex(system, targets).result  # `solve` asks a GPU whether it went well
+        return transposed @ torch.linalg.solve_ex(system, targets).result  # `solve` waits for a GPU's errors
     return torch.linalg.solve_ex(system, transposed @ targets).result

@@ -18,29 +18,29 @@ from fewshot.sampling.episodes import PADDING, Episode
 
 @METHODS.register("relation")
 class RelationNetwork(Method):
-    """A small network scores how well each query's feature map goes with each class's.
+    """A small network scores the similarity of each query's feature map to that of each class.
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        loss: "mse" of the sigmoid scores against 1 for a query's own class and 0 for the others, or "cross_entropy" of
-            the logits.
-        shot_pooling: a class's map is the sum, or the mean, of its support maps.
-        transductive: batch normalisation by the statistics of each episode, the published protocol.
-        n_filters: of the relation module's convolutions.
-        n_hidden: of its hidden linear layer.
+        backbone: computes the features of images; None if features are given.
+        loss: "mse": mean squared error of the sigmoid scores, with target 1 for the class of a query and 0 for the
+            others; or "cross_entropy" of the logits.
+        shot_pooling: whether the map of a class is the sum or the mean of its support maps.
+        transductive: normalise by the statistics of each episode, which is the published protocol.
+        n_filters: filters of the relation module's convolutions.
+        n_hidden: number of hidden units of its linear layers.
 
     Sung, Yang, Zhang, Xiang, Torr, Hospedales, Learning to Compare: Relation Network for Few-Shot Learning, CVPR
     2018, https://arxiv.org/abs/1711.06025, and the authors' code,
     https://github.com/floodsung/LearningToCompare_FSL. Logits are the relation scores before the sigmoid. The
     authors' backbone is "conv4-relation".
 
-    `transductive=True` is the published protocol: batch normalisation by the statistics of each
-    episode, in training and at test, of support, queries and pairs apart; an episode's queries then
-    change each other's logits. The default is ordinary batch normalisation, with running statistics at test;
-    in training the pairs of classes that pad a ragged episode count in its statistics.
+    `transductive=True` is the published protocol: in training and at test batch normalisation uses the statistics of
+    each episode, separately for support, queries and pairs, so the logits of a query depend on the other queries. By
+    default batch normalisation uses running statistics at test; in training its statistics include the pairs of classes
+    that pad a ragged episode.
 
-    Differs from the authors' code: see `RelationModule`; only the relation module is initialised as
-    theirs, the backbone by itself.
+    Differs from the authors' code: see `RelationModule`; the backbone has its own initial values, only the relation
+    module has theirs.
     """
 
     label, family = "Relation", "episodic"
@@ -77,18 +77,18 @@ class RelationNetwork(Method):
         return not self._transductive
 
     def encode(self, images: Tensor) -> Tensor:
-        """Feature maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
+        """Compute feature maps (*, c, h, w), float32 or wider, of images (*, C, H, W)."""
         maps = self.backbone.feature_maps(images.flatten(0, -4))  # (n, c, h, w)
         return widen(maps).unflatten(0, images.shape[:-3])
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
-        """Logits (B, n_query, n_way) from maps: support (B, n_support, c, h, w), query (B, n_query, c, h, w)."""
+        """Compute logits (B, n_query, n_way) from maps of support (B, n_support, c, h, w) and queries."""
         return self._compare(support, support_labels, query, n_way, None)
 
     def _compare(
         self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, mask: Tensor | None
     ) -> Tensor:
-        """As `head`; `transductive` takes statistics over the pairs of queries in `mask` (B, n_query), None: of all."""
+        """Compute logits as `head`; if transductive, statistics are those of the queries in `mask` (B, n_query)."""
         member = F.one_hot(support_labels + 1, n_way + 1)[..., 1:].to(support.dtype)  # (B, n_support, n_way)
         counts = member.sum(1)  # (B, n_way)
         if self.shot_pooling == "mean":
@@ -107,7 +107,7 @@ class RelationNetwork(Method):
         *,
         context: EpisodeContext | None = None,
     ) -> Tensor:
-        """Logits (B, n_query, n_way) of images (B, n, C, H, W); `transductive` encodes support and queries apart."""
+        """Compute logits (B, n_query, n_way); if transductive, support and queries are encoded separately."""
         if not self.transductive:
             return super().forward(support, support_labels, query, n_way)
         mask = get_query_mask(context)
@@ -121,7 +121,7 @@ class RelationNetwork(Method):
             return self.encode(images)
 
     def loss_and_logits(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """The training loss, a scalar, and the logits (B, n_query, n_way) it came from."""
+        """Compute the training loss, a scalar, and the logits (B, n_query, n_way) that it is made from."""
         if self.loss_name == "cross_entropy":
             return super().loss_and_logits(episode)
         logits = self.classify(episode)
@@ -129,7 +129,7 @@ class RelationNetwork(Method):
 
 
 def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over each episode's pairs of (sigmoid(logit) - 1 or 0)², (B,).
+    """Compute the mean squared error of sigmoid(logit) over the pairs of each episode, with target 1 or 0: (B,).
 
     `logits` (B, n_query, n_way), `labels` (B, n_query); padding and absent classes do not count.
     """
@@ -141,7 +141,7 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _find_map_shape(backbone: nn.Module | None) -> tuple[int, int]:
-    """Channels and side of the backbone's feature maps, from a pass with one blank image."""
+    """Find the channels and side of the backbone's feature maps by passing one blank image."""
     if not hasattr(backbone, "feature_maps"):
         raise ConfigError("relation compares feature maps: it needs a backbone that has them, such as conv4-relation")
     modes = {module: module.training for module in backbone.modules()}

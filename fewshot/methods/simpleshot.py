@@ -16,16 +16,16 @@ class SimpleShot(Method):
     """The nearest mean of transformed support features, for a backbone trained as a plain classifier.
 
     Args:
-        backbone: makes the features of images; None where features are given.
-        transform: of features: "UN" leaves them as they are; "L2N" divides each by its length; "CL2N" first subtracts
-            the mean feature of the base classes' images.
+        backbone: computes the features of images; None if features are given.
+        transform: transformation of features: "UN" none; "L2N" division by their length; "CL2N" the same after
+            subtracting the mean feature of the base classes' images.
 
     Wang, Chao, Weinberger, van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot
     Learning, 2019, https://arxiv.org/abs/1911.04623; code https://github.com/mileyan/simple_shot, src/train.py.
     Transformed supports are averaged, and the mean is not normalised again. Logits are negated squared Euclidean
     distances.
 
-    CL2N has to learn that mean before it can answer: `learn_base_classes`. It is saved with the weights.
+    CL2N must learn that mean first, by `learn_base_classes`; it is saved with the weights.
 
     Differs from the paper: none known; the authors take distances, unsquared, for predictions only.
     """
@@ -33,7 +33,7 @@ class SimpleShot(Method):
     label, family = "SimpleShot", "two-stage"
     published, colour = True, "#6E9B00"
 
-    base_mean: Tensor  # (feature_dim,); without entries until learnt where no backbone tells feature_dim
+    base_mean: Tensor  # (feature_dim,); empty until learned if no backbone defines feature_dim
     base_mean_learnt: Tensor  # () bool
 
     def __init__(self, backbone: nn.Module | None, transform: Literal["UN", "L2N", "CL2N"] = "CL2N") -> None:
@@ -47,15 +47,15 @@ class SimpleShot(Method):
 
     @property
     def needs_base_features(self) -> bool:
-        """Whether features are centred on the base classes' mean."""
+        """Whether features are centred on the mean of the base classes."""
         return self.transform == "CL2N"
 
     @torch.no_grad()
     def learn_base_classes(self, features: Tensor, labels: Tensor) -> None:
-        """Take the mean of `features` (n, D), those of the base classes' images; each image counts the same.
+        """Compute the mean of `features` (n, D) of the base classes' images; each image has the same weight.
 
-        `labels` (n,) are not needed. Nothing is learnt with UN and L2N. Raises `DataError` for no features,
-        or of another D than the backbone's.
+        `labels` (n,) are not used. With UN and L2N nothing is learned. Raises `DataError` if there are no features, or
+        if D differs from the backbone's.
         """
         if not self.needs_base_features:
             return
@@ -83,7 +83,7 @@ class SimpleShot(Method):
         return F.normalize(features, dim=-1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Without a backbone the saved mean says how many entries it has."""
+        """Resize the mean to the saved one, since without a backbone its size is not known before."""
         saved = state_dict.get(f"{prefix}base_mean")
         if saved is not None and self.needs_base_features and self.base_mean.numel() == 0:
             self.base_mean = self.base_mean.new_empty(saved.shape)

@@ -13,11 +13,12 @@ from fewshot.errors import DataError, OutputError
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.reading import Reader
 from fewshot.images.listing import ImageFile, list_class_files, list_few
-from fewshot.photographs import PageFacts, Prediction, write_csv, write_predictions
 from fewshot.photographs.answers import predict, write_support_pictures
 from fewshot.photographs.corrections import apply_corrections
 from fewshot.photographs.encoding import encode_photographs
 from fewshot.photographs.inspection.intervals import describe_proportion, estimate_proportion
+from fewshot.photographs.pages.predictions import PageFacts, Prediction, write_csv
+from fewshot.photographs.pages.predictions_page import write_predictions
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable
 from fewshot.runtime.terminal import visible_text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewshot.config.recipes import read_recipe
 from fewshot.evaluation.report import format_percent
-from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.recipes import find_runs, select_own
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runner import load_stored, plan_rows
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, Plan, Row, make_rows, shorten
@@ -30,7 +30,7 @@ def fill_expected(recipes: Path, results: Path) -> list[Path]:
     """
     if not any(results.glob("*.json")):
         return []  # without results here, the numbers in the heads come from elsewhere and stay
-    runs = find_runs(recipes, Path("unused"))
+    runs = select_own(find_runs(recipes, Path("unused")), recipes)
     stored, planned = load_stored(results, runs, quiet=True), plan_rows(runs)
     changed = []
     for path in sorted(recipes.glob("*.yaml")):

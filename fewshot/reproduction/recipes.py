@@ -14,15 +14,15 @@ from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables.accuracies import REFERENCE, shorten
 from fewshot.training.run_folder import RunFolder
 
-SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test_episodes", "test_seed")
+SAME = ("dataset", "test_dataset", "test_disjoint_groups", "test_n_query", "test_seed", "test_episodes")
 
 
 def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequence[str] = ()) -> list[Run]:
     """Find the runs of the recipes in the folder `recipes`, in the order of running: seed by seed, stage 1 first.
 
     `names`: of runs, or of rows of the tables (`maml` stands for maml.yaml and maml_20way.yaml); default: all. The
-    runs that they start from are included. Raises `ConfigError` for an invalid recipe, and for recipes that measure
-    the same cell on different episodes.
+    runs that they start from are included, also of a neighbouring folder (`pretrained_run: runs/FOLDER/NAME`). Raises
+    `ConfigError` for an invalid recipe, and for recipes that measure the same cell on different episodes.
     """
     known = read_entries(recipes)
     rows = {planned.entry.row for planned in known.values()}
@@ -31,8 +31,13 @@ def find_runs(recipes: Path, out: Path, seeds: Sequence[int] = (0,), names: Sequ
             raise unknown_name(f"recipe of {recipes}", name, known)
     wanted = [name for name, planned in known.items() if not names or {name, planned.entry.row} & set(names)]
     runs = [run for seed in seeds for run in _make_runs(recipes, known, wanted, out, seed)]
-    _refuse_different_episodes(runs)
+    _refuse_different_episodes(select_own(runs, recipes))
     return runs
+
+
+def select_own(runs: Sequence[Run], recipes: Path) -> list[Run]:
+    """The runs of the recipes in this folder, without those of another one that they start from."""
+    return [run for run in runs if run.group == recipes.name]
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,34 @@ def select_measuring(runs: Sequence[Run], cells: Sequence[str]) -> list[Run]:
 
 
 def _make_runs(recipes: Path, known: dict[str, Planned], wanted: Sequence[str], out: Path, seed: int) -> list[Run]:
-    runs: dict[str, Run] = {}
+    runs: dict[tuple[Path, str], Run] = {}
+    known_in = {recipes: known}
 
-    def add(name: str, *needed_by: str) -> Run:
+    def add(folder: Path, name: str, *needed_by: str) -> Run:
         if name in needed_by:
             raise ConfigError(f"recipes start from each other in a circle: {' -> '.join((*needed_by, name))}")
-        if name not in known:
-            raise unknown_name(f"recipe of {recipes}", name, known)
-        if name not in runs:
-            run = _parse(known[name], out / recipes.name / f"{name}-seed{seed}", seed)
+        if folder not in known_in:
+            known_in[folder] = read_entries(folder)
+        if name not in known_in[folder]:
+            raise unknown_name(f"recipe of {folder}", name, known_in[folder])
+        if (folder, name) not in runs:
+            run = _parse(known_in[folder][name], out / folder.name / f"{name}-seed{seed}", seed)
             pretrained = getattr(run.config, "pretrained_run", None)
-            runs[name] = _start_from(run, add(Path(pretrained).name, *needed_by, name)) if pretrained else run
-        return runs[name]
+            if pretrained:
+                first = add(_find_folder(folder, pretrained), Path(pretrained).name, *needed_by, name)
+                run = _start_from(run, first)
+            runs[folder, name] = run
+        return runs[folder, name]
 
     for name in sorted(wanted, key=lambda name: (known[name].entry.kind != PRETRAIN, name)):
-        add(name)
+        add(recipes, name)
     return list(runs.values())
+
+
+def _find_folder(recipes: Path, pretrained_run: str) -> Path:
+    """The folder of the recipe of `runs/FOLDER/NAME`: FOLDER beside `recipes` where there is one, else `recipes`."""
+    beside = recipes.parent / Path(pretrained_run).parent.name
+    return beside if Path(pretrained_run).parent.name and beside.is_dir() else recipes
 
 
 def _parse(planned: Planned, folder: Path, seed: int) -> Run:
@@ -99,7 +116,7 @@ def _parse(planned: Planned, folder: Path, seed: int) -> Run:
         arguments += ["--test_floor", "false"]  # tables show the untrained rows of the reference only
     try:
         config = cli.parse(CLASSES[entry.kind], "", arguments)
-        return Run(entry.name, entry.row, RunFolder(folder), tuple(arguments), config)
+        return Run(entry.name, entry.row, RunFolder(folder), tuple(arguments), config, test_set=entry.test_set)
     except SystemExit:  # the parser has printed the reason on stderr
         raise ConfigError(f"{planned.path} is no valid recipe") from None
 
@@ -112,11 +129,13 @@ def _start_from(run: Run, stage_one: Run) -> Run:
 
 def _refuse_different_episodes(runs: Sequence[Run]) -> None:
     """Raise `ConfigError` if two runs measure the same cell on different episodes."""
-    first: dict[str, Run] = {}
+    first: dict[tuple[str, str], Run] = {}
     for run in runs:
         for cell in map(shorten, run.cells):
-            other = first.setdefault(cell, run)
-            for option in SAME:
+            other = first.setdefault((run.test_set, cell), run)
+            for option in (
+                SAME[:-1] if run.test_set else SAME
+            ):  # tables of several test sets say the episodes of each row
                 values = [getattr(r.config, option) for r in (other, run)]
                 if values[0] != values[1]:
                     raise ConfigError(

@@ -1,4 +1,4 @@
-"""Stores the result of a run in one small file: headers of its records, and one or two bytes for each episode."""
+"""Stores the result of a run in one small file: headers of its records, and the answers of each episode."""
 
 import base64
 import json
@@ -11,12 +11,13 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.evaluation.record_header import RecordHeader
+from fewshot.evaluation.record_header import RecordHeader, read_header
 from fewshot.evaluation.records import Measured, Scores
-from fewshot.runtime.files import format_json_by_line, write_whole
+from fewshot.runtime.files import format_json_by_line, read_json, write_whole
 
 VERSION = 1  # of the file format
 COUNTS = {1: np.dtype("u1"), 2: np.dtype("<u2")}  # types of the number of right queries, by their bytes
+FRACTION = np.dtype("<f8")  # type of accuracies, if the number of queries varies between episodes
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Result:
     def write(self, path: str | Path) -> None:
         """Write JSON, in which fields that all headers share occur once.
 
-        Raises `DataError` if the number of queries varies between episodes, or if an accuracy is no multiple of
-        1 / number of queries.
+        Raises `DataError` if an accuracy is no multiple of 1 / number of queries (if that is the same in all episodes),
+        and for more queries than two bytes count.
         """
         path = Path(path)
         rows = [(row, measured) for row, cells in self.records.items() for measured in cells]
@@ -62,12 +63,12 @@ class Result:
     def read(cls, path: str | Path) -> Self:
         """Read what `write` wrote; raises `DataError` for anything else."""
         try:
-            content = json.loads(Path(path).read_text())
+            content = read_json(Path(path), "result of a run")
             if content.pop("version") != VERSION:
                 raise DataError(f"{path} was written by another version of fewshot")
             common, rows = content.pop("common"), {}
             for record in content.pop("records"):
-                header = RecordHeader(**common | record["header"])
+                header = read_header(common | record["header"])
                 rows.setdefault(record["row"], []).append(Scores(header, _unpack(record, header)))
             return cls(content.pop("recipe"), content.pop("seed"), content, rows)
         except DataError:
@@ -113,30 +114,44 @@ def read_results(folder: str | Path) -> list[Result]:
 
 def _pack(measured: Measured, path: Path) -> dict[str, Any]:
     spec = measured.header.spec
+    mean, half = (round(100 * value, 2) for value in measured.estimate)
     n_queries = _count_queries(spec)
-    if n_queries is None or n_queries >= 1 << 16:
-        raise DataError(f"{path}: only episodes of one number of queries, below 65,536, can be kept, got {spec}")
+    if n_queries is None:
+        return {"percent": [mean, half], "accuracy": _encode(measured.accuracy.astype(FRACTION))}
+    if n_queries >= 1 << 16:
+        raise DataError(f"{path}: only episodes of fewer than 65,536 queries can be kept, got {spec}")
     right = np.rint(measured.accuracy * n_queries)
     fractions = np.isclose(right / n_queries, measured.accuracy, rtol=0, atol=0.01 / n_queries)
     if not (fractions & (right >= 0) & (right <= n_queries)).all():
         raise DataError(f"{path}: {measured.cell}: accuracies are not k / {n_queries}, with k right queries")
     n_bytes = 1 if n_queries < 256 else 2
-    packed = zlib.compress(right.astype(COUNTS[n_bytes]).tobytes(), 9)
-    mean, half = (round(100 * value, 2) for value in measured.estimate)
     return {
         "percent": [mean, half],
         "n_queries": n_queries,
         "bytes": n_bytes,
-        "right": base64.b64encode(packed).decode(),
+        "right": _encode(right.astype(COUNTS[n_bytes])),
     }
 
 
 def _unpack(record: dict[str, Any], header: RecordHeader) -> np.ndarray:
-    right = np.frombuffer(zlib.decompress(base64.b64decode(record["right"])), COUNTS[record["bytes"]])
     n_queries, n_episodes = _count_queries(header.spec), header.n_episodes
+    if n_queries is None:
+        accuracy = _decode(record["accuracy"], FRACTION)
+        if len(accuracy) != n_episodes or not ((accuracy >= 0) & (accuracy <= 1)).all():
+            raise ValueError(f"{record['row']}: the accuracies are not those of {n_episodes} episodes")
+        return accuracy
+    right = _decode(record["right"], COUNTS[record["bytes"]])
     if record["n_queries"] != n_queries or len(right) != n_episodes or right.max() > n_queries:
         raise ValueError(f"{record['row']}: the counts are not those of {n_episodes} episodes of {n_queries} queries")
     return right / n_queries
+
+
+def _encode(values: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()
+
+
+def _decode(text: str, kind: np.dtype) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
 
 
 def _count_queries(spec: dict[str, Any]) -> int | None:

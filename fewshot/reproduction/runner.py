@@ -1,92 +1,103 @@
 """Runs the recipes of a data set that have not run yet, stores their results, and makes the tables from these."""
 
 import re
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewshot.config import find_differing_options, have_variants_changed
 from fewshot.evaluation.report import format_percent, write_section
-from fewshot.reproduction.recipes import find_runs
+from fewshot.reproduction.launchers import Job, Launcher, LocalLauncher, run_jobs
+from fewshot.reproduction.recipes import find_runs, select_measuring, select_own
 from fewshot.reproduction.results import Result, read_results
 from fewshot.reproduction.runs import Run
 from fewshot.reproduction.tables import accuracies, published, trainings
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS, REFERENCE, Plan
+from fewshot.reproduction.tables.domains import format_domains
+from fewshot.reproduction.tables.leak import format_leak
 from fewshot.reproduction.tables.summary import COLUMNS, format_best_of_kind, format_summary
-from fewshot.runtime.signals import Interruption
 from fewshot.training.run_folder import NOT_COMPARED
 
-LOG_LINES = 10  # shown of the log of a failed run
-POLL_SECONDS = 0.1
 MAIN_TABLE, SHORT_TABLE = "main table", "short table"  # their names in the marker lines of README.md and RESULTS.md
 
 
-def run_all(runs: Sequence[Run], scripts: Path, results: Path, budget_minutes: float | None = None) -> list[Run]:
-    """Run the incomplete runs one after the other, resuming interrupted ones; returns the runs that failed.
+@dataclass(frozen=True)
+class Asked:
+    """What the tables show: recipes or rows, cells such as 5w1s, training seeds. An empty field means all."""
 
-    The result of each complete run is written to the folder `results`. `budget_minutes`: stop after this time; the
-    current run then saves its state. Raises `ConfigError`, before anything runs, if a folder holds another run.
+    methods: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+
+
+def run_all(
+    runs: Sequence[Run],
+    scripts: Path,
+    results: Path | None,
+    budget_minutes: float | None = None,
+    launcher: Launcher | None = None,
+) -> list[Run]:
+    """Run the incomplete runs and resume interrupted ones; returns the runs that failed.
+
+    Args:
+        runs: those that others start from stand before them.
+        scripts: the folder of the scripts that run them; where one is missing, the subcommand runs in its place.
+        results: the folder for the result of each complete run; that of a run of another folder of recipes is written
+            to the folder of that name beside it. None: nothing is kept but the run itself.
+        budget_minutes: stop after so long; what runs then saves its state.
+        launcher: where they run (default: one after the other, on this machine).
+
+    Returns:
+        The runs that failed twice, and those that start from one of them.
+
+    Raises:
+        ConfigError: before anything runs, for a folder that holds another run.
     """
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
     for run in runs:
         run.check()
-    failed, left = [], []
-    for run in runs:
-        had_run = run.complete
-        if not had_run and time.monotonic() >= deadline:
-            left.append(run.title)
-            continue
-        problem = "" if had_run else _execute(run, scripts, deadline)
-        if problem:
-            failed.append(run)
-            print(f"{run.title}: FAILED, {problem}", flush=True)
-        elif run.complete:
-            run.result().write(find_result_file(results, run))
-            line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
-            print(f"{run.title}: {run.stages[-1][1]:.1f} min  {line}{'  (had run)' * had_run}", flush=True)
-        else:
-            left.append(f"{run.title} (begun)")
-    if left:
+    by_title = {run.title: run for run in runs}
+
+    def finish(job: Job) -> None:
+        if results is not None:
+            run = by_title[job.title]
+            own = run.group == runs[-1].group  # the last one is no stage 1 of another folder's recipes
+            run.result().write(find_result_file(results if own else results.with_name(run.group), run))
+
+    jobs = [_make_job(run, scripts, by_title) for run in runs]
+    outcome = run_jobs(jobs, launcher or LocalLauncher(), deadline, finish)
+    if outcome.left:
+        left = [f"{job.title}{' (begun)' * job.log.exists()}" for job in outcome.left]
         print(f"the budget is spent before: {'; '.join(left)}. The same command goes on from there", flush=True)
-    return failed
+    return [by_title[job.title] for job in outcome.failed]
+
+
+def _make_job(run: Run, scripts: Path, by_title: Mapping[str, Run]) -> Job:
+    script = scripts / run.script
+    # -P: a folder named fewshot in the current directory must not be imported instead of the package.
+    program = [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
+    needs = run.stage_one.title if run.stage_one and run.stage_one.title in by_title else ""
+
+    def describe() -> str:
+        line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
+        return f"{run.stages[-1][1]:.1f} min  {line}"
+
+    return Job(
+        run.title,
+        (sys.executable, *program, *run.arguments),
+        run.folder.path / "log.txt",
+        run.folder.config,
+        lambda: run.complete,
+        describe,
+        needs,
+    )
 
 
 def find_result_file(results: Path, run: Run) -> Path:
     """The file for the result of a run."""
     return results / f"{run.name}-seed{run.config.seed}.json"
-
-
-def _execute(run: Run, scripts: Path, deadline: float) -> str:
-    """Execute a run; returns why it failed, with the end of its log; empty if it ended, or reached the deadline."""
-    resume = ["--resume"] if run.folder.config.exists() else []
-    script = scripts / run.script
-    # -P: a folder named fewshot in the current directory must not be imported instead of the package.
-    program = [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
-    command = [sys.executable, *program, *run.arguments, *resume]
-    run.folder.path.mkdir(parents=True, exist_ok=True)
-    path = run.folder.path / "log.txt"
-    print(f"{run.title}: running, output in {path}", flush=True)
-    with (
-        path.open("a") as log,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT) as child,
-        Interruption() as interruption,
-    ):
-        while child.poll() is None:
-            time.sleep(POLL_SECONDS)
-            late = time.monotonic() >= deadline
-            if late or interruption.was_requested():
-                child.terminate()  # lets it save its state; after Ctrl-C in a terminal it has had the signal already
-                child.wait()
-                if late:
-                    return ""
-                interruption.leave(f"stopped in {run.title}; the same command goes on from there")
-    if child.returncode == 0 and run.complete:
-        return ""
-    lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
-    return "\n    ".join([f"exit status {child.returncode}; the end of {path}:", *lines])
 
 
 def plan_rows(runs: Iterable[Run]) -> dict[str, Plan]:
@@ -126,34 +137,68 @@ def _matters(option: str, held: object, now: object) -> bool:
     return option not in NOT_COMPARED and not another_place
 
 
-def format_section(recipes: Path, stored: Path, published_file: Path) -> str:
-    """Format the tables of a data set as Markdown from its recipes, its stored results and published numbers."""
-    runs = find_runs(recipes, Path("unused"))
-    results, planned = load_stored(stored, runs), plan_rows(runs)
+def format_section(recipes: Path, stored: Path, published_file: Path, asked: Asked | None = None) -> str:
+    """Format the tables of a data set as Markdown from its recipes, its stored results and published numbers.
+
+    `asked`: which recipes, cells and seeds the tables show (default: all).
+    """
+    asked = asked or Asked()
+    found = find_runs(recipes, Path("unused"), names=asked.methods)
+    runs = select_own(select_measuring(found, asked.cells), recipes)
+    results, planned = load_stored(stored, runs, quiet=asked != Asked()), plan_rows(runs)
+    if asked.seeds is not None:
+        results = [result for result in results if result.seed in asked.seeds]
     cells = sorted(
-        {cell for run in runs for cell in run.cells}, key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)]
+        {cell for run in runs for cell in run.cells if not asked.cells or accuracies.shorten(cell) in asked.cells},
+        key=lambda cell: [int(n) for n in re.findall(r"\d+", cell)],
     )
-    rows, numbers = accuracies.make_rows(results, planned), published.read(published_file)
     seeds = " ".join(str(seed) for seed in sorted({result.seed for result in results}))
     inside = recipes.resolve().parts[-3:-1] == ("scripts", "recipes")
     program = "python scripts/reproduce.py" if inside else f"fewshot reproduce --recipes {recipes.parent}"
     command = f"{program} {recipes.name}{f' --seeds {seeds}' if seeds not in ('', '0') else ''}"
-    parts = [accuracies.format_accuracies(rows, cells), trainings.format_facts(results, command, planned)]
-    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
-        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
-        of_set = accuracies.make_rows(results, also, test_set)
-        parts += [f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells)]
-    against = published.format_against(rows, cells, numbers)
-    if against:
-        parts += ["Against published numbers:", against, f"Sources. {published.format_sources(numbers)}."]
-    minus = accuracies.format_differences(rows, cells, REFERENCE)
-    if minus:
-        parts += ["Differences, paired by episode (a dash: measured on other episodes or drawings):", minus]
+    facts = trainings.format_facts(results, command, planned)
+    if any(run.test_set for run in runs):
+        domains = {
+            test_set: accuracies.make_rows(results, {r.name: planned[r.name] for r in runs if r.test_set == test_set})
+            for test_set in dict.fromkeys(run.test_set for run in runs)
+        }
+        parts = [*format_domains(domains), facts]
+    else:
+        parts = [*_format_one_set(runs, results, planned, cells, published.read(published_file), facts)]
     cost = trainings.format_costs(results)
     if cost:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
                   "whole process):", cost]  # fmt: skip
-    return "\n\n".join([*parts, "How they were trained:", trainings.format_trainings(results, planned)])
+    parts += ["How they were trained:", trainings.format_trainings(results, planned)]
+    missing = trainings.format_missing(results, planned, f"{program} {recipes.name}")
+    return "\n\n".join([*parts, *(["Not run yet, and what runs it:", missing] if missing else [])])
+
+
+def _format_one_set(
+    runs: Sequence[Run],
+    results: Sequence[Result],
+    planned: Mapping[str, Plan],
+    cells: Sequence[str],
+    numbers: published.Published,
+    facts: str,
+) -> Iterator[str]:
+    """The tables of accuracies: of the test set and those of `test_also`, against papers, and minus the reference."""
+    rows = accuracies.make_rows(results, planned)
+    yield from (accuracies.format_accuracies(rows, cells), facts)
+    leak = format_leak(rows, cells)
+    if leak:
+        yield from ("Groups on both sides of an episode (shared), or not (apart); the leak is paired by episode, whose "
+                    "classes are the same:", leak)  # fmt: skip
+    for test_set in dict.fromkeys(name for run in runs for name in run.config.test_also):
+        also = {run.name: planned[run.name] for run in runs if test_set in run.config.test_also}
+        of_set = accuracies.make_rows(results, also, test_set)
+        yield from (f"The same test classes, {test_set}:", accuracies.format_accuracies(of_set, cells))
+    against = published.format_against(rows, cells, numbers)
+    if against:
+        yield from ("Against published numbers:", against, f"Sources. {published.format_sources(numbers)}.")
+    minus = accuracies.format_differences(rows, cells, REFERENCE)
+    if minus:
+        yield from ("Differences, paired by episode (a dash: measured on other episodes or drawings):", minus)
 
 
 def make_summaries(scripts: Path, stored: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from fewshot.config.recipes import SCRIPTS
 from fewshot.errors import ConfigError, DataError
 from fewshot.evaluation.records import Measured, Records, name_cell
 from fewshot.evaluation.rows import RowKind
-from fewshot.experiments.build import list_test_cells, list_variants
+from fewshot.experiments.cells import list_test_cells, list_variants
 from fewshot.experiments.starting import choose_starting_row
 from fewshot.reproduction.results import Result, name_row
 from fewshot.reproduction.tables.accuracies import FLOOR_ROWS
@@ -18,11 +18,20 @@ from fewshot.training.run_folder import RunFolder
 RUNS = "runs/reproduce"  # default folder of runs, which results name instead of the actual one
 
 
+def find_own_row(config: AnyConfig) -> RowKind:
+    """The kind of row that a run's own records have in its test table."""
+    if config.kind == PRETRAIN:
+        return RowKind.CLASSIFIER
+    trained = config.max_steps or getattr(config, "pretrained_run", None)
+    return RowKind.TRAINED if trained else choose_starting_row(config)
+
+
 @dataclass(frozen=True)
 class Run:
     """A recipe's training or one of its rows, with a seed and the folder of its run.
 
-    `row`: the row of the tables with its numbers; `stage_one`: the run that this one starts from, if any.
+    `row`: the row of the tables with its numbers; `stage_one`: the run that this one starts from, if any;
+    `test_set`: the name in the recipe's `test_sets` of what it measures, or "".
     """
 
     name: str
@@ -31,11 +40,17 @@ class Run:
     arguments: tuple[str, ...]
     config: AnyConfig
     stage_one: "Run | None" = None
+    test_set: str = ""
 
     @property
     def title(self) -> str:
         """Its name in messages."""
         return f"{self.name}, seed {self.config.seed}"
+
+    @property
+    def group(self) -> str:
+        """The folder of its recipe, without those above it."""
+        return self.folder.path.parent.name
 
     @property
     def is_pretrain(self) -> bool:
@@ -63,10 +78,7 @@ class Run:
     @property
     def own_row(self) -> RowKind:
         """The kind of row that its own records have in the test table of the run."""
-        trained = self.config.max_steps or self.stage_one
-        return (
-            RowKind.CLASSIFIER if self.is_pretrain else RowKind.TRAINED if trained else choose_starting_row(self.config)
-        )
+        return find_own_row(self.config)
 
     @property
     def variants(self) -> list[str]:

@@ -7,6 +7,8 @@ renamed, so the previous checkpoint exists until the new one is complete.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fewshot.errors import CheckpointError, OutputError
+from fewshot.errors import CheckpointError, FewShotError, OutputError
 from fewshot.runtime.files import replacing
 
 FORMAT = "fewshot-checkpoint-1"
@@ -53,10 +55,25 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
             f"{path} is no readable checkpoint: it is truncated, or of another program ({error})"
         ) from error
     try:
-        return _unpack(json.loads(header["state"]), tensors)
+        state = _unpack(json.loads(header["state"]), tensors)
+        if not isinstance(state, dict):
+            raise TypeError(f"a state is names with values, got {type(state).__name__}")
+        return state
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         message = f"{path} is marked as {file_format}, but its contents are not those of a checkpoint"
         raise CheckpointError(f"{message} ({type(error).__name__}: {error})") from error
+
+
+@contextmanager
+def refusing_foreign(path: str | Path, kind: str) -> Iterator[None]:
+    """Raise `CheckpointError` where what a checkpoint holds is not that of its `kind`, "run" say."""
+    try:
+        yield
+    except FewShotError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path} does not hold the state of a {kind} ({type(error).__name__}: {what})") from error
 
 
 def _explain_format(found: str | None, expected: str) -> str:

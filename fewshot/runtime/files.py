@@ -19,7 +19,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def read_regular(path: Path, name: str) -> bytes:
+def read_regular(path: Path, name: str, largest_bytes: int = LARGEST_BYTES, kind: str = "an image") -> bytes:
     """Read a regular file; raises `DataError` for a pipe or device, which might never end, and for a huge file."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # opening a pipe would block
@@ -27,15 +27,27 @@ def read_regular(path: Path, name: str) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 what = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
                 raise DataError(f"{name}: the file cannot be read: it is {what}, no regular file")
-            if status.st_size > LARGEST_BYTES:
-                raise DataError(f"{name}: the file has {status.st_size:,} bytes, too many for an image")
-            return file.read(LARGEST_BYTES)
+            if status.st_size > largest_bytes:
+                raise DataError(f"{name}: the file has {status.st_size:,} bytes, too many for {kind}")
+            return file.read(largest_bytes)
     except OSError as error:
         raise DataError(f"{name}: the file cannot be read ({error.strerror})") from error
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{name!r}: the file cannot be read ({error})") from error  # a name with a zero byte
+
+
+def read_json(path: Path, kind: str) -> Any:
+    """The content of a JSON file; raises `DataError` for anything else. `kind`: what it should be, for messages."""
+    try:
+        return json.loads(read_regular(path, str(path), kind=kind))
+    except RecursionError as error:
+        raise DataError(f"{path} is no {kind}: its values are nested too deeply") from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is no {kind}: it is no JSON, or cut short ({error})") from error
 
 
 @contextmanager
@@ -45,7 +57,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     If the block is interrupted, `path` stays as it was. Missing folders are created, links are followed, and the new
     file has the mode of the old one. Raises `OutputError` if `path` is no regular file or cannot be written.
     """
-    target = _target(Path(path))
+    target = _resolve_target(Path(path))
     start = f".{hashlib.blake2b(target.name.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}"
     temporary = target.with_name(f"{start}.{os.getpid()}")  # a hash: a long name with a number may be too long
     try:
@@ -71,7 +83,7 @@ def check_writable(*paths: str | Path | None, inputs: Iterable[str | Path] = ())
     for path in paths:
         if path is None:
             continue
-        target = _target(Path(path))
+        target = _resolve_target(Path(path))
         if target in taken:
             raise OutputError(f"{path} cannot be written: this command reads or writes another file of that name")
         taken.add(target)
@@ -92,7 +104,7 @@ def write_whole(path: str | Path, text: str) -> None:
         temporary.write_bytes(text.encode())
 
 
-def _target(path: Path) -> Path:
+def _resolve_target(path: Path) -> Path:
     """Follow links from `path` to the file that would be written; raises `OutputError` if there can be none."""
     try:
         target = path.resolve()

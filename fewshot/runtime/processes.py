@@ -51,6 +51,12 @@ def barrier() -> None:
         dist.barrier()
 
 
+def leave() -> None:
+    """Leave the group of processes at the end of a command: some backends warn of processes that just exit."""
+    if _is_running():
+        dist.destroy_process_group()
+
+
 def interleave(parts: list[list[T]]) -> list[T]:
     """Merge items that were dealt to n processes in turn: item i is number i // n of process i % n."""
     longest = max(map(len, parts))

@@ -1,7 +1,16 @@
 """Print untrusted text, such as names of files, safely on a terminal."""
 
+import hashlib
 import logging
+import os
 import sys
+import tempfile
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+FORGET_SECONDS = 600  # what was said longer ago is no copy
 
 
 def visible_text(text: object, keep: str = "") -> str:
@@ -17,6 +26,24 @@ def settle_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:
         logging.lastResort.addFilter(_make_visible)
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # launched by torchrun beside another process, which says the same
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+
+
+def report_error(text: str) -> None:
+    """Print `text` to stderr; of the processes that torchrun started on this machine, only the first to say it does."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        name = hashlib.blake2b(f"{os.getppid()} {text}".encode("utf-8", "replace"), digest_size=12).hexdigest()
+        said = Path(tempfile.gettempdir()) / f"fewshot-said-{name}"
+        with suppress(FileNotFoundError):
+            if time.time() - said.stat().st_mtime > FORGET_SECONDS:  # of an earlier launch, whose number came again
+                said.unlink()
+        try:
+            said.open("x").close()
+        except FileExistsError:
+            return
+    print(text, file=sys.stderr, flush=True)
 
 
 def _make_visible(record: logging.LogRecord) -> bool:

@@ -1,6 +1,7 @@
 """The form of an episode: ways, shots and queries."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fewshot.errors import EpisodeError
 
@@ -35,6 +36,10 @@ class EpisodeSpec:
                 raise EpisodeError(
                     f"{name} must be a number of at least {lowest} or a range (low, high), got {(low, high)}"
                 )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as a file holds them: a range is a list."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     def __str__(self) -> str:
         way, shot, query = (

@@ -1,6 +1,6 @@
 """Finds classes and images that weights were trained on in validation and test sets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.images.listing import list_few
 from fewshot.methods import Method
-from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
+from fewshot.runtime.checkpoint import load_checkpoint, refusing_foreign, save_checkpoint
 from fewshot.runtime.counts import format_count
 from fewshot.training.run_folder import RunFolder
 
@@ -149,14 +149,13 @@ def read_training_sets(folder: RunFolder) -> list[TrainingSet] | None:
     """Read what `write_training_sets` wrote into a run's folder; None if it wrote nothing."""
     if not folder.training_sets.is_file():
         return None
-    states = load_checkpoint(folder.training_sets, FORMAT)["sets"]
-    return [
-        TrainingSet(
-            state["name"],
-            state["fingerprint"],
-            tuple(state["image_shape"]),
-            tuple(state["origins"]),
-            state["digests"].numpy(),
-        )
-        for state in states
-    ]
+    content = load_checkpoint(folder.training_sets, FORMAT)
+    with refusing_foreign(folder.training_sets, "training set"):
+        return [_restore(state) for state in content["sets"]]
+
+
+def _restore(state: Mapping[str, Any]) -> TrainingSet:
+    digests, origins, shape = state["digests"].numpy(), tuple(state["origins"]), tuple(state["image_shape"])
+    if digests.dtype != np.uint8 or digests.shape[1:] != (8,) or not all(isinstance(name, str) for name in origins):
+        raise ValueError("digests or origins of another kind")
+    return TrainingSet(str(state["name"]), str(state["fingerprint"]), shape, origins, digests)

@@ -2,21 +2,24 @@
 
 import json
 import logging
+import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from fewshot.config import TrainingOptions, as_dict, find_differing_options
-from fewshot.errors import ConfigError, FewShotError
+from fewshot.config import AnyConfig, TrainingOptions, as_dict, find_differing_options, read_saved
+from fewshot.errors import ConfigError, DataError, FewShotError
 from fewshot.runtime import processes
-from fewshot.runtime.files import write_whole
+from fewshot.runtime.files import read_json, write_whole
 from fewshot.runtime.plugins import list_loaded_plugins
 
 logger = logging.getLogger(__name__)
 
+UNENDING = ("constant", "halve")  # schedules whose learning rate at a step is the same for any max_steps
 # Options that may differ when a run is resumed.
 NOT_COMPARED = {
     "resume", "run_dir", "data_root", "plugins", "test_floor", "test_variants", "allow_seen_classes", "profile_step",
@@ -48,42 +51,87 @@ class RunFolder:
         """Read the configuration of the run."""
         if not self.config.is_file():
             raise ConfigError(f"{self.path} is no run folder: there is no {self.config.name} in it")
-        return json.loads(self.config.read_text())
+        try:
+            return read_json(self.config, "configuration of a run")
+        except DataError as error:
+            raise ConfigError(str(error)) from error
+
+    def load_config(self) -> AnyConfig:
+        """The configuration that the run was made with, of its kind; plugins are found from the current folder."""
+        config = read_saved(self.read_config(), self.config)
+        return replace(config, plugins=[self._find_plugin(plugin) for plugin in config.plugins])
+
+    def find_held_options(self, config: TrainingOptions) -> dict[str, Any]:
+        """Options that hold where the run goes on and `config`, of its kind, gives no others; none without a run."""
+        if not self.config.exists():
+            return {}
+        held = self.load_config()
+        if type(held) is not type(config):
+            raise ConfigError(f"{self.path} holds a run of kind {held.kind}, which another command goes on with")
+        return {name: value for name, value in vars(held).items() if name not in ("resume", "run_dir", "kind")}
+
+    def _find_plugin(self, plugin: str) -> str:
+        """A plugin's file as seen from here: `config.json` names it as seen from its own folder, early ones did not."""
+        return str(self.path / plugin) if plugin.endswith(".py") and (self.path / plugin).is_file() else plugin
+
+    def _write_config(self, config: TrainingOptions) -> None:
+        saved = as_dict(config)
+        saved["plugins"] = [
+            os.path.relpath(Path(plugin).resolve(), self.path.resolve()) if plugin.endswith(".py") else plugin
+            for plugin in saved.get("plugins", [])
+        ]
+        write_whole(self.config, json.dumps(saved, indent=2) + "\n")
 
     def check_plugins(self) -> None:
         """Warn if a plugin has changed since the run began, as its results may differ from those of the run."""
-        begun = json.loads(self.plugins.read_text()) if self.plugins.exists() else {}
+        begun = read_json(self.plugins, "list of plugins") if self.plugins.exists() else {}
+        if not isinstance(begun, dict):
+            raise DataError(f"{self.plugins} must hold names of plugins with a digest each, got {str(begun)[:100]!r}")
         for name, digest in list_loaded_plugins().items():
             if begun.get(name, digest) != digest:
                 logger.warning("%s: the plugin %s has changed since this run began", self.path, name)
 
-    def refuse_other(self, config: TrainingOptions, advice: str) -> None:
+    def refuse_other(self, config: TrainingOptions, advice: str, may_differ: Set[str] = NOT_COMPARED) -> None:
         """Raise `ConfigError` if the folder holds a run of another configuration."""
+        held = self.read_config()
+        if not isinstance(held, dict):
+            raise ConfigError(f"{self.config} must hold names of options with a value each, got {str(held)[:100]!r}")
         differing = [
             f"{key}: {there!r} there, {now!r} now"
-            for key, (there, now) in find_differing_options(self.read_config(), config).items()
-            if key not in NOT_COMPARED
+            for key, (there, now) in find_differing_options(held, config).items()
+            if key not in may_differ
         ]
         if differing:
             raise ConfigError(f"{self.path} holds a run with another configuration ({'; '.join(differing)}): {advice}")
 
-    def claim(self, config: TrainingOptions, resume: bool) -> None:
-        """Create the folder for a new run of `config`, or check that its run of `config` can be resumed."""
+    def claim(self, config: TrainingOptions, resume: bool | Literal["auto"]) -> None:
+        """Create the folder for a new run of `config`, or check that its run of `config` can be resumed.
+
+        A resumed run may get more steps than it had if the learning rate does not depend on their number.
+        """
         if not self.config.exists():
-            if resume:
-                raise ConfigError(f"nothing to resume: {self.path} holds no run")
+            if resume is True:
+                raise ConfigError(f"nothing to resume: {self.path} holds no run (--resume auto begins one)")
             if list_loaded_plugins():
                 write_whole(self.plugins, json.dumps(list_loaded_plugins(), indent=2) + "\n")
-            write_whole(self.config, json.dumps(as_dict(config), indent=2) + "\n")
+            self._write_config(config)
             return
-        self.refuse_other(config, "choose another --run_dir, or use the configuration of that run")
+        advice, may_differ = "choose another --run_dir, or use the configuration of that run", NOT_COMPARED
+        if resume and config.schedule in UNENDING:
+            grows = 0 < self.load_config().max_steps < config.max_steps
+            may_differ = may_differ | ({"max_steps"} if grows else set())
+        elif resume:
+            advice += f" (max_steps may grow where the schedule is {' or '.join(UNENDING)}, whose rate does not end)"
+        self.refuse_other(config, advice, may_differ)
         self.check_plugins()
+        if may_differ != NOT_COMPARED:
+            self._write_config(config)
         if not resume:
             raise ConfigError(f"{self.path} already holds this run; go on with --resume, or choose another --run_dir")
 
 
 @contextmanager
-def run_folder(path: str | None, config: TrainingOptions, resume: bool) -> Iterator[RunFolder]:
+def run_folder(path: str | None, config: TrainingOptions, resume: bool | Literal["auto"]) -> Iterator[RunFolder]:
     """Claim the folder at `path` in the first process; without a path, use a temporary folder and remove it."""
     with tempfile.TemporaryDirectory(prefix="fewshot-") as temporary:
         folder = RunFolder(processes.broadcast_first(path or temporary))

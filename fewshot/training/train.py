@@ -18,7 +18,7 @@ from fewshot.errors import TrainingError
 from fewshot.evaluation.embed import embed_frozen
 from fewshot.methods import Method
 from fewshot.runtime import processes, seeding
-from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
+from fewshot.runtime.checkpoint import load_checkpoint, refusing_foreign, save_checkpoint
 from fewshot.runtime.layout import choose_layout
 from fewshot.runtime.precision import resolve, switch_tf32
 from fewshot.runtime.provenance import collect_provenance
@@ -98,7 +98,9 @@ class _Training:
         self.first_bad_step = torch.tensor(math.inf, device=self.device)
         self.since_point: list[tuple[Tensor, Tensor]] = []  # loss and accuracy of each step since the last point
         if config.resume and folder.last.exists():
-            self.learner.restore(load_checkpoint(folder.last))
+            state = load_checkpoint(folder.last)
+            with refusing_foreign(folder.last, "run"):
+                self.learner.restore(state)
 
     def run(self) -> TrainingResult:
         tracker = Tracker(self.folder, self.config, self.learner.step)
@@ -213,7 +215,8 @@ class _Training:
         tracker.write_validation(learner.step, records)
         mean, half = records.estimate
         learner.history.append([learner.step, learner.seconds, mean, half])
-        bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
+        if processes.is_first():
+            bar.write(f"step {learner.step}: validation {100 * mean:.2f} ± {100 * half:.2f}%", file=sys.stderr)
         if mean > learner.best_accuracy:
             learner.best_step, learner.best_accuracy = learner.step, mean
             self._save(self.folder.best)

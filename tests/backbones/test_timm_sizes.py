@@ -1,4 +1,4 @@
-"""timm's networks: what they are not asked for, and image sizes that their patches do not divide."""
+"""timm's networks: refused options, and image sizes that patches do not divide."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from fewshot.errors import ConfigError, FewShotError
 
 @pytest.mark.parametrize(("side", "nearest"), [(222, "208 or 224"), (84, "80 or 96"), (10, "16 px")])
 def test_patches_divide_the_image(side, nearest):
-    with pytest.raises(ConfigError, match=f"patches of 16 px, which do not divide {side} px.*take {nearest}"):
+    with pytest.raises(ConfigError, match=f"patches of 16 px, which do not divide {side} px.*use {nearest}"):
         create_backbone("timm/vit_tiny_patch16_224", 3, side, depth=1)
 
 

@@ -92,7 +92,7 @@ def test_every_command_is_declared_once_and_has_a_file():
     listed = [name for names in GROUPS.values() for name in names]
     assert sorted(listed) == sorted(COMMANDS)
     folder = Path(commands.__file__).parent
-    helpers = {"__init__", "declarations", "option_help", "recipes"}
+    helpers = {"__init__", "declarations", "experiment", "option_help", "recipes"}
     files = {command.module or name for name, command in COMMANDS.items()}
     assert {path.stem for path in folder.glob("*.py")} - helpers == files
     assert not files & set(vars(builtins))  # a module takes its name's place in the package

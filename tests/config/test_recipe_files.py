@@ -1,5 +1,6 @@
-"""Recipes: what a file with rows, test cells and a base asks for, and what is refused; saved configurations."""
+"""Recipes with rows, test cells and a base; refused recipes; saved configurations."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,53 @@ def test_a_recipe_that_extends_a_recipe_takes_its_options_and_not_its_rows(stage
     assert (config.classifier, config.batch_size, config.augmentation) == ("cosine", 32, {})
 
 
+def test_other_networks_are_trainings_and_rows_of_their_own(stage_one):
+    base = stage_one.with_name("base.yaml")
+    base.write_text(BASE + "networks: {deep: {backbone: conv6, train_n_way: 7, batch_size: 16}}\n")
+    later = stage_one.with_name("later.yaml")
+    later.write_text("extends: base.yaml\nmethod: meta-baseline\npretrained_run: runs/toy/pretrain\n")
+    recipe = read_recipe(stage_one)
+    names = ["pretrain", "pretrain_deep", "simpleshot", "simpleshot_10shot", "linear"]
+    names += ["simpleshot_deep", "simpleshot_deep_10shot", "linear_deep"]
+    assert [entry.name for entry in recipe.entries] == names
+    assert [entry.row for entry in recipe.entries][:2] == ["classifier-baseline", "classifier-baseline_deep"]
+    shallow = parsed(stage_one, kind=PretrainExperimentConfig)
+    deep = parsed(stage_one, "--row", "pretrain_deep", kind=PretrainExperimentConfig)
+    changes = {"backbone": "conv6", "batch_size": 16, "run_dir": "runs/toy/pretrain_deep"}
+    assert deep == replace(shallow, **changes)  # train_n_way is of the other kind
+    row = parsed(stage_one, "--row", "simpleshot_deep_10shot")
+    assert (row.method, row.backbone, row.pretrained_run) == ("simpleshot", "conv6", "runs/toy/pretrain_deep")
+    assert (row.test_n_shot, row.max_steps) == ([10], 0)
+    second = parsed(later, "--row", "later_deep")
+    assert (second.train_n_way, second.backbone, second.pretrained_run) == (7, "conv6", "runs/toy/pretrain_deep")
+    assert parsed(later).pretrained_run == "runs/toy/pretrain"
+
+
+def test_each_row_is_measured_on_each_test_set(tmp_path):
+    path = tmp_path / "frozen.yaml"
+    path.write_text(
+        "kind: frozen\ntest_variants: {few: {n_query: 2}}\nbackbone_options: {pretrained: true}\n"
+        "test_sets:\n  signs: {test_dataset: gtsrb, test_varied: {n_way: [5, 20], n_shot: 1, n_query: 2}}\n"
+        "  coins: {test_dataset: euro_coins, test_cells: [{n_way: 8, n_shot: [1, 4]}, {n_way: 8, n_shot: 10}]}\n"
+        "rows: {nearest: {}, one: {method: protonet}}\n"
+    )
+    entries = read_recipe(path).entries
+    assert [(entry.name, entry.row, entry.test_set) for entry in entries] == [
+        ("nearest_signs", "nearest", "signs"),
+        ("nearest_coins", "nearest", "coins"),
+        ("nearest_coins_10shot", "nearest", "coins"),
+        ("one_signs", "one", "signs"),
+        ("one_coins", "one", "coins"),
+        ("one_coins_10shot", "one", "coins"),
+    ]
+    signs, coins = parsed(path, "--row", "one_signs"), parsed(path, "--row", "nearest_coins")
+    assert (signs.method, signs.test_dataset, signs.test_n_way) == ("protonet", "gtsrb", [5])
+    assert signs.test_varied == {"n_way": [5, 20], "n_shot": 1, "n_query": 2}
+    assert (coins.test_dataset, coins.test_n_way, coins.test_n_shot) == ("euro_coins", [8], [1, 4])
+    assert coins.test_varied == {}
+    assert signs.test_variants == coins.test_variants == {"few": {"n_query": 2}}
+
+
 def test_rows_on_published_weights_need_no_training(tmp_path):
     path = tmp_path / "frozen.yaml"
     path.write_text("kind: frozen\nbackbone_options: {pretrained: true}\nrows:\n  nearest: {method_options: {k: 3}}\n")
@@ -140,8 +188,12 @@ def test_what_a_recipe_cannot_say(tmp_path):
     two = "test_cells: [{n_way: 5, n_shot: 1}, {n_way: 20, n_shot: 5}]"
     refused(path, f"kind: frozen\nrows: {{nearest: {{}}}}\n{two}\n", "a later test cell must differ from")
     for name in ("5", '"../../x"', '""', "a/b"):
-        refused(path, f"kind: frozen\nrows: {{{name}: {{}}}}\n", "a row's name is a letter")
+        refused(path, f"kind: frozen\nrows: {{{name}: {{}}}}\n", "a name in rows is a letter")
     refused(path, "kind: frozen\nrows: {nearest: {seed: 7}}\n", "the row nearest cannot set seed")
+    refused(path, "networks: {deep: {run_dir: x}}\n", "the network deep cannot set run_dir")
+    refused(path, "networks: [deep]\n", "networks must hold names")
+    refused(path, "kind: frozen\ntest_sets: {a/b: {}}\nrows: {nearest: {}}\n", "a name in test_sets is a letter")
+    refused(path, "max_steps: 3\ntest_sets: {signs: {}}\n", "test_sets are for rows without a training", "got episodic")
     refused(path, "extends: [base.yaml]\n", "extends names one file", "['base.yaml']")
     refused(path, "- a list\n", "must map names of options to values")
     refused(path, "lr: 0.1\nseed: 1\nlr: 0.2\n", "the key 'lr' stands in line 1 and again in line 3")

@@ -1,4 +1,4 @@
-"""Euro coins and world coins: real counts, splits disjoint by country, and every layout they come in."""
+"""Euro coins and world coins: real counts, splits disjoint by country, and every layout."""
 
 import io
 import json
@@ -131,7 +131,7 @@ def test_the_published_split():
 
 
 def n_images(class_name: str) -> int:
-    """How many images we write for a class: 1, 2 or 3."""
+    """Number of images that are written for a class: 1, 2 or 3."""
     return 1 + int(class_name[:3]) % 3
 
 
@@ -188,7 +188,7 @@ def test_world_coins_unpacked(world, tmp_path, below):
 
 
 def put_public(root: Path, first: int, below: str, validation: str) -> None:
-    """The public layout, folders counted from `first`: of each class two pictures and a duplicate of one."""
+    """Write the public layout, folders numbered from `first`: for each class two pictures and a duplicate of one."""
     place = root / "world_coins"
     text = {}
     for name in CLASSES:
@@ -276,7 +276,7 @@ def test_real_world_coins(data_root):
 
 @pytest.mark.needs_data
 def test_the_published_split_is_that_of_the_data(data_root):
-    """The data set's own file says which country each class belongs to."""
+    """The data set's own file names the country of each class."""
     content = json.loads((data_root / "world_coins" / "splits.json").read_text())
     assert content["classes"] == SPLITS
     (of_class,) = [value for key, value in content.items() if key not in ("countries", "classes", "counts")]

@@ -1,4 +1,4 @@
-"""The data set contract, held by every registered data set; Omniglot and ImageSet in detail."""
+"""The contract of data sets, tested for every registered one; Omniglot and ImageSet in detail."""
 
 import inspect
 import io

@@ -1,4 +1,4 @@
-"""The folder loader: what was written is what is loaded, and a bad folder gets a sentence that says why."""
+"""The folder loader: it loads what was written, and explains what is wrong with a bad folder."""
 
 import json
 import os
@@ -25,7 +25,7 @@ PX = 4
 
 
 def write(path: Path, value: int = 0) -> Path:
-    """A grey image of one value, in the format of its suffix, without loss."""
+    """Write a grey image of one value, losslessly, in the format of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"lossless": True} if path.suffix.lower() == ".webp" else {}
     Image.new("RGB", (PX, PX), (value,) * 3).save(path, **options)
@@ -33,7 +33,7 @@ def write(path: Path, value: int = 0) -> Path:
 
 
 def tree(root: Path, **n_images: int) -> Path:
-    """`root/<class>/<number>.png`; image k of class c has the value 20 * c + k."""
+    """Write `root/<class>/<number>.png`; image k of class c has the value 20 * c + k."""
     for number, (class_name, n) in enumerate(n_images.items()):
         for k in range(n):
             write(root / class_name / f"{k}.png", 20 * number + k)
@@ -45,14 +45,14 @@ def load(root: Path, split: str = "all", **options):
 
 
 def values(images) -> list[int]:
-    """The one grey value of each image."""
+    """The grey value of each image."""
     flat = images.images.reshape(len(images), -1)
     assert (flat == flat[:, :1]).all()
     return flat[:, 0].tolist()
 
 
 def raises(*parts: str):
-    """A `DataError` whose message has all `parts`, in order."""
+    """Expect a `DataError` whose message contains all `parts`, in order."""
     return pytest.raises(DataError, match="(?s)" + ".*".join(parts))
 
 
@@ -240,7 +240,7 @@ def test_bad_roots(tmp_path):
     with raises("is a file"):
         load(write(tmp_path / "a" / "image.png"))
     (tmp_path / "empty").mkdir()
-    with raises("empty: no class folder"):
+    with raises("empty: it contains no class folder"):
         load(tmp_path / "empty")
     with raises("no class folder"):
         load(tmp_path / "empty", "train")
@@ -286,7 +286,7 @@ def test_names_that_are_one_name(tmp_path):
             load(root)
     tree(tmp_path / "parts" / "train", cat=1, dog=1)
     tree(tmp_path / "parts" / "test", Cat=1, emu=1)
-    with raises("'Cat' and 'cat' are one name"):
+    with raises("'Cat' and 'cat' differ only in case"):
         load(tmp_path / "parts", "train")
 
 

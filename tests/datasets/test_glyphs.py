@@ -1,4 +1,4 @@
-"""The embedded data set: what it promises about its classes, writers, splits and pixels."""
+"""Glyphs: properties of its classes, writers, splits and pixels."""
 
 import os
 import subprocess
@@ -40,12 +40,12 @@ def scripts_of(imageset: ImageSet) -> set[str]:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of every row of `a` (n, pixels) with every row of `b` (m, pixels)."""
+    """Correlate every row of `a` (n, pixels) with every row of `b` (m, pixels)."""
     return np.corrcoef(a, b)[: len(a), len(a) :]
 
 
 def by_class(imageset: ImageSet) -> np.ndarray:
-    """(n_classes, writers, pixels)."""
+    """Drawings by class and writer, (n_classes, writers, pixels)."""
     return imageset.images.numpy().reshape(imageset.n_classes, N_WRITERS, -1)
 
 
@@ -100,7 +100,7 @@ def test_no_two_drawings_of_a_class_are_equal(everything: ImageSet) -> None:
 
 
 def test_no_look_alikes_across_splits(splits: dict[str, ImageSet]) -> None:
-    """Mean drawings of look-alikes correlate by more than 0.955, those of classes never do."""
+    """Mean drawings of similar characters correlate by more than 0.955, those of classes never do."""
     fonts = module._find_font_folder()
 
     def mean_drawing(code: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def test_classes_are_recognisable_and_writers_differ(everything: ImageSet) -> No
 
 
 def test_drawing_again_elsewhere_gives_the_same(everything: ImageSet, tmp_path: Path) -> None:
-    """Another process, cache and hash seed; fewer writers draw what those writers always draw."""
+    """Drawings do not depend on the process, the cache, the hash seed or the number of writers."""
     code = "from pathlib import Path; from fewshot.datasets.glyphs import glyphs; "
     code += "print(glyphs(Path('unused'), 'all', n_writers=2).fingerprint)"
     environment = os.environ | {"FEWSHOT_CACHE": str(tmp_path), "PYTHONHASHSEED": "7"}

@@ -1,4 +1,4 @@
-"""Traffic signs: tracks are groups, and nothing but the published layout is read."""
+"""Traffic signs: tracks are groups, and only the published layout is read."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ FRAMES, TRACKS = 7, 2
 
 
 def write(root):
-    """43 classes of two tracks; the red value says the class, green the track, blue the frame."""
+    """Write 43 classes of two tracks; red encodes the class, green the track, blue the frame."""
     folder = root / "gtsrb" / "GTSRB" / "Final_Training" / "Images"
     for number in range(43):
         (folder / f"{number:05d}").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""miniImageNet, tieredImageNet and CUB on small trees of the published layouts."""
+"""miniImageNet, tieredImageNet and CUB in small folders with the published layouts."""
 
 import importlib.util
 import io
@@ -197,7 +197,7 @@ def test_tables_that_are_not_as_published_are_named(tmp_path, damage, message):
 
 
 def write_birds(base: Path, species=SPECIES) -> Path:
-    """One image a species, 40 x 20: black but for a square of 10 x 10 at (25, 5) in the class's grey."""
+    """Write one 40 x 20 image per species: black, with a 10 x 10 square of the class's grey at (25, 5)."""
     lines = []
     for number, name in enumerate(species, 1):
         (base / "images" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The ways in which miniImageNet lies on people's disks give one and the same set."""
+"""All layouts of miniImageNet give the same set."""
 
 import io
 import logging
@@ -22,14 +22,14 @@ CLASSES = [wnid for split in PARTS for wnid in load_published_split("mini_imagen
 
 
 def all_classes_at_once(root):
-    """One folder a class; the published splits are told by the class lists alone."""
+    """One folder per class; only the class lists define the splits."""
     write_folders(root / "made", "mini_imagenet")
     for folder in (root / "made" / "mini_imagenet").glob("*/*"):
         shutil.move(folder, root / "mini_imagenet" / folder.name)
 
 
 def classes_in_two(root):
-    """As a copy on GitHub: train/ holds the first image of every class, val/ the second."""
+    """As in a copy on GitHub: train/ contains the first image of every class, val/ the second."""
     write_folders(root / "made", "mini_imagenet")
     for file in sorted((root / "made" / "mini_imagenet").glob("*/*/*")):
         target = root / "mini_imagenet" / ("train" if file.stem.endswith("0") else "val") / file.parent.name
@@ -55,7 +55,7 @@ def tables_and_zip(root):
 
 
 def pickled(root, protocol=2, damage=lambda content: None):
-    """The pickles, of the pixels that Pillow decodes; classes and rows lie in no order."""
+    """The pickles, with the pixels that Pillow decodes; classes and rows are unordered."""
     (root / "mini_imagenet").mkdir(parents=True)
     folder = write_folders(root / "made", "mini_imagenet")
     for split in PARTS:

@@ -10,12 +10,11 @@ from fewshot.errors import DataError
 from fewshot.estimator.confidence import (
     compute_auroc,
     compute_calibration_error,
-    deal_folds,
     fit_temperature,
 )
 from fewshot.estimator.fitting import predict_held_out
 from fewshot.estimator.open_set import measure_confidence
-from fewshot.estimator.rejection import choose_threshold
+from fewshot.estimator.ranks import choose_threshold, deal_folds
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.runtime import seeding
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fewshot import FewShotClassifier
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig
-from fewshot.estimator.independence import join_groups
+from fewshot.images.joining import join_groups
 from fewshot.images.similarity import extract_details, find_near_pairs, hash_perceptually
 from fewshot.methods.finetune import FineTune
 from fewshot.photographs import checking, commands

@@ -22,7 +22,8 @@ from fewshot.config import ExperimentConfig, PretrainConfig, PretrainExperimentC
 from fewshot.errors import ConfigError, EpisodeError, LeakageError
 from fewshot.evaluation.records import Records
 from fewshot.experiments import build
-from fewshot.experiments.build import build_classifier, build_method, list_cells, load_config, load_run, load_split
+from fewshot.experiments.build import build_classifier, build_method, load_config, load_run, load_split
+from fewshot.experiments.cells import list_cells
 from fewshot.experiments.starting import (
     build_compared_methods,
     build_starting_method,
@@ -508,14 +509,14 @@ def test_images_prepared_in_another_way_are_refused(glyphs, tmp_path, published)
     RunFolder(tmp_path).claim(first, resume=False)
     second = ExperimentConfig(pretrained_run=str(tmp_path), **GLYPHS | {"backbone_options": options["second"]})
     method = build_method(replace(second, backbone_options=plain), glyphs.image_shape)
-    with pytest.raises(ConfigError, match=r"images prepared in their way.*give pretrained and weights as there"):
+    with pytest.raises(ConfigError, match=r"give pretrained and weights as in that run"):
         load_pretrained(method, second)
 
 
 def test_an_unfinished_run_is_refused(glyphs, tmp_path):
     config = PretrainExperimentConfig(max_steps=9, **GLYPHS)
     folder, _ = stored_run(tmp_path / "unfinished", config, glyphs, step=4)
-    with pytest.raises(ConfigError, match="has not ended: step 4 of 9; let it go on with --resume"):
+    with pytest.raises(ConfigError, match="has not ended: step 4 of 9; continue it with --resume"):
         build_starting_method(ExperimentConfig(pretrained_run=str(folder), **GLYPHS), glyphs)
 
 
@@ -589,7 +590,7 @@ def test_a_missing_stage_one_is_said_before_a_run_folder_is_made(tmp_path):
     arguments = ["--pretrained_run", tmp_path / "none", "--run_dir", tmp_path / "run"]
     result = run("train_episodic.py", *arguments)
     assert result.returncode == 2
-    assert "make it first: python scripts/pretrain.py --config scripts/recipes/glyphs/pretrain.yaml" in result.stderr
+    assert "train it first: python scripts/pretrain.py --config scripts/recipes/glyphs/pretrain.yaml" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""Augmentation of many episodes in one call is that of each episode by itself, to the bit."""
+"""Augmenting many episodes in one call equals augmenting each alone, bit for bit."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Circles found on drawn coins, and features of turned views."""
+"""Circles in drawn images of coins, and features of rotated views."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot import ImageSet, create_backbone
-from fewshot.backbones.viewed import RADIUS_UNIT
+from fewshot.backbones.cues import RADIUS_UNIT
 from fewshot.errors import ConfigError, FewShotError, UnknownNameError
 from fewshot.images.circle_crops import crop_circles
 from fewshot.images.circles import Circles, cut_circles, find_circles, fit_circles
@@ -17,7 +17,7 @@ SIDE = 100
 
 
 def drawn(x: float, y: float, radius: float, inner: float = 0.0, side: int = SIDE) -> torch.Tensor:
-    """A brown disc on grey noise, with a silver disc of `inner` of its radius in it: (3, side, side) uint8."""
+    """Draw a brown disc on grey noise, with a silver disc of `inner` times its radius in it: (3, side, side) uint8."""
     along = (np.arange(side) + 0.5) * 2 / side - 1
     far = np.hypot(along[None] - x, along[:, None] - y)[None]
     noise = seeding.numpy_generator(0, "background").normal(0, 12, (3, side, side))
@@ -30,7 +30,7 @@ def drawn(x: float, y: float, radius: float, inner: float = 0.0, side: int = SID
 @pytest.mark.parametrize(("x", "y", "radius"), [(0, 0, 0.6), (0.1, -0.05, 0.8), (-0.12, 0.08, 0.55), (0.0, 0.04, 0.93)])
 @pytest.mark.parametrize("inner", [0.0, 0.7])
 def test_a_drawn_coin_is_found(x, y, radius, inner):
-    """Half a pixel is 0.01 (the search goes by 0.05 and 0.017); an inner disc that stands out as much is not taken."""
+    """Half a pixel is 0.01 (the grid steps are 0.05 and 0.017); an equally strong inner disc is not chosen."""
     found = find_circles(drawn(x, y, radius, inner)[None])
     assert abs(found.x.item() - x) <= 0.01
     assert abs(found.y.item() - y) <= 0.01
@@ -81,7 +81,7 @@ def features(**views) -> torch.nn.Module:
 
 @torch.no_grad()
 def test_features_hardly_depend_on_how_the_coin_lies():
-    """Four turns are the same four for a picture and its quarter turn: equal features, up to the sampling."""
+    """A picture and its rotation by 90 degrees have the same four views, so equal features up to resampling."""
     picture = drawn(0, 0, 0.97, side=32)[None]
     picture[..., 10:14, 20:24] = 255
     turned = torch.rot90(picture, 1, (2, 3))
@@ -103,7 +103,7 @@ def test_radius_and_colour_stand_beside_the_features():
 
 @torch.no_grad()
 def test_a_coloured_light_leaves_the_colour_against_the_background():
-    """Light multiplies channels; the last 24 colour cues are of the coin relative to its background."""
+    """Light multiplies channels; the last 24 colour cues are relative to the background."""
     backbone = features(find_circle=True, colour=1.0)
     picture = drawn(0, 0, 0.7)
     light = torch.tensor([1.0, 0.8, 0.6])[:, None, None]

@@ -1,4 +1,4 @@
-"""decode_image: right pixels from every kind of image, and a plain sentence for everything else."""
+"""decode_image: correct pixels from every kind of image, and a clear error for everything else."""
 
 import io
 import threading
@@ -28,7 +28,7 @@ def solid(mode: str, colour, size=(12, 12)) -> Image.Image:
 
 
 def halves(mode: str, left, right, size=(12, 12)) -> Image.Image:
-    """`left` colour on the left half, `right` on the right."""
+    """An image with colour `left` on its left half and `right` on its right half."""
     image = Image.new(mode, size, right)
     image.paste(left, (0, 0, size[0] // 2, size[1]))
     return image
@@ -39,7 +39,7 @@ def decode(data: bytes | Path, channels=3, size_px=12, resize="crop") -> np.ndar
 
 
 def assert_colour(pixels: np.ndarray, colour, tolerance: int = 0) -> None:
-    """Every pixel of (channels, height_px, width_px) is `colour`."""
+    """Check that every pixel of (channels, height_px, width_px) is `colour`."""
     expected = np.broadcast_to(np.reshape(colour, (-1, 1, 1)), pixels.shape)
     np.testing.assert_allclose(pixels.astype(int), expected, rtol=0, atol=tolerance)
 
@@ -197,7 +197,7 @@ def test_orientation_turns_before_cropping_and_padding():
 
 
 def thirds(size: tuple[int, int]) -> Image.Image:
-    """Red, green and blue thirds along the longer side."""
+    """An image with red, green and blue thirds along its longer side."""
     image = Image.new("RGB", size, GREEN)
     width, height = size
     if width > height:
@@ -266,7 +266,7 @@ def test_extreme_shapes():
 
 
 def test_draft_gives_the_same_picture():
-    """A JPEG decoded at a fraction of its size against the same pixels from a PNG, decoded in full."""
+    """Compare a JPEG decoded at a fraction of its size with a PNG of the same pixels, decoded in full."""
     ramp = np.add.outer(np.arange(900), np.arange(1200)) * 255 // 2100
     picture = Image.fromarray(np.stack([ramp, ramp[::-1], ramp[:, ::-1]], -1).astype(np.uint8))
     for resize in ("crop", "pad", "stretch"):

@@ -1,4 +1,4 @@
-"""Which files are photographs, which of them can be read, and what is said of the others."""
+"""Which files are photographs, which can be read, and the advice on others."""
 
 import io
 import os
@@ -146,7 +146,7 @@ def test_the_upright_size_and_no_margin(tmp_path, file_format, orientation):
 @pytest.mark.parametrize(("size", "side"), [((2164, 1626), 224), ((451, 300), 64), ((300, 451), 64)])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_jpeg_has_the_geometry_of_the_same_png(size, side, orientation):
-    """Stored sizes that an eighth does not divide: the decoder rounds up, the picture does not."""
+    """If 8 does not divide the size, the decoder rounds the reduced size up, but the picture must not be stretched."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     ramp = np.add.outer(np.arange(size[1]) / size[1], np.arange(size[0]) / size[0]) * 120

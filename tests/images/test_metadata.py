@@ -1,4 +1,4 @@
-"""What is written beside the pixels of a file never decides about them: neither rubbish nor too much of it."""
+"""Metadata never affects pixels, whether it is damaged or very large."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ def segment(marker: int, data: bytes) -> bytes:
 
 
 def with_tag(data: bytes, tag: int, kind: int, count: int, value: int) -> bytes:
-    """A little-endian TIFF with one more entry in its directory."""
+    """Make a little-endian TIFF with one more entry in its directory."""
     (place,) = struct.unpack_from("<I", data, 4)
     (n,) = struct.unpack_from("<H", data, place)
     entries = [data[place + 2 + 12 * i : place + 14 + 12 * i] for i in range(n)]

@@ -1,4 +1,4 @@
-"""`aligned`, and the local features that it compares: against loops, turned images, scikit-learn."""
+"""`aligned` and its local features, compared with loops, rotated images and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def drawn(n: int, seed: int) -> torch.Tensor:
 
 
 def by_loops(support: np.ndarray, query: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Similarities (n_query, n_support) in float64: every turn, every cell."""
+    """Compute similarities (n_query, n_support) in float64 by loops over rotations and cells."""
     cells = [x[:, GLOBAL:].reshape(-1, *LAYOUT) for x in (support, query)]
     cells = [x / np.linalg.norm(x, axis=-1, keepdims=True) for x in cells]
     s, q = (x - cells[0].mean((0, 1)) for x in cells)
@@ -75,7 +75,7 @@ def test_local_features_of_a_turned_image_are_shifted():
 
 @torch.no_grad()
 def test_only_some_of_the_turns_go_to_the_end():
-    """Of 16 turns the mean is of every second; the local features are of all."""
+    """With 16 turns the mean is that of every second view; local features are those of all views."""
     views = {"turns": 16, "rings": "blocks.2"}
     with seeding.fork(0, "aligned"):
         backbone = create_backbone("conv4", 3, 32, n_filters=8, views=views).eval()
@@ -90,7 +90,7 @@ def test_only_some_of_the_turns_go_to_the_end():
 
 
 def test_none_of_these_by_the_evidence():
-    """Images with cells that no class has are rejected, turned images of known classes are not."""
+    """Images with local features of no class are rejected, rotated images of known classes are not."""
     draw, layout = seeding.generator(0, "unknown"), (6, 2, 16)
     prototypes = torch.randn(20, GLOBAL + 6 * 2 * 16, generator=draw)
 
@@ -133,7 +133,7 @@ def test_what_makes_no_sense_is_a_sentence():
 
 
 def test_coins_lie_any_way_up(tmp_path):
-    """One drawing a class, asked about turned: the estimator finds it, also after a file."""
+    """With one drawing per class the estimator classifies rotated drawings, also after saving and loading."""
     draw = seeding.numpy_generator(0, "drawings")
     drawings = [np.kron(draw.integers(0, 255, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8) for _ in range(5)]
     options = {"backbone": "conv4", "pretrained": False, "size_px": 32, "backbone_options": {"n_filters": 16}}
@@ -147,7 +147,7 @@ def test_coins_lie_any_way_up(tmp_path):
 
 
 def test_the_estimator_knows_what_aligned_needs():
-    """Of a backbone that is known the layer, and turns enough; views say otherwise."""
+    """It chooses the layer of a known backbone and enough turns, unless `views` sets them."""
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=seeding.generator(0))
     asked = {"pretrained": False, "size_px": 64, "rotation_invariant": True, "method": "aligned", "calibrate": False}
     classifier = FewShotClassifier("efficientnet-lite0", **asked).fit(images, list("aabb"))

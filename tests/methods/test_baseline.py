@@ -30,7 +30,7 @@ def episodes(n_episodes: int, n_way: int, n_shot: int, width: int, spread: float
 
 
 def unequal(labels: torch.Tensor) -> torch.Tensor:
-    """The labels with padding: episode b lacks its images b, b + 3, b + 6 …, and episode 1 its last class."""
+    """Labels with padding: episode b lacks its images b, b + 3, b + 6 …, and episode 1 its last class."""
     lost = torch.zeros_like(labels, dtype=torch.bool)
     for b in range(len(labels)):
         lost[b, b :: 3 + b] = True
@@ -52,7 +52,7 @@ class CosineHead(nn.Module):
 
 
 def literal_sgd(head: nn.Module, x: torch.Tensor, y: torch.Tensor, order: torch.Tensor) -> None:
-    """One episode as the authors train it; `order` (100, n) names the images of each pass."""
+    """Train one episode as the authors do; `order` (100, n) has the images of each pass."""
     optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9, dampening=0.9, weight_decay=0.001)
     for one_pass in order:
         for batch in one_pass.split(4):

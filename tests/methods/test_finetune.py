@@ -1,4 +1,4 @@
-"""Fine-tuning: heads and descents against other solvers, early stopping, views, and what must stay as it was."""
+"""Fine-tuning: heads and descents compared with other solvers, early stopping, views, and what must not change."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ TURNS = {"rotation_degrees": 20.0, "colour": 0.2}
 
 
 class Flat(nn.Module):
-    """Images (n, 3, 1, 1) are their own features."""
+    """The features of images (n, 3, 1, 1) are their values."""
 
     feature_dim = 3
 

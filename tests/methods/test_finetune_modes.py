@@ -1,4 +1,4 @@
-"""The menu of fine-tuning: what each mode adapts, and what it leaves as it was."""
+"""The modes of fine-tuning: which weights each adapts, and which it leaves unchanged."""
 
 import sys
 
@@ -229,7 +229,7 @@ def two_layers():
 
 
 class Staged(nn.Module):
-    """A network in the shapes that libraries give theirs."""
+    """A network with stages, named as in the libraries."""
 
     def __init__(self, **parts):
         super().__init__()

@@ -1,4 +1,4 @@
-"""maml-learn2learn: learn2learn's wrapper against a plain loop, and the method contract."""
+"""maml-learn2learn: learn2learn's wrapper compared with a plain loop, and the method contract."""
 
 import copy
 import importlib.util
@@ -104,7 +104,7 @@ def test_contract_at_test():
 @needs_learn2learn
 @torch.no_grad()
 def test_relabelling_with_the_classifier_relabels_logits():
-    """The classifier's rows belong to labels, so they must be renamed too: relabelling alone is no symmetry."""
+    """Rows of the classifier belong to labels, so they must be permuted with the labels."""
     ours, renamed = method().eval(), torch.tensor([2, 0, 3, 1])
     support, labels, query, _ = images()
     logits = ours(support, labels, query, WAY)

@@ -1,4 +1,4 @@
-"""MAML and ANIL against plain loops and learn2learn, in float64; what order, steps, masks and modes mean."""
+"""MAML and ANIL compared with plain loops and learn2learn in float64: orders, steps, masks and modes."""
 
 import copy
 import warnings
@@ -32,7 +32,7 @@ def episodes(n_tasks=TASKS) -> Episode:
 
 
 def oracle_of(method, loop, **options):
-    """Adapted weights, query logits and meta-gradients by name, from a loop over the episodes."""
+    """Adapted weights, query logits and meta-gradients (by name) from a loop over the episodes."""
     batch, network = episodes(), copy.deepcopy(method)
     backbone = batch_statistics(network.backbone)
     leaves = {f"backbone.{key}": p for key, p in backbone.named_parameters()}
@@ -98,7 +98,7 @@ def test_meta_sgd_rates_against_finite_differences():
 
 
 def test_first_order_keeps_no_second_order_graph():
-    """What stays alive for the backward pass after the inner loop: weights only, not the gradients' graph."""
+    """After the inner loop only weights are kept for the backward pass, not the graph of the gradients."""
 
     def saved_numbers(order):
         method, batch, sizes = maml(order=order, inner_steps=5, transductive=True), episodes(), []
@@ -209,7 +209,7 @@ def plain_head(classifier, features, labels, order, steps):
 
 
 def learn2learn_head(classifier, features, labels, order, steps):
-    """As learn2learn's own ANIL examples: its MAML wrapper around the classifier alone."""
+    """As in learn2learn's ANIL examples: its MAML wrapper around the classifier alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from learn2learn.algorithms import MAML

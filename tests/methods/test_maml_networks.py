@@ -1,4 +1,4 @@
-"""MAML on networks of many families: against a plain loop in float64, and what is said of those it cannot adapt."""
+"""MAML on networks of many families, compared with a plain loop in float64; errors for those it cannot adapt."""
 
 import copy
 
@@ -73,7 +73,7 @@ def plain(method, batch: Episode, order: int):
 
 
 def same(ours: torch.Tensor, oracle: torch.Tensor, scale: torch.Tensor, name: str = "") -> None:
-    """Equal but for float64's rounding, which some tens of layers of few values multiply."""
+    """Check equality up to rounding in float64, which tens of layers amplify."""
     assert (ours - oracle).abs().max() <= 1e-7 * scale, name
 
 
@@ -98,7 +98,7 @@ def test_networks_of_many_families_equal_the_plain_loop(name):
 @pytest.mark.parametrize("name", ["timm/ghostnet_050", "timm/test_nfnet", "timm/levit_128s", "timm/test_efficientnet"])
 @pytest.mark.parametrize("learning", [False, True])
 def test_queries_are_normalised_by_the_support_alone(name, learning):
-    """With the support as queries its statistics are the queries' too: both forms agree, whatever else is asked."""
+    """If the support also serves as queries, both have the same statistics, so both forms agree."""
     px, _, options = NETWORKS[name]
     inductive, batch = maml(network(name, px, **options), order=1), episodes(px)
     transductive = maml(copy.deepcopy(inductive.backbone), order=1, transductive=True)
@@ -137,7 +137,7 @@ def test_weights_that_the_network_does_not_use_stay():
 
 
 class Twice(nn.Module):
-    """Runs a layer twice: from one place or two, or by two layers of one weight."""
+    """Runs a layer twice: from one or two places, or two layers that share a weight."""
 
     feature_dim = 12
 
@@ -170,7 +170,7 @@ def test_weights_in_several_places_are_one_weight(kind):
 
 
 class Small(nn.Module):
-    """A network of few layers; `layers` stands in the middle of it, on maps of 4 channels."""
+    """A small network with `layers` in its middle, on maps of 4 channels."""
 
     feature_dim = 4
 
@@ -203,7 +203,7 @@ def test_a_layer_may_be_frozen_in_part(frozen):
 
 def test_a_sequence_may_be_cut_in_two_between_normalisation_and_pooling():
     class Listened(nn.Module):
-        """Uses a sequence's layers one by one, as networks do that hand out their inner maps."""
+        """Calls the layers of a sequence one by one, as networks do that return inner maps."""
 
         feature_dim = 8
 
@@ -228,7 +228,7 @@ def test_a_sequence_may_be_cut_in_two_between_normalisation_and_pooling():
 
 
 class Scale(nn.Module):
-    """A weight outside of the layers that can have one for each task."""
+    """Has a weight outside the layers that support different weights for each task."""
 
     def __init__(self):
         super().__init__()
@@ -258,7 +258,7 @@ def test_bfloat16_agrees(kind):
 
 
 class TokensFirst(nn.Module):
-    """Normalises (pixels, n, 4): its rows are not images."""
+    """Normalises (pixels, n, 4), so that rows are not those of images."""
 
     def __init__(self):
         super().__init__()
@@ -270,7 +270,7 @@ class TokensFirst(nn.Module):
 
 
 class Once(nn.Module):
-    """A function that torch differentiates once only."""
+    """A function that torch can differentiate only once."""
 
     def __init__(self):
         super().__init__()
@@ -281,7 +281,7 @@ class Once(nn.Module):
 
 
 class Counting(nn.Module):
-    """Keeps running statistics of its own."""
+    """Keeps its own running statistics."""
 
     def __init__(self):
         super().__init__()
@@ -295,11 +295,11 @@ class Counting(nn.Module):
 def test_layers_that_cannot_be_adapted_are_named():
     batch = episodes(8)
     with pytest.raises(
-        ConfigError, match=r"the layer 'layers.0.norm' \(BatchNorm1d\) cannot be adapted .* go by images"
+        ConfigError, match=r"the layer 'layers.0.norm' \(BatchNorm1d\) cannot be adapted .* are not those of images"
     ):
         maml(Small(TokensFirst())).loss(batch)
     for steps in (1, 2):  # the second inner step differentiates the first one's gradient
-        message = r"order=2 needs second derivatives, .* the layer 'layers.0' \(Once\): .* order=1 does without"
+        message = r"order=2 needs second derivatives, .* the layer 'layers.0' \(Once\): .* order=1 does not need them"
         with pytest.raises(ConfigError, match=message):
             maml(Small(Once()), inner_steps=steps).loss(batch)
     assert maml(Small(Once()), order=1).loss(batch).isfinite()

@@ -1,4 +1,4 @@
-"""Matching Networks against slow loops written from the paper's equations, and by hand."""
+"""Matching Networks compared with slow loops written from the paper's equations, and with hand-worked numbers."""
 
 import math
 
@@ -84,7 +84,7 @@ def probabilities_by_loops(method, support, labels, query, n_way):
         xs, queries = context_by_loops(method.context, xs, queries)
     rows = []
     for q in queries:
-        if method.similarity == "cosine":
+        if method.similarity_name == "cosine":
             scores = [float(method.scale * torch.dot(q, x) / (q.norm() * x.norm())) for x in xs]
         else:
             scores = [-float((q - x).square().sum()) for x in xs]

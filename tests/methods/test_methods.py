@@ -1,4 +1,4 @@
-"""The method contract, held by every registered method; ProtoNet against scikit-learn."""
+"""The contract of methods, tested for every registered one; ProtoNet compared with scikit-learn."""
 
 import copy
 import inspect
@@ -77,11 +77,11 @@ def test_a_network_is_needed_where_declared(name):
 @pytest.mark.parametrize("variant", VARIANTS, ids=names)
 @torch.no_grad()
 def test_logits_come_from_features_where_declared(toy_sets, variant):
-    """By the head on what `encode` makes of each image alone; others refuse features."""
+    """Logits are those of the head on the features of each image; other methods refuse features."""
     method, episode = on_images(variant, toy_sets[0])
     expected = method.eval().classify(episode)
     if not method.uses_features:
-        with pytest.raises(ConfigError, match="classifies images, and was given features"):
+        with pytest.raises(ConfigError, match="classifies images, but was given features"):
             method.classify(replace(episode, of_features=True))
         return
     support, query = (
@@ -153,7 +153,7 @@ def test_padding_takes_no_part(method):
 
 
 def test_every_transductive_form_is_held_to_the_contract():
-    """Where an option of that name makes a method transductive, there is a variant with it."""
+    """A method with an option `transductive` must have a variant that sets it."""
     by_option = {name for name in list_methods() if "transductive" in inspect.signature(find_method(name)).parameters}
     assert by_option == {name for name, options in VARIANTS if options.get("transductive")}
     assert by_option <= {variant[0] for variant in TRANSDUCTIVE if isinstance(variant, tuple) and len(variant) == 2}
@@ -179,7 +179,7 @@ def test_queries_that_are_padding_take_no_part(method, learning):
 
 
 def without_padding(episode, b):
-    """Episode b of a batch alone, without the images that only pad it."""
+    """Take episode b of a batch, without its padding."""
     support, query = (labels[b] != -1 for labels in (episode.support_labels, episode.query_labels))
     kept = {"support": support, "support_labels": support, "query": query, "query_labels": query}
     return replace(

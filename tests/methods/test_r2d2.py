@@ -1,4 +1,4 @@
-"""R2-D2 against scikit-learn's ridge regression, against hand-worked numbers, and by its gradients."""
+"""R2-D2 compared with scikit-learn's ridge regression and hand-worked numbers, and its gradients."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Relation Network against slow loops over pairs with the same weights, and by hand."""
+"""Relation Network compared with slow loops over pairs with the same weights, and with hand-worked numbers."""
 
 import copy
 import math
@@ -22,7 +22,7 @@ WAY, N_FILTERS = 3, 6
 
 
 def module_of(side_px: int, channels: int = 4) -> RelationModule:
-    """A relation module in float64 whose batch normalisation and biases are nothing special."""
+    """A relation module in float64 with random batch normalisation and biases."""
     with seeding.fork(side_px, "relation"):
         module = RelationModule(channels, side_px, n_filters=N_FILTERS, n_hidden=5).double()
         for block in module.blocks:
@@ -55,13 +55,13 @@ def authors_scores(module: RelationModule, pairs: torch.Tensor, batch_statistics
 
 
 def small(**options: object) -> RelationNetwork:
-    """On 16 px images: 2 x 2 maps of 8 channels."""
+    """A network for 16 px images: 2 x 2 maps of 8 channels."""
     with seeding.fork(0, "test"):
         return create_method("relation", create_backbone("conv4-relation", 1, 16, n_filters=8), **options)
 
 
 def spread(method: RelationNetwork) -> RelationNetwork:
-    """With larger last layers: as initialised by the authors all scores are nearly the same."""
+    """Enlarge the last layers: with the authors' initial values all scores are nearly equal."""
     with seeding.fork(1, "test"):
         for layer in (method.relation.linear[0], method.relation.linear[2]):
             nn.init.normal_(layer.weight)
@@ -245,7 +245,7 @@ def test_evaluation_embeds_once_and_agrees_with_forward(toy_sets):
 @pytest.mark.parametrize("training", [False, True])
 @torch.no_grad()
 def test_transductive_is_the_authors_protocol(toy_sets, training):
-    """Their networks never leave training mode: support, queries and pairs of an episode are one batch each."""
+    """Their networks stay in training mode: support, queries and pairs of an episode are separate batches."""
     method, episode = spread(small(transductive=True)).train(training), episodes(toy_sets[0])
     before = copy.deepcopy(method.state_dict())
     logits = method(*arguments(episode))

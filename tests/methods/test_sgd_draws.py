@@ -1,4 +1,4 @@
-"""Draws of Baseline and Baseline++: independent between episodes, the same for one episode wherever it is met."""
+"""Draws of Baseline and Baseline++: independent between episodes, and always the same for one episode."""
 
 import torch
 from torch.nn import functional as F
@@ -39,14 +39,14 @@ def test_draws_are_those_of_the_authors():
 
 
 def test_splitmix64_is_the_published_one():
-    """The first outputs for seed 1234567 that implementations of splitmix64.c are checked against."""
+    """The first outputs for seed 1234567, with which implementations of splitmix64.c are tested."""
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     bits = _draw_bits(torch.arange(1, 5), 1234567)
     assert [number % 2**64 for number in bits.tolist()] == expected
 
 
 def test_episodes_draw_independently():
-    """No two episodes share a row of their heads or an order, and no entry follows from another one."""
+    """No two episodes share a row of their heads or an order, and entries are uncorrelated."""
     support, labels = episodes(4000, 3, 1, 8)
     draws = draw(support, labels, 3, seed=0)
     drawn = heads(draws)  # (4000, 3, 9)
@@ -68,7 +68,7 @@ def test_episodes_draw_independently():
 
 
 def test_an_episode_draws_the_same_wherever_it_is_met():
-    """Alone or in a batch, its images in another order, its classes renamed or of more, with padding or without."""
+    """Draws do not depend on the batch, the order of images, the numbering of classes, or padding."""
     support, labels = episodes(6, 4, 3, 16)
     for b in range(6):  # episode b lacks its images b, b + 3, b + 6 …; episode 1 also its last class
         labels[b, b :: 3 + b] = -1
@@ -115,7 +115,7 @@ def test_the_interval_holds_what_the_head_draws():
 
 
 def test_drawing_waits_for_no_value():
-    """Tensors without values: whatever the host had to read would raise, and would halt a GPU."""
+    """Tensors without values raise if the host must read a value, which would make it wait for a GPU."""
     support, labels = (tensor.to("meta") for tensor in episodes(3, 4, 2, 10))
     draws = draw(support, labels, 4, seed=0)
     assert draws.weight.shape == (3, 4, 10)

@@ -1,4 +1,4 @@
-"""SimpleShot, nearest neighbours and Meta-Baseline against slow loops, scikit-learn and hand-worked numbers."""
+"""SimpleShot, nearest neighbours and Meta-Baseline compared with slow loops, scikit-learn and hand-worked numbers."""
 
 import math
 
@@ -175,7 +175,7 @@ def test_nearest_is_the_slow_loop(metric):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_nearest_is_scikit_learns_classifier(metric, k):
-    """Where votes are equal scikit-learn takes the smallest label, we the tied class with the nearest image."""
+    """With equal votes scikit-learn chooses the smallest label, we the class with the nearest image."""
     n_ties = 0
     support, query = normal(30, 12, DIM, name="support"), normal(30, 20, DIM, name="query")
     labels = torch.arange(WAY).repeat(30, 3)

@@ -1,4 +1,4 @@
-"""Networks with weights per task: values, gradients and second derivatives against one network after the other."""
+"""Different weights for each task: values, gradients and second derivatives compared with one network at a time."""
 
 import copy
 
@@ -25,9 +25,10 @@ AMPLIFICATION = 1e6
 
 
 def assert_same_up_to_rounding(ours: list[torch.Tensor], oracle: list[torch.Tensor]) -> None:
-    """Both are sums of the same terms in another order: off by roundings of the largest ones, amplified.
+    """Check equality of sums of the same terms in different orders, relative to their largest terms.
 
-    The terms are about as large as the largest sum; those of a bias that a normalisation cancels (sum: 0) as 1.
+    The terms are assumed to be as large as the largest sum; those of a bias that a normalisation cancels (sum 0) as
+    large as 1.
     """
     for mine, theirs in zip(ours, oracle, strict=True):
         bound = AMPLIFICATION * torch.finfo(theirs.dtype).eps * max(1.0, float(theirs.detach().abs().max()))
@@ -35,7 +36,7 @@ def assert_same_up_to_rounding(ours: list[torch.Tensor], oracle: list[torch.Tens
 
 
 def randomised(module: nn.Module) -> nn.Module:
-    """float64, with batch-norm scales of both signs: pooling must follow them."""
+    """Convert to float64 and randomise scales, some of them negative, which pooling must handle."""
     with seeding.fork(0, "test"):
         for parameter in module.parameters():
             if parameter.ndim == 1:
@@ -58,7 +59,7 @@ def network(name: str) -> nn.Module:
 
 
 def forward(body, images, weights=None, n_tasks=TASKS, counted=None, dtype=None) -> torch.Tensor:
-    """The output of `body` for the images (n_tasks * n, ...) of tasks with `weights` of their own."""
+    """Run `body` on images (n_tasks * n, ...) with different `weights` for each task."""
     with TaskWise(n_tasks, len(images) // n_tasks, counted, dtype) as engine, engine.pool_first(body.eval()):
         return functional_call(body, weights or {}, (images,))
 
@@ -103,7 +104,7 @@ def test_conv4_pools_before_it_normalises_on_one_process_and_on_several():
 
 @pytest.fixture(params=["matrix products", "one by one", "one by one backwards"])
 def way_of_convolving(request, monkeypatch):
-    """Each of the ways that a convolution of many tasks may be computed in, whatever its size."""
+    """Each way of computing a convolution of many tasks, whatever its size."""
     never = 1 << 60
     one_by_one = 0 if request.param == "one by one" else never
     monkeypatch.setattr(task_convolution, "PIXELS_ONE_BY_ONE", one_by_one)

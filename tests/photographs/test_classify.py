@@ -18,7 +18,8 @@ from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, Predict
 from fewshot.errors import ConfigError, DataError
 from fewshot.photographs import checking, commands
 from fewshot.photographs.checking import check_support
-from fewshot.photographs.commands import fit_folder, list_photographs, predict_folder
+from fewshot.photographs.commands import fit_folder, predict_folder
+from fewshot.photographs.encoding import list_photographs
 from fewshot.runtime import seeding
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "classify.py"

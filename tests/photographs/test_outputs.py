@@ -15,8 +15,9 @@ from fewshot import FewShotClassifier
 from fewshot.config import FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import CheckpointError, ConfigError, DataError, OutputError
 from fewshot.estimator import storage
-from fewshot.photographs import Prediction, write_csv
-from fewshot.photographs.commands import fit_folder, list_photographs, predict_folder
+from fewshot.photographs.commands import fit_folder, predict_folder
+from fewshot.photographs.encoding import list_photographs
+from fewshot.photographs.pages.predictions import Prediction, write_csv
 from fewshot.runtime import seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.terminal import visible_text
@@ -172,7 +173,7 @@ def test_what_cannot_be_written_is_said_before_the_work_and_answers_are_printed_
     model = fit(tmp_path)
     with pytest.raises(OutputError, match="it is a device"):
         predict(model, tmp_path / "nothing there", csv="/dev/null")
-    with pytest.raises(OutputError, match="another file of this command"):
+    with pytest.raises(OutputError, match="reads or writes another file of that name"):
         predict(model, root, csv=str(model))
     capsys.readouterr()
 

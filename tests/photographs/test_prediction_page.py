@@ -14,21 +14,15 @@ from PIL import Image
 
 from fewshot.errors import DataError
 from fewshot.methods import create_method
-from fewshot.photographs import (
-    Neighbour,
-    PageFacts,
-    Prediction,
-    check_folder,
-    extrapolate,
-    measure_shots_curve,
-    predict_left_out,
-    write_check,
-    write_csv,
-    write_predictions,
-)
+from fewshot.photographs.inspection.check import check_folder
+from fewshot.photographs.inspection.extrapolation import extrapolate
 from fewshot.photographs.inspection.intervals import Proportion
+from fewshot.photographs.inspection.learning_curve import measure_shots_curve, predict_left_out
+from fewshot.photographs.pages.check_page import write_check
 from fewshot.photographs.pages.confusion import count_confusions, write_confusion_table
 from fewshot.photographs.pages.html import make_thumbnails, read_asset
+from fewshot.photographs.pages.predictions import Neighbour, PageFacts, Prediction, write_csv
+from fewshot.photographs.pages.predictions_page import write_predictions
 
 NASTY = "<script>alert(1)</script>\"'&.png"
 NAMES = ["cat", 'd<o>g "x"', "emu"]

@@ -210,13 +210,15 @@ def test_a_failed_run_is_reported_and_the_others_go_on(project, capsys):
     assert run_all(found, scripts, scripts / "kept") == [found[1]]
     printed = capsys.readouterr().out
     log = found[1].folder.path / "log.txt"
-    assert f"baseline, seed 2: FAILED, exit status 3; the end of {log}:" in printed
+    assert f"[3/3] baseline, seed 2: FAILED twice, exit status 3; the end of {log}:" in printed
+    assert "baseline, seed 2: failed, tried once more: exit status 3" in printed
+    assert [call.split()[1] for call in calls(scripts)].count("baseline-seed2") == 2
     assert "    cannot do it\n" in printed
     assert "protonet, seed 2: 0.4 min" in printed
     (scripts / "prepared" / "protonet-seed2" / "records" / "trained-5-way-1-shot.jsonl").unlink()
     found[2].records_file("trained", "5-way 1-shot").unlink()
     assert run_all(found[2:], scripts, scripts / "kept") == [found[2]]  # status 0 without its records
-    assert "protonet, seed 2: FAILED, exit status 0" in capsys.readouterr().out
+    assert "protonet, seed 2: FAILED twice, exit status 0" in capsys.readouterr().out
 
 
 def test_an_edited_recipe_stops_before_anything_runs(project):
@@ -282,7 +284,7 @@ def test_recipes_that_cannot_be_run_or_compared_are_refused(project, capsys):
     (recipes / "other.yaml").write_text("test_n_query: 2\ntest_n_shot: [3]\n")
     assert "other" in {run.name for run in find_runs(recipes, Path("out"))}  # no cell of the others
     (recipes / "other.yaml").write_text("pretrained_run: runs/toy/other\n")
-    with pytest.raises(ConfigError, match="pretrained_run goes in a circle: other -> other"):
+    with pytest.raises(ConfigError, match="recipes start from each other in a circle: other -> other"):
         find_runs(recipes, Path("out"))
     (recipes / "other.yaml").write_text("max_step: 3\n")
     with pytest.raises(ConfigError, match=r"other.yaml is no valid recipe"):
@@ -339,7 +341,7 @@ def test_interrupted_and_started_again_it_makes_the_table(tmp_path, monkeypatch,
     step = int(re.search(r"stopped at step (\d+); continue the run with --resume", log.read_text())[1])
     for file in (recipes / "pretrain.yaml", stage_one / "config.json"):  # it ends a step later
         file.write_text(file.read_text().replace("100000", str(step + 1)))
-    command = [sys.executable, "scripts/reproduce.py", "toy", "--out", "out"]
+    command = [sys.executable, "scripts/reproduce.py", "toy", "--out", "out", "--publish"]
     again = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert again.returncode == 0, again.stderr + log.read_text()
     assert f"{step + 1} steps in" in log.read_text()
@@ -379,6 +381,21 @@ def test_a_row_of_a_changed_recipe_is_not_run(project, tmp_path, capsys):
     assert re.search(r"\n\| protonet +\| not run +\| not run +\| – ", text)
     reason = "left out of the tables: protonet, seed 2: the recipe has changed since (max_steps was 9, is 10)\n"
     assert capsys.readouterr().out == reason
+
+
+def test_what_did_not_run_has_a_line_with_its_command(project, tmp_path):
+    scripts, recipes, found = project
+    text = format_section(recipes, tmp_path / "empty", tmp_path / "none.yaml")
+    heading = "Not run yet, and what runs it:\n\n"
+    lines = text.split(heading)[1].splitlines()[2:]
+    assert [re.sub(" +", " ", line) for line in lines] == [
+        f"| {name} | `python scripts/reproduce.py toy --methods {name}` |"
+        for name in ("pretrain", "baseline", "protonet")
+    ]
+    run_all(found[:1], scripts, scripts / "kept")
+    assert "--methods pretrain`" not in format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
+    run_all(found, scripts, scripts / "kept")
+    assert heading not in format_section(recipes, scripts / "kept", tmp_path / "none.yaml")
 
 
 def test_a_variant_that_is_new_or_changed_is_measured(project, tmp_path, capsys):

@@ -141,12 +141,32 @@ def test_accuracies_that_no_count_gives_are_refused(tmp_path, accuracy):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("change", [{"n_way": [5, 10]}, {"n_query": (5, 10)}, {"n_way": 1000, "n_query": 66}])
-def test_queries_that_cannot_be_counted_in_two_bytes_are_refused(tmp_path, change):
+def test_queries_that_cannot_be_counted_in_two_bytes_are_refused(tmp_path):
     header = scores([75]).header
-    varying = Scores(replace(header, spec=header.spec | change), np.ones(1))
-    with pytest.raises(DataError, match=r"a\.json: only episodes of one number of queries, below 65,536"):
-        Result("maml", 3, FACTS, {"trained": [varying]}).write(tmp_path / "a.json")
+    many = Scores(replace(header, spec=header.spec | {"n_way": 1000, "n_query": 66}), np.ones(1))
+    with pytest.raises(DataError, match=r"a\.json: only episodes of fewer than 65,536 queries"):
+        Result("maml", 3, FACTS, {"trained": [many]}).write(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("change", [{"n_way": [5, 20]}, {"n_query": [5, 10]}])
+def test_accuracies_of_varying_numbers_of_queries_come_back_to_the_last_bit(tmp_path, change):
+    accuracy = np.array([37 / 50, 0.0, 1.0, 111 / 130, 2 / 3])
+    header = scores([75] * 5).header
+    varying = Scores(replace(header, spec=header.spec | change), accuracy)
+    path = tmp_path / "a.json"
+    Result("maml", 3, FACTS, {"trained": [varying]}).write(path)
+    (back,) = Result.read(path).records["trained"]
+    np.testing.assert_array_equal(back.accuracy, accuracy)
+    assert back.header == varying.header
+    content = json.loads(path.read_text())
+    assert content["records"][0]["percent"][0] == round(100 * accuracy.mean(), 2)
+    longer = base64.b64encode(zlib.compress(np.ones(6).tobytes())).decode()
+    above = base64.b64encode(zlib.compress(np.full(5, 1.5).tobytes())).decode()
+    for bad in (longer, above):
+        content["records"][0]["accuracy"] = bad
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match="the accuracies are not those of 5 episodes"):
+            Result.read(path)
 
 
 def test_an_older_file_stays_where_the_new_one_cannot_be_made(tmp_path, monkeypatch):

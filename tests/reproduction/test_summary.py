@@ -1,5 +1,6 @@
 """The main table: by hand from made-up rows, and as README.md and RESULTS.md hold it; the tables of the pages."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from made_up import made_up_header
 
-from fewshot import cli
+from fewshot import cli, commands
 from fewshot.errors import DataError
 from fewshot.evaluation.records import Scores
 from fewshot.reproduction import runner
@@ -85,21 +86,39 @@ def test_only_files_with_the_lines_for_it_are_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("report", [None, "other.md"])
-def test_reproduce_writes_the_page_and_the_main_table_unless_a_report_is_named(tmp_path, monkeypatch, report):
+def test_reproduce_changes_no_file_unless_it_is_told(tmp_path, monkeypatch, capsys, report):
+    monkeypatch.setattr(cli, "reuse_freed_memory", lambda: None)  # it is for the whole process
+    monkeypatch.chdir(tmp_path)
+    old = "<!-- main table: begin -->\nold\n<!-- main table: end -->\n"
+    Path("README.md").write_text(old)
+    words = ["cifar_fs", "--methods", "protonet", "--cells", "5w5s", "--budget", "0", "--results", str(RESULTS)]
+    with pytest.raises(SystemExit, match="0"):
+        commands.main(["reproduce", *words, *(["--report", report] if report else [])])
+    assert {str(path) for path in Path().rglob("*")} == {"README.md", *([report] if report else [])}
+    assert Path("README.md").read_text() == old
+    printed = capsys.readouterr().out
+    assert re.search(r"\n\| method +\| 5w5s +\| seeds ", printed)
+    assert re.search(r"\n\| protonet +\| \d+\.\d\d ± \d+\.\d\d +\| 1 ", printed)  # of the seed that was asked: 0
+    assert "| maml" not in printed
+    with pytest.raises(SystemExit, match="2"):
+        commands.main(["reproduce", *words, "--report", "x.md", "--publish"])
+
+
+def test_published_are_the_page_and_the_main_table(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "make_summaries", lambda scripts, stored: {"main table": "new", "short table": "newer"})
     monkeypatch.setattr(cli, "reuse_freed_memory", lambda: None)  # it is for the whole process
     monkeypatch.chdir(tmp_path)
     old = "<!-- main table: begin -->\nold\n<!-- main table: end -->\n"
     Path("README.md").write_text(old)
-    arguments = ["cifar_fs", "--methods", "protonet", "--budget", "0", *(["--report", report] if report else [])]
+    arguments = ["cifar_fs", "--methods", "protonet", "--budget", "0", "--publish"]
     monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / "reproduce.py"), run_name="__main__")
     assert ended.value.code == 0
-    assert Path("README.md").read_text() == (old if report else old.replace("old", "new"))
+    assert Path("README.md").read_text() == old.replace("old", "new")
     written = [str(path) for path in Path().rglob("*.md")]
-    assert sorted(written) == ["README.md", report or "docs/results/cifar_fs.md"]
-    page = Path(report or "docs/results/cifar_fs.md").read_text()
+    assert sorted(written) == ["README.md", "docs/results/cifar_fs.md"]
+    page = Path("docs/results/cifar_fs.md").read_text()
     assert page.startswith("# cifar_fs: all methods\n\n<!-- reproduce cifar_fs: begin -->\n| method ")
 
 
@@ -132,4 +151,4 @@ def test_each_page_holds_the_tables_that_results_make(dataset):
     assert f"<!-- reproduce {dataset}: begin -->\n{text}\n<!-- reproduce {dataset}: end -->" in page, AGAIN
 
 
-AGAIN = "make it anew: python scripts/reproduce.py DATASET --budget 0"
+AGAIN = "make it anew: python scripts/reproduce.py DATASET --budget 0 --publish"

@@ -1,4 +1,4 @@
-"""Checkpoints: exact, atomic, and never code."""
+"""Checkpoints: exact, written atomically, and loaded without running code."""
 
 import os
 import pickle

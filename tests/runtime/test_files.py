@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and JSON by the line."""
+"""Atomic replacement of files, and JSON with one item per line."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_links_are_written_through(tmp_path):
 
 
 def refused(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    """Places that nothing can be written to, each with what is said of it."""
+    """Places that cannot be written to, each with words of the expected message."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")

@@ -1,4 +1,4 @@
-"""Floor 0: registries, seeds, precision."""
+"""Registries, seeds and precision."""
 
 import contextlib
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_tf32_is_of_gpus(monkeypatch):
 
 
 def tf32_settings() -> list[str | bool]:
-    """What torch does with float32 on a GPU: matrix products, convolutions, recurrent layers."""
+    """torch's settings of float32 on a GPU: matrix products, convolutions, recurrent layers."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):
         return [matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision]

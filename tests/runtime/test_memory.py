@@ -1,4 +1,4 @@
-"""Memory that is freed and taken again."""
+"""Memory of freed tensors is reused."""
 
 import ctypes
 import os

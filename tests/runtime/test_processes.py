@@ -1,4 +1,4 @@
-"""Several processes see what one would: weights, records, interruption."""
+"""Several processes compute the same as one: weights, records, interruption."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Which commit a record names, and when it says that the code was another."""
+"""The commit that a record names, and the mark for code that differs from it."""
 
 import subprocess
 
@@ -11,7 +11,7 @@ FILES = ["fewshot/runtime/provenance.py", "scripts/run.py", "scripts/recipes/a.y
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository of its own whose `fewshot` the module seems to lie in; its root."""
+    """A git repository in which the module seems to be installed; returns its root."""
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("at first\n")

@@ -1,4 +1,4 @@
-"""Several threads use one network: its layout, its mode and its hooks never change under another one's pass."""
+"""Several threads share a network: no thread changes its layout, mode or hooks during a pass of another."""
 
 import sys
 import time
@@ -31,18 +31,18 @@ def pictures(n_each: int = 3, side: int = 32) -> tuple[list[np.ndarray], list[st
 
 
 def classifier(**options: object) -> FewShotClassifier:
-    """On a network with depthwise convolutions and kernels of 1 x 1, without trained weights."""
+    """A classifier on a network with depthwise and 1 x 1 convolutions, without trained weights."""
     given = {"backbone": "efficientnet-lite0", "pretrained": False, "size_px": 32, "precision": "float32"}
     return FewShotClassifier(**given | options).fit(*pictures())
 
 
 def layouts(module: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
-    """Where each weight of a convolution lies in memory, and in what order."""
+    """Address and strides of the weight of each convolution."""
     return [(weight.data_ptr(), weight.stride()) for weight in module.parameters() if weight.dim() == 4]
 
 
 class InTheMiddle:
-    """Lets another thread do `work` while the first one to come by is inside of `layer`."""
+    """Runs `work` in another thread while the first thread that reaches `layer` is inside it."""
 
     def __init__(self, layer: nn.Module, work) -> None:
         self.work, self.came = work, False
@@ -56,14 +56,14 @@ class InTheMiddle:
 
 
 def convolution(module: nn.Module) -> nn.Module:
-    """One in the middle of a network."""
+    """A convolution in the middle of a network."""
     convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
     return convolutions[len(convolutions) // 2]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_answering_moves_no_weight(precision):
-    """The cause of wrong answers: weights that change their layout while a convolution of another thread reads them."""
+    """A weight that changes its layout while a convolution of another thread reads it causes wrong answers."""
     fitted, (images, _) = classifier(precision=precision), pictures()
     encoder = fitted.encoder_.network
     before, seen = layouts(encoder), []
@@ -100,7 +100,7 @@ def test_saved_weights_are_contiguous(tmp_path):
 
 
 def test_a_network_without_normalisation_is_copied_too():
-    """Nothing to fold: what runs channels-last must still be another network than the one that is saved."""
+    """Nothing can be folded, but the channels-last network must still be a copy of the one that is saved."""
     fitted = classifier(backbone="pixels", size_px=16)
     assert fitted.encoder_.network.backbone is not fitted.encoder_.method.backbone
 
@@ -137,7 +137,7 @@ def test_the_mode_stays_until_the_last_block_ends():
 
 @pytest.mark.parametrize("answer", ["embed", "evaluate"])
 def test_a_method_that_trains_evaluates_in_two_threads(answer, small_protonet):
-    """The one that came first ends while the other is in the middle, and must leave it in evaluation mode."""
+    """The first thread ends while the second is inside a pass, which must stay in evaluation mode."""
     images, method = striped(6, 8, split="val"), small_protonet().train()
     work = {
         "embed": lambda: embed(method, images).values,
@@ -166,7 +166,7 @@ def test_a_method_that_trains_evaluates_in_two_threads(answer, small_protonet):
 
 
 def test_views_of_two_threads_do_not_mix():
-    """Local features are kept by hooks on the shared network, and some views stop there: each in its own thread."""
+    """Hooks on the shared network collect local features and stop some passes, separately for each thread."""
     viewed = Viewed(create_backbone("conv4", 3, 32, n_filters=8), turns=16, rings="blocks.1").eval()
     images = torch.from_numpy(np.stack(pictures()[0])).permute(0, 3, 1, 2)
     look = torch.no_grad()(lambda: viewed(images))
@@ -199,7 +199,7 @@ def test_another_threads_view_that_stops_early_stops_no_other():
 
 
 def test_methods_that_adapt_weights_answer_one_thread_at_a_time(monkeypatch):
-    """They swap the weights of the network that all threads share."""
+    """They replace the weights of the network that all threads share."""
     options = {"backbone": "conv4", "backbone_options": {"n_filters": 8}, "calibrate": False}
     fitted, (images, _) = classifier(method="finetune", method_options={"steps": 1}, **options), pictures()
     alone, inside, most, logits = fitted.predict_proba(images), [], [], FittedMethod._classify

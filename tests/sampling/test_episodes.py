@@ -1,4 +1,4 @@
-"""Episodes: disjoint, uniform, deterministic in (seed, index), impossible ones refused."""
+"""Episodes: disjoint, uniform, deterministic in (seed, index); impossible ones are refused."""
 
 import time
 
@@ -66,7 +66,7 @@ def test_episode_depends_on_seed_and_index_only(first, count, seed):
 
 
 def test_episodes_of_a_seed_never_change():
-    """A pinned draw: if it changes, every published number changes."""
+    """Pinned numbers: if they change, every published number changes."""
     episode = EpisodeSampler(numbered([20] * 9), EpisodeSpec(3, 1, 2), seed=7).batch(5, 1)
     again = EpisodeSampler(numbered([20] * 9), EpisodeSpec(3, 1, 2), seed=7).batch(0, 6)
     assert torch.equal(again.support[5:], episode.support)

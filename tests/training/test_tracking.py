@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, TrainConfig, evaluate, train
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation.records import Records
-from fewshot.experiments.build import LONGEST_DIFFERENCES, name_differences
+from fewshot.experiments.run_names import LONGEST_DIFFERENCES, name_differences
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.training.tracking import Answers, AnswersWatch, track_tests
 from fewshot.training.tracking.hyperparameters import list_hyperparameters

@@ -4,10 +4,28 @@
 processes computes the same as one process.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes, which also sums its gradients, and theirs.
+
+    `torch.distributed.nn.functional.all_reduce` does so too, and warns at each call in newer versions of torch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        summed = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return _SumOverProcesses.apply(gradient)
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
@@ -22,9 +40,9 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         x = images.float()
         ones = x.new_full((1,), x.numel() / x.shape[1])
         dist.all_reduce(ones)  # number of values of a channel, over all processes
-        mean = all_reduce(x.sum((0, 2, 3))) / ones
+        mean = _SumOverProcesses.apply(x.sum((0, 2, 3))) / ones
         centred = x - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / ones
+        variance = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / ones
         self._update(mean.detach(), variance.detach() * ones / (ones - 1))
         scale = torch.rsqrt(variance + self.eps) * self.weight
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)

@@ -1,1 +1,1 @@
-"""MAML's engine: many tasks' own weights, adapted at once."""
+"""The inner loop of MAML: many tasks, each with its own weights, adapted at once."""

@@ -1,4 +1,4 @@
-"""A network called with other weights than its own."""
+"""Call a network with other weights than its own."""
 
 from typing import Any
 
@@ -7,11 +7,10 @@ from torch.func import functional_call
 
 
 def call_with_weights(network: nn.Module, weights: dict[str, Tensor], *inputs: Any) -> Any:
-    """`network(*inputs)` with `weights`, by the names of `named_parameters`, in the place of its own.
+    """Call `network(*inputs)` with `weights`, named as in `named_parameters`, instead of its own.
 
-    A weight that several layers share is replaced in all of them. torch's `functional_call` does so too, but a layer
-    that stands in several places it leaves with the other weight for good (2.14: it puts back the last thing it
-    found); so each layer is named once here.
+    A weight that several layers share is replaced in all of them. torch's `functional_call` does this too, but does not
+    restore the weight of a layer that occurs in several places (2.14); so each layer is named once here.
     """
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     everywhere = {}

@@ -1,4 +1,4 @@
-"""Batch normalisation by the statistics of each episode: what "transductive" means for a convolutional network."""
+"""Batch normalisation by the statistics of each episode, which makes a convolutional network transductive."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ BATCH_NORM = inspect.signature(F.batch_norm)
 
 
 class EpisodeStatistics(TorchFunctionMode):
-    """Within the block every batch normalisation, in whatever mode, uses each episode's own statistics.
+    """Within the block every batch normalisation uses the statistics of each episode, in training and evaluation mode.
 
-    Its inputs are then (n_episodes * n_images * k, C, ...): one episode after the other, k rows of each image (k > 1
-    where a network treats the places of its maps as rows). Mean and biased variance are taken over the rows of an
-    episode. Running statistics are neither used nor changed. Weight standardisation, which normalises the weights of a
-    convolution as a batch of one, computes as usual. Raises `RowsError` for inputs that do not go by images.
+    Inputs must be (n_episodes * n_images * k, C, ...): episode after episode, with k rows for each image (k > 1 if a
+    network treats the positions of its maps as rows). Mean and biased variance are computed over the rows of an
+    episode; running statistics are neither used nor changed. Weight standardisation, which normalises the weights of a
+    convolution as a batch of one, is not changed. Raises `RowsError` if rows do not belong to images.
 
-    `counted` (n_episodes, n_images) bool: the images that the statistics are taken over (None: all of them; a number:
+    `counted` (n_episodes, n_images) bool: the images from which statistics are computed (None: all of them; a number:
     the first so many of each episode).
     """
 
@@ -43,11 +43,11 @@ class EpisodeStatistics(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def count_rows_of_image(self, inputs: Tensor) -> int:
-        """How many rows of `inputs` each image has; raises `RowsError` where they do not go by images."""
+        """Count the rows of `inputs` for each image; raises `RowsError` if rows do not belong to images."""
         n_images = self.n_episodes * self.n_images
         if inputs.ndim == 0 or len(inputs) == 0 or len(inputs) % n_images:
             raise RowsError(
-                f"its input {tuple(inputs.shape)} does not go by images: the first dimension is no multiple of "
+                f"the rows of its input {tuple(inputs.shape)} are not those of images: their number is no multiple of "
                 f"{self.n_episodes} x {self.n_images}"
             )
         return len(inputs) // n_images
@@ -56,14 +56,14 @@ class EpisodeStatistics(TorchFunctionMode):
         return running_mean is None and len(inputs) == 1 < self.n_episodes * self.n_images
 
     def choose_rows(self, inputs: Tensor) -> Tensor | int | None:
-        """`counted`, for the rows of `inputs` instead of images."""
+        """Convert `counted` from images to the rows of `inputs`."""
         rows = self.count_rows_of_image(inputs)
         if self.counted is None or rows == 1:
             return self.counted
         return self.counted * rows if isinstance(self.counted, int) else self.counted.repeat_interleave(rows, 1)
 
     def normalise(self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        """`inputs` (n_episodes * n_rows, C, ...) by their episode's statistics, then scaled and shifted."""
+        """Normalise `inputs` (n_episodes * n_rows, C, ...) by the statistics of their episode, then scale and shift."""
         rows_counted = self.choose_rows(inputs)
         x = inputs.unflatten(0, (self.n_episodes, -1))  # (n_episodes, n_rows, C, ...)
         counted = make_mask(rows_counted, x)
@@ -90,7 +90,7 @@ class EpisodeStatistics(TorchFunctionMode):
 
 
 def make_mask(counted: Tensor | int | None, x: Tensor) -> Tensor | None:
-    """Which of `x` (n_episodes, m, ...) are `counted`, (n_episodes, m) bool, or None: all; see `EpisodeStatistics`."""
+    """Make a mask (n_episodes, m) of the rows of `x` (n_episodes, m, ...) that are `counted`; None: all of them."""
     if isinstance(counted, int):
         return (torch.arange(x.shape[1], device=x.device) < counted).expand(len(x), -1)
     return counted
@@ -99,10 +99,10 @@ def make_mask(counted: Tensor | int | None, x: Tensor) -> Tensor | None:
 def normalise_by_kernel(
     x: Tensor, counted: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor | None:
-    """`x` (n_episodes, m, C, ...) normalised by torch's own kernels, episode after episode: (n_episodes * m, C, ...).
+    """Normalise `x` (n_episodes, m, C, ...) by torch's kernels, episode after episode: (n_episodes * m, C, ...).
 
-    `counted` (n_episodes, m) bool, or None: all. None where no kernel does it: for weights of each episode's own, and
-    for gradients through statistics that not all inputs have a part in.
+    `counted` (n_episodes, m) bool; None: all. Returns None if no kernel can do it: if each episode has its own weights,
+    and for gradients through statistics of only some of the rows.
     """
     if any(t is not None and t.ndim != 1 for t in (weight, bias)):
         return None
@@ -116,16 +116,17 @@ def normalise_by_kernel(
 
 
 def _normalise_by_rows(rows: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """`x` (m, C, ...) by mean and biased variance of `rows` (k, C, ...), then scaled and shifted."""
+    """Normalise `x` (m, C, ...) by mean and biased variance of `rows` (k, C, ...), then scale and shift."""
     mean, variance = moments(rows)
     return torch.batch_norm(x, weight, bias, mean, variance, False, 0.0, eps, False)
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,), at least float32, of rows (k, C, ...).
+    """Compute mean and biased variance (C,), in float32 or wider, of rows (k, C, ...).
 
-    Of narrow types by the kernel of batch normalisation, whose running statistics with a momentum of 1 are the last
-    ones: on a CPU 12 times as fast as `torch.var_mean` in float32, which wider types take for its accuracy.
+    Half-precision types use the kernel of batch normalisation, whose running statistics with momentum 1 are those of
+    the last batch: on a CPU this is 12 times as fast as `torch.var_mean` in float32, which wider types use for its
+    accuracy.
     """
     n_values = rows[:, 0].numel()
     if rows.dtype.itemsize >= 4 or n_values == 1:
@@ -141,14 +142,14 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
 def episode_statistics(
     module: nn.Module, n_episodes: int, n_images: int, counted: Tensor | int | None = None
 ) -> Iterator[None]:
-    """Within the block `module` normalises by episode, see `EpisodeStatistics`, and nothing in it changes."""
+    """Within the block `module` normalises by episode, see `EpisodeStatistics`; its own state does not change."""
     named = name_failing_layer(module, (RowsError,), "normalise each episode by its own statistics")
     with norms_in_eval(module), named, EpisodeStatistics(n_episodes, n_images, counted):
         yield
 
 
 def refuse_other_statistics(network: nn.Module, method: str) -> None:
-    """Raise `ConfigError` for a layer with weights and running statistics that is not batch normalisation."""
+    """Raise `ConfigError` for a layer with weights and running statistics that is no batch normalisation."""
     for name, layer in network.named_modules():
         kept = [key for key, _ in layer.named_buffers(recurse=False) if key.startswith("running_")]
         if kept and not isinstance(layer, BATCH_NORMS) and any(p is not None for p in layer._parameters.values()):
@@ -160,7 +161,7 @@ def refuse_other_statistics(network: nn.Module, method: str) -> None:
 
 @contextmanager
 def norms_in_eval(module: nn.Module) -> Iterator[None]:
-    """Within the block batch normalisation counts no batches and, over several processes, asks no other one."""
+    """Within the block batch normalisation does not count batches and does not communicate between processes."""
     norms = [child for child in module.modules() if isinstance(child, NORMS) and child.training]
     for norm in norms:
         norm.eval()

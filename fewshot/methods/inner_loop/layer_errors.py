@@ -1,4 +1,4 @@
-"""Errors of a layer that cannot do what a method asks of it, as `ConfigError` with the layer's name."""
+"""Turn errors inside a layer that a method cannot use into `ConfigError` with the name of the layer."""
 
 import traceback
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ RAISED_BY_LAYERS = (RuntimeError, TypeError, ValueError, AttributeError, IndexEr
 
 
 class RowsError(ValueError):
-    """Rows that cannot be told apart by episode."""
+    """Rows that cannot be assigned to images."""
 
 
 @contextmanager
 def name_failing_layer(network: nn.Module, kinds: tuple[type[Exception], ...], what: str) -> Iterator[None]:
-    """Within the block an error of `kinds` that a layer of `network` raises becomes a `ConfigError` with its name.
+    """Within the block an error of `kinds` in a layer of `network` becomes a `ConfigError` with the name of the layer.
 
-    `what` the layer cannot do. Errors that are sentences already, and a lack of memory, stay as they are.
+    `what` says what the layer cannot do. Errors of this package and lack of memory are not changed.
     """
     try:
         yield
@@ -34,12 +34,12 @@ def name_failing_layer(network: nn.Module, kinds: tuple[type[Exception], ...], w
 
 
 def describe_layer(name: str, layer: nn.Module) -> str:
-    """`'body.stem.norm' (BatchNorm2d)`; the whole network has no name."""
+    """Describe a layer as `'body.stem.norm' (BatchNorm2d)`; the whole network has no name."""
     return f"{name!r} ({type(layer).__name__})" if name else type(layer).__name__
 
 
 def _find_layer(error: BaseException, network: nn.Module) -> str | None:
-    """The innermost layer of `network` in whose code `error` was raised."""
+    """Find the innermost layer of `network` in whose code `error` was raised."""
     names = {id(layer): describe_layer(name, layer) for name, layer in network.named_modules()}
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):

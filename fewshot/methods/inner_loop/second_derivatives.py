@@ -1,4 +1,4 @@
-"""Second derivatives of a network: functions that torch cannot differentiate twice, and forms of them that it can."""
+"""Second derivatives of a network: replace functions that torch cannot differentiate twice, or name their layer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +18,11 @@ def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return F.relu6(input + 3) / 6
 
 
-TWICE_DIFFERENTIABLE = {F.hardsigmoid: _hardsigmoid}  # the same functions
+TWICE_DIFFERENTIABLE = {F.hardsigmoid: _hardsigmoid}  # equal functions with second derivatives
 
 
 class TwiceDifferentiable(TorchFunctionMode):
-    """Within the block functions of `TWICE_DIFFERENTIABLE` have second derivatives."""
+    """Within the block the functions in `TWICE_DIFFERENTIABLE` have second derivatives."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -31,15 +31,15 @@ class TwiceDifferentiable(TorchFunctionMode):
 
 
 def use_differentiable_attention() -> Any:
-    """A context in which attention has second derivatives: its fused kernels have none."""
+    """Make a context in which attention has second derivatives, which its fused kernels lack."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
 @contextmanager
 def name_missing_derivative(network: nn.Module, images: Callable[[], Tensor], method: str) -> Iterator[None]:
-    """Within the block the lack of a second derivative becomes a `ConfigError` with the name of the layer.
+    """Within the block an error about a missing second derivative becomes a `ConfigError` with the name of the layer.
 
-    The layer is sought with what `images` returns: (n, C, H, W), prepared for `network`.
+    To find the layer, `network` runs on the result of `images`: prepared images (n, C, H, W).
     """
     try:
         yield
@@ -48,7 +48,7 @@ def name_missing_derivative(network: nn.Module, images: Callable[[], Tensor], me
             raise
         raise ConfigError(
             f"{method}: order=2 needs second derivatives, which torch does not have for the layer "
-            f"{_find_layer(network, images())}: {error}. order=1 does without them"
+            f"{_find_layer(network, images())}: {error}. order=1 does not need them"
         ) from error
 
 
@@ -57,8 +57,8 @@ def _tells_missing_derivative(error: Exception) -> bool:
 
 
 def _find_layer(network: nn.Module, images: Tensor) -> str:
-    """The innermost layer of `network` that cannot be differentiated twice."""
-    calls = []  # name, layer, inputs: in the order in which layers finish
+    """Find the innermost layer of `network` that cannot be differentiated twice."""
+    calls = []  # (name, layer, inputs) in the order in which layers finish, so inner layers come first
 
     def note(name: str) -> Callable[..., None]:
         return lambda layer, inputs, _: calls.append((name, layer, inputs))
@@ -76,11 +76,11 @@ def _find_layer(network: nn.Module, images: Tensor) -> str:
 
 def _differentiates_twice(layer: nn.Module, inputs: tuple[Any, ...]) -> bool:
     if not all(isinstance(value, Tensor) and value.is_floating_point() for value in inputs):
-        return True  # not tried: a layer around it will tell
+        return True  # it cannot be tested alone; an enclosing layer will be
     leaves = [value.detach().requires_grad_() for value in inputs]
     with torch.enable_grad(), TwiceDifferentiable(), use_differentiable_attention():
         try:
-            output = layer(*(leaf * 1 for leaf in leaves))  # in-place functions may not change a leaf
+            output = layer(*(leaf * 1 for leaf in leaves))  # an in-place function must not change a leaf
             first = torch.autograd.grad(output.sin().sum(), leaves, create_graph=True, allow_unused=True)
             total = torch.stack([g.sin().sum() for g in first if g is not None]).sum()
             torch.autograd.grad(total, leaves, allow_unused=True)

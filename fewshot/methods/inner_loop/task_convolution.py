@@ -1,9 +1,9 @@
-"""Convolutions with weights of their own for each task, differentiable any number of times.
+"""Convolutions with different weights for each task, differentiable any number of times.
 
-Maps are (T, n, h, w, C) here: T tasks, n images of each, channels last. A convolution and its two gradients
-are closed under differentiation: each one's gradients are the other two. Each is computed in one of two ways,
-whichever is faster: for all tasks by one batched matrix product over image patches, which are as large as the
-maps k * k times; or by the library's convolution, task after task.
+Maps are (T, n, h, w, C) here: T tasks, n images of each, channels last. The convolution and its two gradients are
+closed under differentiation: the gradients of each are the other two. Each is computed by the faster of two ways: one
+batched matrix product for all tasks, over image patches, which need k * k times the memory of the maps; or torch's
+convolution, task after task.
 """
 
 from typing import Any, NamedTuple
@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-# On a CPU core with AMX, bfloat16, 3 x 3, 4 to 16 tasks: a call for each task costs 0.1 ms, so a task must have enough
-# pixels. Where its patches leave the cache, from some 4,000 pixels on, that is faster for all three; for the gradient
-# of the maps it was from 500 on (10 images of 14 x 14 pixels at a stride of 2: 2.3 ms instead of 22.8).
+# Least pixels of a task for which torch's convolution is faster. Measured on a CPU core with AMX, in bfloat16, with
+# 3 x 3 kernels and 4 to 16 tasks: a call costs 0.1 ms per task, and patches of more than about 4,000 pixels leave the
+# cache. For the gradient of the maps 500 pixels suffice (10 images of 14 x 14 pixels, stride 2: 2.3 ms, not 22.8).
 PIXELS_ONE_BY_ONE = 4000
 PIXELS_ONE_BY_ONE_BACK = 500
 
 
 class Geometry(NamedTuple):
-    """Square windows of `k` x `k` pixels."""
+    """The geometry of a convolution with kernels of `k` x `k` pixels."""
 
     k: int
     padding: int
@@ -29,7 +29,7 @@ class Geometry(NamedTuple):
 
 
 class Convolution(torch.autograd.Function):
-    """Maps (T, n, h, w, in) by matrices (T, k * k * in, out); `patches`: of the maps, where they are known."""
+    """Convolves maps (T, n, h, w, in) with matrices (T, k * k * in, out); `patches` of the maps, if known."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, matrix: Tensor, how: Geometry, patches: Tensor | None = None) -> Tensor:
@@ -54,7 +54,7 @@ class Convolution(torch.autograd.Function):
 
 
 class _MapGradient(torch.autograd.Function):
-    """The gradient of `Convolution` for its maps, of `shape`."""
+    """The gradient of `Convolution` in its maps, which have `shape`."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, matrix: Tensor, shape: torch.Size, how: Geometry) -> Tensor:
@@ -63,7 +63,7 @@ class _MapGradient(torch.autograd.Function):
         if not _runs_one_by_one(gradient, shape[1] * shape[2] * shape[3], PIXELS_ONE_BY_ONE_BACK):
             return _carry_back(gradient, matrix, shape, how)
         (k, padding, stride), pairs = how, zip(_split_tasks(gradient), _make_kernels(matrix, how.k), strict=True)
-        left_out = [(length + 2 * padding - k) % stride for length in shape[2:4]]  # by the last step: no window there
+        left_out = [(length + 2 * padding - k) % stride for length in shape[2:4]]  # after the last window
         return _stack([F.conv_transpose2d(maps, kernel, None, stride, padding, left_out) for maps, kernel in pairs])
 
     @staticmethod
@@ -80,7 +80,7 @@ class _MapGradient(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """The gradient of `Convolution` for its matrices."""
+    """The gradient of `Convolution` in its matrices."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, gradient: Tensor, how: Geometry, patches: Tensor | None) -> Tensor:
@@ -105,17 +105,17 @@ class _WeightGradient(torch.autograd.Function):
 
 
 def _runs_one_by_one(maps: Tensor, pixels: int, enough: int) -> bool:
-    """Whether tasks are convolved one after the other."""
+    """Whether to convolve tasks one after the other."""
     return maps.device.type == "cpu" and pixels >= enough
 
 
 def _split_tasks(maps: Tensor) -> tuple[Tensor, ...]:
-    """The maps of each task, (n, C, h, w), channels-last."""
+    """Split maps into those of each task, (n, C, h, w), channels-last."""
     return maps.permute(0, 1, 4, 2, 3).unbind(0)
 
 
 def _make_kernels(matrix: Tensor, k: int) -> tuple[Tensor, ...]:
-    """Each task's matrix (k * k * in, out) as a kernel (out, in, k, k)."""
+    """Reshape the matrix (k * k * in, out) of each task to a kernel (out, in, k, k)."""
     return matrix.unflatten(1, (k, k, -1)).permute(0, 4, 3, 1, 2).unbind(0)
 
 
@@ -124,7 +124,7 @@ def _stack(maps: list[Tensor]) -> Tensor:
 
 
 def _extract_patches(maps: Tensor, how: Geometry) -> Tensor | None:
-    """The k x k patches (T, n * h' * w', k * k * C) of maps (T, n, h, w, C); None where tasks go one by one."""
+    """Extract k x k patches (T, n * h' * w', k * k * C) of maps (T, n, h, w, C); None if tasks run one by one."""
     k, padding, stride = how
     if _runs_one_by_one(maps, maps[0, ..., 0].numel() // stride**2, PIXELS_ONE_BY_ONE):
         return None
@@ -137,9 +137,9 @@ def _extract_patches(maps: Tensor, how: Geometry) -> Tensor | None:
 
 
 def _carry_back(gradient: Tensor, matrix: Tensor, shape: torch.Size, how: Geometry) -> Tensor:
-    """The gradient (T, n, h, w, in), of `shape`, of maps whose convolution with `matrix` has `gradient`."""
+    """Compute the gradient in the maps, of `shape` (T, n, h, w, in), from the `gradient` in the convolved maps."""
     k, padding, stride = how
-    if stride > 1:  # a stride leaves out rows and columns: zeros in their place
+    if stride > 1:  # put zeros between the rows and columns of the gradient
         side = [length + 2 * padding - k + 1 for length in shape[2:4]]
         spread = gradient.new_zeros(*gradient.shape[:2], *side, gradient.shape[-1])
         spread[:, :, ::stride, ::stride] = gradient

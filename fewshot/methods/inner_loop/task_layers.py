@@ -1,4 +1,4 @@
-"""Layers with weights or statistics of their own for each task, differentiable any number of times.
+"""Layers with different weights or statistics for each task, differentiable any number of times.
 
 Maps are (T, n, h, w, C) here: T tasks, n images of each, channels last.
 """
@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 
 class Pooled(torch.autograd.Function):
-    """Maps (T, n, h, w, C), centred by task, at the maxima of their tiles, and their variance (T, 1, C) by task.
+    """Centres maps (T, n, h, w, C) by task and max-pools them; also computes their variance (T, 1, C) by task.
 
-    Mean and variance are those of the first `leading` images of each task. `share` (T, leading, 1, 1, 1): each of
-    their values' weight; None: all alike. `side`: of a tile.
+    Mean and variance are those of the first `leading` images of each task, whose values have weights `share`
+    (T, leading, 1, 1, 1); None: equal weights. `side`: side of the pooled tiles. `sign`: −1 for channels of which the
+    minimum is taken.
     """
 
     @staticmethod
@@ -44,10 +45,10 @@ class Pooled(torch.autograd.Function):
 
 
 class _PooledGradient(torch.autograd.Function):
-    """The gradient of `Pooled` for its maps, itself differentiable.
+    """The gradient of `Pooled` in its maps, itself differentiable.
 
-    With u the upstream gradient at the chosen values, g that of the variance, p the shares (0 but for the
-    `leading` images) and c the centred maps: u, spread to where it came from, − p Σ u + 2 p g c.
+    Let u be the upstream gradient, placed at the positions of the maxima, g that of the variance, p the weights (0
+    except for the `leading` images) and c the centred maps. The gradient is u − p Σ u + 2 p g c.
     """
 
     @staticmethod
@@ -97,14 +98,14 @@ def _share(maps: Tensor, share: Tensor | None) -> Tensor | float:
 
 
 def _mean(maps: Tensor, share: Tensor | None) -> Tensor:
-    """Mean by task and channel of maps (T, n, h, w, C), (T, 1, 1, 1, C)."""
+    """Compute the mean of maps (T, n, h, w, C) by task and channel, (T, 1, 1, 1, C)."""
     if share is None:
         return maps.flatten(1, 3).mean(1)[:, None, None, None]
     return (maps * share).flatten(1, 3).sum(1)[:, None, None, None]
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Inputs (T * n, ..., in) by weights (T, out, in) and bias (T, out), or (out,) for all tasks."""
+    """Apply weights (T, out, in) and bias (T, out), or (out,) for all tasks, to inputs (T * n, ..., in)."""
     rows = inputs.reshape(len(weight), -1, inputs.shape[-1]).to(weight.dtype)  # (T, n * ..., in)
     out = rows @ weight.transpose(1, 2)
     out = out if bias is None else out + (bias if bias.ndim == 1 else bias[:, None])
@@ -112,10 +113,10 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def merge_tasks(by_task: Tensor) -> Tensor:
-    """Maps (T, n, h, w, C) as (T * n, C, h, w), channels-last."""
+    """Reshape maps (T, n, h, w, C) to (T * n, C, h, w), channels-last."""
     return by_task.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def split_by_task(maps: Tensor, n_tasks: int) -> Tensor:
-    """Maps (T * n, C, h, w) as (T, n, h, w, C)."""
+    """Reshape maps (T * n, C, h, w) to (T, n, h, w, C)."""
     return maps.permute(0, 2, 3, 1).unflatten(0, (n_tasks, -1))

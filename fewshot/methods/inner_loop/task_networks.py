@@ -1,4 +1,4 @@
-"""Which networks can have weights of their own for each task, several tasks at once."""
+"""Find out whether a network can run several tasks at once, each with its own weights."""
 
 from typing import cast
 
@@ -16,7 +16,7 @@ PLAIN_FORWARD = {nn.Conv2d.forward, nn.Linear.forward, BATCH_NORMS.forward}
 
 
 def runs_tasks_together(network: nn.Module) -> bool:
-    """Whether every parameter of `network` belongs to a layer that can have weights of its own for each task."""
+    """Whether every parameter of `network` belongs to a layer that supports different weights for each task."""
     layers = [layer for layer in network.modules() if isinstance(layer, LAYERS) and layer._parameters]
     layered = {id(p) for layer in layers if _takes_task_weights(layer) for p in layer.parameters(recurse=False)}
     return all(id(p) in layered for p in network.parameters())
@@ -24,10 +24,10 @@ def runs_tasks_together(network: nn.Module) -> bool:
 
 @torch.no_grad()
 def _takes_task_weights(layer: nn.Module) -> bool:
-    """Whether `layer` with the weights of two tasks gives what it gives with those of each.
+    """Whether `layer` computes the same for two tasks at once as for each of them alone.
 
-    Known for torch's own layers. Others are tried: some pad, or normalise and activate in one step, which works; some
-    change their weights before they use them, which works with the weights of one task only.
+    This is known for torch's own layers. Others are tested: layers that also pad or activate usually work, but layers
+    that transform their weights before using them support the weights of only one task.
     """
     hooks = layer._forward_hooks or layer._forward_pre_hooks
     if type(layer).forward in PLAIN_FORWARD and not hooks:
@@ -37,7 +37,7 @@ def _takes_task_weights(layer: nn.Module) -> bool:
         name: p + 0.1 * torch.randn(2, *p.shape, generator=generator).to(p)
         for name, p in layer.named_parameters(recurse=False)
     }
-    inputs = torch.randn(4, *_input_shape(layer), generator=generator).to(next(iter(weights.values())))
+    inputs = torch.randn(4, *_find_input_shape(layer), generator=generator).to(next(iter(weights.values())))
     try:
         with norms_in_eval(layer):
             with TaskWise(2, 2):
@@ -52,8 +52,8 @@ def _takes_task_weights(layer: nn.Module) -> bool:
     return torch.allclose(together, torch.cat(singly), rtol=1e-3, atol=1e-4)
 
 
-def _input_shape(layer: nn.Module) -> tuple[int, ...]:
-    """Shape of one input that `layer`, one of `LAYERS`, takes."""
+def _find_input_shape(layer: nn.Module) -> tuple[int, ...]:
+    """Find the shape of an input for `layer`, one of `LAYERS`."""
     if isinstance(layer, nn.Linear):
         return (layer.in_features,)
     if isinstance(layer, nn.Conv2d):

@@ -1,8 +1,8 @@
-"""Networks with weights of their own for each task, all tasks in one pass: what MAML's inner loop runs on.
+"""Run a network for several tasks in one pass, with different weights for each task, as MAML's inner loop needs.
 
-A network runs as it is; while it does, the functions of its layers are replaced by those of `task_layers`, tensor for
-tensor. Where a sequence of layers has max-pooling right after batch normalisation, only the pooled values are
-normalised: the values before pooling are the largest tensors of such networks, and each pass saved counts.
+The network itself is not changed: while it runs, the functions that its layers call are replaced by those of
+`task_layers` and `task_convolution`. If max-pooling directly follows batch normalisation, only the pooled values are
+normalised, because the maps before pooling are the largest tensors of such networks.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ from fewshot.methods.inner_loop.task_layers import Pooled, linear, merge_tasks, 
 
 
 class TaskWise(EpisodeStatistics):
-    """Within the block layers take weights with a leading task dimension T, inputs are (T * n_images, ...).
+    """Within the block layers accept weights with a leading task dimension T; inputs are (T * n_images, ...).
 
-    Convolutions (T, out, in, k, k), linear layers (T, out, in), batch normalisation (T, C), which uses
-    each task's own statistics; weights without the task dimension are shared by all tasks.
-    `dtype`: what convolutions compute in (None: what their inputs are in). `twice`: second derivatives are wanted.
+    Weights are (T, out, in, k, k) for convolutions, (T, out, in) for linear layers and (T, C) for batch normalisation,
+    which uses the statistics of each task. Weights without the task dimension are shared by all tasks. `dtype`: the
+    precision of convolutions (None: that of their inputs). `twice`: whether second derivatives are needed.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class TaskWise(EpisodeStatistics):
         return super().__torch_function__(func, types, args, kwargs)
 
     def normalise(self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        """As in `EpisodeStatistics`; weight and bias (C,) or (T, C)."""
+        """Normalise as `EpisodeStatistics` does; weight and bias are (C,) or (T, C)."""
         if inputs.ndim != 4:
             return super().normalise(inputs, weight, bias, eps)
         return self._normalise_and_pool(inputs, weight, bias, eps)
 
     @contextmanager
     def pool_first(self, network: nn.Module) -> Iterator[None]:
-        """Within the block plain sequences of layers in `network` pool before they normalise: the same values."""
+        """Within the block sequences of layers in `network` pool before they normalise, with the same result."""
         sequences = [module for module in network.modules() if _normalises_then_pools(module)]
         for sequence in sequences:
             sequence.forward = partial(self._run, tuple(sequence))  # type: ignore[method-assign]
@@ -69,7 +69,7 @@ class TaskWise(EpisodeStatistics):
                 del sequence.forward
 
     def _run(self, layers: tuple[nn.Module, ...], maps: Tensor) -> Tensor:
-        """The output of `layers`, one after the other."""
+        """Run `layers` one after the other."""
         position = 0
         while position < len(layers):
             layer, *after = layers[position : position + 2]
@@ -86,7 +86,7 @@ class TaskWise(EpisodeStatistics):
     def _normalise_and_pool(
         self, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, side: int = 1
     ) -> Tensor:
-        """Maximum of each `side` x `side` tile of the normalised maps (T * n, C, h, w), (T * n, C, h / side, ...)."""
+        """Normalise maps (T * n, C, h, w) and max-pool their `side` x `side` tiles, to (T * n, C, h / side, ...)."""
         counted, maps = self.choose_rows(inputs), split_by_task(inputs, self.n_tasks)  # (T, n, h, w, C)
         if side == 1 and maps.device.type == "cpu" and maps.dtype.itemsize < 4:
             channels_first = maps.permute(0, 1, 4, 2, 3)  # (T, n, C, h, w)
@@ -94,10 +94,10 @@ class TaskWise(EpisodeStatistics):
             if normalised is not None:
                 return normalised
         sign = None
-        # a CPU looks whether any scale is negative; a GPU would have to be waited for
+        # on a CPU check whether any scale is negative; on a GPU the check would wait for it
         if side > 1 and weight is not None and (weight.device.type != "cpu" or bool((weight < 0).any())):
             sign = torch.where(weight < 0, -1.0, 1.0).to(maps.dtype)
-            sign = sign.expand(self.n_tasks, -1)  # where the scale is negative the minimum becomes the maximum
+            sign = sign.expand(self.n_tasks, -1)  # with a negative scale the minimum becomes the maximum
         share, leading = None, counted if isinstance(counted, int) else maps.shape[1]
         if isinstance(counted, Tensor):
             share = counted.to(maps.dtype)  # (T, n)
@@ -112,7 +112,7 @@ class TaskWise(EpisodeStatistics):
         )
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """A linear layer on inputs (T * n, ..., in) with weights (T, out, in) and (T, out), or shared ones."""
+        """Apply a linear layer to inputs (T * n, ..., in) with weights (T, out, in) and (T, out), or shared ones."""
         if weight.ndim == 2 and (bias is None or bias.ndim == 1):
             return F.linear(input if self.dtype is None else input.to(weight.dtype), weight, bias)
         self.count_rows_of_image(input)
@@ -128,11 +128,11 @@ class TaskWise(EpisodeStatistics):
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor:
-        """A convolution of maps (T * n, in, h, w) with weights (T, out, in, k, k) and (T, out), or shared ones."""
+        """Convolve maps (T * n, in, h, w) with weights (T, out, in, k, k) and (T, out), or with shared ones."""
         if weight.ndim == 4 and self.dtype is None and (bias is None or bias.ndim == 1):
             return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
         maps, dtype = input, self.dtype or input.dtype
-        # gradients of depthwise convolutions on a CPU: see `fewshot.backbones.surgery.depthwise`
+        # depthwise convolutions are trained in float32 on a CPU: see `fewshot.backbones.surgery.depthwise`
         depthwise, graded = groups == maps.shape[1] > 1, maps.requires_grad or weight.requires_grad
         exact = maps.device.type == "cpu" and depthwise and graded
         inner = torch.promote_types(dtype, torch.float32) if exact else dtype
@@ -149,7 +149,7 @@ class TaskWise(EpisodeStatistics):
         if square and pad is not None and pad < k and set(_as_pair(dilation)) == {1} and groups == 1:
             matrix = weight.permute(0, 3, 4, 2, 1).reshape(n_tasks, -1, n_out)
             out = merge_tasks(Convolution.apply(split_by_task(maps, n_tasks), matrix, Geometry(k, pad, step)))
-        else:  # tasks as groups of channels
+        else:  # one grouped convolution, in which each task is a group of channels
             grouped = maps.unflatten(0, (n_tasks, -1)).transpose(0, 1).flatten(1, 2)  # (n, T * in, h, w)
             out = torch.conv2d(grouped, weight.flatten(0, 1), None, stride, padding, dilation, n_tasks * groups)
             out = out.to(dtype)
@@ -157,14 +157,14 @@ class TaskWise(EpisodeStatistics):
         return out if bias is None else out + self._repeat_bias(bias.to(dtype), out)
 
     def _repeat_bias(self, bias: Tensor, maps: Tensor) -> Tensor:
-        """Each row's bias (T * n, C, 1, 1), from (T, C) or (C,)."""
+        """Expand a bias (T, C) or (C,) to the rows of `maps`, (T * n, C, 1, 1)."""
         if bias.ndim == 1:
             return bias[:, None, None]
         return bias.repeat_interleave(len(maps) // self.n_tasks, 0)[..., None, None]
 
 
 def _normalises_then_pools(module: nn.Module) -> TypeGuard[nn.Sequential]:
-    """Whether `module` only calls its layers in order, and two of them are batch normalisation and pooling."""
+    """Whether `module` just calls its layers in order, and two of them are batch normalisation followed by pooling."""
     if not isinstance(module, nn.Sequential):
         return False
     plain = type(module).forward is nn.Sequential.forward or getattr(module, "calls_in_order", False)
@@ -172,7 +172,7 @@ def _normalises_then_pools(module: nn.Module) -> TypeGuard[nn.Sequential]:
 
 
 def _is_pair(norm: nn.Module, pool: nn.Module) -> bool:
-    """Whether `pool` takes the maxima of square tiles that lie side by side, and `norm` is batch normalisation."""
+    """Whether `norm` is batch normalisation and `pool` takes the maxima of adjacent square tiles."""
     plain = type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) or getattr(norm, "plain_in_evaluation", False)
     if not plain or norm.training or type(pool) is not nn.MaxPool2d or pool.return_indices or pool.ceil_mode:
         return False

@@ -1,1 +1,1 @@
-"""Networks that methods have besides their backbone."""
+"""Networks that methods use besides the backbone."""

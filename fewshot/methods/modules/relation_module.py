@@ -1,4 +1,4 @@
-"""The network that scores pairs of feature maps, of Relation Network."""
+"""The network of Relation Network that scores pairs of feature maps."""
 
 import itertools
 from functools import partial
@@ -11,26 +11,26 @@ from fewshot.methods.inner_loop.episode_statistics import episode_statistics
 
 
 class RelationModule(nn.Module):
-    """Relation scores, before the sigmoid, of all pairs of a class map and a query map.
+    """Scores all pairs of a class map and a query map; the scores are logits of a sigmoid.
 
-    The authors': two blocks of a 3x3 convolution, batch normalisation, ReLU and 2x2 max-pooling on
+    As the authors do, it applies two blocks of a 3x3 convolution, batch normalisation, ReLU and 2x2 max-pooling on
     the concatenated maps, then a linear layer to `n_hidden`, ReLU, and one to a score. Convolutions
     are not padded on maps of at least 10 x 10 (19 -> 17 -> 8 -> 6 -> 3 for 84 px images), else by one
     pixel (5 -> 2 -> 1 for 28 px); a map of side 1 is not pooled further. Their initial values:
     convolutions N(0, 2 / (9 n_filters)), linear layers N(0, 0.01²) with biases of 1.
 
-    The first convolution is linear in the concatenation, so it runs once on each map and not on each
-    pair, and the halves are added. Its batch normalisation is known before the addition (running
-    statistics, or those of an episode's pairs, see `pair_moments`), so the halves are normalised and
-    not the sums. ReLU is monotone, so pooling goes before it. All of this is the same function up to
-    rounding. Differs from the authors': convolutions have no bias, which batch normalisation would
-    cancel; running statistics move by 0.1 a step where theirs are the last batch's.
+    Three changes make it faster without changing the function, up to rounding. The first convolution is linear in the
+    concatenation, so it runs once on each map instead of each pair, and the results are added. The statistics of its
+    batch normalisation are known before the addition (running statistics, or those of an episode's pairs, see
+    `pair_moments`), so the summands are normalised instead of the sums. Pooling precedes ReLU, which is monotone.
+    Differs from the authors': convolutions have no bias, which batch normalisation would cancel; running statistics
+    have momentum 0.1, where theirs are those of the last batch.
 
     Args:
         channels: of the backbone's maps.
         side_px: side of the backbone's maps, which are square.
-        n_filters: of each convolution.
-        n_hidden: units between the two linear layers.
+        n_filters: filters of each convolution.
+        n_hidden: number of hidden units between the two linear layers.
     """
 
     def __init__(self, channels: int, side_px: int, n_filters: int = 64, n_hidden: int = 8) -> None:
@@ -49,11 +49,11 @@ class RelationModule(nn.Module):
             nn.init.ones_(layer.bias)
 
     def forward(self, classes: Tensor, query: Tensor, counted: tuple[Tensor, Tensor | None] | None = None) -> Tensor:
-        """Scores (B, n_query, n_way) of `classes` (B, n_way, c, h, w) and `query` (B, n_query, c, h, w).
+        """Compute scores (B, n_query, n_way) of `classes` (B, n_way, c, h, w) and `query` (B, n_query, c, h, w).
 
-        `counted`, (B, n_way) and (B, n_query) bool or None: batch normalisation by the statistics of each episode's
-        own pairs, of these classes with these queries (None: all), in training and evaluation; without it: as the
-        module's mode says.
+        `counted`: masks (B, n_way) and (B, n_query) of the classes and queries (None: all queries) from whose pairs
+        each episode's batch statistics are computed, in training and evaluation. Without it the mode of the module
+        decides.
         """
         first, second = self.blocks
         convolve = partial(F.conv2d, padding=first.conv.padding)
@@ -69,7 +69,7 @@ class RelationModule(nn.Module):
             pairs = (pairs if of_queries is None else pairs & of_queries[..., None]).flatten(1)
             with episode_statistics(second, *pairs.shape, pairs):
                 maps = second.finish(second.conv(maps))
-        elif self.training:  # statistics of all pairs of the batch, which the layers keep
+        elif self.training:  # statistics of all pairs of the batch, which update the running ones
             pairs = parts[1][:, :, None] + parts[0][:, None]  # (B, n_query, n_way, n_filters, h, w)
             maps = second.finish(second.conv(first.finish(pairs.flatten(0, 2))))
         else:
@@ -79,7 +79,7 @@ class RelationModule(nn.Module):
 
 
 class RelationBlock(nn.Module):
-    """A 3x3 convolution, batch normalisation, pooling and ReLU, in steps."""
+    """A 3x3 convolution, batch normalisation, pooling and ReLU, which can be called separately."""
 
     def __init__(self, n_inputs: int, n_filters: int, padding: int, pool: nn.Module) -> None:
         super().__init__()
@@ -89,11 +89,11 @@ class RelationBlock(nn.Module):
         nn.init.normal_(self.conv.weight, 0, (2 / (9 * n_filters)) ** 0.5)
 
     def finish(self, maps: Tensor) -> Tensor:
-        """What follows the convolution, (n, n_filters, h, w) -> (n, n_filters, h / 2, w / 2)."""
+        """Apply what follows the convolution: (n, n_filters, h, w) to (n, n_filters, h / 2, w / 2)."""
         return self.pool(self.norm(maps)).relu()
 
     def convolve(self, maps: Tensor) -> Tensor:
-        """Convolution and batch normalisation by running statistics in one step."""
+        """Apply convolution and batch normalisation by running statistics in one step."""
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)  # (n_filters,)
         weight, bias = self.conv.weight * scale[:, None, None, None], self.norm.bias - self.norm.running_mean * scale
         return F.conv2d(maps, weight, bias, padding=self.conv.padding)
@@ -104,7 +104,7 @@ class RelationBlock(nn.Module):
         return self.norm.running_mean[None], self.norm.running_var[None]
 
     def normalise(self, first: Tensor, second: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Summands (B, n, n_filters, h, w) of sums that have `mean` and `variance` (B or 1, n_filters)."""
+        """Normalise two summands (B, n, n_filters, h, w) whose sums have `mean` and `variance` (B or 1, n_filters)."""
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         shift = self.norm.bias - mean * scale
         scale, shift = scale[:, None, :, None, None], shift[:, None, :, None, None]
@@ -114,10 +114,12 @@ class RelationBlock(nn.Module):
 def pair_moments(
     first: Tensor, second: Tensor, of_first: Tensor | None, of_second: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (B, C) of first_i + second_j over positions and the i and j that count.
+    """Compute mean and biased variance (B, C) of all first_i + second_j, over positions and the counted i and j.
 
-    `first` (B, n, C, h, w), `second` (B, m, C, h, w); `of_first` (B, n), `of_second` (B, m) bool, None: all. No sum
-    is formed: at one position the variances of the two add up, and the means' own spread over positions comes on top.
+    `first` (B, n, C, h, w), `second` (B, m, C, h, w); `of_first` (B, n) and `of_second` (B, m) bool mark what counts;
+    None: all. The sums are not formed: at each position the variances of both add up, and the variance of the means
+        over
+    positions is added.
     """
     means, spreads = zip(*(_moments(*pair) for pair in ((first, of_first), (second, of_second))), strict=True)
     mean, spread = sum(means), sum(spreads)  # (B, C, h, w) each
@@ -126,7 +128,7 @@ def pair_moments(
 
 
 def _moments(maps: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (B, C, h, w) of maps (B, n, C, h, w) over those that are `counted` (B, n)."""
+    """Compute mean and biased variance (B, C, h, w) of the maps (B, n, C, h, w) that are `counted` (B, n)."""
     if counted is None:
         mean = maps.mean(1)
         return mean, (maps - mean[:, None]).square().mean(1)
@@ -136,10 +138,10 @@ def _moments(maps: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def pool_sums(first: Tensor, second: Tensor, pooled: bool = True) -> Tensor:
-    """2x2 max-pooling, if `pooled`, of all second_j + first_i: (B * m * n, C, h / 2, w / 2), channels-last.
+    """Compute all second_j + first_i with 2x2 max-pooling (if `pooled`): (B * m * n, C, h / 2, w / 2), channels-last.
 
-    `first` (B, n, C, h, w), `second` (B, m, C, h, w). The four summands of each maximum are added apart
-    from the others, so that no sum is held in full size.
+    `first` (B, n, C, h, w), `second` (B, m, C, h, w). The sums at the four positions of a tile are computed one after
+    the other, so that no sum is stored in full size.
     """
     step = 2 if pooled else 1
     height, width = (side // step * step for side in first.shape[3:])

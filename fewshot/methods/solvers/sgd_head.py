@@ -14,13 +14,13 @@ MOMENTUM = 0.9
 DAMPENING = 0.9
 WEIGHT_DECAY = 1e-3
 
-CHUNK_NUMBERS = 1 << 20  # numbers of support features in coordinates at once on a CPU: about its cache
-JITTER = 1e-12  # relative; float64 rounds the Gram matrix of up to 1,000 rows by less
+CHUNK_NUMBERS = 1 << 20  # numbers of support coordinates per chunk on a CPU: about its cache
+JITTER = 1e-12  # relative; larger than the rounding error of a float64 Gram matrix of up to 1,000 rows
 
 
 @torch.no_grad()
 def fit_linear(support: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Weight (B, n_way, D) and bias (B, n_way) after N_PASSES passes over each support set."""
+    """Fit weight (B, n_way, D) and bias (B, n_way) by N_PASSES passes over each support set."""
     ones = support.new_ones(*support.shape[:2], 1)
     start = torch.cat([draws.weight, draws.bias[..., None]], -1)  # the bias is the weight of a constant feature
     fitted = _fit(torch.cat([support, ones], -1), labels, start, draws.order, None)
@@ -29,15 +29,15 @@ def fit_linear(support: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, T
 
 @torch.no_grad()
 def fit_cosine(support: Tensor, labels: Tensor, draws: Draws, scale: float) -> Tensor:
-    """Weight (B, n_way, D), norm included, of a weight-normalised head: logits are scale · weight · x.
+    """Fit the weight (B, n_way, D), norm included, of a weight-normalised head: logits are scale · weight · x.
 
-    The rows of `support` are of unit length already; the head has no bias.
+    The rows of `support` must have unit length; the head has no bias.
     """
     return _fit(support, labels, draws.weight, draws.order, scale)
 
 
 def _fit(support: Tensor, labels: Tensor, start: Tensor, order: Tensor, scale: float | None) -> Tensor:
-    """Fitted heads (B, n_way, D), in chunks that stay in a CPU's cache."""
+    """Fit heads (B, n_way, D), in chunks that fit into the cache of a CPU."""
     n_episodes, n_support, width = support.shape
     numbers = n_support * min(n_support + start.shape[1], width)
     size = n_episodes if support.is_cuda else max(1, CHUNK_NUMBERS // numbers)
@@ -47,10 +47,10 @@ def _fit(support: Tensor, labels: Tensor, start: Tensor, order: Tensor, scale: f
 
 
 def _fit_in_span(support: Tensor, labels: Tensor, start: Tensor, order: Tensor, scale: float | None) -> Tensor:
-    """Fitted heads of one chunk.
+    """Fit the heads of one chunk.
 
-    SGD never leaves the span of the support and the initial rows, and depends on inner products alone:
-    with fewer of these than features it runs in coordinates of that span, the Cholesky factor of their Gram matrix.
+    SGD stays in the span of the support and the initial rows, and depends only on their inner products. If there are
+    fewer of these vectors than features, it runs in coordinates of that span: the Cholesky factor of their Gram matrix.
     """
     n_support = support.shape[1]
     spanning = torch.cat([support, start], 1)  # (B, m, D)
@@ -67,9 +67,9 @@ def _fit_in_span(support: Tensor, labels: Tensor, start: Tensor, order: Tensor, 
 
 
 def _descend(x: Tensor, labels: Tensor, start: Tensor, order: Tensor, scale: float | None) -> Tensor:
-    """Heads (B, n_way, m) after SGD on x (B, n_support, m), each episode in its own order of samples.
+    """Fit heads (B, n_way, m) by SGD on x (B, n_support, m), each episode in its own order of samples.
 
-    Episodes with more images come first, so that those that have a k-th batch are the first ones.
+    Episodes are sorted by their number of images, so that those with a k-th batch come first.
     """
     counts, by_count = (labels != PADDING).sum(1).sort(descending=True, stable=True)
     x, labels, start, order = x[by_count], labels[by_count], start[by_count], order[by_count]
@@ -94,26 +94,26 @@ def _descend(x: Tensor, labels: Tensor, start: Tensor, order: Tensor, scale: flo
 
 
 def _compute_shares(counts: Tensor, n_support: int) -> Tensor:
-    """The share (B, n_support, 1) of each sample, by its place in a pass, in the mean over its batch."""
+    """Compute the weight (B, n_support, 1) of each position of a pass in the mean over its batch."""
     place = torch.arange(n_support, device=counts.device)
     sizes = (counts[:, None] - place // BATCH * BATCH).clamp(1, BATCH)
     return ((place < counts[:, None]) / sizes)[..., None]
 
 
 class _Head:
-    """The heads of B episodes while SGD runs: linear, or with a `scale` torch's WeightNorm (dim 0) of cosines."""
+    """The heads of B episodes during SGD: linear, or with a `scale` cosine heads with torch's WeightNorm (dim 0)."""
 
     def __init__(self, start: Tensor, absent: Tensor, scale: float | None) -> None:
         self.vectors = start.clone(memory_format=torch.contiguous_format)  # (B, n_way, m)
-        self.momentum = torch.zeros_like(self.vectors)  # contiguous: the fast path of baddbmm_ asks for it
+        self.momentum = torch.zeros_like(self.vectors)  # contiguous, for the fast path of baddbmm_
         self.absent, self.scale = absent, scale  # (B, 1, n_way): 0, or −inf for classes without support
         self.norms = start.norm(dim=-1)[:, None]  # (B, 1, n_way), learnt where there is a scale
         self.norms_momentum = torch.zeros_like(self.norms)
 
     def step(self, x: Tensor, targets: Tensor, shares: Tensor, is_first: bool) -> None:
-        """One SGD step of the first k episodes on batches x (k, b, m), targets (k, b, n_way), shares (k, b, 1)."""
+        """Take an SGD step of the first k episodes on batches x (k, b, m), targets (k, b, n_way), shares (k, b, 1)."""
         k = len(x)
-        keep, take = (0.0, 1.0) if is_first else (MOMENTUM, 1 - DAMPENING)  # torch begins with the whole gradient
+        keep, take = (0.0, 1.0) if is_first else (MOMENTUM, 1 - DAMPENING)  # as torch's momentum starts
         vectors, momentum = self.vectors[:k], self.momentum[:k]
         if self.scale is None:
             logits = torch.baddbmm(self.absent[:k], x, vectors.mT)  # (k, b, n_way)
@@ -125,7 +125,7 @@ class _Head:
             cosines = (x @ vectors.mT).div_(lengths)
             logits = (cosines * (self.scale * norms)).add_(self.absent[:k])
             error = logits.softmax(-1).sub_(targets).mul_(self.scale * shares)
-            slope = (error * cosines).sum(1, keepdim=True)  # (k, 1, n_way): of the loss in `norms`
+            slope = (error * cosines).sum(1, keepdim=True)  # (k, 1, n_way): gradient of the loss in `norms`
             gains = norms / lengths
             decay = take * (WEIGHT_DECAY - gains / lengths * slope).mT
             error.mul_(gains)
@@ -135,7 +135,7 @@ class _Head:
         vectors.sub_(momentum, alpha=LEARNING_RATE)
 
     def weight(self) -> Tensor:
-        """The rows (B, n_way, m) that features are multiplied with."""
+        """Compute the weights (B, n_way, m) of the linear maps, norms included."""
         return (
             self.vectors if self.scale is None else self.vectors * (self.norms / self.vectors.norm(dim=-1)[:, None]).mT
         )

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from fewshot.errors import TrainingError
 from fewshot.sampling.episodes import PADDING
 
-TOLERANCE = 1e-6  # of the weights, relative to their length
-ROUNDING = 1e-11  # |gradient| / √objective where float64 can do no better, for instance on equal images
-FORCING = 0.1  # conjugate gradients leave at most this share of the slope, and less near the solution
+TOLERANCE = 1e-6  # error of the weights relative to their length
+ROUNDING = 1e-11  # |gradient| / √objective that rounding in float64 causes, for instance with equal images
+FORCING = 0.1  # conjugate gradients stop at this fraction of the slope, near the solution at a smaller one
 MAX_NEWTON_STEPS = 100
 MAX_CG_STEPS = 200
-SHORTEST = 2.0**-20  # part of a Newton step
+SHORTEST = 2.0**-20  # shortest step of the line search, as a fraction of a Newton step
 
 
 @torch.no_grad()
@@ -22,29 +22,29 @@ def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float
     """Minimise ½|weight|² + c · the sum of cross-entropies, for each of B episodes.
 
     The bias is not penalised, and sums to zero over the classes of an episode: scikit-learn's LogisticRegression with
-    C = `c` and three or more classes. (Of two it fits one weight vector, which is this problem with half its C.)
+    C = `c` and three or more classes. (For two classes it fits one weight vector: this problem with half of C.)
 
-    Newton's method in float64, its equations solved by conjugate gradients, with a line search; on the
-    Gram matrix of the support, so that the number of features costs nothing more. An episode is done when
-    |gradient| <= `TOLERANCE` · |weight|: since the objective's curvature in the weight is at least 1, the
-    weight's relative error is no more than that.
+    This is Newton's method in float64 with a line search; its equations are solved by conjugate gradients. It works on
+    the Gram matrix of the support, so that time does not grow with the number of features. An episode has converged if
+    |gradient| <= `TOLERANCE` · |weight|. Since the curvature of the objective in the weight is at least 1, this bounds
+    the relative error of the weight.
 
     Args:
         support: features (B, n_support, D).
         labels: (B, n_support) in 0..n_way-1, or -1 for padding.
         n_way: classes of an episode.
-        c: weight of the data against the penalty.
+        c: weight of the cross-entropies relative to the penalty.
 
     Returns:
         Weight (B, n_way, D) and bias (B, n_way); both are zero for a class without support.
 
     Raises:
-        TrainingError: if any episode is not done after `MAX_NEWTON_STEPS`.
+        TrainingError: if any episode has not converged after `MAX_NEWTON_STEPS`.
     """
     real = (labels != PADDING)[..., None]
     x = support.double().masked_fill(~real, 0)
     mean = x.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1)
-    x = (x - mean).masked_fill(~real, 0)  # the bias makes up for it, and hardly depends on the weight then
+    x = (x - mean).masked_fill(~real, 0)  # the bias compensates this; weight and bias are then nearly independent
     targets = F.one_hot(labels + 1, n_way + 1)[..., 1:].double()  # (B, n_support, n_way)
     present = targets.any(1, keepdim=True)  # (B, 1, n_way)
     absent = torch.zeros_like(targets[:, :1]).masked_fill(~present & present.any(2, keepdim=True), -torch.inf)
@@ -57,7 +57,7 @@ def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float
 
 @dataclass
 class _Point:
-    """Weight and bias, or a slope or direction of theirs, in B episodes; with what the weight scores on the support."""
+    """Weight and bias of B episodes, or a slope or direction of both, and the scores of the weight on the support."""
 
     dual: Tensor  # (B, n_support, n_way): the weight is dualᵀ x
     image: Tensor  # (B, n_support, n_way): gram @ dual
@@ -67,7 +67,7 @@ class _Point:
         return _Point(self.dual[rows], self.image[rows], self.bias[rows])
 
     def add(self, other: "_Point", factor: Tensor) -> "_Point":
-        """This and `factor` (B, 1, 1) times the other."""
+        """Add `factor` (B, 1, 1) times the other point."""
         return _Point(
             torch.addcmul(self.dual, other.dual, factor),
             torch.addcmul(self.image, other.image, factor),
@@ -75,22 +75,22 @@ class _Point:
         )
 
     def dot_weight(self, other: "_Point") -> Tensor:
-        """Inner products (B, 1, 1) of the weights."""
+        """Compute inner products (B, 1, 1) of the weights."""
         return (self.dual * other.image).sum((1, 2), keepdim=True)
 
     def dot(self, other: "_Point") -> Tensor:
-        """Inner products (B, 1, 1) of weights and biases."""
+        """Compute inner products (B, 1, 1) of weights and biases."""
         return self.dot_weight(other) + (self.bias * other.bias).sum(2, keepdim=True)
 
 
 @dataclass
 class _Local:
-    """The objective about a point of B episodes."""
+    """The derivatives of the objective at a point of B episodes."""
 
     slope: _Point  # minus the gradient
     p: Tensor  # (B, n_support, n_way): probabilities, 0 for padding
     wrong: Tensor  # `p` of the wrong classes, 0 for the right one
-    unit: Tensor  # (B, 1, n_way): of biases in slopes and steps, makes their curvature 1
+    unit: Tensor  # (B, 1, n_way): unit of the biases in slopes and steps, in which their curvature is 1
 
     def __getitem__(self, rows: Tensor) -> "_Local":
         return _Local(self.slope[rows], self.p[rows], self.wrong[rows], self.unit[rows])
@@ -98,9 +98,9 @@ class _Local:
 
 @dataclass
 class _Problem:
-    """The objective of B episodes, and the parts of Newton's method on it.
+    """The objective of B episodes, and the steps of Newton's method.
 
-    What belongs to the right class is computed from the others, since 1 − p has lost its digits where p is almost 1.
+    Values of the right class are computed from those of the others, since 1 − p loses its digits if p is almost 1.
     """
 
     gram: Tensor  # (B, n_support, n_support)
@@ -112,7 +112,7 @@ class _Problem:
         return _Problem(self.gram[rows], self.targets[rows], self.c, self.absent[rows])
 
     def objective(self, scores: Tensor, square: Tensor) -> Tensor:
-        """½|weight|² + c · cross-entropies, (B, 1, 1), from scores (B, n_support, n_way) and |weight|² (B, 1, 1)."""
+        """Compute ½|weight|² + c · cross-entropies, (B, 1, 1), from scores and |weight|² `square` (B, 1, 1)."""
         others = (scores + self.absent).masked_fill(self.targets > 0, -torch.inf).logsumexp(-1, keepdim=True)
         right = (scores * self.targets).sum(-1, keepdim=True)  # (B, n_support, 1)
         losses = F.softplus(others - right, threshold=40.0) * self.targets.sum(-1, keepdim=True)
@@ -127,7 +127,7 @@ class _Problem:
         return _Local(_Point(dual, self.gram @ dual, residual.sum(1, keepdim=True) * unit), p, wrong, unit)
 
     def curvature(self, local: _Local, direction: _Point) -> _Point:
-        """The Hessian times a direction."""
+        """Multiply the Hessian by a direction."""
         scores = direction.image + direction.bias * local.unit
         curved = local.wrong * (scores - (local.p * scores).sum(-1, keepdim=True))  # (B, n_support, n_way)
         curved = self.c * torch.addcmul(curved, self.targets, curved.sum(-1, keepdim=True), value=-1)
@@ -135,7 +135,7 @@ class _Problem:
         return _Point(dual, self.gram @ dual, curved.sum(1, keepdim=True) * local.unit)
 
     def newton_step(self, local: _Local, share: Tensor) -> _Point:
-        """Conjugate gradients on Hessian · step = slope, until |residual| <= `share` (B, 1, 1) · |slope|."""
+        """Solve Hessian · step = slope by conjugate gradients, until |residual| <= `share` (B, 1, 1) · |slope|."""
         residual = direction = local.slope
         step = _Point(*(torch.zeros_like(part) for part in (residual.dual, residual.image, residual.bias)))
         square = residual.dot(residual)
@@ -149,12 +149,13 @@ class _Problem:
             step, residual = step.add(direction, factor), residual.add(product, -factor)
             before, square = square, residual.dot(residual)
             direction = residual.add(direction, torch.where(running, square / before, 0))
-        return _Point(step.dual, self.gram @ step.dual, step.bias)  # anew: the sums have drifted apart
+        return _Point(step.dual, self.gram @ step.dual, step.bias)  # recomputed, since rounding errors add up
 
     def search(self, at: _Point, step: _Point, slope: Tensor, here: Tensor) -> tuple[_Point, Tensor]:
-        """The longest of the steps 1, ½, ¼, … that lowers the objective `here` (B, 1, 1) as `slope` (B, 1, 1) promises.
+        """Take the longest of the steps 1, ½, ¼, … that lowers the objective `here` (B, 1, 1) as `slope` predicts.
 
-        Also which episodes (B,) found one: float64 cannot tell the others' points from the minimum.
+        Also returns which episodes (B,) found such a step: the others are at the minimum within the precision of
+        float64.
         """
         length = torch.ones_like(here)
         across, square, own = at.dot_weight(step), step.dot_weight(step), at.dot_weight(at)
@@ -170,7 +171,7 @@ class _Problem:
 
 
 def _newton(problem: _Problem) -> tuple[Tensor, Tensor]:
-    """Coefficients (B, n_support, n_way) and biases (B, 1, n_way) of the minimum; episodes leave when they are done."""
+    """Find the minimum: coefficients (B, n_support, n_way), biases (B, 1, n_way); converged episodes are removed."""
     targets = problem.targets
     rows = torch.arange(len(targets), device=targets.device)
     at = _Point(torch.zeros_like(targets), torch.zeros_like(targets), torch.zeros_like(targets[:, :1]))
@@ -189,7 +190,7 @@ def _newton(problem: _Problem) -> tuple[Tensor, Tensor]:
             if not len(rows):
                 return dual, bias
             problem, at, local, own, here, gradient = (part[left] for part in (problem, at, local, own, here, gradient))
-        share = (gradient / own).sqrt().clamp_max(FORCING)  # own is 0 at the start: infinite, then clamped
+        share = (gradient / own).sqrt().clamp_max(FORCING)  # own is 0 at first: infinite, then clamped
         step = problem.newton_step(local, share)
         promise = local.slope.dot(step)
         step.bias = step.bias * local.unit

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from fewshot.images.joining import join_pairs, pair_equal
 from fewshot.images.listing import list_few
-from fewshot.images.similarity import find_near_pairs, join_pairs, mirror_details, pair_equal
+from fewshot.images.similarity import find_near_pairs, mirror_details
 from fewshot.photographs.inspection.findings import Finding, Flagged, choose_pronoun
 from fewshot.photographs.inspection.measurements import MeasuredPhotograph
 from fewshot.runtime.counts import format_count

@@ -50,6 +50,10 @@ def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, scr
         return {"start-up": process.measure_start_up(script)}
     if section == "photographs":
         return _measure_photographs()
+    if section == "export":
+        from fewshot.reproduction.benchmarks.exported import measure_all  # onnxruntime is not everybody's
+
+        return measure_all()
     recipe = script.parent / "recipes" / dataset / "protonet.yaml"
     return {
         f"ProtoNet to {100 * target:g}% validation 5-way 1-shot": end_to_end.measure_time_to_accuracy(recipe, target)

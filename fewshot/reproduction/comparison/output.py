@@ -1,6 +1,7 @@
 """Prints and writes a comparison: summary, tables and figure."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from fewshot.evaluation.report import format_facts, format_percent, format_signe
 from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.comparison.figure import draw
 from fewshot.reproduction.comparison.paired import SIGNIFICANCE, ClassDifference, Comparison
+from fewshot.runtime.files import write_whole
 from fewshot.runtime.provenance import collect_provenance
 from fewshot.sampling.episodes import EpisodeSpec
 
@@ -49,13 +51,13 @@ def format_summary(comparison: Comparison) -> str:
 def write(comparison: Comparison, folder: str | Path) -> list[Path]:
     """Write records, tables and figure into `folder`; returns the files."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("a.jsonl", "b.jsonl", "comparison.json", "per_class.csv")]
     comparison.a.records.write(paths[0])
     comparison.b.records.write(paths[1])
-    paths[2].write_text(json.dumps(as_dict(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    with paths[3].open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *map(_make_row, comparison.classes)])
+    write_whole(paths[2], json.dumps(as_dict(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([COLUMNS, *map(_make_row, comparison.classes)])
+    write_whole(paths[3], table.getvalue())
     return paths + draw(comparison, folder)
 
 

@@ -1,12 +1,11 @@
 """Stores the accuracy of a run's weights at many shots and ways in a small file."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from fewshot.errors import DataError
-from fewshot.runtime.files import format_json_by_line, write_whole
+from fewshot.runtime.files import format_json_by_line, read_json, write_whole
 
 VERSION = 1  # of the files
 SHOTS = (1, 2, 3, 4, 5, 7, 10, 15)  # of 5-way episodes
@@ -66,7 +65,7 @@ class Curves:
     def read(cls, path: str | Path) -> Self:
         """Read what `write` wrote; raises `DataError` for anything else."""
         try:
-            content = json.loads(Path(path).read_text())
+            content = read_json(Path(path), "file of curves")
             if content.pop("version") != VERSION:
                 raise DataError(f"{path} was written by another version of fewshot")
             return cls(points=[Point(**point) for point in content.pop("points")], **content)

@@ -14,10 +14,11 @@ from fewshot.methods.base_classifier import Classifier
 from fewshot.registry import unknown_name
 from fewshot.reproduction.figures.curves import N_QUERY, SHOTS, SHOTS_N_WAY, WAYS, WAYS_N_SHOT, Curves, read_curves
 from fewshot.reproduction.figures.drawing import Line, Panel, draw
+from fewshot.reproduction.figures.leak import draw_leak
 from fewshot.reproduction.results import Result
-from fewshot.reproduction.runner import load_stored
+from fewshot.reproduction.runner import load_stored, plan_rows
 from fewshot.reproduction.runs import Run
-from fewshot.reproduction.tables.accuracies import OWN_ROWS
+from fewshot.reproduction.tables.accuracies import OWN_ROWS, join_distinct, make_rows
 
 MINUTES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -55,13 +56,27 @@ def make_figures(results: Path, runs: Sequence[Run], shown: Sequence[Run]) -> li
             title = f"{results.name}, {kind}: accuracy against {what}"
             paths += draw([Panel("", lines)], label, ticks, title, _describe_facts(list(curves.values())), path)
     told = keep_with_history(stored)
-    panels = make_minute_panels([told[name] for name in names], told, rows)
+    trained = [told[name] for name in names if any(what for what, _ in told[name].facts["stages"])]
+    panels = make_minute_panels(trained, told, rows)
     if panels:
         path, title = results / "minutes.svg", f"{results.name}: validation accuracy against minutes of training"
         paths += draw(
             panels, "minutes, stage 1 and validation included", MINUTES, title, _describe_hardware(told, names), path
         )
-    return paths
+    of_one_set = [run for run in runs if not run.test_set]
+    cells = list(dict.fromkeys(cell for run in of_one_set for cell in run.cells))
+    rows_of_tables = make_rows(stored, plan_rows(of_one_set))
+    return paths + draw_leak(rows_of_tables, cells, _describe_episodes_of(stored), results / "leak.svg")
+
+
+def _describe_episodes_of(stored: Sequence[Result]) -> str:
+    """The data set and episodes of all records."""
+    headers = [measured.header for result in stored for cells in result.records.values() for measured in cells]
+    n_episodes = join_distinct(f"{header.n_episodes:,}" for header in headers)
+    sets = join_distinct(f"{header.dataset}/{header.split}" for header in headers)
+    return (
+        f"{sets}, {n_episodes} episodes of seed {join_distinct(h.seed for h in headers)}; 95% intervals over episodes"
+    )
 
 
 def _keep_current(curves: Sequence[Curves], stored: Sequence[Result]) -> dict[str, Curves]:

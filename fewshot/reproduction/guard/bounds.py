@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import ConfigError, DataError
+from fewshot.runtime.files import read_json, write_whole
 
 N_DEVIATIONS = 4
 STEPS_OF_ONE = 1000  # bounds are rounded down to a tenth of a percentage point
@@ -67,13 +68,13 @@ def read_floors(path: Path) -> dict[str, Floors]:
     """Read the bounds in the file, by recipe; none without the file. Raises `DataError` for another kind of file."""
     names = [part.name for part in fields(Floor)]
     try:
-        held = json.loads(path.read_text()) if path.exists() else {}
+        held = read_json(path, "file of floors") if path.exists() else {}
         floors = {}
         for recipe, entry in held.items():
             cells = {cell: Floor(**{name: v[name] for name in names}) for cell, v in entry["cells"].items()}
             floors[recipe] = Floors(cells, entry["options"], entry["n_episodes"], entry["about"])
         return floors
-    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path} does not hold floors ({error!r}); restore it, or make it anew") from error
 
 
@@ -82,4 +83,4 @@ def write_floors(path: Path, floors: Mapping[str, Floors]) -> None:
     entries = {}
     for recipe, own in sorted({**read_floors(path), **floors}.items()):
         entries[recipe] = vars(own) | {"cells": {cell: vars(floor) for cell, floor in own.cells.items()}}
-    path.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")

@@ -13,7 +13,8 @@ import numpy as np
 from fewshot import cli
 from fewshot.errors import ConfigError
 from fewshot.evaluation.records import Records
-from fewshot.experiments.build import build_classifier, list_test_cells, load_split, measure
+from fewshot.experiments.build import build_classifier, load_split, measure
+from fewshot.experiments.cells import list_test_cells
 from fewshot.experiments.starting import build_starting_method
 from fewshot.methods import find_method, list_methods
 from fewshot.registry import unknown_name

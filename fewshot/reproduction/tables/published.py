@@ -6,8 +6,7 @@ from math import hypot
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError
 from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.tables.accuracies import NO_CELL, NOT_RUN, Row, format_markdown, format_ours, shorten
@@ -29,10 +28,7 @@ def read(path: str | Path) -> Published:
     """
     if not Path(path).exists():
         return {}
-    try:
-        published = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML file: {error}") from error
+    published = read_options(Path(path))
     for row, kinds in _check_mapping(published, f"{path}").items():
         for kind, numbers in _check_mapping(kinds, f"{path}: {row}").items():
             where = f"{path}: {row}: {kind}"

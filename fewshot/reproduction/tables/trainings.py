@@ -44,6 +44,13 @@ def format_trainings(results: Sequence[Result], recipes: Iterable[str]) -> str:
     return format_markdown(head, lines)
 
 
+def format_missing(results: Sequence[Result], recipes: Iterable[str], command: str) -> str:
+    """A line with its command for each recipe that has no result; empty where each has one."""
+    ran = {result.recipe for result in results}
+    lines = [[recipe, f"`{command} --methods {recipe}`"] for recipe in recipes if recipe not in ran]
+    return format_markdown(["recipe", "command"], lines) if lines else ""
+
+
 def format_costs(results: Sequence[Result]) -> str:
     """Format the cost of an episode for methods that adapt weights: adapted weights, seconds, memory; else empty."""
     measured = [(r.recipe, m) for r in results for row, cells in r.records.items() if row in OWN_ROWS for m in cells]

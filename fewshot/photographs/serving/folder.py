@@ -1,0 +1,75 @@
+"""The folder of a predictor: facts as JSON, arrays as .npz, each written whole or not at all."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewshot.errors import CheckpointError
+from fewshot.photographs.serving.learning import Learned, Method, Support
+from fewshot.runtime.files import replacing
+
+FORMAT = "fewshot-predictor-1"
+ENCODER, HEAD, LABELS = "encoder.onnx", "head.npz", "labels.json"
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What `labels.json` says; raises `CheckpointError` for a folder that `fewshot export` did not write."""
+    try:
+        facts = json.loads((folder / LABELS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is no folder of a predictor: {LABELS} cannot be read ({error})") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise CheckpointError(f"{folder / LABELS} is not of the format {FORMAT}; export the classifier again")
+    return facts
+
+
+def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned | None]:
+    """The method and what it has learned, None where it has not seen any class yet."""
+    try:
+        with np.load(folder / HEAD, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / HEAD} cannot be read ({error})") from error
+    own = {name.removeprefix("option."): arrays[name] for name in arrays if name.startswith("option.")}
+    method = Method(facts["method"], facts["options"] | own, facts["calibrate"], facts["false_accept_rate"])
+    if "classes" not in arrays:
+        return method, None
+    try:
+        support = Support(
+            arrays["features"], arrays["labels"], arrays.get("groups"), arrays["digests"], arrays["copies"]
+        )
+        head = {name.removeprefix("head."): arrays[name] for name in arrays if name.startswith("head.")}
+        threshold = float(arrays["threshold"]) if "threshold" in arrays else None
+        known = (float(arrays["temperature"]), bool(arrays["calibrated"]), threshold)
+    except KeyError as error:
+        raise CheckpointError(f"{folder / HEAD} lacks {error}; export the classifier again") from error
+    return method, Learned(arrays["classes"], support, head, *known)
+
+
+def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: Learned | None) -> None:
+    """Write `head.npz`, which decides, then `labels.json`, which tells other programs the names of the classes."""
+    own = {name: value for name, value in method.options.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {f"option.{name}": value for name, value in own.items()}
+    if learned is not None:
+        support = learned.support
+        arrays |= {f"head.{name}": value for name, value in learned.arrays.items()}
+        arrays |= {
+            "classes": learned.classes, "features": support.features, "labels": support.labels,
+            "digests": support.digests, "copies": support.copies,
+            "temperature": np.array(learned.temperature), "calibrated": np.array(learned.calibrated),
+        }  # fmt: skip
+        arrays |= {} if support.groups is None else {"groups": support.groups}
+        arrays |= {} if learned.threshold is None else {"threshold": np.array(learned.threshold)}
+    with replacing(folder / HEAD) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    names = [] if learned is None else learned.classes.tolist()
+    options = {name: value for name, value in method.options.items() if name not in own}
+    told = {**facts, "classes": names, "options": options}
+    with replacing(folder / LABELS) as temporary:
+        temporary.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,187 @@
+"""What a predictor has learned: a support set of features, the head that is fitted to it, temperature and threshold.
+
+Step for step what `fewshot.estimator` does with torch and scipy, by numpy alone; tests compare the two.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from fewshot.errors import DataError
+from fewshot.estimator.ranks import choose_threshold, deal_folds
+from fewshot.images.joining import join_groups, number_sets, pair_equal
+from fewshot.photographs.serving.heads import HEADS, Arrays, log_softmax, log_sum_exp, normalize
+from fewshot.photographs.serving.turns import compare_turns
+
+N_OTHERS = 3  # images of other classes that a support image is compared with
+LOG_TEMPERATURES = (-7.0, 7.0)
+GOLDEN = (5**0.5 - 1) / 2
+N_HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Support:
+    """`features` (n, D), `labels` (n,) in 0..n_classes-1, `groups` (n,) strings or None.
+
+    `digests` (n, 8): hashes of the pixels. `copies` (n,): which set of copies each image belongs to.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    digests: np.ndarray
+    copies: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, which: np.ndarray) -> Self:
+        """Only the rows `which`, numbers or a mask."""
+        groups = None if self.groups is None else self.groups[which]
+        return replace(
+            self, features=self.features[which], labels=self.labels[which], groups=groups,
+            digests=self.digests[which], copies=self.copies[which],
+        )  # fmt: skip
+
+    def join(self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, digests: np.ndarray) -> Self:
+        """This one's rows, then others; equal pictures are copies. Raises `DataError` where one has two labels."""
+        digests, labels = np.concatenate([self.digests, digests]), np.concatenate([self.labels, labels])
+        equal = list(pair_equal(map(bytes, digests)))
+        twice = [f"{i} and {j}" for i, j in equal if labels[i] != labels[j]]
+        if twice:
+            raise DataError(f"the same picture in two classes: images {', '.join(twice[:5])} of those learned")
+        pairs = [*equal, *pair_equal([*self.copies.tolist(), *(f"new {i}" for i in range(len(features)))])]
+        both = None if self.groups is None or groups is None else np.concatenate([self.groups, groups])
+        joined = np.concatenate([self.features, features.astype(np.float32)]) if len(self) else features
+        return replace(
+            self, features=joined, labels=labels, groups=both, digests=digests, copies=number_sets(len(labels), pairs)
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """The head `name` with its options, and what is asked of its answers.
+
+    `false_accept_rate`: None where no image is refused.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    calibrate: bool = True
+    false_accept_rate: float | None = None
+
+    def fit(self, support: Support, n_classes: int) -> Arrays:
+        """The arrays by which the head answers."""
+        return HEADS[self.name].fit(support.features, support.labels, n_classes, self.options)
+
+    def logits(self, arrays: Arrays, features: np.ndarray) -> np.ndarray:
+        """Logits (n, n_classes) of features (n, D); of 64 bits, so that an answer depends on no other image."""
+        return HEADS[self.name].logits(arrays, features.astype(np.float64), self.options)
+
+    def score_known(self, arrays: Arrays, support: Support, features: np.ndarray) -> np.ndarray:
+        """How well each query fits any class, (n,); see `fewshot.estimator.rejection`."""
+        if HEADS[self.name].evidence_in_logits:
+            return log_sum_exp(self.logits(arrays, features))
+        among, to_queries = (self.similarity(support.features, x) for x in (support.features, features))
+        others = np.where(support.labels[:, None] == support.labels, -np.inf, among)
+        n_others = int((support.labels[:, None] != support.labels).sum(1).min())
+        beside = np.sort(others, 1)[:, ::-1][:, : min(N_OTHERS, n_others)].mean(1)
+        return (to_queries - beside).max(1)
+
+    def similarity(self, support: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        """How alike images are, (n_queries, n_support), 1 where they are the same."""
+        if self.name == "aligned":
+            return compare_turns(support, queries, self.options)
+        return normalize(queries) @ normalize(support).T
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Classes (n_classes,), sorted, and what tells them apart.
+
+    `arrays`: of the head. `temperature` divides logits; `calibrated`: held-out images gave it. `threshold`: images
+    with a lower score are of no known class; None: none is refused.
+    """
+
+    classes: np.ndarray
+    support: Support
+    arrays: Arrays
+    temperature: float = 1.0
+    calibrated: bool = False
+    threshold: float | None = None
+
+
+def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:
+    """The head fitted to a support set, with temperature and threshold as held-out images of it tell."""
+    n_classes = len(classes)
+    temperature = fit_temperature(*predict_held_out(method, support, n_classes)) if method.calibrate else None
+    rate = method.false_accept_rate
+    threshold = None if rate is None else _find_threshold(method, support, n_classes, rate)
+    arrays = method.fit(support, n_classes)
+    if temperature is None:
+        return Learned(classes, support, arrays, threshold=threshold)
+    return Learned(classes, support, arrays, temperature, True, threshold)
+
+
+def predict_held_out(method: Method, support: Support, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (m, n_classes) of images by heads that saw nothing of their group, one of each set of copies; labels."""
+    fold = deal_folds(support.labels, join_groups(support.groups, support.copies))
+    logits, which = [np.zeros((0, n_classes))], [np.zeros(0, np.int64)]
+    for number in np.unique(fold[fold >= 0]):
+        rows = np.flatnonzero(fold == number)
+        arrays = method.fit(support.select(fold != number), n_classes)
+        logits.append(method.logits(arrays, support.features[rows]))
+        which.append(rows)
+    rows = np.concatenate(which)
+    once = np.unique(support.copies[rows], return_index=True)[1]
+    return np.concatenate(logits)[once], support.labels[rows[once]]
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """As `fewshot.estimator.confidence.fit_temperature`, by golden sections; None without images."""
+    if not len(logits):
+        return None
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(logits * np.exp(-log_temperature))[np.arange(len(labels)), labels].mean())
+
+    def too_sure(log_temperature: float) -> float:
+        confidence = np.exp(log_softmax(logits * np.exp(-log_temperature)).max(1)).mean()
+        return float(confidence) - (len(logits) + 1) / (len(logits) + 2)
+
+    low, high = LOG_TEMPERATURES
+    while high - low > 1e-7:
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    best = (low + high) / 2
+    if too_sure(best) > 0:
+        best = _find_root(too_sure, best, LOG_TEMPERATURES[1])
+    return float(np.exp(best))
+
+
+def _find_root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function that is positive at `low` and not at `high` becomes 0, by halving."""
+    for _ in range(N_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if function(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def _find_threshold(method: Method, support: Support, n_classes: int, rate: float) -> float:
+    """As `fewshot.estimator.rejection.Rejection.learn`: each class is taken for unknown in turn."""
+    if n_classes < 3:
+        raise DataError(f"to tell images of no known class apart, three classes are needed; there are {n_classes}")
+    scores = np.zeros(len(support))
+    for label in range(n_classes):
+        mine = support.labels == label
+        others = support.select(~mine)
+        others = replace(others, labels=others.labels - (others.labels > label))
+        arrays = method.fit(others, n_classes - 1) if HEADS[method.name].evidence_in_logits else {}
+        scores[mine] = method.score_known(arrays, others, support.features[mine])
+    highest = np.full(len(np.unique(support.copies)), -np.inf)
+    np.maximum.at(highest, support.copies, scores)
+    if HEADS[method.name].evidence_in_logits:
+        rate *= (n_classes - 1) / n_classes
+    return choose_threshold(highest, rate)

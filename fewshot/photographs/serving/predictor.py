@@ -1,0 +1,254 @@
+"""`Predictor`: a classifier that `fewshot export` wrote, asked without torch. It needs numpy, onnxruntime and pillow.
+
+From the folder that was exported: `python FOLDER/predictor.py photo.jpg`, or `from predictor import Predictor`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+import numpy as np
+
+from fewshot.errors import DataError
+from fewshot.photographs.serving.asking import Answers, run
+from fewshot.photographs.serving.changing import learn_anew, with_class, without_class
+from fewshot.photographs.serving.folder import ENCODER, read_facts, read_head, write_head
+from fewshot.photographs.serving.heads import log_softmax
+from fewshot.photographs.serving.learning import Learned
+from fewshot.photographs.serving.pictures import (
+    Picture,
+    as_groups,
+    check_all_read,
+    check_list,
+    decode_picture,
+    hash_pixels,
+    open_encoder,
+)
+
+
+class Predictor:
+    """Classifies photographs, and learns further classes from a few of them.
+
+    An image is the path of a file, the bytes of one, a Pillow image, or an array (height, width[, 3 or 4]) uint8.
+    Threads may share a predictor: each call answers by what was learned when it began, changes come one after the
+    other, and nothing is written before `save`.
+
+    Args:
+        folder: as `fewshot export` wrote it.
+        n_threads: of one image's arithmetic; None: as many as the machine has cores.
+
+    Attributes:
+        folder: where it was read from.
+        facts: what `labels.json` says of images, method and options.
+        unknown: the answer for an image of no known class.
+
+    Raises:
+        CheckpointError: for a folder that is none of a predictor.
+    """
+
+    def __init__(self, folder: str | Path, n_threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.facts = read_facts(self.folder)
+        self.unknown = self.facts["unknown"]
+        self._method, self._learned = read_head(self.folder, self.facts)
+        self._encoder = open_encoder(self.folder / ENCODER, n_threads)
+        self._changing = Lock()
+
+    @property
+    def classes(self) -> list[Any]:
+        """The names of the classes, sorted; none before `fit` where a method was exported without any."""
+        return [] if self._learned is None else self._learned.classes.tolist()
+
+    def predict(self, images: Sequence[Picture]) -> list[Any]:
+        """Predict the likeliest class of each image, or `unknown`.
+
+        Args:
+            images: n images.
+
+        Returns:
+            n labels.
+
+        Raises:
+            DataError: naming every image that cannot be read.
+        """
+        return self.answer(self.encode(self._read_all(images))).labels
+
+    def predict_proba(self, images: Sequence[Picture]) -> np.ndarray:
+        """Predict how likely each class is.
+
+        Args:
+            images: n images.
+
+        Returns:
+            Probabilities (n, n_classes), columns in the order of `classes`.
+        """
+        return self.answer(self.encode(self._read_all(images))).probabilities
+
+    def predict_set(self, images: Sequence[Picture]) -> list[list[Any]]:
+        """Predict for each image the classes that may be right, likeliest first.
+
+        Args:
+            images: n images.
+
+        Returns:
+            n lists of labels.
+
+        Raises:
+            DataError: where the classifier was exported without prediction sets.
+        """
+        sets = self.answer(self.encode(self._read_all(images))).sets
+        if sets is None:
+            raise DataError("this classifier was exported without prediction sets")
+        return sets
+
+    def read(self, images: Sequence[Picture]) -> tuple[np.ndarray, dict[int, str]]:
+        """Decode images; those that cannot be read do not stop the others.
+
+        Args:
+            images: n images.
+
+        Returns:
+            Pixels (n, channels, size_px, size_px) uint8, blank for bad images; and what is wrong with these, a
+            sentence by number.
+        """
+        size, bad = self.facts["image"], {}
+        pixels = np.zeros((len(images), size["channels"], size["size_px"], size["size_px"]), np.uint8)
+        for number, image in enumerate(images):
+            try:
+                pixels[number] = decode_picture(image, number, size["channels"], size["size_px"], size["resize"])
+            except DataError as error:
+                bad[number] = str(error)
+        return pixels, bad
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """Compute what the head classifies, image by image: an image's features do not depend on others.
+
+        Args:
+            pixels: (n, channels, size_px, size_px) uint8, as `read` gives them.
+
+        Returns:
+            Features (n, D) float32.
+        """
+        return np.concatenate([self._encoder.run(None, {"images": image[None]})[0] for image in pixels])
+
+    def answer(self, features: np.ndarray) -> Answers:
+        """Say all that is to be said of images, by their features.
+
+        Args:
+            features: (n, D), as `encode` gives them.
+
+        Returns:
+            Labels, probabilities, refusals and sets.
+
+        Raises:
+            DataError: where no class was learned yet.
+        """
+        learned, method = self._ask_learned(), self._method
+        probabilities = np.exp(log_softmax(method.logits(learned.arrays, features) / learned.temperature))
+        known, accepted = None, np.ones(len(features), bool)
+        if learned.threshold is not None:
+            known = method.score_known(learned.arrays, learned.support, features)
+            accepted = known >= learned.threshold
+        best = learned.classes[probabilities.argmax(1)].tolist()
+        labels = [label if taken else self.unknown for label, taken in zip(best, accepted, strict=True)]
+        return Answers(labels, probabilities, accepted, known)
+
+    def fit(self, images: Sequence[Picture], labels: Sequence[Any], groups: Sequence[Any] | None = None) -> Self:
+        """Learn classes in the place of those that are there.
+
+        Args:
+            images: n images.
+            labels: their classes (n,), words or numbers.
+            groups: (n,) what images belong together, such as photographs of one object; None: each is its own.
+
+        Returns:
+            The predictor itself.
+
+        Raises:
+            DataError: for fewer than two classes, for images that cannot be read, and where the head cannot be fitted.
+        """
+        if len(images) != len(labels) or (groups is not None and len(groups) != len(images)):
+            raise DataError(f"{len(images)} images need as many labels, and as many groups or none")
+        features, digests = self._learnable(images)
+        with self._changing:
+            self._learned = learn_anew(self._method, features, labels, as_groups(groups), digests)
+        return self
+
+    def add_class(self, name: Any, images: Sequence[Picture], groups: Sequence[Any] | None = None) -> Self:
+        """Add a class; temperature and threshold are found anew, and those of the others are not encoded again.
+
+        Args:
+            name: its label, of the type of the others.
+            images: a few images of it.
+            groups: as for `fit`; given exactly where the classifier was fitted with groups.
+
+        Returns:
+            The predictor itself.
+
+        Raises:
+            DataError: for a class that exists already, and for images that cannot be used.
+        """
+        if groups is not None and len(groups) != len(images):
+            raise DataError(f"{len(groups)} groups for {len(images)} images of class {name!r}")
+        self._ask_learned()
+        self._check_name(name)
+        features, digests = self._learnable(images)
+        with self._changing:
+            old = self._ask_learned()
+            self._learned = with_class(self._method, old, name, features, as_groups(groups), digests)
+        return self
+
+    def remove_class(self, name: Any) -> Self:
+        """Forget a class.
+
+        Args:
+            name: its label.
+
+        Returns:
+            The predictor itself.
+
+        Raises:
+            DataError: for an unknown class, and where fewer than two would remain.
+        """
+        self._check_can_learn()
+        with self._changing:
+            self._learned = without_class(self._method, self._ask_learned(), name)
+        return self
+
+    def save(self, folder: str | Path | None = None) -> None:
+        """Write what was learned; each file is whole or what it was, also where the process is killed.
+
+        Args:
+            folder: another folder of the same encoder; None: its own.
+        """
+        write_head(self.folder if folder is None else Path(folder), self.facts, self._method, self._learned)
+
+    def _read_all(self, images: Sequence[Picture]) -> np.ndarray:
+        check_list(images)
+        pixels, bad = self.read(images)
+        check_all_read(bad, len(images))
+        return pixels
+
+    def _learnable(self, images: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+        """Features and hashes of images that a class is learned from."""
+        self._check_can_learn()
+        pixels = self._read_all(images)
+        return self.encode(pixels), hash_pixels(pixels)
+
+    def _ask_learned(self) -> Learned:
+        if self._learned is None:
+            raise DataError("this predictor has no classes yet: fit(images, labels) first, or --support FOLDER")
+        return self._learned
+
+    def _check_can_learn(self) -> None:
+        if self.facts["fixed"]:
+            raise DataError(self.facts["fixed"])
+
+    def _check_name(self, name: Any) -> None:
+        if str(name) == str(self.unknown):
+            raise DataError(f"a class cannot be called {name!r}: that is the answer for an image of no known class")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(Predictor, Path(__file__).parent))

@@ -1,0 +1,79 @@
+"""Exported classifiers and AdaptShot 0.3.0, https://pypi.org/project/adaptshot, on the same photographs in one run."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewshot.estimator.estimator import FewShotClassifier
+from fewshot.photographs.inspection.intervals import estimate_proportion
+from fewshot.photographs.serving.export import write_predictor
+from fewshot.reproduction.benchmarks.odd_files import Coins, write_coins
+
+VERSION = "adaptshot==0.3.0"
+N_SHOT, N_ASKED = 4, 200
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "fewshot, 224 px": {},
+    "fewshot, circle, 8 turns, colour, 128 px": {
+        "size_px": 128, "find_circle": True, "rotation_invariant": 8, "views": {"colour": 0.3},
+    },
+}  # fmt: skip
+# One process for each classifier, as a user would begin: from import to the first answer, then the others.
+PROGRAM = """
+import json, resource, sys, time
+start = time.perf_counter()
+asked = json.load(open(sys.argv[1]))
+if asked["folder"]:
+    sys.path.insert(0, asked["folder"])
+    from predictor import Predictor
+    predictor = Predictor(asked["folder"])
+    ask = lambda path: predictor.predict([path])[0]
+else:
+    from adaptshot import FewShotLearner
+    learner = FewShotLearner()
+    learner.load_support_images(asked["support"], asked["labels"])
+    ask = lambda path: learner.predict(path).prediction
+answers = [ask(asked["files"][0])]
+first = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+cpu, wall = time.process_time(), time.perf_counter()
+answers += [ask(path) for path in asked["files"][1:]]
+n = len(answers) - 1
+print(json.dumps({"answers": answers, "first_answer_s": first, "peak_mb": peak,
+                  "per_cpu_s": n / (time.process_time() - cpu), "per_s": n / (time.perf_counter() - wall)}))
+"""
+
+
+def measure_beside_adaptshot(python: str) -> dict[str, dict[str, Any]]:
+    """Share right of 200 euro coins after 4 of each, seconds to the first answer, photographs/s, memory.
+
+    `python`: an interpreter with AdaptShot, which brings numpy, onnxruntime and pillow. AdaptShot learns the support in
+    its first answer's time; an exported folder has learned it.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        coins = write_coins(root, N_SHOT, N_ASKED, odd=False)
+        rows = {"AdaptShot 0.3.0": _ask(python, root, coins, None)}
+        for number, (name, options) in enumerate(CLASSIFIERS.items()):
+            classifier = FewShotClassifier(precision="float32", device="cpu", **options)
+            write_predictor(classifier.fit(coins.support, coins.labels), root / f"m{number}")
+            rows[name] = _ask(python, root, coins, root / f"m{number}")
+    return rows
+
+
+def _ask(python: str, root: Path, coins: Coins, folder: Path | None) -> dict[str, Any]:
+    (root / "asked.json").write_text(json.dumps({
+        "folder": None if folder is None else str(folder), "files": [str(path) for path in coins.asked],
+        "support": [str(path) for path in coins.support], "labels": coins.labels,
+    }))  # fmt: skip
+    (root / "ask.py").write_text(PROGRAM)
+    words = [python, "-I", str(root / "ask.py"), str(root / "asked.json")]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=root)
+    found = json.loads(done.stdout.splitlines()[-1])
+    right = (np.array(found.pop("answers")) == coins.truth).astype(float)
+    share = estimate_proportion(right, np.ones(len(right)), coins.groups)
+    size = 0 if folder is None else sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return {"right": share.mean, "low": share.low, "high": share.high, **found, "folder_mb": size / 1e6}
