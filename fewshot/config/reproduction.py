@@ -204,7 +204,7 @@ class ReviewConfig:
     only: list[str] = field(default_factory=lambda: ["suspects", "suggestions", "regions"])
     """suspects (planted wrong labels), suggestions (against random labels), regions (hidden cells)"""
     n_repetitions: int = 200
-    """folders that are drawn of each data set; 0 only makes the tables anew"""
+    """folders that are drawn of each data set that has no records yet; 0 only makes the tables anew"""
     data_root: str | None = None
     """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
     results: str = "results/trust"

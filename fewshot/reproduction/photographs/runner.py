@@ -55,38 +55,45 @@ MEASUREMENTS = {
 
 
 def measure(names: Sequence[str], n_repetitions: int, results: Path, data_root: str | None) -> None:
-    """Measure what `names` says on every set, one file of records each."""
-    found: dict[str, list[Record]] = {name: [] for name in names}
+    """Measure what `names` says on every set that `results` has no records of, one file a measurement and set."""
     for title in SETS:
+        missing = [name for name in names if not _name_file(results, name, title).exists()]
+        if not missing:
+            continue
         data = load_set(title, data_root)
-        for name, what in MEASUREMENTS.items():
-            if name not in names:
-                continue
-            made = what.measure(data, n_repetitions)
-            found[name] += [{"dataset": title, "fingerprint": data.fingerprint, **record} for record in made]
-            print(f"{title}\n{what.format(found[name][-len(made) :])}", flush=True)
-            content = {"measurement": name, "n_repetitions": n_repetitions, "input_px": INPUT_PX}
-            content |= collect_provenance() | {"records": found[name]}
+        for name in missing:
+            made = MEASUREMENTS[name].measure(data, n_repetitions)
+            print(
+                f"{title}\n{MEASUREMENTS[name].format([{'dataset': title, **record} for record in made])}", flush=True
+            )
+            header = {"measurement": name, "n_repetitions": n_repetitions, "input_px": INPUT_PX, **collect_provenance()}
+            records = [{"dataset": title, "fingerprint": data.fingerprint, **record} for record in made]
+            print(f"{title}\n{MEASUREMENTS[name].format(records)}", flush=True)
             results.mkdir(parents=True, exist_ok=True)
-            write_whole(results / f"{name}.json", format_json_by_line(content, "records"))
+            write_whole(_name_file(results, name, title), format_json_by_line(header | {"records": records}, "records"))
+
+
+def _name_file(results: Path, name: str, title: str) -> Path:
+    return results / f"{name}-{title.lower().replace(' ', '_')}.json"
 
 
 def write_tables(results: Path, page: str) -> None:
-    """Write the table of each file of records into its own section of `page`."""
+    """Write the table of each measurement into its own section of `page`."""
     for name, what in MEASUREMENTS.items():
-        file = results / f"{name}.json"
-        if not file.exists():
+        files = [file for title in SETS if (file := _name_file(results, name, title)).exists()]
+        if not files:
             continue
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            table = what.format(content["records"])
+            contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+            table = what.format([record for content in contents for record in content["records"]])
+            commits = ", ".join(sorted({content["commit"] for content in contents}))
+            counts = ", ".join(sorted({str(content["n_repetitions"]) for content in contents}))
             facts = (
-                f"Mean ± 95% interval, {content['n_repetitions']} repetitions (half of them for suspects, a tenth "
-                f"for regions), each drawn by its number; EfficientNet-Lite0 at {content['input_px']} px, logistic "
-                "regression, nothing trained. "
-                f"`{content['command']}`, commit {content['commit']}, data "
-                + ", ".join(dict.fromkeys(f"{r['dataset']} {r['fingerprint']}" for r in content["records"]))
+                f"Mean ± 95% interval, {counts} repetitions (half of them for suspects, a tenth for regions), each "
+                f"drawn by its number; EfficientNet-Lite0 at {contents[0]['input_px']} px, logistic regression, "
+                f"nothing trained. `fewshot review`, commit {commits}, data "
+                + ", ".join(f"{r['dataset']} {r['fingerprint']}" for one in contents for r in one["records"])
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{file} holds no records of {name} ({error})") from error
+            raise DataError(f"{results} holds files that are no records of {name} ({error})") from error
         report.write_section(page, name, what.heading, f"{what.text}\n\n{table}\n\n{facts}.")

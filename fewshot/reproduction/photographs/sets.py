@@ -15,9 +15,9 @@ INPUT_PX = 160
 # (data set, split, options, images of a class at most); thresholds and rules were chosen on validation classes.
 SETS = {
     "euro coins": ("euro_coins", "test", {"size_px": 150}, 60),
+    "GTSRB": ("gtsrb", "test", {"every": 30}, 30),
     "world coins": ("world_coins", "test", {}, 20),
     "CIFAR-FS": ("cifar_fs", "test", {}, 30),
-    "GTSRB": ("gtsrb", "test", {"every": 30}, 30),
 }
 
 
