@@ -32,6 +32,15 @@ LINK = re.compile(r"(?<!`)(!?\[[^\]]*\]\()([^)\s#]+)?(#[^)\s]*)?(\))")
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.M | re.S)
 
 
+def on_config(config: Any) -> Any:
+    """Put the pages of results into the navigation, as RESULTS.md names and orders them."""
+    text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+    pages = dict.fromkeys(re.findall(r"\[([^\]]+)\]\(docs/(results/\w+\.md)\)", text))
+    section = next(part["Results"] for part in config.nav if "Results" in part)
+    section[1:1] = [{title[0].upper() + title[1:]: page} for title, page in pages]
+    return config
+
+
 @event_priority(100)  # before the plugin that looks for notebooks
 def on_files(files: Files, config: Any) -> Files:
     """Add what is not in docs/."""

@@ -101,7 +101,7 @@ def parse(
     if parser.kind:
         parser.add_argument("--row", help="row of the recipe, in the place of its training")
         parser.row = _find_row(arguments)
-    optional = {name for name in positional if not is_required(fields[name])} | lists
+    optional = [name for name in positional if name in lists or not is_required(fields[name])]
     taken: set[str] = set(optional)
     for part in config.__mro__[:-1]:  # the help shows the fields of each base class as a group
         inherited = {field.name for base in part.__mro__[1:-1] for field in dataclasses.fields(base)}

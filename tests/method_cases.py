@@ -29,6 +29,8 @@ VARIANTS = [
     ("finetune", {"mode": "full", "steps": 2}),
     ("simpleshot", {"transform": "UN"}),
     ("simpleshot", {"transform": "L2N"}),
+    ("gda", {"shrinkage": 0.3}),
+    ("gda", {"normalize": False}),
     ("nearest", {"k": 3}),
     ("relation", {"transductive": True}),
 ]

@@ -1,7 +1,7 @@
 """Backbones, which map images to features; importing this package registers them."""
 
 from fewshot.backbones import convnet as convnet
-from fewshot.backbones import lite0 as lite0
+from fewshot.backbones import lite as lite
 from fewshot.backbones import pixels as pixels
 from fewshot.backbones import resnet as resnet
 from fewshot.backbones import rrnet as rrnet

@@ -4,6 +4,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from fewshot.errors import ConfigError
 from fewshot.runtime.choices import Precision
 
 
@@ -45,14 +46,48 @@ class ClassifierOptions:
 
 
 @dataclass(eq=False)
-class AnswerOptions(ClassifierOptions):
+class RefusalOptions:
+    """In which of three ways it is chosen when the answer is `unknown`."""
+
+    _: KW_ONLY
+    false_accept_rate: float | None = None
+    """answer `unknown` so that about this share of strange images is taken for a class"""
+    false_reject_rate: float | None = None
+    """answer `unknown` so that about this share of images of the classes is refused"""
+    balanced: bool = False
+    """answer `unknown` so that as large a share of strange images is accepted as of images of the classes refused"""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether one of the ways is asked for."""
+        return self.false_accept_rate is not None or self.false_reject_rate is not None or self.balanced
+
+    def describe_refusals(self) -> str:
+        """In which way is asked, in words; `refuses` is true."""
+        if self.false_accept_rate is not None:
+            return f"but for about {self.false_accept_rate:.0%} of them (false_accept_rate)"
+        if self.false_reject_rate is not None:
+            return f"and at most {self.false_reject_rate:.0%} of your own photographs (false_reject_rate)"
+        return "as often as possible at the same price for your own photographs (balanced)"
+
+    def check_refusals(self) -> None:
+        """Raise `ConfigError` for a share that is none, and for two ways at once."""
+        rates = {name: getattr(self, name) for name in ("false_accept_rate", "false_reject_rate")}
+        for name, rate in rates.items():
+            if rate is not None and not 0 <= rate < 1:
+                raise ConfigError(f"{name} is a share between 0 and 1, got {rate}")
+        asked = [name for name, rate in rates.items() if rate is not None] + ["balanced"] * self.balanced
+        if len(asked) > 1:
+            raise ConfigError(f"{' and '.join(asked)} are different ways to choose what is refused: take one of them")
+
+
+@dataclass(eq=False)
+class AnswerOptions(ClassifierOptions, RefusalOptions):
     """How a classifier turns scores into answers."""
 
     _: KW_ONLY
     calibrate: bool = True
     """calibrate the probabilities: fit a temperature to images that are held out by group"""
-    false_accept_rate: float | None = None
-    """reject images of unknown classes with `unknown`, so that about this fraction of them is accepted at most"""
     unknown: Any = "none of these"
     """the answer for a rejected image"""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewshot.config.classifier import AnswerOptions, ClassifierOptions
+from fewshot.config.classifier import AnswerOptions, ClassifierOptions, RefusalOptions
 from fewshot.errors import ConfigError
 from fewshot.runtime.choices import Precision
 
@@ -46,7 +46,7 @@ class FitPhotographsConfig(PhotographsConfig, AnswerOptions):
 
 
 @dataclass(kw_only=True)
-class CheckPhotographsConfig(PhotographsConfig):
+class CheckPhotographsConfig(PhotographsConfig, RefusalOptions):
     """Check photographs before a classifier is fitted to them."""
 
     html: str | None = None
@@ -69,6 +69,8 @@ class PredictPhotographsConfig:
     """file for the predictions (default: print them)"""
     html: str | None = None
     """file for a page with pictures"""
+    coverage: float = 0.95
+    """share of the sets of classes in table and page that hold the right one (0: no sets)"""
     plugins: list[str] = field(default_factory=list)
     """Python files or modules of your own from which the classifier takes its method or backbone"""
 
@@ -178,5 +180,21 @@ class ConfidenceConfig:
     """fraction of unknown images that may be accepted"""
     precision: Precision = "auto"
     """auto: bfloat16 if the hardware multiplies it (GPUs; CPUs with AMX or AVX512-BF16), else float32; tf32: of GPUs"""
+    classes: list[int] | None = None
+    """only the classes of these numbers, from the first to before the last (default: all)"""
+    max_images: int | None = None
+    """at most so many images of each class, evenly spread (default: all)"""
+    coverage: float | None = None
+    """share of prediction sets that are to hold the right class (default: no sets)"""
+    shift: str | None = None
+    """what happened to the queries: blur, darker, brighter, smaller, turned, jpeg or noise"""
+    suite: str | None = None
+    """a YAML file of measurements, each of these options: those that have no record yet are made, and the tables"""
+    only: list[str] = field(default_factory=list)
+    """these measurements of the suite"""
+    results: str = "results/trust"
+    """folder of the suite's records"""
+    report: str = "docs/results/trust.md"
+    """file that holds the suite's tables"""
     plugins: list[str] = field(default_factory=list)
     """Python files or modules of your own that register methods, data sets or backbones"""

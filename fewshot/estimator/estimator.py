@@ -10,12 +10,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from fewshot.datasets.folder import assign_groups
-from fewshot.errors import ConfigError, DataError
+from fewshot.errors import DataError
 from fewshot.estimator import storage
 from fewshot.estimator.checks import check_lengths, warn_of_training_images
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.labels import check_label, check_labels
 from fewshot.estimator.learned import LearnedState
+from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.estimator.reading import is_grey_stack
 from fewshot.estimator.support import Support, check_groups
 from fewshot.images.listing import list_class_files
@@ -51,6 +52,8 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         calibrate: fit a temperature to images held out by group.
         false_accept_rate: where an image of no known class should be answered `unknown`, the share of such images
             that may be taken for a known one.
+        false_reject_rate: or the share of images of known classes that may be refused.
+        balanced: or as large a share of the former as of the latter.
         unknown: that answer.
 
     Attributes:
@@ -80,8 +83,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             DataError: for fewer than two classes, and where one picture has two labels.
             ConfigError: for options that make no sense.
         """
-        if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
-            raise ConfigError(f"false_accept_rate is a share between 0 and 1, got {self.false_accept_rate}")
+        self.check_refusals()
         if y is None:
             # scikit-learn's checks of estimators look for the first half of this sentence.
             raise DataError("this estimator requires y to be passed, but the target y is None: label each image")
@@ -137,7 +139,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             X: n images, or features (n, d).
 
         Returns:
-            Labels (n,); `unknown` where a `false_accept_rate` is set and the image is of no known class.
+            Labels (n,); `unknown` where a threshold is asked for and the image is of no known class.
         """
         check_is_fitted(self)
         queries = self.embed(X)
@@ -145,7 +147,32 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         if self.rejection_ is None:
             return answers
         answers = answers if answers.dtype.kind in "UO" else answers.astype(object)  # else NumPy turns 7 into "7"
-        return np.where(self.rejection_.accept(self.fitted_, self.support_, queries), answers, self.unknown)
+        return np.where(self.rejection_.accept(self.fitted_, queries), answers, self.unknown)
+
+    def predict_set(self, X: Any, coverage: float = 0.95) -> np.ndarray:
+        """Predict the classes that each image may be of, so that a promised share of these sets holds the right one.
+
+        What is promised: over supports and images drawn alike, each from a group of its own, about `coverage` of the
+        sets hold the right class, on average over all classes. The scores come from classifiers that were each fitted
+        without a fold of groups, as in jackknife+: proven is only 1 − 2 (1 − `coverage`) (Barber, Candès, Ramdas,
+        Tibshirani, Predictive Inference with the Jackknife+, 2021, https://arxiv.org/abs/1905.02928). Nothing is
+        promised of images of no known class, of other cameras or light, and of one support alone.
+
+        Args:
+            X: n images, or features (n, d).
+            coverage: the share, between 0 and 1; n / (n + 1) at most, of n groups that can be left out, summed over
+                classes.
+
+        Returns:
+            Whether each class is in the set, (n, n_classes) bool, columns in the order of `classes_`; the likeliest
+            class always is.
+
+        Raises:
+            DataError: for a coverage that the support cannot promise; names the highest possible.
+        """
+        check_is_fitted(self)
+        bounds = self.set_scores_.find_bounds(coverage, len(self.classes_))
+        return choose_sets(self.predict_proba(X), bounds)
 
     def logits(self, X: Any) -> torch.Tensor:
         """Compute the method's logits, before temperature and softmax.
@@ -243,13 +270,3 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             CheckpointError: for a foreign, cut-short or newer file.
         """
         return storage.load(cls, Path(path), device)
-
-    def predict_held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predict support images, each by a classifier that was fitted without its group.
-
-        Returns:
-            Probabilities (m, n_classes), and which images these are, (m,): those whose class has another group.
-        """
-        check_is_fitted(self)
-        logits, rows = self.fitted_.held_out
-        return self.probabilities(logits), rows

@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fewshot.config.classifier import AnswerOptions
 from fewshot.errors import ConfigError, DataError
@@ -15,6 +15,7 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import learn
 from fewshot.estimator.independence import name_copies
 from fewshot.estimator.labels import check_unknown
+from fewshot.estimator.prediction_sets import SetScores
 from fewshot.estimator.reading import is_grey_stack, list_images
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
@@ -39,12 +40,12 @@ class LearnedState(BaseEstimator, AnswerOptions):
         """
         fitted, temperature = learn(encoder, support, len(classes), self.calibrate)
         rejection = None
-        if self.false_accept_rate is not None:
+        if self.refuses:
             check_unknown(self.unknown, classes)
             if not encoder.method.uses_features:
-                message = f"{self.method} has no features to compare images by: false_accept_rate needs them"
+                message = f"{self.method} has no features to compare images by: refusing needs them"
                 raise ConfigError(message)
-            rejection = Rejection.learn(encoder, support, self.false_accept_rate)
+            rejection = Rejection.learn(fitted, self)
         self.encoder_, self.inputs_ = encoder, encoder.reader
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
@@ -95,3 +96,20 @@ class LearnedState(BaseEstimator, AnswerOptions):
             Probabilities (n, n_classes).
         """
         return torch.softmax(logits.double() / self.temperature_, 1).numpy()
+
+    def predict_held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predict support images, each by a classifier that was fitted without its group.
+
+        Returns:
+            Probabilities (m, n_classes), and which images these are, (m,): those whose class has another group.
+        """
+        check_is_fitted(self)
+        logits, rows = self.fitted_.held_out
+        return self.probabilities(logits), rows
+
+    @property
+    def set_scores_(self) -> SetScores:
+        """What decides how wide prediction sets are."""
+        probabilities, rows = self.predict_held_out()
+        groups = self.support_.independent
+        return SetScores.of(probabilities, self.support_.labels[rows], None if groups is None else groups[rows])

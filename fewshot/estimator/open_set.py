@@ -1,4 +1,7 @@
-"""Measures calibration and rejection on episodes in which some queries are of classes the classifier does not know."""
+"""How far a classifier can be trusted: measured on episodes with classes that it does not know.
+
+Its probabilities, its refusals and their price, and its prediction sets.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +12,8 @@ from torch import Tensor
 
 from fewshot.estimator.confidence import compute_auroc, compute_calibration_error
 from fewshot.estimator.estimator import FewShotClassifier
-from fewshot.estimator.rejection import score_known
+from fewshot.estimator.familiarity import score_known
+from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.statistics import Estimate, compute_mean_interval
 from fewshot.runtime import seeding
@@ -19,23 +23,54 @@ N_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Confidence:
-    """Means over episodes with 95% intervals, as fractions.
+class Asked:
+    """The queries of an episode and what was said of them.
 
-    `accuracy`: of queries of known classes, without rejection. `ece_before`, `ece_after`: calibration error with
-    temperature 1 and with the fitted one, over the answers of all episodes together. `auroc`: of known against unknown
-    queries. `false_accept`: share of unknown queries accepted at the threshold for `false_accept_rate`;
-    `false_reject`: share of known queries rejected.
+    `logits` (n_known, n_way) and `truth` (n_known,) of images of known classes; `known` (n_known,), `unknown`
+    (n_unknown,): scores of `score_known`; `told` (2,): shares of known images refused and of unknown ones accepted, as
+    the support alone lets expect; `sets` (n_known, n_way) bool, or None.
     """
 
-    n_episodes: int
+    logits: np.ndarray
+    truth: np.ndarray
+    known: np.ndarray
+    unknown: np.ndarray
+    temperature: float
+    threshold: float
+    told: np.ndarray
+    sets: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Means over episodes with 95% intervals, all fractions; calibration errors are of all episodes' answers together.
+
+    Attributes:
+        values: (n_episodes,) of each quantity: `accuracy` of images of known classes, where nothing is refused; `auroc`
+            of known against unknown images; `false_accept`, `false_reject`: shares of unknown and known images that the
+            threshold for `false_accept_rate` gets wrong; `oracle_reject`: the latter where each episode's threshold is
+            the one that accepts the mean `false_accept` of its unknown images; `accuracy_accepted` of known
+            images that are not refused; `told_accept`, `told_reject`: what the support lets expect; `coverage`,
+            `set_size` of prediction sets. Without unknown classes, or without sets, those that need them are missing.
+        ece_before, ece_after: calibration errors with temperature 1 and with the fitted one.
+    """
+
     false_accept_rate: float
-    accuracy: Estimate
+    values: Mapping[str, np.ndarray]
     ece_before: Estimate
     ece_after: Estimate
-    auroc: Estimate
-    false_accept: Estimate
-    false_reject: Estimate
+
+    @property
+    def n_episodes(self) -> int:
+        """How many episodes were measured."""
+        return len(self.values["accuracy"])
+
+    def __getattr__(self, name: str) -> Estimate:
+        """The mean of one of `values` over the episodes in which it is defined."""
+        values = self.__dict__.get("values", {})
+        if name not in values:
+            raise AttributeError(name)
+        return compute_mean_interval(values[name][np.isfinite(values[name])])
 
 
 def measure_confidence(
@@ -48,64 +83,92 @@ def measure_confidence(
     seed: int = 0,
     false_accept_rate: float = 0.1,
     disjoint_groups: bool = False,
-    **options: Mapping[str, Any],
+    coverage: float | None = None,
+    queries: FeatureSet | None = None,
+    **options: Any,
 ) -> Confidence:
-    """Evaluate `FewShotClassifier` on episodes whose queries come from `n_way` known and `n_unknown` unknown classes.
+    """`FewShotClassifier` on episodes of `n_way` known classes whose queries are also of `n_unknown` others.
 
-    `data`: features, from `embed`. `options`: of the classifier (method, method_options). Each episode is drawn with
-    `n_way + n_unknown` classes; the classifier is fitted to the support images of the first `n_way`. Temperature and
-    threshold come from each episode's support set alone.
+    `data`: features, from `embed`; `options`: of the classifier (method, method_options). The episodes are those of
+    `n_way + n_unknown` ways: their first classes are the known ones. Temperature, threshold and sets come from each
+    episode's support set alone. `coverage`: of prediction sets, None: none are made. `queries`: features of the same
+    images in another state, blurred for instance, in the place of `data` for queries.
     """
     spec = EpisodeSpec(n_way + n_unknown, n_shot, n_query, disjoint_groups=disjoint_groups)
-    sampler, rows, answers = EpisodeSampler(data, spec, seed), [], []
+    sampler, asked = EpisodeSampler(data, spec, seed), []
+    refusing = {"false_accept_rate": false_accept_rate} if n_unknown else {}
     for index in range(n_episodes):
         drawn = sampler.batch(index, 1)
         episode, is_known = drawn.fill(data).to("cpu"), drawn.support_labels[0] < n_way
         labels = episode.support_labels[0][is_known].numpy()
         groups = None if data.groups is None else data.groups[drawn.support[0][is_known].numpy()]
-        classifier = FewShotClassifier(None, false_accept_rate=false_accept_rate, **options)
+        classifier = FewShotClassifier(None, **refusing, **options)
         classifier.fit(episode.support[0][is_known].numpy(), labels, groups)
-        truth = episode.query_labels[0].numpy()
-        row, answer = _measure_episode(classifier, episode.query[0], truth, truth < n_way)
-        rows.append(row)
-        answers.append(answer)
-    columns = [compute_mean_interval(column) for column in np.array(rows).T]
-    before, after, right = (np.stack(part) for part in zip(*answers, strict=True))
-    errors = [_measure_calibration(confidence, right, seed) for confidence in (before, after)]
-    return Confidence(n_episodes, false_accept_rate, columns[0], *errors, *columns[1:])
+        query = episode.query[0] if queries is None else queries.gather(drawn.query[0])
+        asked.append(_ask(classifier, query, episode.query_labels[0].numpy(), n_way, coverage))
+    errors = [_measure_calibration(asked, fitted, seed) for fitted in (False, True)]
+    return Confidence(false_accept_rate, _summarise(asked), *errors)
 
 
-def _measure_episode(
-    classifier: FewShotClassifier, queries: Tensor, truth: np.ndarray, known: np.ndarray
-) -> tuple[list[float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Measure one episode.
+def _ask(
+    classifier: FewShotClassifier, queries: Tensor, truth: np.ndarray, n_way: int, coverage: float | None
+) -> Asked:
+    known, rejection = truth < n_way, classifier.rejection_
+    logits = classifier.logits(queries.double().numpy())
+    scores, threshold, told = np.zeros(len(truth)), -np.inf, np.full(2, np.nan)
+    if rejection is not None:
+        evident = classifier.encoder_.method.evidence_in_logits  # then the scores are of these logits
+        scores = logits.logsumexp(1).numpy() if evident else score_known(classifier.fitted_, queries)
+        threshold, price = rejection.threshold, rejection.scores
+        told = np.array([(price.known < threshold).mean(), (price.unknown >= threshold).mean()])
+    sets = None
+    if coverage is not None:
+        bounds = classifier.set_scores_.find_bounds(coverage, n_way)
+        sets = choose_sets(classifier.probabilities(logits), bounds)[known]
+    return Asked(
+        logits.double().numpy()[known], truth[known], scores[known], scores[~known], classifier.temperature_, threshold,
+        told, sets,
+    )  # fmt: skip
 
-    Returns accuracy, AUROC, false-accept and false-reject rate, and for each query of a known class its confidence
-    before and after temperature scaling and whether the answer is right.
-    """
-    logits = classifier.logits(queries.double().numpy())[known]
-    right = (logits.argmax(1).numpy() == truth[known]).astype(float)
-    before, after = (logits.double().div(t).softmax(1).max(1).values.numpy() for t in (1.0, classifier.temperature_))
-    scores = score_known(classifier.fitted_, classifier.support_, queries)
-    accepted = scores >= classifier.rejection_.threshold
-    row = [
-        right.mean(),
-        compute_auroc(scores[known], scores[~known]),
-        accepted[~known].mean(),
-        1 - accepted[known].mean(),
-    ]
-    return row, (before, after, right)
+
+def _summarise(asked: list[Asked]) -> dict[str, np.ndarray]:
+    """Each quantity of `Confidence`, (n_episodes,)."""
+    right = [a.logits.argmax(1) == a.truth for a in asked]
+    values = {"accuracy": np.array([r.mean() for r in right])}
+    if len(asked[0].unknown):
+        kept = [a.known >= a.threshold for a in asked]
+        values["auroc"] = np.array([compute_auroc(a.known, a.unknown) for a in asked])
+        values["false_accept"] = np.array([(a.unknown >= a.threshold).mean() for a in asked])
+        values["false_reject"] = np.array([1 - k.mean() for k in kept])
+        share = 1 - values["false_accept"].mean()
+        values["oracle_reject"] = np.array([(a.known < np.quantile(a.unknown, share)).mean() for a in asked])
+        values["accuracy_accepted"] = np.array(
+            [r[k].mean() if k.any() else np.nan for r, k in zip(right, kept, strict=True)]
+        )
+        values["told_reject"], values["told_accept"] = np.array([a.told for a in asked]).T
+    if asked[0].sets is not None:
+        held = [(a.sets, a.truth) for a in asked if a.sets is not None]
+        values["coverage"] = np.array([sets[np.arange(len(truth)), truth].mean() for sets, truth in held])
+        values["set_size"] = np.array([sets.sum(1).mean() for sets, _ in held])
+    return values
 
 
-def _measure_calibration(confidence: np.ndarray, right: np.ndarray, seed: int) -> Estimate:
-    """Compute the calibration error over all answers (n_episodes, n); interval by a bootstrap over episodes."""
+def _measure_calibration(asked: list[Asked], fitted: bool, seed: int) -> Estimate:
+    """Calibration error of all answers together; interval by a bootstrap over episodes."""
+    sure = np.stack([_most(a.logits / (a.temperature if fitted else 1.0)) for a in asked])  # (n_episodes, n)
+    right = np.stack([a.logits.argmax(1) == a.truth for a in asked]).astype(float)
 
-    def compute_error(episodes: np.ndarray) -> float:
-        sure = confidence[episodes].ravel()
-        two = np.stack([sure, np.zeros_like(sure)], 1)  # column 0 is the predicted class, so label 0 means "right"
-        return compute_calibration_error(two, 1 - right[episodes].ravel())
+    def error(which: np.ndarray) -> float:
+        flat = sure[which].ravel()
+        two = np.stack([flat, np.zeros_like(flat)], 1)  # the answer is column 0
+        return compute_calibration_error(two, 1 - right[which].ravel())
 
     draw = seeding.numpy_generator(seed, "calibration")
-    resampled = [compute_error(draw.integers(0, len(right), len(right))) for _ in range(N_RESAMPLES)]
+    resampled = [error(draw.integers(0, len(right), len(right))) for _ in range(N_RESAMPLES)]
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Estimate(compute_error(np.arange(len(right))), float(high - low) / 2)
+    return Estimate(error(np.arange(len(right))), float(high - low) / 2)
+
+
+def _most(logits: np.ndarray) -> np.ndarray:
+    """The greatest softmax probability of each row."""
+    return 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1)

@@ -1,4 +1,4 @@
-"""Cross-validation folds, and thresholds from ranks of held-out scores; numpy only, since predictors use it too."""
+"""Cross-validation folds, and what an image of a group counts; numpy only, since predictors use it too."""
 
 import numpy as np
 
@@ -25,13 +25,11 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     return fold
 
 
-def choose_threshold(unknown: np.ndarray, false_accept_rate: float) -> float:
-    """Choose the lowest threshold at which a new image of an unknown class is accepted with at most this probability.
-
-    Split-conformal prediction, Vovk et al. 2005, section 4.1: if n + 1 scores are exchangeable, the new one is among
-    the k highest with probability k / (n + 1). If that exceeds the rate even for k = 1, the threshold lies just above
-    all of `unknown` (n,): so few images allow no stricter one.
-    """
-    rank = int(np.floor(false_accept_rate * (len(unknown) + 1) + 1e-9))
-    highest = np.sort(unknown)[::-1]
-    return float(np.nextafter(highest[max(rank, 1) - 1], np.inf)) if rank <= len(unknown) else -np.inf
+def weigh_groups(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """1 / the number of images of the same class and group, (n,); 1 where each image is a group of its own."""
+    if groups is None or not len(labels):
+        return np.ones(len(labels))
+    _, unit, count = np.unique(
+        np.stack([labels, np.unique(groups, return_inverse=True)[1]]), axis=1, return_inverse=True, return_counts=True
+    )
+    return 1 / count[unit.ravel()]

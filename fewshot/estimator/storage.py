@@ -17,6 +17,7 @@ from fewshot.estimator.labels import UNKNOWN
 from fewshot.estimator.reading import THUMBNAIL_PX
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
+from fewshot.estimator.thresholds import RefusalScores
 from fewshot.images.listing import list_few
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint
 from fewshot.runtime.provenance import collect_provenance
@@ -38,12 +39,13 @@ def save(classifier: Any, path: Path) -> None:
         "plan": _make_plain(asdict(plan.options)) | {"pixels": plan.pixels},
         "method": classifier.encoder_.method.state_dict(),
         "fitted": classifier.fitted_.state,
+        "held_out": _pack_held_out(classifier.fitted_.held_out) if classifier.calibrated_ else None,
         "classes": names,
         "classes_dtype": classes.dtype.str,
         "support": _pack_support(support),
         "temperature": classifier.temperature_,
         "calibrated": classifier.calibrated_,
-        "rejection": None if rejection is None else asdict(rejection),
+        "rejection": None if rejection is None else _pack_rejection(rejection),
         "grey_stack": getattr(classifier, "grey_stack_", False),
         "n_features": getattr(classifier, "n_features_in_", None),
         "provenance": collect_provenance(),
@@ -85,8 +87,10 @@ def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) 
         classifier.n_features_in_ = state["n_features"]
     classifier.temperature_, classifier.calibrated_ = float(state["temperature"]), bool(state["calibrated"])
     classifier.copies_ = name_copies(classifier.support_.names, classifier.support_.copies)
-    classifier.rejection_ = None if state["rejection"] is None else Rejection(**state["rejection"])
     classifier.fitted_ = fit(classifier.encoder_, classifier.support_, len(classifier.classes_), state["fitted"])
+    if state.get("held_out") is not None:  # else they are computed when they are asked for
+        classifier.fitted_.held_out = _unpack_held_out(state["held_out"], classifier.support_, len(classifier.classes_))
+    classifier.rejection_ = None if state["rejection"] is None else _unpack_rejection(state["rejection"], classifier)
     classifier.grey_stack_ = bool(state.get("grey_stack"))  # not in files of early versions
     classifier.from_file_ = True
     _check(classifier)
@@ -104,8 +108,6 @@ def _check(classifier: Any) -> None:
         raise DataError(f"unknown is {classifier.unknown!r}, neither a word nor a number")
     if not 0 < classifier.temperature_ < np.inf:
         raise DataError(f"its temperature is {classifier.temperature_}, not a positive number")
-    if classifier.rejection_ is not None and not isinstance(classifier.rejection_.threshold, int | float):
-        raise DataError(f"its rejection threshold is {classifier.rejection_.threshold!r}, not a number")
     logits = classifier.fitted_.logits(classifier.encoder_.compute_content(_make_blank(classifier)))
     if logits.shape != (1, len(classes)) or not torch.isfinite(logits).all():
         raise DataError(f"its logits have the shape {tuple(logits.shape)}, or are not finite")
@@ -121,6 +123,36 @@ def _make_blank(classifier: Any) -> torch.Tensor:
 
 def _make_plain(options: dict[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+
+
+def _pack_held_out(held_out: tuple[torch.Tensor, np.ndarray]) -> dict[str, torch.Tensor]:
+    logits, rows = held_out
+    return {"logits": logits, "rows": torch.from_numpy(rows)}
+
+
+def _unpack_held_out(state: dict[str, Any], support: Support, n_classes: int) -> tuple[torch.Tensor, np.ndarray]:
+    logits, rows = state["logits"], state["rows"].numpy()
+    if logits.shape != (len(rows), n_classes) or not torch.isfinite(logits).all():
+        raise DataError(f"its left-out answers have the shape {tuple(logits.shape)}, or are not finite")
+    if len(np.unique(rows)) != len(rows) or not np.isin(rows, np.arange(len(support))).all():
+        raise DataError("its left-out answers are not of its support images")
+    return logits, rows
+
+
+def _pack_rejection(rejection: Rejection) -> dict[str, Any]:
+    scores = {name: torch.from_numpy(values) for name, values in vars(rejection.scores).items()}
+    return {"threshold": rejection.threshold, "scores": scores}
+
+
+def _unpack_rejection(state: dict[str, Any], classifier: Any) -> Rejection:
+    if "scores" not in state:  # of a version with other scores, whose threshold means nothing here
+        if not classifier.refuses:
+            raise DataError("it has a threshold, and no option that asks for one")
+        return Rejection.learn(classifier.fitted_, classifier)
+    scores = {name: values.numpy() for name, values in state["scores"].items()}
+    if not isinstance(state["threshold"], int | float):
+        raise DataError(f"the threshold is {state['threshold']!r}")
+    return Rejection(state["threshold"], RefusalScores(**scores))
 
 
 def _pack_support(support: Support) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from fewshot.methods import aligned as aligned
 from fewshot.methods import anil as anil
 from fewshot.methods import baseline as baseline
 from fewshot.methods import finetune as finetune
+from fewshot.methods import gda as gda
 from fewshot.methods import maml as maml
 from fewshot.methods import maml_learn2learn as maml_learn2learn
 from fewshot.methods import matching as matching

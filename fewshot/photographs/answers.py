@@ -1,17 +1,21 @@
 """Predicts photographs with a fitted classifier: class probabilities, rejection and the most similar support images."""
 
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from fewshot.errors import DataError
 from fewshot.estimator.estimator import FewShotClassifier
+from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.images.listing import normalise_text
 from fewshot.photographs.encoding import EncodedPhotographs
 from fewshot.photographs.pages.predictions import Neighbour, Prediction
 
 N_NEIGHBOURS = 3
+logger = logging.getLogger(__name__)
 
 
 def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[Path]:
@@ -30,13 +34,19 @@ def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[
     return pictures
 
 
-def predict(classifier: FewShotClassifier, asked: EncodedPhotographs, pictures: list[Path]) -> list[Prediction]:
-    """Predict each photograph that was asked about; `pictures`: files that show the support images."""
+def predict(
+    classifier: FewShotClassifier, asked: EncodedPhotographs, pictures: list[Path], coverage: float = 0.0
+) -> list[Prediction]:
+    """Predict each photograph that was asked about; `pictures`: files that show the support images.
+
+    `coverage`: of the sets of classes; 0 makes none. Where the support cannot promise it, a warning says what it can.
+    """
     paths, content = asked.paths, asked.content
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
     fitted, rejection = classifier.fitted_, classifier.rejection_
     probabilities = classifier.probabilities(fitted.logits(content))
-    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accept(fitted, support, content)
+    sets = _choose_sets(classifier, probabilities, coverage)
+    accepted = np.ones(len(paths), bool) if rejection is None else rejection.accept(fitted, content)
     method = classifier.encoder_.method
     n_shown = min(N_NEIGHBOURS, len(support)) if method.uses_features else 0  # raw pixels tell no similarity
     nearest = method.similarity(support.content.float(), content.float()).topk(n_shown, 1)
@@ -50,5 +60,17 @@ def predict(classifier: FewShotClassifier, asked: EncodedPhotographs, pictures: 
         truth = folder if path.parent != asked.place and folder in names else None
         shares = dict(zip(names, probabilities[i].tolist(), strict=True))
         best = names[int(probabilities[i].argmax())]
-        predictions.append(Prediction(asked.name(path), path, best, shares, not accepted[i], truth, neighbours, none))
+        could_be = tuple(names[c] for c in np.argsort(-probabilities[i], kind="stable") if sets[i, c])
+        shown = asked.name(path)
+        predictions.append(Prediction(shown, path, best, shares, not accepted[i], truth, neighbours, none, could_be))
     return predictions
+
+
+def _choose_sets(classifier: FewShotClassifier, probabilities: np.ndarray, coverage: float) -> np.ndarray:
+    """Which classes are in the set of each photograph, (n, n_classes) bool; none where there are no sets."""
+    if coverage:
+        try:
+            return choose_sets(probabilities, classifier.set_scores_.find_bounds(coverage, probabilities.shape[1]))
+        except DataError as error:
+            logger.warning("no sets of classes: %s", error)
+    return np.zeros(probabilities.shape, bool)

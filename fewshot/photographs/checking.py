@@ -9,10 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from fewshot.config import CheckPhotographsConfig
+from fewshot.config.classifier import RefusalOptions
 from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.estimator.encoder import Encoder
+from fewshot.estimator.fitting import fit
 from fewshot.estimator.reading import ImageBatch
+from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support, check_groups
 from fewshot.images.listing import ImageFile, list_class_folders, normalise_text
 from fewshot.photographs.inspection.check import FolderCheck, check_folder
@@ -22,6 +25,7 @@ from fewshot.photographs.inspection.intervals import describe_proportion
 from fewshot.photographs.inspection.learning_curve import measure_shots_curve, predict_left_out
 from fewshot.photographs.inspection.suspects import describe_suspects, find_suspects
 from fewshot.photographs.pages.check_page import write_check
+from fewshot.photographs.refusals import RefusalPrice, print_price
 from fewshot.photographs.suggestions import measure_likeness
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable, format_json_by_line, write_whole
@@ -31,6 +35,7 @@ EXPLANATION = (
     "each photograph, or group with --groups, is predicted from all others but one of each other class, so that the "
     "classes stay balanced"
 )
+DEFAULT_ACCEPT = 0.1  # what `check` tells the price of, where no other way to refuse is asked for
 STEP = 32  # photographs between two steps of the bar
 
 
@@ -111,6 +116,11 @@ def _estimate_accuracy(
         print(f"  with {format_count(shots, 'photograph')} a class: {describe_proportion(point, groups is not None)}")
     for line in dict.fromkeys((law.sentence, *(answer.sentence for answer in law.answers))):
         print(f"  {line}")
+    if len(names) > 2:
+        asked = config if config.refuses else RefusalOptions(false_accept_rate=DEFAULT_ACCEPT)
+        fitted = fit(encoder, support, len(names))
+        print('If photographs of no class are to be answered "none of these" ' + asked.describe_refusals() + ":")
+        print_price(RefusalPrice.estimate(fitted, Rejection.learn(fitted, asked)), asked)
     absent = sorted(set(check.class_counts) - set(names.tolist()))
     facts = [("method", encoder.plan.options.method), ("backbone", encoder.plan.options.backbone)]
     told = {

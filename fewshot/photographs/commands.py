@@ -19,6 +19,7 @@ from fewshot.photographs.encoding import encode_photographs
 from fewshot.photographs.inspection.intervals import describe_proportion, estimate_proportion
 from fewshot.photographs.pages.predictions import PageFacts, Prediction, write_csv
 from fewshot.photographs.pages.predictions_page import write_predictions
+from fewshot.photographs.refusals import RefusalPrice, print_price
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.files import check_writable
 from fewshot.runtime.terminal import visible_text
@@ -53,7 +54,8 @@ def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
     if classifier.calibrated_:
         print(f"Probabilities are calibrated on these predictions, temperature {classifier.temperature_:.3g}")
     if classifier.rejection_ is not None:
-        print(f'Photographs that score below {classifier.rejection_.threshold:.3g} are "{classifier.unknown}"')
+        print(f'Photographs that score below {classifier.rejection_.threshold:.3g} are "{classifier.unknown}":')
+        print_price(RefusalPrice.estimate(classifier.fitted_, classifier.rejection_), config)
     print(f"written: {config.out}")
     return classifier
 
@@ -66,7 +68,7 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
         pictures = write_support_pictures(classifier, Path(folder))
-        answers = predict(classifier, asked, pictures)
+        answers = predict(classifier, asked, pictures, config.coverage)
         return _write_answers(classifier, config, answers, names, asked.n_bad)
 
 

@@ -44,8 +44,8 @@ def run_all(
     Args:
         runs: those that others start from stand before them.
         scripts: the folder of the scripts that run them; where one is missing, the subcommand runs in its place.
-        results: the folder for the result of each complete run; that of a run of another folder of recipes is written
-            to the folder of that name beside it. None: nothing is kept but the run itself.
+        results: the folder for the result of each complete run; that of a run of another folder of recipes goes to the
+            folder of that name beside it. None: nothing is kept but the run itself.
         budget_minutes: stop after so long; what runs then saves its state.
         launcher: where they run (default: one after the other, on this machine).
 
@@ -58,15 +58,17 @@ def run_all(
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else float("inf")
     for run in runs:
         run.check()
-    by_title = {run.title: run for run in runs}
+    group = runs[-1].group if runs else ""  # the last run is no stage 1 of another folder's recipes
+    titles = {run.folder.path: run.title if run.group == group else f"{run.group}, {run.title}" for run in runs}
+    by_title = {titles[run.folder.path]: run for run in runs}
 
     def finish(job: Job) -> None:
         if results is not None:
             run = by_title[job.title]
-            own = run.group == runs[-1].group  # the last one is no stage 1 of another folder's recipes
-            run.result().write(find_result_file(results if own else results.with_name(run.group), run))
+            folder = results if run.group == group else results.with_name(run.group)
+            run.result().write(find_result_file(folder, run))
 
-    jobs = [_make_job(run, scripts, by_title) for run in runs]
+    jobs = [_make_job(run, scripts, titles) for run in runs]
     outcome = run_jobs(jobs, launcher or LocalLauncher(), deadline, finish)
     if outcome.left:
         left = [f"{job.title}{' (begun)' * job.log.exists()}" for job in outcome.left]
@@ -74,18 +76,18 @@ def run_all(
     return [by_title[job.title] for job in outcome.failed]
 
 
-def _make_job(run: Run, scripts: Path, by_title: Mapping[str, Run]) -> Job:
+def _make_job(run: Run, scripts: Path, titles: Mapping[Path, str]) -> Job:
     script = scripts / run.script
     # -P: a folder named fewshot in the current directory must not be imported instead of the package.
     program = [str(script)] if script.exists() else ["-P", "-m", "fewshot", run.subcommand]
-    needs = run.stage_one.title if run.stage_one and run.stage_one.title in by_title else ""
+    needs = titles.get(run.stage_one.folder.path, "") if run.stage_one else ""
 
     def describe() -> str:
         line = "  ".join(f"{r.cell} {format_percent(r.estimate)}" for r in run.records(run.own_row))
         return f"{run.stages[-1][1]:.1f} min  {line}"
 
     return Job(
-        run.title,
+        titles[run.folder.path],
         (sys.executable, *program, *run.arguments),
         run.folder.path / "log.txt",
         run.folder.config,

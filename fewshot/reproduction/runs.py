@@ -30,8 +30,8 @@ def find_own_row(config: AnyConfig) -> RowKind:
 class Run:
     """A recipe's training or one of its rows, with a seed and the folder of its run.
 
-    `row`: the row of the tables with its numbers; `stage_one`: the run that this one starts from, if any;
-    `test_set`: the name in the recipe's `test_sets` of what it measures, or "".
+    `row`: the row of the tables with its numbers; `stage_one`: the run that this one starts from, if any; `test_set`:
+    the name in the recipe's `test_sets` of what it measures, or "".
     """
 
     name: str

@@ -71,8 +71,10 @@ class RunFolder:
         return {name: value for name, value in vars(held).items() if name not in ("resume", "run_dir", "kind")}
 
     def _find_plugin(self, plugin: str) -> str:
-        """A plugin's file as seen from here: `config.json` names it as seen from its own folder, early ones did not."""
-        return str(self.path / plugin) if plugin.endswith(".py") and (self.path / plugin).is_file() else plugin
+        """Find a plugin from here: `config.json` names it relative to the run folder, early runs to their own one."""
+        from_run = os.path.normpath(self.path / plugin)
+        is_relative = plugin.endswith(".py") and (Path(from_run).is_file() or plugin.startswith(".."))
+        return from_run if is_relative else plugin
 
     def _write_config(self, config: TrainingOptions) -> None:
         saved = as_dict(config)

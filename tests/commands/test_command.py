@@ -92,7 +92,7 @@ def test_every_command_is_declared_once_and_has_a_file():
     listed = [name for names in GROUPS.values() for name in names]
     assert sorted(listed) == sorted(COMMANDS)
     folder = Path(commands.__file__).parent
-    helpers = {"__init__", "declarations", "experiment", "option_help", "recipes"}
+    helpers = {"__init__", "command", "declarations", "experiment", "option_help", "recipes"}
     files = {command.module or name for name, command in COMMANDS.items()}
     assert {path.stem for path in folder.glob("*.py")} - helpers == files
     assert not files & set(vars(builtins))  # a module takes its name's place in the package
@@ -190,7 +190,7 @@ def test_a_recipe_names_what_its_help_shows(tmp_path):
     assert "method 'anil'" in text
     assert "maml'" not in text
     assert "--backbone_options.n_filters N_FILTERS" in text
-    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: the file cannot be read \(No such file"):
         describe_named(["--config", str(tmp_path / "none.yaml")])
 
 

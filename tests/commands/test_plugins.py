@@ -59,7 +59,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_a_run_remembers_its_plugin_and_records_say_which_it_was(trained):
-    assert json.loads((trained / "runs/mine/config.json").read_text())["plugins"] == ["mine.py"]
+    assert json.loads((trained / "runs/mine/config.json").read_text())["plugins"] == ["../../mine.py"]
     header = Records.read(trained / "runs/mine/records/trained-5-way-1-shot.jsonl").header
     assert (header.dataset, header.method) == ("birds", "Manhattan")
     assert header.plugins == {"mine.py": plugins._digest(trained / "mine.py")}

@@ -204,7 +204,7 @@ def test_what_a_recipe_cannot_say(tmp_path):
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
     refused(path, "extends: b.yaml\n", "extends goes in a circle", "b.yaml")
     path.write_text("extends: gone.yaml\n")
-    with pytest.raises(ConfigError, match=r"gone.yaml cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"gone.yaml: the file cannot be read \(No such file"):
         read_recipe(path)
 
 

@@ -109,9 +109,10 @@ def test_rejection_counts_a_picture_once():
     options = {"method": "protonet", "false_accept_rate": 0.2}
     once = FewShotClassifier(None, **options).fit(X, y)
     copied = FewShotClassifier(None, **options).fit(np.repeat(X, 2, 0), np.repeat(y, 2))
-    assert once.rejection_.n_unknown == copied.rejection_.n_unknown == 12
+    assert once.rejection_.scores.unknown_weights.sum() == copied.rejection_.scores.unknown_weights.sum() == 12
+    assert copied.rejection_.scores.known_weights.sum() == 12
     copied.add_class(3, np.repeat(X[:2] + 9, 2, 0)).remove_class(0)
-    assert copied.rejection_.n_unknown == 8 + 2
+    assert copied.rejection_.scores.unknown_weights.sum() == 8 + 2
 
 
 def test_a_new_class_brings_copies_of_pictures_that_are_there(tmp_path):

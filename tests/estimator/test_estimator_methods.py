@@ -46,7 +46,7 @@ def test_what_finetune_adapted_is_in_the_file(images, mode, tmp_path):
 
 def test_finetune_has_no_features_to_reject_by(images):
     support, _, labels = images
-    with pytest.raises(ConfigError, match=r"finetune has no features .* false_accept_rate needs them"):
+    with pytest.raises(ConfigError, match=r"finetune has no features .* refusing needs them"):
         FewShotClassifier(**OPTIONS, method="finetune", false_accept_rate=0.1).fit(support, labels)
 
 

@@ -62,9 +62,7 @@ def assert_same(classifier, method, learned, queries) -> None:
     assert learned.temperature == pytest.approx(classifier.temperature_, rel=1e-3)
     assert learned.calibrated == classifier.calibrated_
     scores = method.score_known(learned.arrays, learned.support, queries)
-    accepted = classifier.rejection_.accept(
-        classifier.fitted_, classifier.support_, torch.from_numpy(queries.astype(np.float32))
-    )
+    accepted = classifier.rejection_.accept(classifier.fitted_, torch.from_numpy(queries.astype(np.float32)))
     np.testing.assert_array_equal(scores >= learned.threshold, accepted)
     assert 0 < accepted.sum() < len(queries)
 

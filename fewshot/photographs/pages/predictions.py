@@ -11,6 +11,7 @@ from fewshot.runtime.files import write_whole
 
 NONE = "none of these"
 COLUMNS = ("file", "prediction", "nearest_class", "probability", "rejected")
+SET_COLUMN, SEPARATOR = "could_be", " | "  # where there are prediction sets
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is a formula for spreadsheets
 
 
@@ -29,7 +30,8 @@ class Prediction:
     `path`: as shown. `picture`: file for the thumbnail, or None. `predicted`: the most probable class.
     `probabilities`: of each class. `rejected`: the photograph belongs to no known class. `truth`: the true class, None
     if unknown; a name that is not in `probabilities` is a class that the classifier does not know. `nearest`: the most
-    similar support images. `none`: the answer for a rejected photograph.
+    similar support images. `none`: the answer for a rejected photograph. `could_be`: the prediction set, most probable
+    class first; empty if no sets were made.
     """
 
     path: str
@@ -40,6 +42,7 @@ class Prediction:
     truth: str | None = None
     nearest: Sequence[Neighbour] = ()
     none: str = NONE
+    could_be: Sequence[str] = ()
 
     @property
     def answer(self) -> str:
@@ -86,16 +89,18 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction], class_names: 
     """
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
-    rows.writerow([*COLUMNS, *_name_class_columns(class_names)])
+    with_sets = any(p.could_be for p in predictions)
+    rows.writerow([*COLUMNS, *(SET_COLUMN,) * with_sets, *_name_class_columns(class_names)])
     for p in predictions:
         shares = [f"{p.probabilities[name]:.6f}" for name in class_names]
         rejected = "yes" if p.rejected else "no"
-        rows.writerow([*map(_defuse, (p.path, p.answer, p.predicted)), f"{p.sure:.6f}", rejected, *shares])
+        could_be = [_defuse(SEPARATOR.join(p.could_be))] * with_sets
+        rows.writerow([*map(_defuse, (p.path, p.answer, p.predicted)), f"{p.sure:.6f}", rejected, *could_be, *shares])
     write_whole(path, buffer.getvalue().encode("utf-8", "backslashreplace").decode())
 
 
 def _name_class_columns(class_names: Sequence[str]) -> Iterator[str]:
-    taken = set(COLUMNS)
+    taken = {*COLUMNS, SET_COLUMN}
     for name in class_names:
         column = _defuse(name)
         while column in taken or (column != name and column in class_names):

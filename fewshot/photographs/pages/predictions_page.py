@@ -159,6 +159,8 @@ def _write_row(p: Prediction, place: int, data: str | None, number: Mapping[Path
     nearest_class = (
         f'<p class="truth">The nearest class is {escape(p.predicted)}, {p.sure:.0%}.</p>' if p.rejected else ""
     )
+    chips = "".join(f'<span class="tag">{escape(name)}</span>' for name in p.could_be)
+    could_be = f'<p class="truth">Could be {chips}</p>' if len(p.could_be) > 1 else ""
     neighbours = "".join(_write_neighbour(n, number, p.truth) for n in p.nearest[:SHOWN_NEIGHBOURS])
     alike = f'<div class="near"><h3>Most like</h3><ul>{neighbours}</ul></div>' if neighbours else ""
     name = Path(p.path).name
@@ -167,7 +169,7 @@ def _write_row(p: Prediction, place: int, data: str | None, number: Mapping[Path
         f'data-sure="{p.sure:.6f}" data-path="{escape(p.path)}" data-place="{place}">'
         f'<div class="photo">{html.write_picture(data, f"{name}, answered {p.answer}", p.path)}</div>'
         f'<div class="says"><h2{" class=none" if p.rejected else ""}>{escape(p.answer)} '
-        f"{sure}{verdict[p.right]}</h2>{truth}{nearest_class}"
+        f"{sure}{verdict[p.right]}</h2>{truth}{nearest_class}{could_be}"
         f'<p class="path" title="{escape(p.path)}">{escape(p.path)}</p></div>'
         f'<div class="bars">{"".join(bars)}</div>{alike}</article>'
     )

@@ -112,8 +112,10 @@ def _describe_refusals(classifier: FewShotClassifier) -> Rows:
     rejection = classifier.rejection_
     if rejection is None:
         return [("refusals", "none: every photograph is given one of the classes")]
-    asked = f"at most about {classifier.false_accept_rate:.0%} of photographs of unknown classes are to be accepted"
-    threshold = f"score {rejection.threshold:.3g}, set by {rejection.n_unknown} photographs of classes left out"
+    asked = f"those of unknown classes are to be refused {classifier.describe_refusals()}"
+    threshold = (
+        f"score {rejection.threshold:.3g}, set by {len(rejection.scores.unknown)} photographs of classes left out"
+    )
     return [(f"answers “{visible_text(classifier.unknown)}”", f"below {threshold}; {asked}")]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewshot.backbones import Viewed
 from fewshot.errors import ConfigError, DataError, OutputError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
@@ -17,7 +18,7 @@ from fewshot.photographs.serving.describe import FIXED_BY_DRAWS, describe_head, 
 from fewshot.photographs.serving.encoder_graph import check_packages, make_feature_graph, quantise, write_encoder
 from fewshot.photographs.serving.folder import ENCODER, FORMAT, write_head
 from fewshot.photographs.serving.heads import log_softmax
-from fewshot.photographs.serving.learning import Learned, Method, Support
+from fewshot.photographs.serving.learning import REFUSALS, Learned, Method, Support
 
 FIXED_BY_NETWORK = (
     "this classifier's network was adapted to its classes, which needs torch: classes stay as they are; fit with "
@@ -30,7 +31,8 @@ MAX_DIFFERENCE = 1e-4  # of probabilities between the predictor's head and the c
 def describe_method(classifier: FewShotClassifier) -> tuple[Method, str | None]:
     """The method of a fitted classifier in a predictor's words, and why its classes are fixed, or None."""
     method = classifier.encoder_.method
-    asked = (classifier.calibrate, classifier.false_accept_rate)
+    unit = not isinstance(method.backbone, Viewed)
+    asked = (classifier.calibrate, *(getattr(classifier, name) for name in REFUSALS), unit)
     if classifier.fitted_.adapted is not None:
         return Method("adapted", {}, *asked), FIXED_BY_NETWORK
     name, options = describe_head(method)
@@ -154,7 +156,7 @@ def _make_facts(classifier: LearnedState, method: Method, fixed: str | None) -> 
 def _facts(method: Method, fixed: str | None, unknown: Any, image: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT, "unknown": unknown, "image": image, "method": method.name, "calibrate": method.calibrate,
-        "false_accept_rate": method.false_accept_rate, "fixed": fixed,
+        **{name: getattr(method, name) for name in REFUSALS}, "unit": method.unit, "fixed": fixed,
     }  # fmt: skip
 
 

@@ -35,7 +35,15 @@ def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned |
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / HEAD} cannot be read ({error})") from error
     own = {name.removeprefix("option."): arrays[name] for name in arrays if name.startswith("option.")}
-    method = Method(facts["method"], facts["options"] | own, facts["calibrate"], facts["false_accept_rate"])
+    method = Method(
+        facts["method"],
+        facts["options"] | own,
+        facts["calibrate"],
+        facts["false_accept_rate"],
+        facts.get("false_reject_rate"),
+        facts.get("balanced", False),
+        facts.get("unit", True),
+    )
     if "classes" not in arrays:
         return method, None
     try:

@@ -10,12 +10,14 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import DataError
-from fewshot.estimator.ranks import choose_threshold, deal_folds
+from fewshot.estimator.ranks import deal_folds, weigh_groups
+from fewshot.estimator.thresholds import RefusalScores
+from fewshot.estimator.whitening import score_whitened
 from fewshot.images.joining import join_groups, number_sets, pair_equal
 from fewshot.photographs.serving.heads import HEADS, Arrays, log_softmax, log_sum_exp, normalize
 from fewshot.photographs.serving.turns import compare_turns
 
-N_OTHERS = 3  # images of other classes that a support image is compared with
+REFUSALS = ("false_accept_rate", "false_reject_rate", "balanced")  # the ways in which a threshold is asked for
 LOG_TEMPERATURES = (-7.0, 7.0)
 GOLDEN = (5**0.5 - 1) / 2
 N_HALVINGS = 60
@@ -64,13 +66,22 @@ class Support:
 class Method:
     """The head `name` with its options, and what is asked of its answers.
 
-    `false_accept_rate`: None where no image is refused.
+    `false_accept_rate`, `false_reject_rate`, `balanced`: in which way images are refused, if in any. `unit`: scores of
+    how well an image fits any class are of features of unit length.
     """
 
     name: str
     options: Mapping[str, Any]
     calibrate: bool = True
     false_accept_rate: float | None = None
+    false_reject_rate: float | None = None
+    balanced: bool = False
+    unit: bool = True
+
+    @property
+    def refuses(self) -> bool:
+        """Whether images of no known class are refused."""
+        return self.false_accept_rate is not None or self.false_reject_rate is not None or self.balanced
 
     def fit(self, support: Support, n_classes: int) -> Arrays:
         """The arrays by which the head answers."""
@@ -84,11 +95,7 @@ class Method:
         """How well each query fits any class, (n,); see `fewshot.estimator.rejection`."""
         if HEADS[self.name].evidence_in_logits:
             return log_sum_exp(self.logits(arrays, features))
-        among, to_queries = (self.similarity(support.features, x) for x in (support.features, features))
-        others = np.where(support.labels[:, None] == support.labels, -np.inf, among)
-        n_others = int((support.labels[:, None] != support.labels).sum(1).min())
-        beside = np.sort(others, 1)[:, ::-1][:, : min(N_OTHERS, n_others)].mean(1)
-        return (to_queries - beside).max(1)
+        return score_whitened(support.features, support.labels, features, self.unit)
 
     def similarity(self, support: np.ndarray, queries: np.ndarray) -> np.ndarray:
         """How alike images are, (n_queries, n_support), 1 where they are the same."""
@@ -117,8 +124,7 @@ def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:
     """The head fitted to a support set, with temperature and threshold as held-out images of it tell."""
     n_classes = len(classes)
     temperature = fit_temperature(*predict_held_out(method, support, n_classes)) if method.calibrate else None
-    rate = method.false_accept_rate
-    threshold = None if rate is None else _find_threshold(method, support, n_classes, rate)
+    threshold = _find_threshold(method, support, n_classes) if method.refuses else None
     arrays = method.fit(support, n_classes)
     if temperature is None:
         return Learned(classes, support, arrays, threshold=threshold)
@@ -169,19 +175,27 @@ def _find_root(function: Callable[[float], float], low: float, high: float) -> f
     return (low + high) / 2
 
 
-def _find_threshold(method: Method, support: Support, n_classes: int, rate: float) -> float:
-    """As `fewshot.estimator.rejection.Rejection.learn`: each class is taken for unknown in turn."""
+def _find_threshold(method: Method, support: Support, n_classes: int) -> float:
+    """As `fewshot.estimator.rejection.Rejection.learn`: each class is taken for unknown in turn, each fold left out."""
     if n_classes < 3:
         raise DataError(f"to tell images of no known class apart, three classes are needed; there are {n_classes}")
-    scores = np.zeros(len(support))
+    evident, labels = HEADS[method.name].evidence_in_logits, support.labels
+    unknown = np.zeros(len(support))
     for label in range(n_classes):
-        mine = support.labels == label
+        mine = labels == label
         others = support.select(~mine)
         others = replace(others, labels=others.labels - (others.labels > label))
-        arrays = method.fit(others, n_classes - 1) if HEADS[method.name].evidence_in_logits else {}
-        scores[mine] = method.score_known(arrays, others, support.features[mine])
-    highest = np.full(len(np.unique(support.copies)), -np.inf)
-    np.maximum.at(highest, support.copies, scores)
-    if HEADS[method.name].evidence_in_logits:
-        rate *= (n_classes - 1) / n_classes
-    return choose_threshold(highest, rate)
+        arrays = method.fit(others, n_classes - 1) if evident else {}
+        unknown[mine] = method.score_known(arrays, others, support.features[mine])
+    groups = join_groups(support.groups, support.copies)
+    fold = deal_folds(labels, groups)
+    known, which = [np.zeros(0)], [np.zeros(0, np.int64)]
+    for number in np.unique(fold[fold >= 0]):
+        rows, others = np.flatnonzero(fold == number), support.select(fold != number)
+        arrays = method.fit(others, n_classes) if evident else {}
+        known.append(method.score_known(arrays, others, support.features[rows]))
+        which.append(rows)
+    rows = np.concatenate(which)
+    weights = weigh_groups(labels[rows], None if groups is None else groups[rows])
+    scores = RefusalScores(np.concatenate(known), weights, rows, unknown, weigh_groups(labels, groups), labels)
+    return scores.choose_threshold(method)

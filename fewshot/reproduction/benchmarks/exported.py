@@ -112,7 +112,7 @@ def measure_exported(network: str, python: str = sys.executable, int8: bool = Fa
                 expected = classifier.probabilities(classifier.fitted_.logits(content))
                 rejection = classifier.rejection_
                 assert rejection is not None  # a rate of false accepts was asked for
-                accepted = rejection.accept(classifier.fitted_, classifier.support_, content)
+                accepted = rejection.accept(classifier.fitted_, content)
                 name = f"{HEADS[network][number][0]} {HEADS[network][number][1]}"
                 found[name] = {
                     "largest difference": float(np.abs(said[f"p{number}"] - expected).max()),

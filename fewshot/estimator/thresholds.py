@@ -1,0 +1,124 @@
+"""Thresholds on how well an image fits any class, from the scores of a support set.
+
+numpy only, since predictors use it too.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
+
+import numpy as np
+
+from fewshot.errors import DataError
+
+N_BISECTIONS = 60
+# Chosen on world coins' validation countries, CIFAR-FS's validation classes and 21 classes of GTSRB, see docs/log.md.
+KNOWN_SHARE = 0.5  # of the level and spread of unknown scores, that is guessed from known ones
+GAP = 0.4  # by how many of their deviations known scores lie higher, for each doubling of the images a class
+SPREAD = 0.75  # deviation of unknown scores, of that of known ones
+LEAST_GROUPS = 3  # of each class: with fewer, known scores come from fits to one image a class
+
+
+class AskedRefusals(Protocol):
+    """In which of three ways a threshold is asked for; see `fewshot.config.classifier.RefusalOptions`."""
+
+    @property
+    def false_accept_rate(self) -> float | None:
+        """Share of photographs of other classes that may be accepted."""
+
+    @property
+    def false_reject_rate(self) -> float | None:
+        """Share of photographs of the known classes that may be refused."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether both mistakes count alike."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefusalScores:
+    """Scores of the support's images (`score_known`) that tell what a threshold costs; see `weigh_groups` for weights.
+
+    Attributes:
+        known: (m,), of images left out by group; `known_weights` (m,), `rows` (m,): which images these are.
+        unknown: (n,), of each image where its class is taken for unknown; `unknown_weights` (n,).
+        labels: (n,), of all images.
+    """
+
+    known: np.ndarray
+    known_weights: np.ndarray
+    rows: np.ndarray
+    unknown: np.ndarray
+    unknown_weights: np.ndarray
+    labels: np.ndarray
+
+    def choose_threshold(self, asked: AskedRefusals) -> float:
+        """The lowest score to accept, in whichever of the three ways is asked for.
+
+        Raises:
+            DataError: where known images are asked about and no image can be left out.
+        """
+        if asked.false_accept_rate is not None:
+            return self._find_unknown_quantile(asked.false_accept_rate)
+        if not len(self.known):
+            raise DataError(
+                "one photograph (or group) a class tells nothing of how many known ones would be refused: ask for a "
+                "false_accept_rate, or take more photographs"
+            )
+        if asked.false_reject_rate is not None:
+            return find_known_bound(self.known, self.known_weights, asked.false_reject_rate)
+        known, spread = _weigh_moments(self.known, self.known_weights)
+
+        def excess(rate: float) -> float:  # of refused known images over accepted unknown ones
+            return NormalDist(known, spread).cdf(self._find_unknown_quantile(rate)) - rate
+
+        low, high = 1e-9, 1 - 1e-9  # `excess` falls with the rate
+        for _ in range(N_BISECTIONS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+        return self._find_unknown_quantile((low + high) / 2)
+
+    def _find_unknown_quantile(self, rate: float) -> float:
+        """The score that a share `rate` of images of further classes exceeds.
+
+        Unknown scores of a few classes that look alike say little of classes to come: their own level and spread are
+        averaged with what known scores lead to expect (the level only upwards), and taken for those of a normal
+        distribution. A class that is taken for unknown can be taken for one class less than a further one.
+        """
+        if rate <= 0:
+            return float(np.nextafter(self.unknown.max(), np.inf))  # the most that they can tell
+        n_classes = len(np.unique(self.labels))
+        level, spread = _weigh_moments(self.unknown, self.unknown_weights)
+        n_groups = min(self.unknown_weights[self.labels == label].sum() for label in np.unique(self.labels))
+        if n_groups >= LEAST_GROUPS - 1e-9 and len(self.known):
+            known, known_spread = _weigh_moments(self.known, self.known_weights)
+            n_shots = self.known_weights.sum() / n_classes
+            expected = known - GAP * np.log2(n_shots) * known_spread
+            level += KNOWN_SHARE * max(expected - level, 0.0)
+            spread = np.sqrt((1 - KNOWN_SHARE) * spread**2 + KNOWN_SHARE * (SPREAD * known_spread) ** 2)
+        of_fewer = 1 - (1 - rate) ** ((n_classes - 1) / n_classes)
+        return float(level - NormalDist().inv_cdf(of_fewer) * spread * np.sqrt(1 + 1 / n_classes))
+
+
+def find_known_bound(scores: np.ndarray, weights: np.ndarray, false_reject_rate: float) -> float:
+    """The highest score to ask for, so that a further known image is refused with this chance at most.
+
+    The rank that split-conformal prediction takes, Vovk et al. 2005: of n + 1 scores that may come in any order the
+    last is among the k lowest with a chance of k / (n + 1). Where that is too much for k = 1, nothing is refused.
+
+    Args:
+        scores: (m,), of known images that were left out.
+        weights: (m,), see `weigh_groups`; they sum to n.
+        false_reject_rate: the chance.
+    """
+    order = np.argsort(scores)
+    below = weights[order].cumsum()
+    rank = int(np.floor(false_reject_rate * (round(weights.sum()) + 1) + 1e-9))
+    return float(scores[order][np.searchsorted(below, rank - 1e-9)]) if rank else -np.inf
+
+
+def _weigh_moments(scores: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """The mean and standard deviation of weighted scores (n,); the latter above 0."""
+    mean = float(np.average(scores, weights=weights))
+    variance = float(np.average((scores - mean) ** 2, weights=weights))
+    return mean, max(float(np.sqrt(variance)), 1e-6 * max(abs(mean), 1.0))
