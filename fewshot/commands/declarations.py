@@ -202,7 +202,6 @@ COMMANDS = {
         "Fit a classifier to a folder of photographs, one folder a class, and write it to a file.",
         (
             "fewshot fit --support my_coins/ --out coins.fewshot",
-            "fewshot fit --support my_coins/ --out coins.fewshot --find_circle true --rotation_invariant true",
             "fewshot fit --support my_birds/ --out birds.fewshot --false_accept_rate 0.1",
             "fewshot fit --support my_coins/ --out new.fewshot --corrections corrections.csv --photos photos/",
         ),

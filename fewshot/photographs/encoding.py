@@ -36,7 +36,9 @@ def encode_photographs(classifier: FewShotClassifier, place: Path) -> EncodedPho
     Raises `DataError` where none can be read.
     """
     paths, unread = list_photographs(place)
-    kept, contents, bad = [], [], {}
+    kept: list[Path] = []
+    contents: list[Tensor] = []
+    bad: dict[int, str] = {}
     with tqdm(total=len(paths), desc="looking at photographs", unit="", delay=1, leave=False) as bar:
         for start in range(0, len(paths), BATCH_SIZE):
             chunk = paths[start : start + BATCH_SIZE]

@@ -24,7 +24,7 @@ from fewshot.runtime.terminal import visible_text
 
 def suggest_photographs(config: SuggestPhotographsConfig) -> list[Prediction]:
     """Choose the photographs to label next, and write or print them, the most helpful first."""
-    check_writable(config.csv, config.html, inputs=[config.model])
+    check_writable(config.csv, config.html, inputs=[str(config.model)])
     classifier = FewShotClassifier.load(str(config.model))
     method = classifier.encoder_.method
     if not method.uses_features:

@@ -31,7 +31,8 @@ def choose_next(similarity: Tensor, known: Tensor, n: int, groups: Sequence[obje
     group = np.arange(len(alike)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     covered = known.double().numpy().max(1, initial=-np.inf)
     covered = np.where(np.isfinite(covered), covered, alike.min())
-    free, chosen = np.ones(len(alike), bool), []
+    chosen: list[int] = []
+    free = np.ones(len(alike), bool)
     while len(chosen) < n and free.any():
         gain = np.where(free, np.maximum(alike - covered, 0).sum(1), -np.inf)
         best = int(gain.argmax())

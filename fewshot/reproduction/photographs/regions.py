@@ -86,7 +86,7 @@ def compute_regions(
         return None
     leaf = mean.requires_grad_()
     with torch.enable_grad():
-        logits = method.head(support[None], support_labels[None], leaf[None], n_way)[0]  # type: ignore[operator]
+        logits = method.head(support[None], support_labels[None], leaf[None], n_way)[0]
         logits.log_softmax(1).gather(1, answers[:, None]).sum().backward()
     assert leaf.grad is not None
     return torch.einsum("nc,nchw->nhw", leaf.grad, maps) / (maps.shape[2] * maps.shape[3])
