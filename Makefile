@@ -55,7 +55,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(RUN) -m pip install --quiet -e '.[test,pretrained,finetune,export]'
+	$(RUN) -m pip install --quiet -e '.[test,pretrained,finetune,export,serve]'
 	touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-EXTRAS = ("pretrained", "finetune", "export", "test")  # what `make test` installs
+EXTRAS = ("pretrained", "finetune", "export", "serve", "test")  # what `make test` installs
 
 
 def read_lowest(setup_cfg: Path) -> dict[str, str]:

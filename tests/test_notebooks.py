@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def run_notebook(name: str, less: dict[str, str]) -> dict[str, object]:
         code = [source.replace(full, smaller) for source in code]
     for source in code:
         exec(source, names)
-    matplotlib.pyplot.close("all")
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
     return names
 
 

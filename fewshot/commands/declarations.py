@@ -12,6 +12,7 @@ from fewshot.config import (
     FitPhotographsConfig,
     PredictPhotographsConfig,
     PretrainExperimentConfig,
+    ServeConfig,
     SuggestPhotographsConfig,
 )
 from fewshot.config.reproduction import (
@@ -242,6 +243,19 @@ COMMANDS = {
         ),
         module="exporting",
     ),
+    "serve": Command(
+        ServeConfig,
+        "serve an exported classifier: a page for people, HTTP for programs",
+        "Serve a folder that fewshot export wrote: a page on which photographs are dropped and classes are added, and "
+        "the same over HTTP (POST /predict, POST and DELETE /classes/NAME, GET /healthz, /metrics, /docs). Only this "
+        "machine reaches it unless --host names another address, which needs a token. An added class is stored in the "
+        "folder before it is acknowledged. Needs the extra [serve].",
+        (
+            "fewshot serve --model coins/",
+            "fewshot serve --model coins/ --port 9000 --max_mib 8",
+            "fewshot serve --model coins/ --host 0.0.0.0 --token_file token.txt",
+        ),
+    ),
     "demo": Command(
         DemoConfig,
         "fit a classifier to coins that come with the package, and show its answers",
@@ -266,5 +280,5 @@ GROUPS = {
         "train", "pretrain", "evaluate", "embed", "reproduce", "sweep", "summarize", "compare", "figures", "data",
         "list", "benchmark", "guard", "review",
     ),
-    "for photographs": ("demo", "check", "fit", "predict", "suggest", "export", "confidence"),
+    "for photographs": ("demo", "check", "fit", "predict", "suggest", "export", "serve", "confidence"),
 }  # fmt: skip

@@ -21,6 +21,7 @@ from fewshot.config.photographs import (
     FitPhotographsConfig,
     PhotographsConfig,
     PredictPhotographsConfig,
+    ServeConfig,
     SuggestPhotographsConfig,
 )
 from fewshot.config.saved import AnyConfig, find_kind, read_saved
@@ -45,6 +46,7 @@ __all__ = [
     "PredictPhotographsConfig",
     "PretrainConfig",
     "PretrainExperimentConfig",
+    "ServeConfig",
     "SetupConfig",
     "SuggestPhotographsConfig",
     "TrainConfig",

@@ -106,6 +106,40 @@ class ExportConfig:
 
 
 @dataclass(kw_only=True)
+class ServeConfig:
+    """An exported classifier, where it is served, and what is taken at most."""
+
+    model: str
+    """folder that `fewshot export` wrote; classes that are added are stored there"""
+    host: str = "127.0.0.1"
+    """address to listen at; one that other machines reach needs a token, for questions too"""
+    port: int = 8000
+    """port to listen at"""
+    token_file: str | None = None
+    """file with the token that changes of classes need (default: FEWSHOT_TOKEN of the environment, else one is made up
+    and printed)"""
+    max_mib: int = 32
+    """size of one request, in MiB"""
+    max_photos: int = 64
+    """photographs in one request"""
+    max_megapixels: int = 50
+    """pixels of a photograph that is opened; a larger JPEG is opened at a fraction of its size"""
+    max_waiting: int = 1024
+    """photographs that wait for the network; more are told to come again"""
+    max_batch: int = 32
+    """photographs of several requests that are encoded in one call"""
+    timeout_seconds: float = 30.0
+    """time for a request to arrive, and again until it is answered"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise ConfigError(f"port is a number from 1 to 65535, got {self.port}")
+        for name in ("max_mib", "max_photos", "max_megapixels", "max_waiting", "max_batch", "timeout_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is above 0, got {getattr(self, name)}")
+
+
+@dataclass(kw_only=True)
 class DemoConfig:
     """Where the demonstration leaves its files."""
 

@@ -207,7 +207,7 @@ class ReviewConfig:
     """folders that are drawn of each data set that has no records yet; 0 only makes the tables anew"""
     data_root: str | None = None
     """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
-    results: str = "results/trust"
+    results: str = "results/advice"
     """folder of the records"""
     report: str | None = "docs/results/trust.md"
     """file whose sections are written (null: none)"""

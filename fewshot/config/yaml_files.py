@@ -12,11 +12,12 @@ LARGEST_BYTES = 1 << 18  # of a file; the largest of our own has a sixth of that
 MOST_VALUES = 20_000  # of a file, each alias counted as what it stands for: a few lines can stand for a billion
 
 
-def read_options(path: Path) -> dict[Any, Any]:
+def read_options(path: Path, may_be_empty: bool = False) -> dict[Any, Any]:
     """Read the mapping in a YAML file.
 
     Args:
         path: the file, in UTF-8.
+        may_be_empty: an empty file, or one of comments alone, is an empty mapping.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML, says a key twice, holds itself or too much, or no mapping.
@@ -38,6 +39,8 @@ def read_options(path: Path) -> dict[Any, Any]:
         raise ConfigError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     if problem:
         raise ConfigError(f"{path}: {problem}")
+    if content is None and may_be_empty:
+        return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must map names of options to values, got {str(content)[:200]!r}")
     return content

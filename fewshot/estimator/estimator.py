@@ -17,7 +17,6 @@ from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.labels import check_label, check_labels
 from fewshot.estimator.learned import LearnedState
 from fewshot.estimator.prediction_sets import choose_sets
-from fewshot.estimator.reading import is_grey_stack
 from fewshot.estimator.support import Support, check_groups
 from fewshot.images.listing import list_class_files
 from fewshot.runtime.counts import format_count
@@ -88,8 +87,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             # scikit-learn's checks of estimators look for the first half of this sentence.
             raise DataError("this estimator requires y to be passed, but the target y is None: label each image")
         labels = check_labels(y)
-        grey_stack = is_grey_stack(X, len(labels))
-        images = self._list(X, fitting=True, grey_stack=grey_stack)
+        images, grey_stack = self._list_support(X, len(labels))
         check_lengths(len(images), labels=labels, groups=groups)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -160,12 +158,10 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
 
         Args:
             X: n images, or features (n, d).
-            coverage: the share, between 0 and 1; n / (n + 1) at most, of n groups that can be left out, summed over
-                classes.
+            coverage: between 0 and 1; n / (n + 1) at most, of n groups of all classes that can be left out.
 
         Returns:
-            Whether each class is in the set, (n, n_classes) bool, columns in the order of `classes_`; the likeliest
-            class always is.
+            Whether each class is in the set, (n, n_classes) bool; the likeliest class always is.
 
         Raises:
             DataError: for a coverage that the support cannot promise; names the highest possible.

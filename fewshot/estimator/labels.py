@@ -53,7 +53,10 @@ def _check_kinds(labels: Sequence[Any]) -> None:
     strange = {kind: number for kind, number in places.items() if kind not in ("a word", "a number")}
     if strange:
         kind, number = next(iter(strange.items()))
-        raise DataError(f"labels are words or whole numbers; the one of image {number} is {kind}: {labels[number]!r}")
+        why = "Complex data not supported: " if isinstance(labels[number], complex) else ""  # scikit-learn's words
+        raise DataError(
+            f"{why}labels are words or whole numbers; the one of image {number} is {kind}: {labels[number]!r}"
+        )
     if len(places) > 1:
         word, other = (labels[places[kind]] for kind in ("a word", "a number"))
         raise DataError(f"labels are all words or all numbers; these are both: {str(word)!r} and {other!r}")

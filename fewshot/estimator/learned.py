@@ -76,15 +76,21 @@ class LearnedState(BaseEstimator, AnswerOptions):
             raise DataError("there is no image to classify: the list is empty")
         return torch.cat([batch.values for batch in self.encoder_.encode(images)])
 
-    def _list(self, X: Any, fitting: bool = False, grey_stack: bool = False) -> Sequence[Any]:
+    def _list(self, X: Any) -> Sequence[Any]:
         """List the images, or check the features by scikit-learn's rules.
 
         After `fit` on an array (n, height, width) of grey images, `X[:3]` are three images too.
         """
-        if self.backbone is not None or self.run_dir is not None:
-            grey_stack = grey_stack or (not fitting and getattr(self, "grey_stack_", False) and is_grey_stack(X))
-            return list_images(X, grey_stack)
-        return validate_data(self, X, reset=fitting, dtype=np.float64)
+        if self.backbone is None and self.run_dir is None:
+            return validate_data(self, X, reset=False, dtype=np.float64)
+        return list_images(X, getattr(self, "grey_stack_", False) and is_grey_stack(X))
+
+    def _list_support(self, X: Any, n_labels: int) -> tuple[Sequence[Any], bool]:
+        """List the images or features to fit on, as `_list` does; also whether they are a stack of grey images."""
+        if self.backbone is None and self.run_dir is None:
+            return validate_data(self, X, reset=True, dtype=np.float64), False
+        grey_stack = is_grey_stack(X, n_labels)
+        return list_images(X, grey_stack), grey_stack
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
         """Turn logits into probabilities: softmax(logits / `temperature_`).

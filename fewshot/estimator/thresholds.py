@@ -14,6 +14,7 @@ from fewshot.errors import DataError
 N_BISECTIONS = 60
 # Chosen on world coins' validation countries, CIFAR-FS's validation classes and 21 classes of GTSRB, see docs/log.md.
 KNOWN_SHARE = 0.5  # of the level and spread of unknown scores, that is guessed from known ones
+SMALLEST_RATE = 1e-3  # of accepted unknown images that a few support images can tell of
 GAP = 0.4  # by how many of their deviations known scores lie higher, for each doubling of the images a class
 SPREAD = 0.75  # deviation of unknown scores, of that of known ones
 LEAST_GROUPS = 3  # of each class: with fewer, known scores come from fits to one image a class
@@ -85,8 +86,8 @@ class RefusalScores:
         averaged with what known scores lead to expect (the level only upwards), and taken for those of a normal
         distribution. A class that is taken for unknown can be taken for one class less than a further one.
         """
-        if rate <= 0:
-            return float(np.nextafter(self.unknown.max(), np.inf))  # the most that they can tell
+        if rate <= 0:  # stricter than any other rate, and than all scores that were seen
+            return max(self._find_unknown_quantile(SMALLEST_RATE), float(np.nextafter(self.unknown.max(), np.inf)))
         n_classes = len(np.unique(self.labels))
         level, spread = _weigh_moments(self.unknown, self.unknown_weights)
         n_groups = min(self.unknown_weights[self.labels == label].sum() for label in np.unique(self.labels))

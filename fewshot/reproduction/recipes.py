@@ -133,9 +133,8 @@ def _refuse_different_episodes(runs: Sequence[Run]) -> None:
     for run in runs:
         for cell in map(shorten, run.cells):
             other = first.setdefault((run.test_set, cell), run)
-            for option in (
-                SAME[:-1] if run.test_set else SAME
-            ):  # tables of several test sets say the episodes of each row
+            asked = SAME[1:-1] if run.test_set else SAME  # tables of several test sets say the episodes of each row
+            for option in asked:
                 values = [getattr(r.config, option) for r in (other, run)]
                 if values[0] != values[1]:
                     raise ConfigError(

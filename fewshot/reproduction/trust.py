@@ -94,7 +94,8 @@ def run_suite(config: ConfidenceConfig) -> None:
             write_whole(path, format_record(own, found, fingerprint, command))
             print(f"{name}: {', '.join(f'{m} {format_percent(c.accuracy)}' for m, c in found.items())}", flush=True)
     for table, measurements in tables.items():
-        write_section(config.report, table, table, format_table(measurements, folder))
+        if any((folder / f"{name}.json").exists() for name in measurements):
+            write_section(config.report, table, table, format_table(measurements, folder))
 
 
 def read_suite(path: Path) -> dict[str, dict[str, ConfidenceConfig]]:

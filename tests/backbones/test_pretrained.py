@@ -97,6 +97,24 @@ def test_lite0_knows_coins_better_than_chance(data_root, published: dict[str, Te
 # timm
 
 
+@pytest.mark.parametrize(
+    ("name", "side_px", "dim"),
+    [
+        ("vit_small_patch14_dinov2.lvd142m", 28, 384),
+        ("vit_small_patch16_dinov3.lvd1689m", 32, 384),
+        ("vit_xsmall_patch16_clip_224.tinyclip_yfcc15m", 32, 256),
+    ],
+)
+def test_towers_of_dino_and_clip_give_features(name: str, side_px: int, dim: int) -> None:
+    """Without their weights, which timm would download: FewShotClassifier("timm/NAME") is all that a user writes."""
+    backbone = create_backbone(f"timm/{name}", 3, side_px).eval()
+    with torch.no_grad():
+        features = backbone(random_images(2, 3, side_px, side_px))
+    assert features.shape == (2, dim) == (2, backbone.feature_dim)
+    assert features.isfinite().all()
+    assert not torch.allclose(features[0], features[1])
+
+
 def saved_timm(path, name: str, **options: object) -> nn.Module:
     torch.manual_seed(0)
     model = timm.create_model(name, **options).eval()

@@ -18,10 +18,8 @@ from fewshot.runtime import plugins
 from fewshot.runtime.plugins import load_plugins
 
 REGISTRIES = (METHODS, BACKBONES, DATASETS)
-README = (Path(fewshot.__file__).parents[1] / "README.md").read_text()
-EXAMPLE = next(
-    block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if '"""mine.py"""' in block
-)
+PAGE = (Path(fewshot.__file__).parents[1] / "docs" / "how-to" / "plugins.md").read_text()
+EXAMPLE = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if '"""mine.py"""' in block)
 SHORT = (
     "dataset: birds\nmax_steps: 4\ntrain_n_way: 5\nval_episodes: 10\nval_every_steps: 4\n"
     "test_episodes: 20\ntest_floor: false\nprecision: float32\n"
@@ -38,7 +36,7 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder with README's mine.py and two runs: `mine` has all from it, by the command line; `proto` by a recipe."""
+    """A folder with mine.py of the page on plugins and two runs: `mine` by the command line, `proto` by a recipe."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "data").mkdir()
     for seed, split in enumerate(("train", "val", "test")):
@@ -87,7 +85,7 @@ def test_a_folder_of_recipes_outside_the_repository_is_reproduced(trained):
     recipes = trained / "my_recipes" / "birds"
     recipes.mkdir(parents=True)
     (recipes / "manhattan.yaml").write_text(f"plugins: [mine.py]\nbackbone: tiny\nmethod: manhattan\n{SHORT}")
-    result = run(trained, "reproduce", "birds", "--recipes", "my_recipes", "--report", "null")
+    result = run(trained, "reproduce", "birds", "--recipes", "my_recipes", "--results", "results")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Command: `fewshot reproduce --recipes my_recipes birds`" in result.stdout
     kept = (trained / "results/birds/manhattan-seed0.json").read_text()

@@ -86,7 +86,7 @@ def test_a_value_of_the_command_line_that_holds_itself_is_refused(value):
         (["--test_n_shot", "[]"], "test_n_shot must name at least one number"),
         (["--test_n_way", "1"], "test_n_way must be at least 2"),
         (["--test_n_query", "0"], "test_n_query must be at least 1"),
-        (["--lr", "1e400"], "lr must be a finite number"),
+        (["--lr", "1e400"], "lr must be finite"),
     ],
 )
 def test_impossible_numbers_are_refused_before_anything_is_read(option, says):

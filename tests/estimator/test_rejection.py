@@ -106,7 +106,10 @@ def test_the_threshold_for_strange_images_by_hand():
     assert low == pytest.approx(1 + norm.isf(of_three) * spread * np.sqrt(5 / 4))  # known scores lower no level
     alone = scores_of(known[:0], unknown, 4).choose_threshold(RefusalOptions(false_accept_rate=0.1))
     assert alone == pytest.approx(1 + norm.isf(of_three) * np.sqrt(5 / 4))
-    assert scores.choose_threshold(RefusalOptions(false_accept_rate=0.0)) == pytest.approx(2)
+    strictest = scores.choose_threshold(RefusalOptions(false_accept_rate=0.0))  # the rate of 1 in 1,000
+    assert strictest == pytest.approx(level + norm.isf(1 - 0.999 ** (3 / 4)) * spread * np.sqrt(5 / 4))
+    highest = scores_of(known, np.append(unknown[1:], 99.0), 4).choose_threshold(RefusalOptions(false_accept_rate=0.0))
+    assert highest > 99  # no score that was seen is accepted
 
 
 def test_balanced_refuses_as_many_as_it_accepts():

@@ -17,7 +17,7 @@ def test_evaluation_looks_where_the_run_had_its_data(tmp_path):
 
 
 def test_a_batch_of_one_is_refused():
-    with pytest.raises(ConfigError, match="batch_size is at least 2"):
+    with pytest.raises(ConfigError, match="batch_size=1 has 1 image at a time"):
         PretrainConfig(batch_size=1)
 
 

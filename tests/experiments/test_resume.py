@@ -147,7 +147,8 @@ def test_test_sets_of_another_shape_are_refused_before_training(toy_sets, monkey
 def test_an_interruption_while_modules_are_imported_is_no_traceback():
     """Python itself answers before `main` is reached; then the command does."""
     command = (
-        "import sys, time, fewshot.commands as c; sys.modules['fewshot.cli'] = None\n"
+        "import signal, sys, time, fewshot.commands as c; sys.modules['fewshot.cli'] = None\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell's background ignores it\n"
         "c._run = lambda *_: (print('here', flush=True), time.sleep(60))\nc.main(['train'])"
     )
     with subprocess.Popen([sys.executable, "-c", command], stdout=-1, stderr=subprocess.PIPE, text=True) as child:

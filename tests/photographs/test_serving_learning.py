@@ -9,6 +9,7 @@ from fewshot.errors import DataError
 from fewshot.photographs.serving.changing import learn_anew, with_class, without_class
 from fewshot.photographs.serving.export import describe_method
 from fewshot.photographs.serving.heads import log_softmax
+from fewshot.photographs.serving.learning import list_sets
 from fewshot.runtime import seeding
 
 LAYOUT = (8, 2, 4)
@@ -65,6 +66,10 @@ def assert_same(classifier, method, learned, queries) -> None:
     accepted = classifier.rejection_.accept(classifier.fitted_, torch.from_numpy(queries.astype(np.float32)))
     np.testing.assert_array_equal(scores >= learned.threshold, accepted)
     assert 0 < accepted.sum() < len(queries)
+    sets = list_sets(learned, probabilities, 0.8)
+    chosen = classifier.predict_set(queries, 0.8)
+    assert [sorted(names) for names in sets] == [sorted(classifier.classes_[row].tolist()) for row in chosen]
+    assert [names[0] for names in sets] == learned.classes[probabilities.argmax(1)].tolist()
 
 
 def test_probabilities_and_refusals_are_those_of_the_estimator(pair):

@@ -164,8 +164,8 @@ def test_what_is_read(tmp_path):
     ("text", "message"),
     [
         ("maml: {paper: {source: x, 5w1s: 98", "is no YAML file"),
-        ("- maml", "must hold names"),
-        ("just words", "must hold names"),
+        ("- maml", "must map names"),
+        ("just words", "must map names"),
         ("maml: 98.8", r": maml must hold names with a value each, got 98\.8"),
         ("maml:", ": maml must hold names with a value each, got None"),
         ("maml: {paper: 98.8}", r": maml: paper must hold names with a value each, got 98\.8"),

@@ -54,10 +54,18 @@ def test_every_accuracy_comes_back(tmp_path_factory, size, data):
     assert n_bytes == {1 if n_queries <= 255 else 2}
 
 
-JSON = st.one_of(st.booleans(), st.integers(-1, 1), st.sampled_from([0.0, 1.0]), st.sampled_from(["", "–"]))
+REFUSED = r"maml-seed3\.json (is no result of a run|does not hold the result of a run)"
+OF_HEADER = st.fixed_dictionaries(
+    {},
+    optional={
+        "seed": st.integers(-1, 1),
+        "method": st.sampled_from(["", "–", "a"]),
+        "weights": st.sampled_from(["", "–"]),
+    },
+)
 
 
-@given(headers=st.lists(st.dictionaries(st.sampled_from(["seed", "method", "weights"]), JSON), min_size=1, max_size=4))
+@given(headers=st.lists(OF_HEADER, min_size=1, max_size=4))
 def test_every_header_comes_back_to_the_letter(tmp_path_factory, headers):
     path = tmp_path_factory.mktemp("results") / "a.json"
     rows = {f"row {i}": [scores([75], **header)] for i, header in enumerate(headers)}
@@ -194,14 +202,14 @@ def test_a_file_cut_anywhere_is_refused(stored):
     whole = stored.read_text()
     for length in range(0, len(whole) - 2, 17):
         stored.write_text(whole[:length])
-        with pytest.raises(DataError, match=r"maml-seed3\.json does not hold the result of a run"):
+        with pytest.raises(DataError, match=REFUSED):
             Result.read(stored)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '"version"', "{}", '{"version": 1}', "\x00", "accuracy,0.9\n"])
 def test_a_foreign_file_is_refused(stored, text):
     stored.write_text(text)
-    with pytest.raises(DataError, match=r"maml-seed3\.json does not hold the result of a run"):
+    with pytest.raises(DataError, match=REFUSED):
         Result.read(stored)
 
 
@@ -224,7 +232,7 @@ def test_counts_that_do_not_fit_the_header_are_refused(stored, change):
         stored.write_text(json.dumps(json.loads(stored.read_text()) | change))
     else:
         changed(stored, **change)
-    with pytest.raises(DataError, match=r"maml-seed3\.json does not hold the result of a run"):
+    with pytest.raises(DataError, match=REFUSED):
         Result.read(stored)
 
 

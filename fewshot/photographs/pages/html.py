@@ -25,10 +25,14 @@ def escape(value: object) -> str:
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode(), quote=True)
 
 
-def write_page(title: str, body: str, script: str = "") -> str:
-    """Write an HTML document whose content security policy allows only inline styles, embedded images and `script`."""
+def write_page(title: str, body: str, script: str = "", connects: bool = False) -> str:
+    """Write an HTML document whose content security policy allows only inline styles, embedded images and `script`.
+
+    `connects`: the script may talk to the server that the page comes from.
+    """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy += "; connect-src 'self'" if connects else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'

@@ -22,7 +22,7 @@ class Answers:
         probabilities: (n, n_classes), columns in the order of `Predictor.classes`.
         accepted: (n,) bool, whether it is taken for one of the classes; all where no `false_accept_rate` was set.
         known: (n,) how well it fits any class, higher for images of known ones; None where nothing is refused.
-        sets: for each the classes that may be right, likeliest first; None where the classifier has no sets.
+        sets: for each the classes that may be right, likeliest first; None where none were asked for.
     """
 
     labels: list[Any]

@@ -91,7 +91,9 @@ def _tidy(path: Path) -> None:
 
 def _translate() -> dict[Any, Any]:
     """What ONNX has no word for: 3 x 3 equations, which circles are fitted by, and medians."""
-    from onnxscript import opset20 as op
+    import onnxscript
+
+    op: Any = onnxscript.opset20
 
     def constant(*values: int) -> Any:
         return op.Constant(value_ints=list(values))

@@ -126,7 +126,8 @@ def _translate_learned(classifier: FewShotClassifier, method: Method, fixed: str
         arrays = probe_linear(classifier.encoder_.method, source.content, torch.from_numpy(source.labels), n_classes)
     else:
         arrays = method.fit(support, n_classes)
-    return Learned(classifier.classes_, support, arrays, *known)
+    scores = None if adapted and not classifier.calibrated_ else classifier.set_scores_
+    return Learned(classifier.classes_, support, arrays, *known, scores)
 
 
 def _check_answers(classifier: FewShotClassifier, method: Method, learned: Learned) -> None:

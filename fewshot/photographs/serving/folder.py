@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewshot.errors import CheckpointError
+from fewshot.estimator.prediction_sets import SetScores
 from fewshot.photographs.serving.learning import Learned, Method, Support
 from fewshot.runtime.files import replacing
 
@@ -55,7 +56,9 @@ def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned |
         known = (float(arrays["temperature"]), bool(arrays["calibrated"]), threshold)
     except KeyError as error:
         raise CheckpointError(f"{folder / HEAD} lacks {error}; export the classifier again") from error
-    return method, Learned(arrays["classes"], support, head, *known)
+    sets = {name.removeprefix("set."): arrays[name] for name in arrays if name.startswith("set.")}
+    scores = SetScores(**sets) if sets else None
+    return method, Learned(arrays["classes"], support, head, *known, scores)
 
 
 def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: Learned | None) -> None:
@@ -72,6 +75,8 @@ def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: 
         }  # fmt: skip
         arrays |= {} if support.groups is None else {"groups": support.groups}
         arrays |= {} if learned.threshold is None else {"threshold": np.array(learned.threshold)}
+        sets = {} if learned.set_scores is None else vars(learned.set_scores)
+        arrays |= {f"set.{name}": value for name, value in sets.items()}
     with replacing(folder / HEAD) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
         file.flush()

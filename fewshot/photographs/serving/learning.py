@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.estimator.prediction_sets import SetScores, choose_sets
 from fewshot.estimator.ranks import deal_folds, weigh_groups
 from fewshot.estimator.thresholds import RefusalScores
 from fewshot.estimator.whitening import score_whitened
@@ -109,7 +110,7 @@ class Learned:
     """Classes (n_classes,), sorted, and what tells them apart.
 
     `arrays`: of the head. `temperature` divides logits; `calibrated`: held-out images gave it. `threshold`: images
-    with a lower score are of no known class; None: none is refused.
+    with a lower score are of no known class; None: none is refused. `set_scores`: what decides how wide sets are.
     """
 
     classes: np.ndarray
@@ -118,21 +119,26 @@ class Learned:
     temperature: float = 1.0
     calibrated: bool = False
     threshold: float | None = None
+    set_scores: SetScores | None = None
 
 
 def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:
     """The head fitted to a support set, with temperature and threshold as held-out images of it tell."""
     n_classes = len(classes)
-    temperature = fit_temperature(*predict_held_out(method, support, n_classes)) if method.calibrate else None
+    logits, rows = predict_held_out(method, support, n_classes)
+    once = np.unique(support.copies[rows], return_index=True)[1]  # one image of each set of copies
+    temperature = fit_temperature(logits[once], support.labels[rows[once]]) if method.calibrate else None
     threshold = _find_threshold(method, support, n_classes) if method.refuses else None
     arrays = method.fit(support, n_classes)
-    if temperature is None:
-        return Learned(classes, support, arrays, threshold=threshold)
-    return Learned(classes, support, arrays, temperature, True, threshold)
+    divisor = 1.0 if temperature is None else temperature
+    groups = join_groups(support.groups, support.copies)
+    probabilities = np.exp(log_softmax(logits / divisor)) if len(logits) else logits
+    scores = SetScores.of(probabilities, support.labels[rows], None if groups is None else groups[rows])
+    return Learned(classes, support, arrays, divisor, temperature is not None, threshold, scores)
 
 
 def predict_held_out(method: Method, support: Support, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (m, n_classes) of images by heads that saw nothing of their group, one of each set of copies; labels."""
+    """Logits (m, n_classes) of images by heads that saw nothing of their group, and which images these are, (m,)."""
     fold = deal_folds(support.labels, join_groups(support.groups, support.copies))
     logits, which = [np.zeros((0, n_classes))], [np.zeros(0, np.int64)]
     for number in np.unique(fold[fold >= 0]):
@@ -140,9 +146,7 @@ def predict_held_out(method: Method, support: Support, n_classes: int) -> tuple[
         arrays = method.fit(support.select(fold != number), n_classes)
         logits.append(method.logits(arrays, support.features[rows]))
         which.append(rows)
-    rows = np.concatenate(which)
-    once = np.unique(support.copies[rows], return_index=True)[1]
-    return np.concatenate(logits)[once], support.labels[rows[once]]
+    return np.concatenate(logits), np.concatenate(which)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
@@ -199,3 +203,12 @@ def _find_threshold(method: Method, support: Support, n_classes: int) -> float:
     weights = weigh_groups(labels[rows], None if groups is None else groups[rows])
     scores = RefusalScores(np.concatenate(known), weights, rows, unknown, weigh_groups(labels, groups), labels)
     return scores.choose_threshold(method)
+
+
+def list_sets(learned: Learned, probabilities: np.ndarray, coverage: float) -> list[list[Any]]:
+    """The classes that each image may be of, likeliest first; raises `DataError` where they cannot be promised."""
+    if learned.set_scores is None:
+        raise DataError("this classifier was exported without prediction sets: fit it with calibrate=True")
+    chosen = choose_sets(probabilities, learned.set_scores.find_bounds(coverage, len(learned.classes)))
+    order = np.argsort(-probabilities, 1, kind="stable")
+    return [[learned.classes[c].item() for c in row if inside[c]] for row, inside in zip(order, chosen, strict=True)]

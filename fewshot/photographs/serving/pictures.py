@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
 from fewshot.errors import CheckpointError, DataError
@@ -61,8 +61,10 @@ def as_groups(groups: Sequence[object] | None) -> np.ndarray | None:
     return None if groups is None else np.array([str(group) for group in groups])
 
 
-def open_encoder(path: Path, n_threads: int | None) -> onnxruntime.InferenceSession:
+def open_encoder(path: Path, n_threads: int | None) -> Any:
     """The network; raises `CheckpointError` for a file that is none."""
+    import onnxruntime  # an extra, which only those who open an exported folder need
+
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = False  # what one image took is given back before the next
     options.intra_op_num_threads = n_threads or 0

@@ -15,7 +15,7 @@ from fewshot.photographs.serving.asking import Answers, run
 from fewshot.photographs.serving.changing import learn_anew, with_class, without_class
 from fewshot.photographs.serving.folder import ENCODER, read_facts, read_head, write_head
 from fewshot.photographs.serving.heads import log_softmax
-from fewshot.photographs.serving.learning import Learned
+from fewshot.photographs.serving.learning import Learned, list_sets
 from fewshot.photographs.serving.pictures import (
     Picture,
     as_groups,
@@ -31,8 +31,7 @@ class Predictor:
     """Classifies photographs, and learns further classes from a few of them.
 
     An image is the path of a file, the bytes of one, a Pillow image, or an array (height, width[, 3 or 4]) uint8.
-    Threads may share a predictor: each call answers by what was learned when it began, changes come one after the
-    other, and nothing is written before `save`.
+    Threads may share a predictor: a call answers by what was learned when it began. Only `save` writes.
 
     Args:
         folder: as `fewshot export` wrote it.
@@ -60,6 +59,11 @@ class Predictor:
         """The names of the classes, sorted; none before `fit` where a method was exported without any."""
         return [] if self._learned is None else self._learned.classes.tolist()
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether classes were learned with groups, which `add_class` then needs."""
+        return self._learned is not None and self._learned.support.groups is not None
+
     def predict(self, images: Sequence[Picture]) -> list[Any]:
         """Predict the likeliest class of each image, or `unknown`.
 
@@ -85,22 +89,20 @@ class Predictor:
         """
         return self.answer(self.encode(self._read_all(images))).probabilities
 
-    def predict_set(self, images: Sequence[Picture]) -> list[list[Any]]:
-        """Predict for each image the classes that may be right, likeliest first.
+    def predict_set(self, images: Sequence[Picture], coverage: float = 0.95) -> list[list[Any]]:
+        """Predict the classes that each image may be of, likeliest first; see `FewShotClassifier.predict_set`.
 
         Args:
             images: n images.
+            coverage: share of these sets that are to hold the right class.
 
         Returns:
             n lists of labels.
 
         Raises:
-            DataError: where the classifier was exported without prediction sets.
+            DataError: for a coverage that the support cannot promise; names the highest possible.
         """
-        sets = self.answer(self.encode(self._read_all(images))).sets
-        if sets is None:
-            raise DataError("this classifier was exported without prediction sets")
-        return sets
+        return self.answer(self.encode(self._read_all(images)), coverage).sets or []
 
     def read(self, images: Sequence[Picture]) -> tuple[np.ndarray, dict[int, str]]:
         """Decode images; those that cannot be read do not stop the others.
@@ -109,8 +111,7 @@ class Predictor:
             images: n images.
 
         Returns:
-            Pixels (n, channels, size_px, size_px) uint8, blank for bad images; and what is wrong with these, a
-            sentence by number.
+            Pixels (n, channels, size_px, size_px) uint8, blank for bad images; and a sentence on each of these.
         """
         size, bad = self.facts["image"], {}
         pixels = np.zeros((len(images), size["channels"], size["size_px"], size["size_px"]), np.uint8)
@@ -132,17 +133,15 @@ class Predictor:
         """
         return np.concatenate([self._encoder.run(None, {"images": image[None]})[0] for image in pixels])
 
-    def answer(self, features: np.ndarray) -> Answers:
+    def answer(self, features: np.ndarray, coverage: float | None = None) -> Answers:
         """Say all that is to be said of images, by their features.
 
         Args:
             features: (n, D), as `encode` gives them.
+            coverage: of prediction sets; None: there are none.
 
         Returns:
-            Labels, probabilities, refusals and sets.
-
-        Raises:
-            DataError: where no class was learned yet.
+            Labels, probabilities, refusals and sets; a `DataError` where no class was learned yet.
         """
         learned, method = self._ask_learned(), self._method
         probabilities = np.exp(log_softmax(method.logits(learned.arrays, features) / learned.temperature))
@@ -152,7 +151,8 @@ class Predictor:
             accepted = known >= learned.threshold
         best = learned.classes[probabilities.argmax(1)].tolist()
         labels = [label if taken else self.unknown for label, taken in zip(best, accepted, strict=True)]
-        return Answers(labels, probabilities, accepted, known)
+        sets = None if coverage is None else list_sets(learned, probabilities, coverage)
+        return Answers(labels, probabilities, accepted, known, sets)
 
     def fit(self, images: Sequence[Picture], labels: Sequence[Any], groups: Sequence[Any] | None = None) -> Self:
         """Learn classes in the place of those that are there.
@@ -217,7 +217,7 @@ class Predictor:
         return self
 
     def save(self, folder: str | Path | None = None) -> None:
-        """Write what was learned; each file is whole or what it was, also where the process is killed.
+        """Write what was learned; a file is whole or what it was, also where the process is killed.
 
         Args:
             folder: another folder of the same encoder; None: its own.

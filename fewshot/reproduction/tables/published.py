@@ -28,7 +28,7 @@ def read(path: str | Path) -> Published:
     """
     if not Path(path).exists():
         return {}
-    published = read_options(Path(path))
+    published = read_options(Path(path), may_be_empty=True)
     for row, kinds in _check_mapping(published, f"{path}").items():
         for kind, numbers in _check_mapping(kinds, f"{path}: {row}").items():
             where = f"{path}: {row}: {kind}"
