@@ -35,12 +35,19 @@ def test_a_requirement_without_one_lowest_version_is_refused(lowest, tmp_path, r
     path.write_text(
         f"[options]\ninstall_requires =\n    torch>=2.6\n    {requirement}\n"
         "[options.extras_require]\npretrained = a>=1.0\nfinetune = peft[x]>=0.14\n"
-        "export = onnx>=1.18\ntest =\n    pytest>=8.0\n"
+        "export = onnx>=1.18\nserve = fastapi>=0.115\ntest =\n    pytest>=8.0\n"
     )
     with pytest.raises(ValueError, match=refused):
         lowest.read_lowest(path)
     path.write_text(path.read_text().replace(f"    {requirement}\n", ""))
-    assert lowest.read_lowest(path) == {"torch": "2.6", "a": "1.0", "peft": "0.14", "onnx": "1.18", "pytest": "8.0"}
+    assert lowest.read_lowest(path) == {
+        "torch": "2.6",
+        "a": "1.0",
+        "peft": "0.14",
+        "onnx": "1.18",
+        "fastapi": "0.115",
+        "pytest": "8.0",
+    }
 
 
 def test_a_folder_of_the_package_s_name_beside_you_does_not_hide_it(tmp_path):

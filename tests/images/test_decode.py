@@ -276,13 +276,17 @@ def test_draft_gives_the_same_picture():
 
 
 def test_a_large_photograph_decodes_fast():
-    """50 megapixels: a full decode is measured in the same test, so a busy machine slows both."""
+    """50 megapixels: a full decode is measured in turns with it, and each by its best of three: machines are busy."""
     data = encoded(Image.effect_noise((1083, 722), 60).resize((8660, 5773)).convert("RGB"), "JPEG")
-    start = time.perf_counter()
-    decode(data, size_px=84)
-    draft_seconds, start = time.perf_counter() - start, time.perf_counter()
-    Image.open(io.BytesIO(data)).load()
-    assert draft_seconds < 0.6 * (time.perf_counter() - start)
+    draft_seconds, full_seconds = [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        decode(data, size_px=84)
+        middle = time.perf_counter()
+        Image.open(io.BytesIO(data)).load()
+        draft_seconds.append(middle - start)
+        full_seconds.append(time.perf_counter() - middle)
+    assert min(draft_seconds) < 0.6 * min(full_seconds)
 
 
 def test_paths_bytes_and_threads_agree(tmp_path):

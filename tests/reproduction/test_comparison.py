@@ -287,7 +287,7 @@ def test_files_hold_what_was_measured(tmp_path):
 def drawn(found, folder, monkeypatch):
     """The figure of a comparison, laid out."""
     figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self))
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (path.touch(), figures.append(self)))
     draw(found, folder)
     FigureCanvasAgg(figures[0]).draw()
     return figures[0], figures[0].canvas.get_renderer()
