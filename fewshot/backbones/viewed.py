@@ -38,10 +38,10 @@ class Viewed(nn.Module):
             orientation of the object. Outside the inscribed disc a view is grey (the backbone's mean colour).
         find_circle: whether to find the round object first, so that it fills the views (`fewshot.images.circles`).
         zooms: sizes relative to the image or circle; each view is made once for each of them.
-        colour: weight of the colour cue (0: none); needs `find_circle`. The cue has the logarithms of the median
-            colours on 12 rings of the object, in units of 0.2: relative to their mean; red and blue relative to green;
-            and the latter relative to the background, which largely cancels coloured light (36 + 24 + 24 numbers, each
-            part of length about 1).
+        colour: weight of the colour cue (0: none). The cue has the logarithms of the median colours on 12 rings of
+            the circle that was found, or without `find_circle` of the one that fills the picture, in units of 0.2:
+            relative to their mean; red and blue relative to green; and the latter relative to the background, which
+            largely cancels coloured light (36 + 24 + 24 numbers, each part of length about 1).
         radius: weight of the size cue (0: none); needs `find_circle`. The cue is the logarithm of the circle's radius
             as a fraction of the image, in units of 0.1: it is informative only if all images have one scale.
         rings: name of a layer of the body whose maps give local features (default: no local features).
@@ -69,9 +69,9 @@ class Viewed(nn.Module):
             raise ConfigError(f"views: turns is a number of views, at least 1, got {turns!r}")
         if not zooms or not all(zoom > 0 for zoom in zooms):
             raise ConfigError(f"views: zooms are positive sizes, at least one, got {list(zooms)}")
-        if min(colour, radius) < 0 or ((colour or radius) and not find_circle):
-            raise ConfigError(f"views: colour={colour} and radius={radius} are weights of a circle that is found: "
-                              "not negative, and only with find_circle=True")  # fmt: skip
+        if min(colour, radius) < 0 or (radius and not find_circle):
+            raise ConfigError(f"views: colour={colour} and radius={radius} are weights, not negative; radius is of a "
+                              "circle that is found: only with find_circle=True")  # fmt: skip
         self.source, self.turns, self.find_circle, self.zooms = source, turns, find_circle, tuple(zooms)
         self.colour, self.radius = colour, radius
         self.in_channels, self.input_px, self.mean, self.std = (
@@ -132,7 +132,7 @@ class Viewed(nn.Module):
     def _join(self, features: Tensor, maps: list[Tensor], images: Tensor, circles: Circles | None) -> Tensor:
         """The feature of each image, of those of its views (n_views, n, source.feature_dim) and its maps."""
         features = F.normalize(features.float().mean(0), dim=-1)  # (n, source.feature_dim)
-        cues = [] if circles is None else compute_cues(images, circles, self.colour, self.radius)
+        cues = compute_cues(images, circles or _cover_whole(images), self.colour, self.radius)
         local = [self._compute_local(maps)] if self.rings else []
         return torch.cat([features, *cues, *local], 1)
 

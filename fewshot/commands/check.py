@@ -1,7 +1,7 @@
 """`fewshot check`: checks a folder of photographs."""
 
 from fewshot.config import CheckPhotographsConfig
-from fewshot.photographs.commands import check_support
+from fewshot.photographs.checking import check_support
 
 
 def run(config: CheckPhotographsConfig) -> None:

@@ -10,6 +10,7 @@ from fewshot.config.reproduction import (
     FiguresConfig,
     ListConfig,
     ReproduceConfig,
+    ReviewConfig,
     SummarizeConfig,
     SweepConfig,
 )
@@ -165,5 +166,12 @@ PAPER_COMMANDS = {
             "fewshot guard --recipes protonet maml",
             "fewshot guard --calibrate --recipes protonet --seeds 0 1 2 3 4",
         ),
+    ),
+    "review": Command(
+        ReviewConfig,
+        "measure what check, suggest and maps tell about photographs",
+        "Measure on four data sets how often check finds a planted wrong label, whether labels that suggest asks for "
+        "help more than random ones, and whether the regions that a map shows speak for the answer; write the tables.",
+        ("fewshot review", "fewshot review --only suspects --n_repetitions 50", "fewshot review --n_repetitions 0"),
     ),
 }

@@ -9,6 +9,7 @@ from fewshot.config import (
     FitPhotographsConfig,
     PredictPhotographsConfig,
     ServeConfig,
+    SuggestPhotographsConfig,
 )
 
 PHOTOGRAPH_COMMANDS = {
@@ -35,8 +36,8 @@ PHOTOGRAPH_COMMANDS = {
         "Fit a classifier to a folder of photographs, one folder a class, and write it to a file.",
         (
             "fewshot fit --support my_coins/ --out coins.fewshot",
-            "fewshot fit --support my_coins/ --out coins.fewshot --find_circle true --rotation_invariant true",
             "fewshot fit --support my_birds/ --out birds.fewshot --false_accept_rate 0.1",
+            "fewshot fit --support my_coins/ --out new.fewshot --corrections corrections.csv --photos photos/",
         ),
     ),
     "predict": Command(
@@ -47,6 +48,18 @@ PHOTOGRAPH_COMMANDS = {
             "fewshot predict photos/ --model coins.fewshot",
             "fewshot predict photos/ --model coins.fewshot --csv out.csv --html report.html",
             "fewshot predict one.jpg --model coins.fewshot",
+        ),
+        ("photos",),
+    ),
+    "suggest": Command(
+        SuggestPhotographsConfig,
+        "choose the photographs to label next",
+        "Choose the photographs of a folder whose labels would help a fitted classifier most: those that stand for "
+        "many others and are unlike what it knows. Label them on the page, and fit again with --corrections.",
+        (
+            "fewshot suggest photos/ --model coins.fewshot --html label.html",
+            "fewshot suggest photos/ --model coins.fewshot --n_suggestions 20 --csv corrections.csv",
+            "fewshot suggest photos/ --model coins.fewshot --groups '(.*)_'",
         ),
         ("photos",),
     ),

@@ -22,6 +22,7 @@ from fewshot.config.photographs import (
     PhotographsConfig,
     PredictPhotographsConfig,
     ServeConfig,
+    SuggestPhotographsConfig,
 )
 from fewshot.config.saved import AnyConfig, find_kind, read_saved
 from fewshot.config.training import Count, PretrainConfig, TrainConfig, TrainingOptions
@@ -47,6 +48,7 @@ __all__ = [
     "PretrainExperimentConfig",
     "ServeConfig",
     "SetupConfig",
+    "SuggestPhotographsConfig",
     "TrainConfig",
     "TrainingOptions",
     "as_dict",

@@ -33,6 +33,16 @@ class FitPhotographsConfig(PhotographsConfig, AnswerOptions):
 
     out: str
     """file for the classifier"""
+    corrections: str | None = None
+    """csv file `file,class`, as the page of `fewshot predict` saves it: photographs to add, or to put in another
+    class"""
+    photos: str | None = None
+    """folder that the files of --corrections are relative to (default: the one that holds the csv file)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.photos is not None and self.corrections is None:
+            raise ConfigError("--photos is the folder of the files in --corrections: give both, or none")
 
 
 @dataclass(kw_only=True)
@@ -137,6 +147,33 @@ class DemoConfig:
     """folder for the classifier, the answers and the page"""
     open: bool = True
     """show the page in a web browser"""
+
+
+@dataclass
+class SuggestPhotographsConfig:
+    """Unlabelled photographs of which some are chosen to be labelled next."""
+
+    photos: str
+    """folder of unlabelled photographs"""
+    model: str | None = None
+    """file of the classifier (needed)"""
+    n_suggestions: int = 8
+    """how many to suggest"""
+    groups: str | None = None
+    """images of one photograph, specimen or video, of which one is suggested: a regular expression that finds a file's
+    group in its name, or a csv file `file,group`"""
+    csv: str | None = None
+    """file for the suggestions, to be filled in and given to `fewshot fit --corrections` (default: they are printed)"""
+    html: str | None = None
+    """file for a page with pictures, on which they can be labelled"""
+    plugins: list[str] = field(default_factory=list)
+    """your own files (or modules): what the classifier takes from them"""
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            raise ConfigError("--model names the file of a classifier, as `fewshot fit` writes it")
+        if self.n_suggestions < 1:
+            raise ConfigError(f"n_suggestions is a number of photographs, at least 1, got {self.n_suggestions}")
 
 
 @dataclass

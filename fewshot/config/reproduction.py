@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from fewshot.errors import ConfigError
 from fewshot.runtime.choices import Precision
 
 BenchmarkSection = Literal[
@@ -196,3 +197,26 @@ class ListConfig:
     """what to list"""
     plugins: list[str] = field(default_factory=list)
     """Python files or modules of your own whose names are listed too"""
+
+
+@dataclass
+class ReviewConfig:
+    """What is measured of the advice that a person gets about photographs."""
+
+    only: list[str] = field(default_factory=lambda: ["suspects", "suggestions", "regions"])
+    """suspects (planted wrong labels), suggestions (against random labels), regions (hidden cells)"""
+    n_repetitions: int = 200
+    """folders that are drawn of each data set that has no records yet; 0 only makes the tables anew"""
+    data_root: str | None = None
+    """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
+    results: str = "results/advice"
+    """folder of the records"""
+    report: str | None = "docs/results/trust.md"
+    """file whose sections are written (null: none)"""
+
+    def __post_init__(self) -> None:
+        known = ("suspects", "suggestions", "regions")
+        if not set(self.only) <= set(known):
+            raise ConfigError(f"only names some of {', '.join(known)}, got {', '.join(self.only)}")
+        if self.n_repetitions < 0 or self.n_repetitions == 1:
+            raise ConfigError(f"n_repetitions is 0, or 2 at least for an interval, got {self.n_repetitions}")

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.estimator import storage
 from fewshot.estimator.checks import check_lengths, warn_of_training_images
@@ -17,14 +18,16 @@ from fewshot.estimator.labels import check_label, check_labels
 from fewshot.estimator.learned import LearnedState
 from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.estimator.support import Support, check_groups
+from fewshot.images.listing import list_class_files
 from fewshot.runtime.counts import format_count
 
 
 class FewShotClassifier(ClassifierMixin, LearnedState):
     """Learns classes from a few images each, and predicts the classes of others.
 
-    `X` below are paths, Pillow images, arrays or tensors, see `Reader`, or features. Everything that is no image is
-    named in one `DataError`, and nothing of the classifier changes. Several threads may ask one fitted classifier.
+    `X` below are paths, bytes or open files, Pillow images, arrays or tensors, see `Reader`, or features. Everything
+    that is no image is named in one `DataError`, and nothing of the classifier changes. Several threads may ask one
+    fitted classifier.
 
     Args:
         backbone: a name that `create_backbone` knows; None: X are features (n, d), not images.
@@ -97,6 +100,24 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         self.learn(encoder, classes, support)
         self.grey_stack_ = grey_stack
         return self
+
+    def fit_folder(self, path: str | Path, groups: str | None = None) -> Self:
+        """Learn the classes of a folder that has one folder of photographs a class.
+
+        Args:
+            path: the folder.
+            groups: a regular expression that finds a photograph's group in its file name, or a csv file `file,group`
+                (default: each photograph is its own group).
+
+        Returns:
+            The classifier itself; `classes_` are the names of the folders.
+
+        Raises:
+            DataError: for a folder that is not so, and as `fit`.
+        """
+        files = assign_groups(Path(path), list_class_files(Path(path)), groups)
+        found = None if groups is None else [file.group for file in files]
+        return self.fit([file.path for file in files], [file.class_name for file in files], found)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict how likely each class is: softmax of logits / `temperature_`.

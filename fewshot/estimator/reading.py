@@ -37,7 +37,7 @@ def list_images(images: Any, grey_stack: bool = False) -> list[Any]:
     Raises `DataError` for a single image, which would otherwise be taken for a list of its rows or channels, and for 1,
     3 or 4 grey images in an array (n, H, W), which may be the channels of one, unless `grey_stack` says what they are.
     """
-    if isinstance(images, str | bytes | Path | Image.Image):
+    if isinstance(images, str | bytes | bytearray | Path | Image.Image) or hasattr(images, "read"):
         raise DataError(f"images is a list; for a single one write [image], got {_shorten(images)}")
     if isinstance(images, Mapping | Set):
         raise DataError(f"images is a list, in the order of the labels, not a {type(images).__name__}")
@@ -93,8 +93,9 @@ class ImageBatch(NamedTuple):
 class Reader:
     """Reads images as uint8 pixels of one size; with 0 `channels`, X holds features, which are passed on unchanged.
 
-    An image is the path of a file; a Pillow image; an array (height, width[, 1, 3 or 4 channels]) or a
-    tensor ([1, 3 or 4,] height, width) of bytes, of numbers in 0..1, or of booleans. `resize`: see `decode_image`.
+    An image is the path of a file; the bytes of one, or a file opened to read them; a Pillow image; an array (height,
+    width[, 1, 3 or 4 channels]) or a tensor ([1, 3 or 4,] height, width) of bytes, of numbers in 0..1, or of booleans.
+    `resize`: see `decode_image`.
     """
 
     channels: int
@@ -156,13 +157,24 @@ def _make_thumbnails(pixels: Tensor) -> Tensor:
 def _read_pixels(image: Any, name: str, channels: int, size_px: int, resize: Resize) -> np.ndarray:
     if isinstance(image, str | Path):
         return decode_image(Path(image), name, channels, size_px, resize)
+    if not isinstance(image, Image.Image) and hasattr(image, "read"):
+        try:
+            image = image.read()
+        except (OSError, ValueError) as error:  # a closed file raises ValueError
+            raise DataError(f"{name}: the file object cannot be read ({error})") from error
+        if isinstance(image, str):
+            raise DataError(f'{name}: the file was opened as text; open it with "rb"')
+    if isinstance(image, bytes | bytearray):
+        return decode_image(bytes(image), name, channels, size_px, resize)
     if isinstance(image, Tensor):
         array = image.detach().cpu().float().numpy() if image.is_floating_point() else image.detach().cpu().numpy()
         image = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
     if isinstance(image, np.ndarray):
         image = _convert_array(image, name)
     if not isinstance(image, Image.Image):
-        raise DataError(f"{name}: expected a path, a Pillow image, an array or a tensor, got {type(image).__name__}")
+        raise DataError(
+            f"{name}: expected a path, bytes, a file, a Pillow image, an array or a tensor, got {type(image).__name__}"
+        )
     return make_square(image, name, channels, size_px, resize)
 
 

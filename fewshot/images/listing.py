@@ -89,6 +89,18 @@ def list_class_files(place: Path) -> list[ImageFile]:
 
     Raises `DataError` for a class that is empty, contains folders or has two folders, and for images outside a class.
     """
+    images = list_class_folders(place)
+    empty = [_explain_empty(folder, list_visible(folder)) for folder in images if not images[folder]]
+    if empty:
+        raise DataError(f"{place}: no image in {list_few(empty)}; fill or remove the folder")
+    return [ImageFile(normalise_text(folder.name), path) for folder in images for path in images[folder]]
+
+
+def list_class_folders(place: Path) -> dict[Path, list[Path]]:
+    """The folders of `place` and the images of each, none where a folder is empty; both in natural order.
+
+    Raises `DataError` as `list_class_files` does, but for empty folders.
+    """
     if not place.is_dir():
         raise DataError(f"the folder {place} " + ("is a file" if place.exists() else "does not exist"))
     entries = list_visible(place)
@@ -103,13 +115,9 @@ def list_class_files(place: Path) -> list[ImageFile]:
     nested = [f"{folder.name}/{entry.name}" for folder in folders for entry in content[folder] if entry.is_dir()]
     if nested:
         raise DataError(f"{place}: folders inside class folders: {list_few(nested)}; {_explain_nested(place, folders)}")
-    images = {folder: drop_links(path for path in content[folder] if is_image(path.name)) for folder in folders}
-    empty = [_explain_empty(folder, content[folder]) for folder in folders if not images[folder]]
-    if empty:
-        raise DataError(f"{place}: no image in {list_few(empty)}; fill or remove the folder")
     if unread := count_unread(path.name for paths in content.values() for path in paths):
         logger.warning("%s: left out: %s", place, unread)
-    return [ImageFile(normalise_text(folder.name), path) for folder in folders for path in images[folder]]
+    return {folder: drop_links(path for path in content[folder] if is_image(path.name)) for folder in folders}
 
 
 def list_zip_files(archive: Path) -> list[ImageFile]:

@@ -52,18 +52,31 @@ def extract_details(small: np.ndarray) -> np.ndarray:
     return (vector / np.linalg.norm(vector, axis=-1, keepdims=True).clip(1e-6)).astype(np.float32)
 
 
-def find_near_pairs(hashes: np.ndarray, detail_vectors: np.ndarray) -> list[tuple[int, int, float]]:
-    """Find pairs of similar rows, (i, j, correlation) with i < j; `hashes` bool (n, 64), `detail_vectors` (n, 1024)."""
+def mirror_details(vectors: np.ndarray) -> np.ndarray:
+    """Compute what `extract_details` makes of the mirrored pictures, left for right: (*, 1024)."""
+    square = vectors.reshape(*vectors.shape[:-1], SMALL_PX, SMALL_PX)
+    return square[..., ::-1].reshape(vectors.shape)
+
+
+def find_near_pairs(
+    hashes: np.ndarray, detail_vectors: np.ndarray, other: tuple[np.ndarray, np.ndarray] | None = None
+) -> list[tuple[int, int, float]]:
+    """Find pairs of similar rows, (i, j, correlation) with i < j; `hashes` bool (n, 64), `detail_vectors` (n, 1024).
+
+    `other`: hashes and details of the same pictures changed in some way; row i is then compared with the changed row j.
+    """
     signs = np.where(hashes, 1, -1).astype(np.float32)
+    other_hashes, other_details = other or (hashes, detail_vectors)
+    other_signs = np.where(other_hashes, 1, -1).astype(np.float32)
     found: list[tuple[int, int, float]] = []
     for start in range(0, len(signs), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        n_bits = (signs.shape[1] - signs[rows] @ signs[start:].T) / 2  # (chunk, n - start): Hamming distances
+        n_bits = (signs.shape[1] - signs[rows] @ other_signs[start:].T) / 2  # (chunk, n - start): Hamming distances
         i, j = np.nonzero(np.triu(n_bits <= MAX_BITS, 1))
         i, j = i + start, j + start
         for part in range(0, len(i), CHUNK_ROWS):
             a, b = i[part : part + CHUNK_ROWS], j[part : part + CHUNK_ROWS]
-            correlation = np.einsum("nd,nd->n", detail_vectors[a], detail_vectors[b])
+            correlation = np.einsum("nd,nd->n", detail_vectors[a], other_details[b])
             alike = correlation >= MIN_CORRELATION
             found += zip(a[alike].tolist(), b[alike].tolist(), correlation[alike].tolist(), strict=True)
     return found

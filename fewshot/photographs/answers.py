@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from fewshot.errors import DataError
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.images.listing import normalise_text
+from fewshot.photographs.encoding import EncodedPhotographs
 from fewshot.photographs.pages.predictions import Neighbour, Prediction
 
 N_NEIGHBOURS = 3
@@ -35,17 +35,13 @@ def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[
 
 
 def predict(
-    classifier: FewShotClassifier,
-    root: Path,
-    paths: list[Path],
-    content: Tensor,
-    pictures: list[Path],
-    coverage: float = 0.0,
+    classifier: FewShotClassifier, asked: EncodedPhotographs, pictures: list[Path], coverage: float = 0.0
 ) -> list[Prediction]:
-    """Predict each photograph from its encoded `content`; `pictures`: files that show the support images.
+    """Predict each photograph that was asked about; `pictures`: files that show the support images.
 
     `coverage`: of the sets of classes; 0 makes none. Where the support cannot promise it, a warning says what it can.
     """
+    paths, content = asked.paths, asked.content
     support, names = classifier.support_, [str(name) for name in classifier.classes_]
     fitted, rejection = classifier.fitted_, classifier.rejection_
     probabilities = classifier.probabilities(fitted.logits(content))
@@ -60,12 +56,12 @@ def predict(
             Neighbour(pictures[row], names[support.labels[row]], float(share))
             for share, row in zip(nearest.values[i], nearest.indices[i].tolist(), strict=True)
         ]
-        shown = path.relative_to(root).as_posix() if root.is_dir() else path.name
         folder = normalise_text(path.parent.name)
-        truth = folder if path.parent != root and folder in names else None
+        truth = folder if path.parent != asked.place and folder in names else None
         shares = dict(zip(names, probabilities[i].tolist(), strict=True))
         best = names[int(probabilities[i].argmax())]
         could_be = tuple(names[c] for c in np.argsort(-probabilities[i], kind="stable") if sets[i, c])
+        shown = asked.name(path)
         predictions.append(Prediction(shown, path, best, shares, not accepted[i], truth, neighbours, none, could_be))
     return predictions
 

@@ -57,6 +57,12 @@ class RefusalPrice:
         return lines
 
 
+def print_price(price: RefusalPrice, asked: RefusalOptions) -> None:
+    """Print the sentences, each on a line of its own."""
+    for line in price.describe(asked):
+        print(f"  {line}")
+
+
 def _advise(asked: RefusalOptions) -> str:
     if asked.false_accept_rate is not None:
         return (

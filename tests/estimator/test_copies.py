@@ -12,7 +12,7 @@ from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig
 from fewshot.images.joining import join_groups
 from fewshot.images.similarity import extract_details, find_near_pairs, hash_perceptually
 from fewshot.methods.finetune import FineTune
-from fewshot.photographs import commands
+from fewshot.photographs import checking, commands
 from fewshot.runtime import seeding
 
 NETWORK = {"backbone": "conv4", "pretrained": False, "size_px": 64, "backbone_options": {"n_filters": 8}}
@@ -156,10 +156,12 @@ def test_commands_expect_nothing_of_copied_noise(folder, tmp_path, capsys):
     asked = NETWORK | {"support": str(folder), "method": "nearest"}
     commands.fit_folder(FitPhotographsConfig(**asked, out=str(tmp_path / "a.fewshot")))
     text = capsys.readouterr().out
-    commands.check_support(CheckPhotographsConfig(**asked))
+    checking.check_support(CheckPhotographsConfig(**asked))
     for said, start in ((text, "Cross-validated accuracy"), (capsys.readouterr().out, "Leave-one-out accuracy")):
         (line,) = (line for line in said.splitlines() if line.startswith(start))
-        percent, n_images, n_groups = re.search(r"([\d.]+)% \(95.*, (\d+) photographs of (\d+) groups", line).groups()
+        percent, n_images, n_groups = re.search(
+            r"([\d.]+)% \(95.*, (\d+) photographs, (\d+) of them different", line
+        ).groups()
         assert float(percent) < 75
         assert (n_images, n_groups) == ("80", "40")
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fewshot import FewShotClassifier, ImageSet
-from fewshot.errors import DataError
+from fewshot.errors import ConfigError, DataError
 from fewshot.runtime import seeding
 
 LABELS = list("aaaabbbbcccc")
@@ -177,3 +177,52 @@ def test_bad_images_are_named_by_their_place_in_the_whole_list(fitted, monkeypat
     pixels, bad = fitted.inputs_.read([IMAGES[0], None, IMAGES[1]], first=64)
     assert list(bad) == [65]
     assert not pixels[1].any()
+
+
+def test_bytes_and_open_files_are_what_their_path_is(fitted, tmp_path):
+    path = tmp_path / "t.png"
+    Image.fromarray(IMAGES[3]).save(path)
+    data = path.read_bytes()
+    with path.open("rb") as file:
+        found = fitted.inputs_.read([path, data, bytearray(data), file, io.BytesIO(data)])[0]
+    assert (found == found[0]).all()
+    assert found[0].float().std() > 5
+
+
+def test_bad_bytes_and_files_are_named(fitted, tmp_path):
+    path = tmp_path / "t.png"
+    Image.fromarray(IMAGES[3]).save(path)
+    closed = path.open("rb")
+    closed.close()
+    with path.open(encoding="latin-1") as text:
+        bad = fitted.inputs_.read([b"no picture", b"", closed, text])[1]
+    assert "begins with b'no picture'" in bad[0]
+    assert "the file is empty" in bad[1]
+    assert "image 2: the file object cannot be read" in bad[2]
+    assert 'open it with "rb"' in bad[3]
+    for alone in (path.read_bytes(), io.BytesIO(path.read_bytes())):
+        with pytest.raises(DataError, match="for a single one write"):
+            fitted.predict(alone)
+
+
+def test_a_folder_is_its_files_and_their_classes(tmp_path):
+    for number, label in enumerate(LABELS):
+        (tmp_path / label).mkdir(exist_ok=True)
+        Image.fromarray(IMAGES[number]).save(tmp_path / label / f"{number // 2}-{number}.png")
+    made, known = classifier().fit_folder(tmp_path, groups="(.*)-"), classifier().fit(IMAGES, LABELS)
+    assert made.classes_.tolist() == list("abc")
+    assert sorted(made.support_.groups) == sorted(f"{number // 2}" for number in range(12))
+    assert made.predict_proba(IMAGES) == pytest.approx(known.predict_proba(IMAGES), abs=1e-4)
+    assert classifier().fit_folder(str(tmp_path)).support_.groups is None
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image in empty"):
+        classifier().fit_folder(tmp_path)
+
+
+def test_colours_without_a_circle_tell_turned_things_of_one_shape_apart():
+    shapes = [np.rot90(np.tile(np.arange(0, 250, 10, dtype=np.uint8), (25, 1)), k) for k in range(4)]
+    red, blue = ([np.stack([s if c == k else s // 4 for c in range(3)], -1) for s in shapes] for k in (0, 2))
+    made = classifier(views={"colour": 5.0}).fit([*red[:2], *blue[:2]], ["red"] * 2 + ["blue"] * 2)
+    assert made.predict([*red[2:], *blue[2:]]).tolist() == ["red", "red", "blue", "blue"]
+    with pytest.raises(ConfigError, match="radius is of a circle that is found"):
+        classifier(views={"radius": 1.0}).fit(IMAGES, LABELS)

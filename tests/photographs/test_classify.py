@@ -16,7 +16,10 @@ from PIL import Image
 from fewshot import FewShotClassifier, cli
 from fewshot.config import CheckPhotographsConfig, FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import ConfigError, DataError
-from fewshot.photographs.commands import EXPLANATIONS, check_support, fit_folder, list_photographs, predict_folder
+from fewshot.photographs import checking, commands
+from fewshot.photographs.checking import check_support
+from fewshot.photographs.commands import fit_folder, predict_folder
+from fewshot.photographs.encoding import list_photographs
 from fewshot.runtime import seeding
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "classify.py"
@@ -49,7 +52,7 @@ def test_fit_says_what_to_expect_and_writes_a_file(folder, capsys):
     printed = capsys.readouterr().out
     assert "3 classes, 12 photographs (4 a class)" in printed
     assert re.search(r"accuracy of this classifier: 100\.0% \(95% interval .*12 photographs of 2 groups\)", printed)
-    assert EXPLANATIONS["fit"] in printed
+    assert commands.EXPLANATION in printed
     assert FewShotClassifier.load(folder / "m").classes_.tolist() == list(COLOURS)
 
 
@@ -114,7 +117,7 @@ def test_the_script_checks_a_folder_and_estimates_its_accuracy(folder):
     assert done.returncode == 0, done.stderr
     assert "a klein " in done.stdout
     assert re.search(r"Leave-one-out accuracy: 100\.0%", done.stdout)
-    assert EXPLANATIONS["check"] in done.stdout
+    assert checking.EXPLANATION in done.stdout
     assert "with 1 photograph a class" in done.stdout
     assert "</html>" in page.read_text()
 
@@ -128,14 +131,33 @@ def test_a_check_can_be_read_by_programs(folder):
     assert all(finding["severity"] for finding in found["findings"])
 
 
-def test_a_folder_that_is_not_ready_is_checked_all_the_same(folder, capsys):
-    shutil.copy(folder / "support" / "c" / "film0_0.png", folder / "support" / "a klein" / "again.png")
+def test_what_is_wrong_is_a_finding_and_the_estimate_goes_on_without_it(folder, capsys):
+    support = folder / "support"
+    shutil.copy(support / "c" / "film0_0.png", support / "a klein" / "again.png")
+    (support / "empty").mkdir()
+    photograph(support / "lonely" / "one.png", (240, 240, 10), 1)
+    page, file = folder / "check.html", folder / "check.json"
+    check_support(CheckPhotographsConfig(support=str(support), html=str(page), json=str(file), **NETWORK))
+    printed, written = capsys.readouterr().out, page.read_text()
+    kinds = {finding["kind"] for finding in json.loads(file.read_text())["findings"]}
+    assert {"picture in two classes", "empty class", "one photograph"} <= kinds
+    assert "no photograph of empty can be read" in printed
+    assert re.search(r"Leave-one-out accuracy: .*, 11 photographs\)", printed)  # 4 + 4 + 3, neither copy
+    assert "again.png" in written
+    assert "Left out, fewer than two photographs: empty, lonely." in written
+    assert "How many photographs are needed" in written
+    assert "group" not in re.sub(r"<(style|script)>.*?</\1>", "", written, flags=re.DOTALL)
+    assert "group" not in printed.replace("or group with --groups", "")
+
+
+def test_too_little_for_an_estimate_is_said_and_there_is_a_page(folder, capsys):
+    for name in ("b größer", "c"):
+        shutil.rmtree(folder / "support" / name)
+    (folder / "support" / "c").mkdir()
     page = folder / "check.html"
     check_support(CheckPhotographsConfig(support=str(folder / "support"), html=str(page), **NETWORK))
-    printed = capsys.readouterr().out
-    assert "film0_0.png" in printed
-    assert "No estimate of the accuracy: the same picture in two classes" in printed
-    assert "again.png" in page.read_text()
+    assert "No estimate of the accuracy: it needs two classes" in capsys.readouterr().out
+    assert "empty class" in page.read_text()
 
 
 def test_the_script_knows_its_words(folder):

@@ -15,7 +15,8 @@ from fewshot import FewShotClassifier
 from fewshot.config import FitPhotographsConfig, PredictPhotographsConfig
 from fewshot.errors import CheckpointError, ConfigError, DataError, OutputError
 from fewshot.estimator import storage
-from fewshot.photographs.commands import fit_folder, list_photographs, predict_folder
+from fewshot.photographs.commands import fit_folder, predict_folder
+from fewshot.photographs.encoding import list_photographs
 from fewshot.photographs.pages.predictions import Prediction, write_csv
 from fewshot.runtime import seeding
 from fewshot.runtime.checkpoint import load_checkpoint, save_checkpoint

@@ -14,6 +14,7 @@ from fewshot.errors import DataError
 from fewshot.methods import create_method
 from fewshot.photographs.inspection.check import check_folder
 from fewshot.photographs.inspection.extrapolation import extrapolate, fit_laws
+from fewshot.photographs.inspection.findings import Flagged
 from fewshot.photographs.inspection.intervals import compute_wilson_interval, estimate_proportion
 from fewshot.photographs.inspection.learning_curve import (
     ShotsCurve,
@@ -22,6 +23,13 @@ from fewshot.photographs.inspection.learning_curve import (
     predict_left_out,
 )
 from fewshot.photographs.inspection.reading import read_photograph
+from fewshot.photographs.inspection.suspects import (
+    Suspect,
+    describe_suspects,
+    find_suspects,
+    score_labels,
+)
+from fewshot.photographs.suggestions import measure_likeness
 
 PX = 64
 
@@ -163,6 +171,31 @@ def test_blurred_against_the_median(tmp_path):
     assert "blurred" not in look(root)[0]
 
 
+def test_too_dark_and_too_bright_but_not_a_white_background(tmp_path):
+    root = tree(tmp_path / "pets", cat=6, dog=6)
+    pixels = np.asarray(scene(5), float)
+    Image.fromarray((pixels / 6).astype(np.uint8)).save(root / "cat" / "night.png")
+    Image.fromarray((255 - (255 - pixels) / 6).astype(np.uint8)).save(root / "dog" / "snow.png")
+    small = Image.new("RGB", (PX, PX), "white")
+    small.paste(scene(6, 16, 16), (20, 20))
+    small.save(root / "dog" / "on white.png")
+    found, _ = look(root)
+    assert files_of(found["too dark"]) == [{"cat/night.png"}]
+    assert files_of(found["too bright"]) == [{"dog/snow.png"}]
+
+
+def test_mirrored_copies_but_not_symmetric_things(tmp_path):
+    root = tree(tmp_path / "pets", cat=6, dog=6)
+    scene(77).save(root / "cat" / "left.png")
+    scene(77).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((48, 48)).save(root / "dog" / "right.jpg")
+    half = np.asarray(scene(78))
+    both = np.concatenate([half, half[:, ::-1]], 1)  # its own mirror image
+    for name in ("a", "b"):
+        Image.fromarray(both).save(root / "cat" / f"symmetric {name}.png")
+    found, _ = look(root)
+    assert files_of(found["mirrored"]) == [{"cat/left.png", "dog/right.jpg"}]
+
+
 def test_tiny_files_and_strips(tmp_path):
     root = tree(tmp_path / "pets", cat=4, dog=4)
     scene(90, 31, 50).save(root / "cat" / "tiny.png")
@@ -205,7 +238,9 @@ def test_findings_are_in_order_of_severity_and_plain_json(tmp_path):
     assert [f.severity for f in check.findings] == ["error", "warning", "warning", "note"]
     again = json.loads(json.dumps(check.as_dict()))
     assert again["n_images"] == 10
-    assert again["findings"][0]["flagged"] == [{"files": ["cat/bad.png"], "why": check.findings[0].flagged[0].why}]
+    assert again["findings"][0]["flagged"] == [
+        {"files": ["cat/bad.png"], "why": check.findings[0].flagged[0].why, "like": []}
+    ]
     lines = check.as_text().splitlines()
     assert any(line.startswith("ERROR: 1 file cannot be read") for line in lines)
     assert any("cat/bad.png: " in line for line in lines)
@@ -492,4 +527,49 @@ def test_few_images_make_no_promises():
     short = extrapolate(law_curve(0.95, 0.6, 0.5, (1, 2)), (0.5, 0.85))
     assert short.law is None
     assert [answer.n_shots for answer in short.answers] == [2, None]
-    assert "only 2 points, and a law needs 3" in short.answers[1].sentence
+    assert "3 are needed" in short.answers[1].sentence
+
+
+def points(n_classes=4, n=6, seed=0):
+    """Features of clear classes, one corner of a simplex each."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(n_classes), n)
+    return torch.from_numpy(3 * np.eye(n_classes)[labels] + rng.normal(0, 0.3, (len(labels), n_classes))), labels
+
+
+def test_a_planted_label_is_the_first_suspect():
+    features, truth = points()
+    labels = truth.copy()
+    labels[8] = 3  # one of class 1
+    head = create_method("protonet", None).head
+    similarity = measure_likeness(create_method("protonet", None), features)
+    estimate = predict_left_out(head, features, labels)
+    (suspect,) = find_suspects(estimate, labels, similarity)
+    assert (suspect.row, suspect.label, suspect.likeliest) == (8, 3, 1)
+    assert suspect.own < 0.1 < 0.5 < suspect.best
+    assert {truth[row] for row in suspect.nearest} == {1}
+    assert 8 not in suspect.nearest
+    assert find_suspects(predict_left_out(head, features, truth), truth, similarity) == []
+    score, probabilities = score_labels(estimate, labels, similarity)
+    assert score.argmin() == 8
+    assert probabilities.sum(1) == pytest.approx(1)
+
+
+def test_a_class_that_nothing_tests_has_no_suspect():
+    features, labels = points()
+    labels[-6:] = 0
+    labels[-1] = 3  # alone in its class
+    estimate = predict_left_out(create_method("protonet", None).head, features, labels)
+    score, _ = score_labels(estimate, labels, features @ features.T)
+    assert score[-1] == np.inf
+    assert np.isfinite(score[:-1]).all()
+
+
+def test_suspects_are_described_with_those_they_are_like():
+    suspect = Suspect(2, 0, 1, 0.031, 0.9, (5, 4))
+    (finding,) = describe_suspects([suspect], [f"c/{n}.jpg" for n in range(6)], ["1 euro", "2 euro"])
+    assert finding.flagged == (
+        Flagged(("c/2.jpg",), "its folder says 1 euro (3%), the others say 2 euro (90%)", ("c/5.jpg", "c/4.jpg")),
+    )
+    assert finding.sentence.startswith("1 photograph looks like another class: see whether it lies in")
+    assert describe_suspects([], [], []) == []

@@ -10,7 +10,7 @@ from typing import Any
 from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.images.formats import is_image
-from fewshot.images.listing import ImageFile, classes_of, list_class_files, list_visible, normalise_text
+from fewshot.images.listing import ImageFile, list_class_folders, list_visible, normalise_text
 from fewshot.photographs.inspection import copies
 from fewshot.photographs.inspection import findings as rules
 from fewshot.photographs.inspection.findings import SEVERITIES, Finding
@@ -19,7 +19,6 @@ from fewshot.photographs.inspection.reading import read_photographs
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.terminal import visible_text
 
-SHOWN = 5  # flagged files that the text names for each finding
 BAR_CHARACTERS = 30
 
 
@@ -39,6 +38,13 @@ class FolderCheck:
     seconds: float
 
     @property
+    def unusable(self) -> frozenset[str]:
+        """Files that no classifier can learn from: unreadable, or in two classes."""
+        kinds = ("unreadable", "picture in two classes")
+        sets = [flagged for found in self.findings if found.kind in kinds for flagged in found.flagged]
+        return frozenset(name for flagged in sets for name in flagged.files)
+
+    @property
     def n_images(self) -> int:
         return sum(self.class_counts.values())
 
@@ -56,10 +62,7 @@ class FolderCheck:
             of_groups = "" if self.group_counts is None else f" in {format_count(self.group_counts[name], 'group')}"
             lines.append(f"  {name.ljust(widest)}  {n:>5,}{of_groups} {bar}")
         for finding in self.findings:
-            lines.append(f"{finding.severity.upper()}: {finding.sentence}.")
-            lines += [f"    {' = '.join(f.files)}: {f.why}" for f in finding.flagged[:SHOWN]]
-            if len(finding.flagged) > SHOWN:
-                lines.append(f"    and {len(finding.flagged) - SHOWN:,} more")
+            lines += finding.as_lines()
         if not self.findings:
             lines.append("Nothing to mend.")
         return "\n".join(visible_text(line) for line in lines)
@@ -83,10 +86,12 @@ def check_folder(
     if size_px < 1:
         raise DataError(f"size_px is a whole number of pixels, at least 1, got {size_px!r}")
     root, start = Path(root), time.perf_counter()
-    files = assign_groups(root, list_class_files(root), groups)
+    folders = list_class_folders(root)
+    files = [ImageFile(normalise_text(folder.name), path) for folder, paths in folders.items() for path in paths]
+    files = assign_groups(root, files, groups)
     seen, reasons = _read(root, files, n_threads)
     counts = Counter(s.file.class_name for s in seen)
-    class_counts = {name: counts[name] for name in classes_of(files)}
+    class_counts = {name: counts[name] for name in (normalise_text(folder.name) for folder in folders)}
     pairs = {(s.file.class_name, s.file.group) for s in seen}
     group_counts = None if groups is None else {c: sum(name == c for name, _ in pairs) for c in class_counts}
     found: Iterable[Finding] = (
@@ -94,7 +99,9 @@ def check_folder(
         *copies.find_copies(seen),
         *rules.find_class_problems(class_counts, group_counts),
         *copies.find_near_copies(seen),
+        *copies.find_mirrored(seen),
         *rules.find_blurred(seen),
+        *rules.find_badly_lit(seen),
         *rules.find_unsuitable_sizes(seen, size_px),
         *rules.find_other_files(_list_others(root, groups)),
     )

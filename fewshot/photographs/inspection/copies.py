@@ -6,10 +6,12 @@ import numpy as np
 
 from fewshot.images.joining import join_pairs, pair_equal
 from fewshot.images.listing import list_few
-from fewshot.images.similarity import find_near_pairs
+from fewshot.images.similarity import find_near_pairs, mirror_details
 from fewshot.photographs.inspection.findings import Finding, Flagged, choose_pronoun
 from fewshot.photographs.inspection.measurements import MeasuredPhotograph
 from fewshot.runtime.counts import format_count
+
+CLEARLY = 0.1  # more alike mirrored than not, else the thing itself is symmetric
 
 
 def find_copies(seen: Sequence[MeasuredPhotograph]) -> Iterator[Finding]:
@@ -51,11 +53,36 @@ def find_near_copies(seen: Sequence[MeasuredPhotograph]) -> Iterator[Finding]:
         text = f"{count} nearly the same but in two classes: see which class is right"
         yield Finding("alike in two classes", "warning", text, tuple(across))
     if within:
+        grouped = any(s.file.group is not None for s in seen)
         text = (
-            f"{format_count(len(within), *pair_words)} nearly the same (resized, saved again, taken again?): keep one, "
-            "or give both the same group; otherwise one is tested on the other and accuracy is overestimated"
+            f"{format_count(len(within), *pair_words)} nearly the same (resized, saved again, taken again?): keep one"
+            + (", or give both the same group" if grouped else "")
+            + "; otherwise one is tested on the other and accuracy is overestimated"
         )
         yield Finding("near-duplicates", "warning", text, tuple(within))
+
+
+def find_mirrored(seen: Sequence[MeasuredPhotograph]) -> Iterator[Finding]:
+    """Find pairs of which one is the other with left and right exchanged; a symmetric picture is no such pair."""
+    if not seen:
+        return
+    hashes, details = (np.stack([getattr(s.measured, key) for s in seen]) for key in ("hash", "details"))
+    turned = np.stack([s.measured.mirrored_hash for s in seen]), mirror_details(details)
+    pairs = [
+        (i, j, likeness)
+        for i, j, likeness in find_near_pairs(hashes, details, turned)
+        if likeness > float(details[i] @ details[j]) + CLEARLY
+    ]
+    flagged = [
+        Flagged((seen[i].name, seen[j].name), f"likeness {likeness:.2f} of 1 once mirrored")
+        for i, j, likeness in sorted(pairs, key=lambda pair: -pair[2])
+    ]
+    if flagged:
+        count = format_count(len(flagged), "pair of photographs is", "pairs of photographs are")
+        text = (
+            f"{count} mirror images: keep the one that is the right way round, as no mirror image will be asked about"
+        )
+        yield Finding("mirrored", "warning", text, tuple(flagged))
 
 
 def _find_same(seen: Sequence[MeasuredPhotograph]) -> Iterator[tuple[int, int]]:

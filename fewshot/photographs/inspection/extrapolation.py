@@ -64,7 +64,8 @@ def extrapolate(
     """
     most = curve.shots[-1]
     if len(curve.shots) < MIN_POINTS:
-        text = f"the curve has only {format_count(len(curve.shots), 'point')}, and a law needs {MIN_POINTS}: add images"
+        points = format_count(len(curve.shots), "point")
+        text = f"the curve has only {points}, and {MIN_POINTS} are needed to continue it: add photographs"
         empty = np.zeros(0)
         answers = tuple(_find_measured(curve, q) or Answer(q, None, f"{q:.0%}: {text}") for q in accuracies)
         return Extrapolation(None, empty, empty, empty, empty, answers, text)
@@ -78,8 +79,18 @@ def extrapolate(
     mean = _evaluate_laws(law[None], shots)[0]
     answers = tuple(_find_measured(curve, q) or _find_extrapolated(q, shots, mean, boots, laws) for q in accuracies)
     a, b, c = map(float, law)
-    text = f"accuracy = {a:.3f} − {b:.3f} · k^(−{c:.2f}), k images a class, good for at most {shots[-1]}"
-    return Extrapolation((a, b, c), shots, mean, low, high, answers, text)
+    return Extrapolation((a, b, c), shots, mean, low, high, answers, _foretell(most, mean, low, high))
+
+
+def _foretell(most: int, mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    """Say what twice the largest measured number of images would give."""
+    at = 2 * most - 1
+    if high[at] - low[at] > MAX_WIDTH:
+        return "from so few photographs it cannot be told how much more of them would help"
+    return (
+        f"with {_format_images(2 * most)}, twice as many, about {mean[at]:.0%} right can be expected "
+        f"({low[at]:.0%} to {high[at]:.0%})"
+    )
 
 
 def fit_laws(k: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
@@ -140,11 +151,13 @@ def _find_extrapolated(
     if np.quantile(laws[:, 0], 0.975) < accuracy:
         level = float(np.median(laws[:, 0]))
         return Answer(
-            accuracy, None, f"{accuracy:.0%}: not with more images like these; the curve levels out near {level:.0%}"
+            accuracy,
+            None,
+            f"{accuracy:.0%}: not with more photographs like these; the curve levels out near {level:.0%}",
         )
     if not reached.any():
         return Answer(
-            accuracy, None, f"{accuracy:.0%}: more than {limit} images a class, beyond what this curve can tell"
+            accuracy, None, f"{accuracy:.0%}: more than {limit} photographs a class, beyond what this curve can tell"
         )
     k = int(shots[reached.argmax()])
     needed = np.where((boots >= accuracy).any(1), shots[(boots >= accuracy).argmax(1)], np.inf)  # (n_boots,)
@@ -153,11 +166,11 @@ def _find_extrapolated(
     width = np.subtract(*np.quantile(boots[:, k - 1], [0.975, 0.025]))
     if not np.isfinite(high) or width > MAX_WIDTH:
         upper = f"{high:.0f}" if np.isfinite(high) else f"more than {limit}"
-        span = f"between {low:.0f} and {upper} images a class"
-        text = f"{accuracy:.0%}: too uncertain to say ({span}); add images and look again"
+        span = f"between {low:.0f} and {upper} photographs a class"
+        text = f"{accuracy:.0%}: too uncertain to say ({span}); add photographs and look again"
         return Answer(accuracy, None, text)
     return Answer(accuracy, k, f"{accuracy:.0%}: about {_format_images(k)} ({low:.0f} to {high:.0f})")
 
 
 def _format_images(k: int) -> str:
-    return f"{format_count(k, 'image')} a class"
+    return f"{format_count(k, 'photograph')} a class"

@@ -18,15 +18,22 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 BLURRED = 0.1
 MIN_FOR_MEDIAN = 5  # photographs; with fewer the median says little
 EXTREME_ASPECT = 3.0
+# Grey values of 255. Photographs made a sixth as bright and six times as bright fall beyond: docs/results/trust.md.
+DARK, BRIGHT = 64.0, 160.0
+SHOWN = 5  # flagged files that the text names for each finding
 UNBALANCED = 5.0  # ratio of the largest class to the smallest
 
 
 @dataclass(frozen=True)
 class Flagged:
-    """One file or a set of copies, as paths relative to the folder, and why a finding names them."""
+    """One file or a set of copies, as paths relative to the folder, and why a finding names them.
+
+    `like`: files that are shown beside them, because they are the most similar ones.
+    """
 
     files: tuple[str, ...]
     why: str
+    like: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,12 @@ class Finding:
     sentence: str
     flagged: tuple[Flagged, ...] = ()
 
+    def as_lines(self) -> list[str]:
+        """Format for a terminal: the sentence, and its first files."""
+        lines = [f"{self.severity.upper()}: {self.sentence}."]
+        lines += [f"    {' = '.join(f.files)}: {f.why}" for f in self.flagged[:SHOWN]]
+        return lines + ([f"    and {len(self.flagged) - SHOWN:,} more"] if len(self.flagged) > SHOWN else [])
+
 
 def find_blurred(seen: Sequence[MeasuredPhotograph]) -> Iterator[Finding]:
     """Find photographs far less sharp than the folder's median, measured at the size that a backbone takes."""
@@ -51,6 +64,20 @@ def find_blurred(seen: Sequence[MeasuredPhotograph]) -> Iterator[Finding]:
         text = f"{_count_photographs(blurred)} far less sharp than the folder's median: {again}"
         why = [Flagged((s.name,), f"sharpness {s.measured.sharpness / median:.2f} of the median") for s in blurred]
         yield Finding("blurred", "warning", text, tuple(why))
+
+
+def find_badly_lit(seen: Sequence[MeasuredPhotograph]) -> Iterator[Finding]:
+    """Find photographs in which hardly any pixel is bright, or hardly any is dark: few shades show the thing."""
+    dark = sorted((s for s in seen if s.measured.brightest < DARK), key=lambda s: s.measured.brightest)
+    if dark:
+        text = f"{_count_photographs(dark)} too dark: take {choose_pronoun(dark)} again with more light"
+        why = [Flagged((s.name,), f"nearly all below {s.measured.brightest / 255:.0%} of white") for s in dark]
+        yield Finding("too dark", "warning", text, tuple(why))
+    bright = sorted((s for s in seen if s.measured.darkest > BRIGHT), key=lambda s: -s.measured.darkest)
+    if bright:
+        text = f"{_count_photographs(bright)} too bright: take {choose_pronoun(bright)} again with less light"
+        why = [Flagged((s.name,), f"nearly all above {s.measured.darkest / 255:.0%} of white") for s in bright]
+        yield Finding("too bright", "warning", text, tuple(why))
 
 
 def find_unsuitable_sizes(seen: Sequence[MeasuredPhotograph], size_px: int) -> Iterator[Finding]:
@@ -83,7 +110,7 @@ def find_class_problems(counts: dict[str, int], groups: dict[str, int] | None) -
     empty = [name for name, n in counts.items() if n == 0]
     if empty:
         yield Finding(
-            "empty class", "error", f"no photograph of {list_few(empty)} can be read: mend or remove the class"
+            "empty class", "error", f"no photograph of {list_few(empty)} can be read: fill or remove the folder"
         )
     single = [name for name, n in counts.items() if n == 1]
     if single:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from fewshot.runtime.counts import format_count
+
 Z95 = float(ndtri(0.975))
 
 
@@ -16,6 +18,19 @@ class Proportion(NamedTuple):
     high: float
     n_images: int
     n_groups: int
+
+
+def describe_proportion(p: Proportion, grouped: bool) -> str:
+    """Format as `90.0% (95% interval 77.0% to 96.0%, 40 photographs of 10 groups)`.
+
+    Groups are named only if the user gave groups (`grouped`). Otherwise they are sets of copies, and their number is
+    that of different photographs.
+    """
+    groups = "" if p.n_groups == p.n_images else f", {p.n_groups:,} of them different"
+    if grouped:
+        groups = f" of {format_count(p.n_groups, 'group')}"
+    count = format_count(p.n_images, "photograph")
+    return f"{p.mean:.1%} (95% interval {p.low:.1%} to {p.high:.1%}, {count}{groups})"
 
 
 def compute_wilson_interval(mean: float, n: float) -> tuple[float, float]:

@@ -36,7 +36,7 @@ def draw_curve(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
     line = " ".join(f"{x(k):.1f},{y(p.mean):.1f}" for k, p in zip(curve.shots, curve.points, strict=True))
     parts.append(f'<polyline class="line" points="{line}"/>')
     for k, p in zip(curve.shots, curve.points, strict=True):
-        label = f"{format_count(k, 'image')} a class: {p.mean:.1%}, 95% interval {p.low:.1%} to {p.high:.1%}"
+        label = f"{format_count(k, 'photograph')} a class: {p.mean:.1%}, 95% interval {p.low:.1%} to {p.high:.1%}"
         parts.append(
             f'<g><title>{escape(label)}</title><line class="whisker" x1="{x(k):.1f}" x2="{x(k):.1f}" '
             f'y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>'
@@ -44,7 +44,7 @@ def draw_curve(curve: ShotsCurve, law: Extrapolation | None = None) -> str:
             f'<text class="ink" x="{x(k) + 8:.1f}" y="{y(p.mean) + 17:.1f}">{p.mean:.0%}</text></g>'
         )
     said = "; ".join(f"{k}: {p.mean:.0%}" for k, p in zip(curve.shots, curve.points, strict=True))
-    label = escape(f"Accuracy against images a class. {said}")
+    label = escape(f"Share right against photographs a class. {said}")
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
@@ -57,5 +57,5 @@ def _draw_grid(floor: float, step: float, x, y, last: int) -> str:
     for k in (2**p for p in range(last.bit_length())):
         lines.append(f'<text x="{x(k):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{k}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    lines.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">images a class</text>')
+    lines.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">photographs a class</text>')
     return "".join(lines)

@@ -13,9 +13,10 @@ from PIL import Image
 from fewshot.errors import DataError
 from fewshot.photographs.inspection.reading import Photograph, read_photographs
 
-THUMBNAIL_PX = 192
 BYTES_FOR_ALL = 6_500_000  # for all thumbnails of a page, before base64 adds a third
-SMALLEST_BYTES, LARGEST_BYTES = 600, 9_000  # limits of one thumbnail
+SMALLEST_BYTES, LARGEST_BYTES = 600, 40_000  # limits of one thumbnail
+SIDES = ((30_000, 640), (12_000, 384), (0, 192))  # (bytes of a thumbnail, its longer side in px with so many or more)
+ENLARGED = '\n<dialog id="enlarged"><button type="button" aria-label="close">×</button><div></div><p></p></dialog>'
 LADDER = ((1.0, 80), (1.0, 60), (0.8, 55), (0.6, 50), (0.45, 45), (0.33, 40), (0.2, 30))  # (scale, WebP quality)
 
 
@@ -49,11 +50,16 @@ def read_asset(name: str) -> str:
 
 
 def make_thumbnails(
-    paths: Iterable[Path | None], longer_px: int = THUMBNAIL_PX, n_bytes: int = BYTES_FOR_ALL
+    paths: Iterable[Path | None], longer_px: int | None = None, n_bytes: int = BYTES_FOR_ALL
 ) -> dict[Path, str]:
-    """Encode each distinct path that can be read as a WebP `data:` URL; all of them together take about `n_bytes`."""
+    """Encode each distinct path that can be read as a WebP `data:` URL; all of them together take about `n_bytes`.
+
+    `longer_px`: their longer side at most; None: larger where pictures are few, so that they can be enlarged.
+    """
     distinct = list(dict.fromkeys(path for path in paths if path is not None))
     share = min(LARGEST_BYTES, max(SMALLEST_BYTES, n_bytes // max(1, len(distinct))))
+
+    longer_px = longer_px or next(side for least, side in SIDES if share >= least)
 
     def encode(photograph: Photograph) -> str:
         return _encode_webp(Image.fromarray(photograph.pixels), share)

@@ -26,6 +26,7 @@
     const by = {
       "sure": (a, b) => a.dataset.sure - b.dataset.sure,
       "-sure": (a, b) => b.dataset.sure - a.dataset.sure,
+      "place": (a, b) => a.dataset.place - b.dataset.place,
       "path": (a, b) => a.dataset.path.localeCompare(b.dataset.path, "en", { numeric: true }),
     }[order.value];
     box.append(...rows.sort(by));
@@ -53,7 +54,7 @@
   search.addEventListener("input", filter);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("input, select")) {
+    if (event.target.matches("input, select") || document.querySelector("dialog[open]")) {
       if (event.key === "Escape") event.target.blur();
     } else if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);

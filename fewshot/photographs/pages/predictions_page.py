@@ -1,5 +1,6 @@
 """Writes the predictions of a folder of photographs as one HTML page."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,10 @@ SHOWN_CLASSES, SHOWN_NEIGHBOURS = 5, 3
 SHOWN_ROWS = 2000  # the least certain predictions; the csv file has all
 MAX_BUTTONS = 12  # with more classes, the filter is a drop-down list
 NEIGHBOUR_PX, NEIGHBOUR_BYTES = 112, 2_000_000
+CORRECTIONS = (
+    '\n<aside id="corrections" hidden><span role="status"></span> <a download="corrections.csv">Save '
+    '<b>corrections.csv</b></a><button type="button">Forget</button></aside>'
+)
 
 
 def write_predictions(
@@ -25,11 +30,14 @@ def write_predictions(
     class_names: Sequence[str],
     facts: PageFacts | None = None,
     accuracy: Proportion | None = None,
+    *,
+    title: str | None = None,
+    keep_order: bool = False,
 ) -> None:
     """Write one self-contained HTML file, the least certain photograph first, or nothing if writing fails.
 
-    `accuracy`: with its interval, if true classes are known. Raises `DataError` for a prediction without a probability
-    for each class.
+    `accuracy`: with its interval, if true classes are known. `keep_order`: the photographs in the order given.
+    Raises `DataError` for a prediction without a probability for each class.
     """
     for p in predictions:
         if set(p.probabilities) != set(class_names) or p.predicted not in p.probabilities:
@@ -38,19 +46,20 @@ def write_predictions(
                 f"not of these {len(class_names)}"
             )
     classes = format_count(len(class_names), "class", "classes")
-    title = f"{format_count(len(predictions), 'photograph')}, {classes}"
-    ordered = sorted(predictions, key=lambda p: (p.sure, p.path))[:SHOWN_ROWS]
+    title = title or f"{format_count(len(predictions), 'photograph')}, {classes}"
+    ordered = list(predictions) if keep_order else sorted(predictions, key=lambda p: (p.sure, p.path))
+    ordered = ordered[:SHOWN_ROWS]
     parts = [
         f"<header><h1>{escape(title)}</h1>{_write_tiles(predictions, accuracy)}</header>",
         f'<div class="overview">{_write_classes(predictions, class_names)}'
         f"{_write_confusion(predictions, class_names)}</div>",
-        _write_controls(ordered, class_names, len(predictions)),
-        _write_rows(ordered),
+        _write_controls(ordered, class_names, len(predictions), keep_order),
+        _write_rows(ordered, class_names),
         _write_footer(facts or PageFacts(), choose_word_for_none(predictions)),
     ]
-    write_whole(
-        path, html.write_page(title, "<main>\n" + "\n".join(parts) + "\n</main>", html.read_asset("predictions.js"))
-    )
+    body = "<main>\n" + "\n".join(parts) + "\n</main>" + CORRECTIONS + html.ENLARGED
+    scripts = "".join(html.read_asset(name) for name in ("predictions.js", "corrections.js", "enlarge.js"))
+    write_whole(path, html.write_page(title, body, scripts))
 
 
 def _write_tiles(predictions: Sequence[Prediction], accuracy: Proportion | None) -> str:
@@ -86,7 +95,7 @@ def _write_confusion(predictions: Sequence[Prediction], class_names: Sequence[st
     return f"<details open><summary>What is taken for what</summary>{table}</details>"
 
 
-def _write_controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: int) -> str:
+def _write_controls(ordered: Sequence[Prediction], class_names: Sequence[str], n_all: int, keep_order: bool) -> str:
     counts = Counter(p.answer for p in ordered)
     n_wrong = sum(p.right is False for p in ordered)
     buttons = [("all", "", "all", len(ordered))]
@@ -107,10 +116,11 @@ def _write_controls(ordered: Sequence[Prediction], class_names: Sequence[str], n
     choice = (
         "" if few else f'<select id="class" aria-label="class"><option value="">any class</option>{options}</select>'
     )
+    first = '<option value="place">most helpful first</option>' if keep_order else ""
     cut = f'<p class="note">The {SHOWN_ROWS:,} least certain of {n_all:,}.</p>' if n_all > len(ordered) else ""
     return (
         f'<nav id="controls" hidden aria-label="filter and order"><div class="chips">{made}{choice}</div>'
-        '<div class="tools"><label>Order <select id="order"><option value="sure">least certain first</option>'
+        f'<div class="tools"><label>Order <select id="order">{first}<option value="sure">least certain first</option>'
         '<option value="-sure">most certain first</option><option value="path">file name</option></select></label>'
         '<label>File <input id="search" type="search" placeholder="part of a name"></label>'
         '<span id="count" role="status"></span>'
@@ -118,7 +128,7 @@ def _write_controls(ordered: Sequence[Prediction], class_names: Sequence[str], n
     )
 
 
-def _write_rows(ordered: Sequence[Prediction]) -> str:
+def _write_rows(ordered: Sequence[Prediction], class_names: Sequence[str]) -> str:
     large = html.make_thumbnails(p.picture for p in ordered)
     near = [n for p in ordered for n in p.nearest[:SHOWN_NEIGHBOURS]]
     small = html.make_thumbnails((n.path for n in near), NEIGHBOUR_PX, NEIGHBOUR_BYTES)
@@ -128,13 +138,15 @@ def _write_rows(ordered: Sequence[Prediction]) -> str:
         'preserveAspectRatio="xMidYMid slice"/></symbol>'
         for path, data in small.items()
     )
-    rows = "\n".join(_write_row(p, large.get(p.picture) if p.picture else None, number) for p in ordered)
-    return (
-        f'<svg width="0" height="0" class="store" aria-hidden="true">{symbols}</svg>\n<div id="rows">\n{rows}\n</div>'
+    rows = "\n".join(
+        _write_row(p, place, large.get(p.picture) if p.picture else None, number) for place, p in enumerate(ordered)
     )
+    known = escape(json.dumps(list(class_names)))
+    store = f'<svg width="0" height="0" class="store" aria-hidden="true">{symbols}</svg>'
+    return f'{store}\n<div id="rows" data-classes="{known}">\n{rows}\n</div>'
 
 
-def _write_row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> str:
+def _write_row(p: Prediction, place: int, data: str | None, number: Mapping[Path, int]) -> str:
     ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
     top = ranked[:SHOWN_CLASSES]
     bars = [html.write_bar(share, name, f"{share:.0%}", _choose_kind(name, p)) for name, share in top]
@@ -154,7 +166,7 @@ def _write_row(p: Prediction, data: str | None, number: Mapping[Path, int]) -> s
     name = Path(p.path).name
     return (
         f'<article tabindex="-1" data-answer="{escape(p.answer)}" data-wrong="{int(p.right is False)}" '
-        f'data-sure="{p.sure:.6f}" data-path="{escape(p.path)}">'
+        f'data-sure="{p.sure:.6f}" data-path="{escape(p.path)}" data-place="{place}">'
         f'<div class="photo">{html.write_picture(data, f"{name}, answered {p.answer}", p.path)}</div>'
         f'<div class="says"><h2{" class=none" if p.rejected else ""}>{escape(p.answer)} '
         f"{sure}{verdict[p.right]}</h2>{truth}{nearest_class}{could_be}"

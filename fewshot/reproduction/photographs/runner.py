@@ -1,0 +1,99 @@
+"""Runs the measurements on all sets, keeps their records, and writes their tables."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewshot.errors import DataError
+from fewshot.evaluation import report
+from fewshot.reproduction.photographs.regions import format_regions, measure_regions
+from fewshot.reproduction.photographs.sets import INPUT_PX, SETS, EmbeddedSet, load_set
+from fewshot.reproduction.photographs.suggestions import format_suggestions, measure_suggestions
+from fewshot.reproduction.photographs.suspects import format_suspects, measure_suspects
+from fewshot.runtime.files import format_json_by_line, write_whole
+from fewshot.runtime.provenance import collect_provenance
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """`measure(set, repetitions)` gives records, `format` makes their table; `heading` and `text` stand above it."""
+
+    heading: str
+    text: str
+    measure: Callable[[EmbeddedSet, int], list[Record]]
+    format: Callable[[list[Record]], str]
+
+
+MEASUREMENTS = {
+    "suspects": Measurement(
+        "Suspicious labels",
+        "One photograph of a folder is put into a wrong class, at random; `check` looks at the folder. Its place by "
+        "suspicion, whether the finding names it, and how many photographs with right labels are named.",
+        lambda data, n: [measure_suspects(data, 5, max(2, n // 2))],
+        format_suspects,
+    ),
+    "suggestions": Measurement(
+        "What to label next",
+        "8 classes with 2 labelled photographs each; 8 more are labelled, chosen by `suggest` or at random among up to "
+        "150. Accuracy in % on photographs of other groups.",
+        lambda data, n: [measure_suggestions(data, n)],
+        format_suggestions,
+    ),
+    "regions": Measurement(
+        "Where it looked",
+        "8 classes of 4 photographs; of right answers the 20% strongest cells of the map are painted in the picture's "
+        "mean colour, or a random 20%. By how many points the answer's probability falls, and on which share of them "
+        "more with the strongest. A map is worth showing from 80% on, so the page shows none.",
+        lambda data, n: [measure_regions(data, max(1, n // 10))],
+        format_regions,
+    ),
+}
+
+
+def measure(names: Sequence[str], n_repetitions: int, results: Path, data_root: str | None) -> None:
+    """Measure what `names` says on every set that `results` has no records of, one file a measurement and set."""
+    for title in SETS:
+        missing = [name for name in names if not _name_file(results, name, title).exists()]
+        if not missing:
+            continue
+        data = load_set(title, data_root)
+        for name in missing:
+            made = MEASUREMENTS[name].measure(data, n_repetitions)
+            print(
+                f"{title}\n{MEASUREMENTS[name].format([{'dataset': title, **record} for record in made])}", flush=True
+            )
+            header = {"measurement": name, "n_repetitions": n_repetitions, "input_px": INPUT_PX, **collect_provenance()}
+            records = [{"dataset": title, "fingerprint": data.fingerprint, **record} for record in made]
+            print(f"{title}\n{MEASUREMENTS[name].format(records)}", flush=True)
+            results.mkdir(parents=True, exist_ok=True)
+            write_whole(_name_file(results, name, title), format_json_by_line(header | {"records": records}, "records"))
+
+
+def _name_file(results: Path, name: str, title: str) -> Path:
+    return results / f"{name}-{title.lower().replace(' ', '_')}.json"
+
+
+def write_tables(results: Path, page: str) -> None:
+    """Write the table of each measurement into its own section of `page`."""
+    for name, what in MEASUREMENTS.items():
+        files = [file for title in SETS if (file := _name_file(results, name, title)).exists()]
+        if not files:
+            continue
+        try:
+            contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+            table = what.format([record for content in contents for record in content["records"]])
+            commits = ", ".join(sorted({content["commit"] for content in contents}))
+            counts = ", ".join(sorted({str(content["n_repetitions"]) for content in contents}))
+            facts = (
+                f"Mean ± 95% interval, {counts} repetitions (half of them for suspects, a tenth for regions), each "
+                f"drawn by its number; EfficientNet-Lite0 at {contents[0]['input_px']} px, logistic regression, "
+                f"nothing trained. `fewshot review`, commit {commits}, data "
+                + ", ".join(f"{r['dataset']} {r['fingerprint']}" for one in contents for r in one["records"])
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{results} holds files that are no records of {name} ({error})") from error
+        report.write_section(page, name, what.heading, f"{what.text}\n\n{table}\n\n{facts}.")
