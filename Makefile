@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: train test types guard lint docs release-check benchmark gpu learn2learn clean
+.PHONY: train test types guard lint docs release-check benchmark gpu gpu-train learn2learn clean
 
 train: $(VENV)/installed
 	$(RUN) scripts/train_episodic.py
@@ -42,6 +42,17 @@ benchmark: $(VENV)/installed-test $(VENV)/installed-learn2learn
 GPU_PYTHON ?= python3
 gpu:
 	PYTHONPATH=. $(GPU_PYTHON) -m fewshot benchmark --suite gpu --out gpu
+
+# there too: trains recipes, without their test split, for so many minutes; calling it again goes on; gpu/runs.tar.*,
+# of less than 16 MB each, hold what it made
+GPU_RECIPES ?= mini_imagenet
+MINUTES ?= 8
+JOBS ?= 3
+gpu-train:
+	PYTHONPATH=. $(GPU_PYTHON) -m fewshot reproduce $(GPU_RECIPES) --train_only true --n_jobs $(JOBS) \
+	  --budget $(MINUTES) --out gpu/runs $(if $(METHODS),--methods $(METHODS)); status=$$?; \
+	cd gpu && rm -f runs.tar.* && tar --create --exclude tensorboard runs | split --bytes 15000000 - runs.tar. && \
+	exit $$status
 
 # for the method maml-learn2learn and its tests, which are skipped without it
 learn2learn: $(VENV)/installed-learn2learn

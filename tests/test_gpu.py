@@ -398,6 +398,7 @@ def test_resumed_training_is_the_same_bit_for_bit(device, tmp_path, precision):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own compiler
 @pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty:UserWarning")
 @pytest.mark.parametrize("method", ["protonet", "maml", "relation"])
 def test_a_compiled_step_trains_the_same(gpu, toy_sets, method):
     """Sums may have another order; a few steps of plain gradient descent."""

@@ -3,12 +3,11 @@
 import logging
 
 import torch
-from torch import Tensor
 
 from fewshot.config import TrainingOptions
 from fewshot.datasets import ImageSet
 from fewshot.errors import LeakageError
-from fewshot.evaluation.embed import embed_frozen
+from fewshot.evaluation.embed import device_of, embed_frozen
 from fewshot.evaluation.evaluate import Watch, evaluate
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records
@@ -17,7 +16,7 @@ from fewshot.methods import Method
 from fewshot.runtime import seeding
 from fewshot.runtime.counts import format_count
 from fewshot.runtime.precision import autocast
-from fewshot.sampling.episodes import Episode, EpisodeSampler, EpisodeSpec
+from fewshot.sampling.episodes import EpisodeSampler, EpisodeSpec
 from fewshot.training.leakage import ADVICE, TrainingSet, find_overlap
 from fewshot.training.tracking import AnswersWatch, Tracker, project
 
@@ -46,6 +45,7 @@ class Validation:
         """Evaluate `method` and, if this run is tracked, write what TensorBoard shows of its answers."""
         if not self.config.run_dir:
             return self.evaluate(method)
+        self.write_gallery(method, tracker, step)
         watch = AnswersWatch(self.sampler, self.val_set.n_classes)
         records = self.evaluate(method, watch)
         tracker.write_answers(step, records, watch.gather(), self.val_set, self.sampler)
@@ -53,12 +53,15 @@ class Validation:
         return records
 
     @torch.no_grad()
-    def predict_gallery(self, method: Method, device: torch.device) -> tuple[Episode, Tensor]:
-        """Compute the first validation episodes with their images, and the logits of `method`."""
+    def write_gallery(self, method: Method, tracker: Tracker, step: int) -> None:
+        """If this run is tracked, write pictures of the first validation episodes and of the answers of `method`."""
+        if not tracker.writer:
+            return
+        device = device_of(method)
         episode = self.sampler.batch(0, GALLERY_EPISODES).fill(self.val_set).to(device)
         with autocast(self.config.precision, device):
             logits = method.eval().classify(episode)
-        return episode, logits
+        tracker.write_gallery(step, self.val_set, episode, logits)
 
 
 def refuse_leaks(train_set: ImageSet, val_set: ImageSet | None, allow_seen_classes: bool = False) -> None:

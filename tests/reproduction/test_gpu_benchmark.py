@@ -57,6 +57,7 @@ def test_numbers_are_kept_part_by_part_and_a_failure_is_named(tmp_path, monkeypa
     assert kept["dry"] is True
     (tmp_path / "device.json").mkdir()  # so it cannot write its numbers
     assert "device: IsADirectoryError" in str(run(monkeypatch, *arguments))
+    assert "in run_part" in (tmp_path / "device.txt").read_text()
 
 
 def test_a_part_without_one_of_its_numbers_has_failed(tmp_path, monkeypatch):

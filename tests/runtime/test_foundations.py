@@ -150,7 +150,8 @@ def test_rounding_of_float32_products_on_a_gpu(precision):
 def test_training_and_evaluation_name_the_arithmetic_they_used(toy_sets, small_protonet, precision):
     train_set, val_set, _ = toy_sets
     method, seen = small_protonet().to(GPU), set()
-    method.backbone.register_full_backward_hook(lambda *_: seen.add(tuple(tf32_settings())))
+    for weight in method.backbone.parameters():
+        weight.register_hook(lambda _: seen.add(tuple(tf32_settings())))
     config = TrainConfig(
         max_steps=2, train_n_way=3, val_n_way=3, val_n_query=3, train_n_query=3, precision=precision
     )  # fmt: skip

@@ -14,9 +14,10 @@ from sklearn.metrics import confusion_matrix
 from fewshot import EpisodeSampler, EpisodeSpec, ImageSet, TrainConfig, evaluate, train
 from fewshot.config import ExperimentConfig
 from fewshot.evaluation.records import Records
+from fewshot.evaluation.statistics import Estimate
 from fewshot.experiments.run_names import LONGEST_DIFFERENCES, name_differences
 from fewshot.runtime.checkpoint import load_checkpoint
-from fewshot.training.tracking import Answers, AnswersWatch, track_tests
+from fewshot.training.tracking import Answers, AnswersWatch, Tracker, track_tests
 from fewshot.training.tracking.hyperparameters import list_hyperparameters
 from fewshot.training.tracking.pictures import (
     EDGE,
@@ -363,3 +364,15 @@ def test_names_of_runs_carry_what_differs():
     *kept, last = name_differences(replace(config, train_split="x" * LONGEST_DIFFERENCES, lr=0.5))
     assert last == "and_8_more"
     assert kept == []
+
+
+def test_a_gallery_is_written_few_times_however_often_validation_gets_better(toy_sets, small_protonet, tmp_path):
+    """After 1, 2, 4 and 8 steps of 12, and of the weights that are kept."""
+    written = []
+    config = replace(CONFIG, val_every_steps=1, run_dir=str(tmp_path / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        means = iter(range(1, 100))
+        patch.setattr(Records, "estimate", property(lambda _: Estimate(next(means) / 100, 0.01)))
+        patch.setattr(Tracker, "write_gallery", lambda _, step, *others: written.append(step))
+        train(small_protonet(), toy_sets[0], toy_sets[1], config)
+    assert written == [1, 2, 4, 8, 12]

@@ -87,6 +87,7 @@ def _run_apart(name: str, out: Path, dry: bool) -> Numbers:
     except subprocess.TimeoutExpired:
         return {"failed": f"not done after {limit} s"}
     if ran.returncode:
+        (out / f"{name}.txt").write_text(ran.stderr)  # where it failed
         return {"failed": (ran.stderr.strip().splitlines() or ["no message"])[-1]}
     numbers = json.loads(result.read_text())
     result.unlink()
