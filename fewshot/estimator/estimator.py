@@ -14,12 +14,11 @@ from fewshot.errors import DataError
 from fewshot.estimator import storage
 from fewshot.estimator.checks import check_lengths, warn_of_training_images
 from fewshot.estimator.encoder import Encoder
-from fewshot.estimator.labels import check_label, check_labels
+from fewshot.estimator.labels import check_label, check_labels, delete_label, insert_label, number_labels
 from fewshot.estimator.learned import LearnedState
 from fewshot.estimator.prediction_sets import choose_sets
-from fewshot.estimator.support import Support, check_groups
+from fewshot.estimator.support import Support, check_groups, check_groups_agree
 from fewshot.images.listing import list_class_files
-from fewshot.runtime.counts import format_count
 
 
 class FewShotClassifier(ClassifierMixin, LearnedState):
@@ -89,10 +88,7 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         labels = check_labels(y)
         images, grey_stack = self._list_support(X, len(labels))
         check_lengths(len(images), labels=labels, groups=groups)
-        classes, numbers = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            got = format_count(len(classes), "class", "classes")
-            raise DataError(f"a classifier needs two classes or more; got {got}: {classes.tolist()}")
+        classes, numbers = number_labels(labels)
         encoder = Encoder.create(self)
         encoder.check_n_classes(len(classes))
         support = Support.gather(encoder.encode(images), numbers, check_groups(groups))
@@ -198,25 +194,18 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
         """
         check_is_fitted(self)
         name = check_label(name, self.classes_)
-        if name in self.classes_:
-            raise DataError(f"there is a class {name!r} already: call remove_class({name!r}) first")
+        classes, numbers, own = insert_label(self.classes_, name)
         images = self._list(images)
         check_lengths(len(images), groups=groups)
         if not len(images):
             raise DataError(f"class {name!r} needs at least one image: the list is empty")
-        if (groups is None) != (self.support_.groups is None):
-            called = "without" if self.support_.groups is None else "with"
-            raise DataError(f"give groups for all classes or for none: fit was called {called} groups")
-        names = np.append(self.classes_.astype(object), name)
-        classes = np.unique(np.array(list(names), dtype=np.result_type(self.classes_, np.asarray([name]))))
-        number_of = {label: number for number, label in enumerate(classes.tolist())}
-        renumbered = np.array([number_of[label] for label in self.classes_.tolist()])
+        check_groups_agree(groups, self.support_.groups)
         self.encoder_.check_n_classes(len(classes))
-        labels = np.full(len(images), number_of[name])
+        labels = np.full(len(images), own)
         new = Support.gather(self.encoder_.encode(images), labels, check_groups(groups))
         if not getattr(self, "from_file_", False):  # a loaded file must not make us open the path in its run_dir
             warn_of_training_images(self.run_dir, new.digests)
-        return self.learn(self.encoder_, classes, self.support_.relabel(renumbered).join(new))
+        return self.learn(self.encoder_, classes, self.support_.relabel(numbers).join(new))
 
     def remove_class(self, name: Any) -> Self:
         """Remove a class.
@@ -231,16 +220,9 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
             DataError: for an unknown class, and where fewer than two would remain.
         """
         check_is_fitted(self)
-        if name not in self.classes_:
-            raise DataError(f"there is no class {name!r}; the classes are {self.classes_.tolist()}")
-        if len(self.classes_) == 2:
-            raise DataError(
-                f"a classifier needs two classes: {name!r} is one of the last two, {self.classes_.tolist()}"
-            )
-        removed = int(np.flatnonzero(self.classes_ == name)[0])
-        renumbered = np.arange(len(self.classes_)) - (np.arange(len(self.classes_)) > removed)
-        support = self.support_.select(self.support_.labels != removed).relabel(renumbered).check()
-        return self.learn(self.encoder_, np.delete(self.classes_, removed), support)
+        classes, numbers, removed = delete_label(self.classes_, name)
+        support = self.support_.select(self.support_.labels != removed).relabel(numbers).check()
+        return self.learn(self.encoder_, classes, support)
 
     def save(self, path: str | Path) -> None:
         """Write the classifier to one file, weights included: safetensors with a JSON header, no code.

@@ -1,4 +1,4 @@
-"""Checks of labels: all words, or all whole numbers."""
+"""Labels: all words, or all whole numbers; their checks, and the numbers of their classes."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from sklearn.utils.validation import column_or_1d
 
 from fewshot.errors import DataError
 from fewshot.images.listing import list_few
+from fewshot.runtime.counts import format_count
 
 UNKNOWN = str | int | float  # what may be answered for an image of no known class
 
@@ -28,6 +29,15 @@ def check_labels(y: Sequence[Any]) -> np.ndarray:
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         check_classification_targets(labels)
     return labels
+
+
+def number_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number labels (n,): the classes, sorted, and the number of each label; raises `DataError` for a single class."""
+    classes, numbers = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        got = format_count(len(classes), "class", "classes")
+        raise DataError(f"a classifier needs two classes or more; got {got}: {classes.tolist()}")
+    return classes, numbers
 
 
 def check_label(name: Any, classes: np.ndarray) -> Any:
@@ -72,3 +82,31 @@ def _describe_kind(label: Any) -> str:
 
 def _is_nan(label: Any) -> bool:
     return isinstance(label, float | np.floating) and label != label
+
+
+def insert_label(classes: np.ndarray, name: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Insert a label among sorted classes; raises `DataError` if it is one of them.
+
+    Returns:
+        The classes, sorted; the new number of each that there was; the number of the new one.
+    """
+    if name in classes:
+        raise DataError(f"there is a class {name!r} already: call remove_class({name!r}) first")
+    names = [*classes.astype(object), name]
+    extended = np.unique(np.array(names, dtype=np.result_type(classes, np.asarray([name]))))
+    number_of = {label: number for number, label in enumerate(extended.tolist())}
+    return extended, np.array([number_of[label] for label in classes.tolist()]), number_of[name]
+
+
+def delete_label(classes: np.ndarray, name: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Delete a label; raises `DataError` for an unknown one, and if only one class would be left.
+
+    Returns:
+        The classes; the new number of each that there was; the number that the deleted one had.
+    """
+    if name not in classes:
+        raise DataError(f"there is no class {name!r}; the classes are {classes.tolist()}")
+    if len(classes) == 2:
+        raise DataError(f"a classifier needs two classes: {name!r} is one of the last two, {classes.tolist()}")
+    own = int(np.flatnonzero(classes == name)[0])
+    return np.delete(classes, own), np.arange(len(classes)) - (np.arange(len(classes)) > own), own

@@ -104,3 +104,10 @@ def check_groups(groups: Sequence[Any] | None) -> np.ndarray | None:
         has = "image {} has" if len(missing) == 1 else "images {} have"
         raise DataError(f"{has.format(list_few(missing))} no group: give one for each image, or none at all")
     return np.array([str(group) for group in groups])
+
+
+def check_groups_agree(groups: Sequence[Any] | None, of_fit: np.ndarray | None) -> None:
+    """Raise `DataError` if a new class has groups and the classes of `fit` have none, or the other way round."""
+    if (groups is None) != (of_fit is None):
+        called = "without" if of_fit is None else "with"
+        raise DataError(f"give groups for all classes or for none: fit was called {called} groups")

@@ -97,7 +97,6 @@ class _Training:
         self.learner = Learner(method, config)
         self.step = TrainingStep(self.learner, config, accelerator)
         self.first_bad_step = torch.tensor(math.inf, device=self.device)
-        self.gallery_step = 0  # of the last pictures of validation episodes
         self.since_point: list[tuple[Tensor, Tensor]] = []  # loss and accuracy of each step since the last point
         if config.resume and folder.last.exists():
             state = load_checkpoint(folder.last)
@@ -222,9 +221,7 @@ class _Training:
         if mean > learner.best_accuracy:
             learner.best_step, learner.best_accuracy = learner.step, mean
             self._save(self.folder.best)
-            if learner.step >= 2 * self.gallery_step:  # few times in a run: pictures take half a megabyte each
-                self.gallery_step = learner.step
-                self.validation.write_gallery(learner.measured, tracker, learner.step)
+            self.validation.write_gallery(learner.measured, tracker, learner.step)
 
     def _save(self, path: Path) -> None:
         self._check_finite()

@@ -29,6 +29,7 @@ class Validation:
 
     def __init__(self, val_set: ImageSet, config: TrainingOptions) -> None:
         self.val_set, self.config = val_set, config
+        self.gallery_step = 0  # of the last pictures
         self.spec = EpisodeSpec(config.val_n_way, config.val_n_shot, config.val_n_query)
         self.seed = seeding.derive(config.seed, "validation episodes")
         self.sampler = EpisodeSampler(val_set, self.spec, self.seed)
@@ -45,18 +46,26 @@ class Validation:
         """Evaluate `method` and, if this run is tracked, write what TensorBoard shows of its answers."""
         if not self.config.run_dir:
             return self.evaluate(method)
-        self.write_gallery(method, tracker, step)
+        self._draw_gallery(method, tracker, step)
         watch = AnswersWatch(self.sampler, self.val_set.n_classes)
         records = self.evaluate(method, watch)
         tracker.write_answers(step, records, watch.gather(), self.val_set, self.sampler)
         project(tracker.folder.tensorboard, "validation classes", method, self.val_set, self.config.precision)
         return records
 
-    @torch.no_grad()
     def write_gallery(self, method: Method, tracker: Tracker, step: int) -> None:
-        """If this run is tracked, write pictures of the first validation episodes and of the answers of `method`."""
+        """If this run is tracked, write pictures of the first validation episodes and of the answers of `method`.
+
+        Nothing is written before twice the step of the last pictures, since one takes up to half a megabyte.
+        """
+        if step >= 2 * self.gallery_step:
+            self._draw_gallery(method, tracker, step)
+
+    @torch.no_grad()
+    def _draw_gallery(self, method: Method, tracker: Tracker, step: int) -> None:
         if not tracker.writer:
             return
+        self.gallery_step = step
         device = device_of(method)
         episode = self.sampler.batch(0, GALLERY_EPISODES).fill(self.val_set).to(device)
         with autocast(self.config.precision, device):
