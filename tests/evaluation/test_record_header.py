@@ -13,7 +13,8 @@ from fewshot.evaluation.record_header import RecordHeader, find_episode_differen
 from fewshot.evaluation.records import EpisodeRecord
 
 ROOT = Path(__file__).parents[2]
-STORED = sorted(path for path in (ROOT / "results").glob("*/*.json") if path.parent.name not in ("gpu", "trust"))
+NO_RECORDS = ("advice", "gpu", "trust")  # measurements that are no accuracies of episodes
+STORED = sorted(path for path in (ROOT / "results").glob("*/*.json") if path.parent.name not in NO_RECORDS)
 OTHER = {
     "spec": {"n_way": 5, "n_shot": 1, "n_query": 16}, "seed": 1, "n_episodes": 2, "split": "val",
     "data_fingerprint": "xyz",

@@ -78,10 +78,8 @@ def find_mirrored(seen: Sequence[MeasuredPhotograph]) -> Iterator[Finding]:
         for i, j, likeness in sorted(pairs, key=lambda pair: -pair[2])
     ]
     if flagged:
-        count = format_count(len(flagged), "pair of photographs is", "pairs of photographs are")
-        text = (
-            f"{count} mirror images: keep the one that is the right way round, as no mirror image will be asked about"
-        )
+        count = format_count(len(flagged), "photograph is there", "photographs are there")
+        text = f"{count} mirrored too: keep the one that is the right way round, as no mirror image will be asked about"
         yield Finding("mirrored", "warning", text, tuple(flagged))
 
 
