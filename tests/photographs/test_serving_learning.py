@@ -20,6 +20,8 @@ METHODS = {
     "protonet": ("protonet", {"temperature": 7.0}),
     "simpleshot UN": ("simpleshot", {"transform": "UN"}),
     "simpleshot L2N": ("simpleshot", {"transform": "L2N"}),
+    "gda": ("gda", {}),
+    "gda, raw and shrunk": ("gda", {"normalize": False, "shrinkage": 0.9}),
     "meta-baseline": ("meta-baseline", {}),
     "matching": ("matching", {}),
     "matching, distances": ("matching", {"similarity": "squared_euclidean"}),

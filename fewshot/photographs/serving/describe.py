@@ -10,6 +10,7 @@ from fewshot.methods import Method
 from fewshot.methods.aligned import Aligned
 from fewshot.methods.base_classifier import TEMPERATURE, Classifier
 from fewshot.methods.baseline import NORM_FLOOR, Baseline, BaselinePlusPlus
+from fewshot.methods.gda import GaussianDiscriminantAnalysis
 from fewshot.methods.matching import MatchingNetwork
 from fewshot.methods.meta_baseline import MetaBaseline
 from fewshot.methods.nearest import NearestNeighbours
@@ -82,6 +83,7 @@ KINDS: Mapping[type[Method], tuple[str, Callable[[Any], dict[str, Any]]]] = {
         "r2d2",
         lambda m: {"penalty": _number(m.log_lambda.exp()), "scale": _number(m.scale), "bias": _number(m.bias)},
     ),
+    GaussianDiscriminantAnalysis: ("gda", lambda m: {"normalize": m.normalize, "shrinkage": m.shrinkage}),
     PrototypicalNetwork: ("protonet", lambda m: {"temperature": m.temperature}),
     SimpleShot: ("simpleshot", _describe_simpleshot),
     MetaBaseline: ("meta-baseline", lambda m: {"temperature": _number(m.temperature)}),

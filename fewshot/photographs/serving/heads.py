@@ -102,6 +102,38 @@ def _cosine_of_means(arrays: Arrays, queries: np.ndarray, options: Mapping[str, 
     return options["temperature"] * (normalize(queries) @ normalize(arrays["means"]).T)
 
 
+def _fit_gda(support: np.ndarray, labels: np.ndarray, n_classes: int, options: Mapping[str, Any]) -> Arrays:
+    """Fit the class means, and features that measure what the shared covariance takes from squared distances.
+
+    With W the support images less their class's mean, the covariance is `scatter` · Wᵀ W + `identity` · I; by Woodbury
+    its distances are those of the features less those of L⁻¹ W √ratio times them, over `identity`.
+    """
+    wide = _prepare_baseline(support.astype(np.float64), options)
+    means, (n_images, dim) = average_classes(wide, labels, n_classes), wide.shape
+    within = wide - means[labels]
+    trace, total = ((x**2).sum() for x in (within, wide - wide.mean(0)))
+    tiny = np.finfo(np.float64).eps
+    trace = max(trace if trace > tiny * total else total, tiny)
+    shrinkage = options["shrinkage"]
+    if shrinkage is None:
+        scatter, identity = 1 / dim, trace / (dim * max(n_images - 1, 1))
+    else:
+        scatter, identity = (1 - shrinkage) / n_images, shrinkage * trace / (dim * n_images)
+    ratio = scatter / identity
+    factor = np.linalg.cholesky(np.eye(n_images) + ratio * within @ within.T)
+    return {
+        "means": means,
+        "within": math.sqrt(ratio) * np.linalg.solve(factor, within),
+        "identity": np.array(identity),
+    }
+
+
+def _mahalanobis(arrays: Arrays, queries: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
+    asked, means, within = _prepare_baseline(queries, options), arrays["means"], arrays["within"]
+    distances = squared_euclidean(asked, means) - squared_euclidean(asked @ within.T, means @ within.T)
+    return -distances / (2 * arrays["identity"])
+
+
 def _keep_support(support: np.ndarray, labels: np.ndarray, n_classes: int, options: Mapping[str, Any]) -> Arrays:
     return {"support": support, "labels": labels, "n_classes": np.array(n_classes)}
 
@@ -153,6 +185,7 @@ HEADS = {
     "r2d2": Head(_fit_r2d2, lambda a, x, o: _linear(a, x)),
     "protonet": Head(_fit_means, _nearest_mean),
     "simpleshot": Head(_fit_means, _nearest_mean),
+    "gda": Head(_fit_gda, _mahalanobis),
     "meta-baseline": Head(_fit_means, _cosine_of_means),
     "matching": Head(_keep_support, _attend),
     "nearest": Head(_keep_support, _vote),
