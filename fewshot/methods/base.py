@@ -1,6 +1,6 @@
 """`Method`, the base class of all methods, which map a support set and queries to logits."""
 
-from typing import ClassVar, Literal, Self, cast
+from typing import ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,10 @@ class Method(nn.Module):
         super().__init_subclass__(**kwargs)
         if "label" not in vars(cls):
             cls.label = cls.__name__
+        if cls.family not in get_args(Family):
+            raise ConfigError(f"{cls.__name__}: family is one of {', '.join(get_args(Family))}; got {cls.family!r}")
+        if cls.published and not cls.colour:
+            raise ConfigError(f"{cls.__name__}: a published method needs a colour, such as '#3B8F7E', for its lines")
 
     def __init__(self, backbone: nn.Module | None) -> None:
         """Create a method on a backbone.

@@ -36,7 +36,7 @@ from fewshot import (
 )
 from fewshot.errors import ConfigError, UnknownNameError
 from fewshot.methods import METHODS, accuracy, find_method, negative_log_likelihood
-from fewshot.methods.base import Family
+from fewshot.methods.base import Family, Method
 from fewshot.methods.distances import cosine, prototypes, squared_euclidean
 from fewshot.runtime import seeding
 
@@ -55,6 +55,18 @@ def test_what_is_declared_of_every_method():
     for kind in kinds:
         assert kind.family in get_args(Family), kind
         assert (kind.colour != "") is kind.published, kind
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"family": "metric"}, "Own: family is one of episodic, adapted, two-stage, stage one; got 'metric'"),
+        ({"published": True}, "Own: a published method needs a colour"),
+    ],
+)
+def test_facts_that_say_nothing_are_refused_where_they_are_declared(facts, message):
+    with pytest.raises(ConfigError, match=message):
+        type("Own", (Method,), facts)
 
 
 @pytest.mark.parametrize("fact", ["transductive", "uses_features", "order_matters", "must_be_trained"])
