@@ -36,7 +36,7 @@ from fewshot import (
 )
 from fewshot.errors import ConfigError, UnknownNameError
 from fewshot.methods import METHODS, accuracy, find_method, negative_log_likelihood
-from fewshot.methods.base import Family, Method
+from fewshot.methods.base import Family
 from fewshot.methods.distances import cosine, prototypes, squared_euclidean
 from fewshot.runtime import seeding
 
