@@ -46,6 +46,34 @@ def check_label(name: Any, classes: np.ndarray) -> Any:
     return np.asarray(name).item()
 
 
+def insert_label(classes: np.ndarray, name: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Insert a label among sorted classes; raises `DataError` if it is one of them.
+
+    Returns:
+        The classes, sorted; the new number of each that there was; the number of the new one.
+    """
+    if name in classes:
+        raise DataError(f"there is a class {name!r} already: call remove_class({name!r}) first")
+    names = [*classes.astype(object), name]
+    extended = np.unique(np.array(names, dtype=np.result_type(classes, np.asarray([name]))))
+    numbers = np.searchsorted(extended, classes)
+    return extended, numbers, extended.tolist().index(name)
+
+
+def delete_label(classes: np.ndarray, name: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Delete a label; raises `DataError` for an unknown one, and if only one class would be left.
+
+    Returns:
+        The classes; the new number of each that there was; the number that the deleted one had.
+    """
+    if name not in classes:
+        raise DataError(f"there is no class {name!r}; the classes are {classes.tolist()}")
+    if len(classes) == 2:
+        raise DataError(f"a classifier needs two classes: {name!r} is one of the last two, {classes.tolist()}")
+    own = int(np.flatnonzero(classes == name)[0])
+    return np.delete(classes, own), np.arange(len(classes)) - (np.arange(len(classes)) > own), own
+
+
 def check_unknown(unknown: Any, classes: np.ndarray) -> None:
     """Raise `DataError` if a class has the name that stands for "no known class"."""
     if not isinstance(unknown, UNKNOWN):
@@ -82,31 +110,3 @@ def _describe_kind(label: Any) -> str:
 
 def _is_nan(label: Any) -> bool:
     return isinstance(label, float | np.floating) and label != label
-
-
-def insert_label(classes: np.ndarray, name: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """Insert a label among sorted classes; raises `DataError` if it is one of them.
-
-    Returns:
-        The classes, sorted; the new number of each that there was; the number of the new one.
-    """
-    if name in classes:
-        raise DataError(f"there is a class {name!r} already: call remove_class({name!r}) first")
-    names = [*classes.astype(object), name]
-    extended = np.unique(np.array(names, dtype=np.result_type(classes, np.asarray([name]))))
-    number_of = {label: number for number, label in enumerate(extended.tolist())}
-    return extended, np.array([number_of[label] for label in classes.tolist()]), number_of[name]
-
-
-def delete_label(classes: np.ndarray, name: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """Delete a label; raises `DataError` for an unknown one, and if only one class would be left.
-
-    Returns:
-        The classes; the new number of each that there was; the number that the deleted one had.
-    """
-    if name not in classes:
-        raise DataError(f"there is no class {name!r}; the classes are {classes.tolist()}")
-    if len(classes) == 2:
-        raise DataError(f"a classifier needs two classes: {name!r} is one of the last two, {classes.tolist()}")
-    own = int(np.flatnonzero(classes == name)[0])
-    return np.delete(classes, own), np.arange(len(classes)) - (np.arange(len(classes)) > own), own

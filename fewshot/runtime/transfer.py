@@ -12,5 +12,5 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
     """
     device = torch.device(device)
     if tensor.device.type == "cpu" and device.type == "cuda":
-        return tensor.contiguous().pin_memory().to(device, non_blocking=True)  # pages cannot hold an expanded tensor
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)  # an expanded one cannot be pinned
     return tensor.to(device)

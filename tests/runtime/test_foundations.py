@@ -13,6 +13,7 @@ from fewshot.errors import ConfigError, UnknownNameError
 from fewshot.registry import Registry
 from fewshot.runtime import seeding
 from fewshot.runtime.precision import autocast, resolve, switch_tf32
+from fewshot.runtime.transfer import send
 
 
 def test_registry_refuses_duplicates_and_lists_what_it_knows():
@@ -159,3 +160,12 @@ def test_training_and_evaluation_name_the_arithmetic_they_used(toy_sets, small_p
     assert records.header.precision == precision
     assert all((value in (True, "tf32")) == (precision == "tf32") for settings in seen for value in settings)
     assert seen
+
+
+def test_an_expanded_tensor_is_made_whole_before_it_is_pinned(monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    sent = send(torch.arange(3).expand(2, 3), "cuda")
+    assert pinned[0].stride() == (3, 1)  # no two elements in one place
+    assert sent.tolist() == [[0, 1, 2], [0, 1, 2]]

@@ -57,12 +57,12 @@ def _linear(arrays: Arrays, prepared: np.ndarray) -> np.ndarray:
     return prepared @ arrays["weight"].T + arrays["bias"]
 
 
-def _prepare_baseline(x: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
+def _normalize_if_asked(x: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
     return normalize(x) if options["normalize"] else x
 
 
 def _fit_baseline(support: np.ndarray, labels: np.ndarray, n_classes: int, options: Mapping[str, Any]) -> Arrays:
-    weight, bias = fit_softmax_regression(_prepare_baseline(support, options), labels, n_classes, options["c"])
+    weight, bias = fit_softmax_regression(_normalize_if_asked(support, options), labels, n_classes, options["c"])
     return {"weight": weight, "bias": bias}
 
 
@@ -108,7 +108,7 @@ def _fit_gda(support: np.ndarray, labels: np.ndarray, n_classes: int, options: M
     With W the support images less their class's mean, the covariance is `scatter` · Wᵀ W + `identity` · I; by Woodbury
     its distances are those of the features less those of L⁻¹ W √ratio times them, over `identity`.
     """
-    wide = _prepare_baseline(support.astype(np.float64), options)
+    wide = _normalize_if_asked(support.astype(np.float64), options)
     means, (n_images, dim) = average_classes(wide, labels, n_classes), wide.shape
     within = wide - means[labels]
     trace, total = ((x**2).sum() for x in (within, wide - wide.mean(0)))
@@ -129,7 +129,7 @@ def _fit_gda(support: np.ndarray, labels: np.ndarray, n_classes: int, options: M
 
 
 def _mahalanobis(arrays: Arrays, queries: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
-    asked, means, within = _prepare_baseline(queries, options), arrays["means"], arrays["within"]
+    asked, means, within = _normalize_if_asked(queries, options), arrays["means"], arrays["within"]
     distances = squared_euclidean(asked, means) - squared_euclidean(asked @ within.T, means @ within.T)
     return -distances / (2 * arrays["identity"])
 
@@ -180,7 +180,7 @@ def _lay_over(arrays: Arrays, queries: np.ndarray, options: Mapping[str, Any]) -
 
 
 HEADS = {
-    "baseline": Head(_fit_baseline, lambda a, x, o: _linear(a, _prepare_baseline(x, o))),
+    "baseline": Head(_fit_baseline, lambda a, x, o: _linear(a, _normalize_if_asked(x, o))),
     "baseline++": Head(_fit_plus_plus, lambda a, x, o: _linear(a, _prepare_plus_plus(x))),
     "r2d2": Head(_fit_r2d2, lambda a, x, o: _linear(a, x)),
     "protonet": Head(_fit_means, _nearest_mean),

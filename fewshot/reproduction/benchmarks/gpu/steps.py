@@ -63,17 +63,12 @@ def measure_steps(device: torch.device, out: Path, dry: bool) -> Numbers:
 
     A profile of one of them is written to `out/profile.txt`.
     """
-    return {name: _measure_step(device, out, dry, name, *case) for name, case in STEPS.items()}
+    return {name: _measure_step(device, out, dry, name) for name in STEPS}
 
 
-def _measure_step(
-    device: torch.device, out: Path, dry: bool, name: str, method_name: str, backbone: str, *shape: int
-) -> Numbers:
-    count, way, shot, query, channels, side_px = (1, 2, 1, 1, *shape[4:]) if dry else shape
-    episode = draw_noise(count, way, shot, query, channels, side_px).to(device)
-    with seeding.fork(0):
-        method = create_method(method_name, create_backbone(backbone, channels, side_px)).to(device).train()
-    optimizer = make_optimizer(method, TrainConfig())
+def _measure_step(device: torch.device, out: Path, dry: bool, name: str) -> Numbers:
+    episode, method = _draw_case(name, device, dry), _make_method(name, device)
+    optimizer = make_optimizer(method.train(), TrainConfig())
 
     def forward() -> torch.Tensor:
         with autocast("auto", device):
@@ -94,14 +89,28 @@ def _measure_step(
             _write_profile(step, device, out / "profile.txt")
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
     images = torch.cat([episode.support, episode.query], dim=1).flatten(0, 1)
-    with seeding.fork(0):
-        network = create_backbone(backbone, channels, side_px)
-    plain_ms = measure_milliseconds(_make_plain_step(network, find_feature_dim(method), images, device), device, dry)
+    network, width = _make_method(name, device).backbone, find_feature_dim(method)
+    assert network is not None
+    plain_ms = measure_milliseconds(_make_plain_step(network, width, images, device), device, dry)
     return {
         "step_ms": step_ms, "forward_ms": forward_ms, "images_per_s": 1000 * len(images) / step_ms,
         "plain_step_ms": plain_ms, "plain_images_per_s": 1000 * len(images) / plain_ms,
         "tflops": counter.get_total_flops() / step_ms / 1e9, "peak_mib": peak,
     }  # fmt: skip
+
+
+def _draw_case(name: str, device: torch.device, dry: bool) -> Episode:
+    """Draw the episodes of one of `STEPS`."""
+    *_, count, way, shot, query, channels, side_px = STEPS[name]
+    sizes = (1, 2, 1, 1) if dry else (count, way, shot, query)
+    return draw_noise(*sizes, channels, side_px).to(device)
+
+
+def _make_method(name: str, device: torch.device) -> Method:
+    """Make the method of one of `STEPS`, with initial weights that are always the same."""
+    method, backbone, *_, channels, side_px = STEPS[name]
+    with seeding.fork(0):
+        return create_method(method, create_backbone(backbone, channels, side_px)).to(device)
 
 
 def measure_compiled_steps(device: torch.device, out: Path, dry: bool) -> Numbers:
@@ -114,13 +123,10 @@ def measure_compiled_steps(device: torch.device, out: Path, dry: bool) -> Number
     accelerator = Accelerator(cpu=device.type == "cpu")
     numbers: Numbers = {}
     for name in COMPILED:
-        method_name, backbone, *shape = STEPS[name]
-        count, way, shot, query, channels, side_px = (1, 2, 1, 1, *shape[4:]) if dry else shape
-        episode = draw_noise(count, way, shot, query, channels, side_px).to(device)
-        of_step: dict[str, float] = {"images": (len(episode.support[0]) + len(episode.query[0])) * count}
+        episode = _draw_case(name, device, dry)
+        of_step: dict[str, float] = {"images": episode.support_labels.numel() + episode.query_labels.numel()}
         for kind, config in (("eager", TrainConfig()), ("compiled", TrainConfig(compile=True))):
-            with seeding.fork(0):
-                method = create_method(method_name, create_backbone(backbone, channels, side_px)).to(device)
+            method = _make_method(name, device)
             step = TrainingStep(Learner(method, config), config, accelerator)
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
