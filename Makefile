@@ -44,15 +44,17 @@ gpu:
 	PYTHONPATH=. $(GPU_PYTHON) -m fewshot benchmark --suite gpu --out gpu
 
 # there too: trains recipes, without their test split, for so many minutes; calling it again goes on; gpu/runs.tar.*,
-# of less than 16 MB each, hold what it made
+# of less than 16 MB each, hold what it made. SMALL=true, for large networks: weights of two bytes, no optimizer's state
 GPU_RECIPES ?= mini_imagenet
 MINUTES ?= 8
 JOBS ?= 3
+SMALL ?= false
 gpu-train:
 	PYTHONPATH=. $(GPU_PYTHON) -m fewshot reproduce $(GPU_RECIPES) --train_only true --n_jobs $(JOBS) \
-	  --budget $(MINUTES) --out gpu/runs $(if $(METHODS),--methods $(METHODS)); status=$$?; \
-	cd gpu && rm -f runs.tar.* && tar --create --exclude tensorboard runs | split --bytes 15000000 - runs.tar. && \
-	exit $$status
+	  --budget $(MINUTES) --out gpu/runs $(if $(METHODS),--methods $(METHODS)) \
+	  $(if $(filter true,$(SMALL)),--small_copies gpu/small/runs); status=$$?; \
+	cd gpu && rm -f runs.tar.* && tar --create --exclude tensorboard $(if $(filter true,$(SMALL)),--directory small) runs | \
+	split --bytes 15000000 - runs.tar. && exit $$status
 
 # for the method maml-learn2learn and its tests, which are skipped without it
 learn2learn: $(VENV)/installed-learn2learn

@@ -13,6 +13,7 @@ from fewshot.reproduction.recipes import find_runs, select_measuring
 from fewshot.reproduction.runner import Asked, format_section, refresh_summaries, run_all
 from fewshot.reproduction.tables.summary import COLUMNS
 from fewshot.runtime.plugins import load_plugins
+from fewshot.training.small_copy import copy_small
 
 
 def run(config: ReproduceConfig) -> None:
@@ -32,6 +33,10 @@ def run(config: ReproduceConfig) -> None:
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
     launcher = make_launcher(config, f"{config.out}/slurm")
     failed = run_all(runs, folder.parent, kept / dataset, config.budget, launcher, config.train_only)
+    if config.small_copies:
+        for one in runs:
+            if one.folder.config.exists():
+                copy_small(one.folder.path, Path(config.small_copies, one.group, one.folder.path.name))
     if not config.train_only:
         _make_tables(config, folder, kept)
     if failed:

@@ -42,6 +42,9 @@ class ReproduceConfig(LaunchConfig):
     """seeds of training"""
     train_only: bool = False
     """train, and read no test split: the same command without it then measures, on another machine if you like"""
+    small_copies: str | None = None
+    """folder for a copy of each run in half as many bytes a weight and without the optimizer's state, for a slow way
+    from one machine to another; a run that goes on from its copy begins with a new optimizer, and its result says so"""
     out: str = "runs/reproduce"
     """folder of the runs"""
     results: str | None = None

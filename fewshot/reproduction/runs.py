@@ -145,9 +145,12 @@ class Run:
     @property
     def stages(self) -> list[tuple[str, float]]:
         """For each stage, how many images or episodes it was trained on, and its minutes; stage 1 first."""
-        step, _, _, seconds = load_checkpoint(self.folder.last)["progress"]
+        state = load_checkpoint(self.folder.last)
+        step, _, _, seconds = state["progress"]
         unit, option = ("images", "batch_size") if self.is_pretrain else ("episodes", "episodes_per_step")
         own = f"{step * getattr(self.config, option):,} {unit}" if step else ""
+        if restarts := state.get("restarts"):
+            own += f" (optimizer anew after step {', '.join(f'{restart:,}' for restart in restarts)})"
         return [*(self.stage_one.stages if self.stage_one else []), (own, seconds / 60)]
 
     def result(self) -> Result:

@@ -19,15 +19,17 @@ class Learner:
 
     With `max_steps=0` there is no optimizer and no schedule, and the method may have no parameters. `seconds`:
     duration of training and validation so far, including those before a resume. `history`: step, seconds, mean and
-    half-width of the 95% interval of each validation so far. With float16, the loss is scaled so that small gradients
+    half-width of the 95% interval of each validation so far. `restarts`: the steps after which the optimizer began
+    anew, since the run went on from a copy without its state. With float16, the loss is scaled so that small gradients
     do not underflow; a step whose gradients overflow changes no weight and halves the scale.
     """
 
     def __init__(self, method: Method, config: TrainingOptions) -> None:
         self.method, self.max_gradient_norm = method, config.max_gradient_norm or math.inf
         self.average = make_average(method, config)
+        self.restarts: list[int] = []
         self.optimizer = make_optimizer(method, config) if config.max_steps else None
-        self.schedule = make_schedule(self.optimizer, config) if self.optimizer else None
+        self.schedule = make_schedule(self.optimizer, config, self.restarts) if self.optimizer else None
         device = device_of(method)
         self.scaler = torch.amp.GradScaler(device.type, enabled=resolve(config.precision, device) == "float16")
         self.step, self.best_step, self.best_accuracy, self.seconds = 0, 0, -1.0, 0.0
@@ -73,6 +75,7 @@ class Learner:
             "scaler": self.scaler.state_dict(),
             "progress": [self.step, self.best_step, self.best_accuracy, self.seconds],
             "history": self.history,
+            "restarts": self.restarts,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -81,10 +84,22 @@ class Learner:
         if self.average is not None:
             self.method.load_state_dict(state["training"])
             self.average.n_averaged.fill_(state["n_averaged"])
+        self.restarts[:] = state.get("restarts", [])  # in place: the schedule reads them
         if self.optimizer is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+            if state["optimizer"] is None and self.restarts[-1:] == [state["progress"][0]]:
+                self._restart_optimizer()
+            else:
+                self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.best_step, self.best_accuracy, self.seconds = state["progress"]
         self.history = state.get("history", [])  # not in checkpoints of early versions
+
+    def _restart_optimizer(self) -> None:
+        """Leave the optimizer as it is made, with the learning rate of the schedule's step."""
+        schedule = self.schedule
+        groups = zip(self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, rate, factor in groups:
+            group["lr"] = rate * factor(schedule.last_epoch)
+        schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what get_last_lr() returns

@@ -1,7 +1,7 @@
 """Makes the optimizer, the learning-rate schedule and the weight average of a training run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -10,6 +10,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fewshot.config import TrainingOptions
 from fewshot.errors import ConfigError
+
+WARMUP_STEPS = 200  # after an optimizer began anew within a run
 
 
 def make_optimizer(module: nn.Module, config: TrainingOptions) -> torch.optim.Optimizer:
@@ -24,9 +26,18 @@ def make_optimizer(module: nn.Module, config: TrainingOptions) -> torch.optim.Op
     return kind(parameters, config.lr, weight_decay=config.weight_decay)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingOptions) -> LambdaLR:
-    """Make the learning-rate schedule, to be stepped once after each optimizer step."""
-    return LambdaLR(optimizer, make_learning_rate_factor(config))
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingOptions, restarts: Sequence[int] = ()) -> LambdaLR:
+    """Make the learning-rate schedule, to be stepped once after each optimizer step.
+
+    `restarts`: the steps after which the optimizer began anew; may grow later.
+    """
+    factor = make_learning_rate_factor(config)
+
+    def factor_with_restarts(step: int) -> float:
+        since = step - restarts[-1] if restarts else WARMUP_STEPS
+        return factor(step) * min(1.0, (since + 1) / WARMUP_STEPS)
+
+    return LambdaLR(optimizer, factor_with_restarts)
 
 
 def make_learning_rate_factor(config: TrainingOptions) -> Callable[[int], float]:

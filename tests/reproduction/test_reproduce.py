@@ -369,6 +369,15 @@ def test_a_budget_stops_a_run_and_leaves_the_others(project, capsys):
     assert not (scripts / "kept").exists()
 
 
+def test_a_result_names_the_steps_after_which_the_optimizer_began_anew(project):
+    _, _, (stage_one, *_) = project
+    state = {"progress": [30, 20, 0.5, 60.0], "history": [], "restarts": [1200, 2400]}
+    save_checkpoint(stage_one.folder.last, state)
+    assert stage_one.stages == [
+        (f"{30 * stage_one.config.batch_size:,} images (optimizer anew after step 1,200, 2,400)", 1.0)
+    ]
+
+
 def test_trainings_alone_run_first_and_are_measured_later(project, capsys):
     scripts, _, found = project
     records = scripts / "prepared" / "protonet-seed2" / "records"
