@@ -53,8 +53,8 @@ gpu-train:
 	PYTHONPATH=. $(GPU_PYTHON) -m fewshot reproduce $(GPU_RECIPES) --train_only true --n_jobs $(JOBS) \
 	  --budget $(MINUTES) --out gpu/runs $(if $(METHODS),--methods $(METHODS)) \
 	  $(if $(filter true,$(SMALL)),--small_copies gpu/small/runs); status=$$?; \
-	cd gpu && rm -f runs.tar.* && tar --create --exclude tensorboard $(if $(filter true,$(SMALL)),--directory small) runs | \
-	split --bytes 15000000 - runs.tar. && exit $$status
+	cd gpu && rm -f runs.tar.* && tar --create --exclude 'events.out.tfevents.*' --exclude projector \
+	  $(if $(filter true,$(SMALL)),--directory small) runs | split --bytes 15000000 - runs.tar. && exit $$status
 
 # for the method maml-learn2learn and its tests, which are skipped without it
 learn2learn: $(VENV)/installed-learn2learn

@@ -35,7 +35,8 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
-        self.tensorboard = self.path / "tensorboard"
+        older = self.path / "tensorboard"  # of runs before 0.3
+        self.tensorboard = older if older.is_dir() else self.path  # TensorBoard calls a run by this folder
         self.plugins = self.path / "plugins.json"  # digests of the plugins that were loaded when the run began
         self.training_sets = self.path / "training_sets.safetensors"  # classes and images that it was trained on
 

@@ -28,6 +28,7 @@ from fewshot.training.tracking.pictures import (
     draw_episode,
     draw_pairs,
     fit_text,
+    wrap_text,
 )
 from fewshot.training.tracking.projector import (
     THUMBNAIL_PX,
@@ -46,7 +47,7 @@ CONFIG = TrainConfig(
 def read_events(run_dir):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    accumulator = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0})
+    accumulator = EventAccumulator(str(run_dir), size_guidance={"images": 0})
     return accumulator.Reload()
 
 
@@ -102,7 +103,7 @@ def test_options_are_in_the_hparams_tab(run):
         for tag in (metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
     )
     start, end = metadata.parse_session_start_info_plugin_data(start), metadata.parse_session_end_info_plugin_data(end)
-    assert start.group_name == str(folder)
+    assert start.group_name == f"{folder.name} ({folder.parent})"
     assert start.hparams["lr"].number_value == 1e-3
     assert start.hparams["compile"].HasField("bool_value")
     assert start.hparams["optimizer"].string_value == "adam"
@@ -250,6 +251,18 @@ def test_pairs_show_the_mistaken_queries_first():
     assert [int(cell[30, 30, 0]) for cell in right] == [200, 210, 220, 230]
 
 
+def test_names_are_wrapped_at_spaces_and_the_rest_is_shortened():
+    assert wrap_text("1  bus", 160) == ["1  bus"]
+    assert wrap_text("3  Armenian/U+0561 ARMENIAN SMALL LETTER AYB", 160) == [
+        "3  Armenian/U+0561", "ARMENIAN SMALL LETTER", "AYB",
+    ]  # fmt: skip
+    *lines, last = wrap_text("one two three four five six seven eight nine ten", 60)
+    assert len(lines) == 3
+    assert "one two three four five six seven eight nine ten".startswith(" ".join(lines))
+    assert last.endswith("ten")
+    assert "…" in last
+
+
 def test_long_names_keep_both_ends():
     name = "Armenian/U+0561 ARMENIAN SMALL LETTER AYB"
     assert fit_text(name, 1000) == name
@@ -345,7 +358,7 @@ def test_test_cells_are_scalars_and_a_table(toy_sets, small_protonet, tmp_path):
     assert table[0] == "|  | 5-way 1-shot | 5-way 5-shot |"
     assert table[2].startswith("| trained | 70.00 ± ")
     assert "| 50.00 ± " in table[3]
-    assert {e.tensor_name for e in read_projector(tmp_path / "tensorboard")} == {"test classes", "test classes coin"}
+    assert {e.tensor_name for e in read_projector(tmp_path)} == {"test classes", "test classes coin"}
 
 
 # ---------------------------------------------------------------- names of runs

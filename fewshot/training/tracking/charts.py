@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 20  # in a chart; with more classes, the hardest are shown
-NAME_LENGTH = 28  # longer names lose their middle
+NAME_LENGTH = 44  # longer names lose their middle
 DPI = 110
 
 
@@ -39,15 +39,15 @@ def draw_class_accuracy(answers: Answers, names: Sequence[str]) -> np.ndarray:
     accuracy, asked = answers.class_accuracy, answers.asked.diagonal()
     order = np.argsort(accuracy, kind="stable")[: np.isfinite(accuracy).sum()]  # NaN is sorted to the end
     shown = order[:MOST_CLASSES]
+    called = [f"{shorten(names[c], NAME_LENGTH)}  ({asked[c]})" for c in shown]
     with figure_style():
-        figure, axes = _make_figure(5.8, 1.3 + 0.2 * len(shown), left=2.7, bottom=0.8)
+        left = _measure(called, 8)
+        figure, axes = _make_figure(3.1 + left, 1.3 + 0.2 * len(shown), left=left, bottom=0.8)
         mean = 100 * float((answers.classes == answers.answers).mean())
         axes.axvline(mean, color=VERMILION, lw=1, label=f"all queries: {mean:.1f}")
         axes.hlines(range(len(shown)), 0, 100 * accuracy[shown], color=PALE, lw=2, zorder=1)
         axes.plot(100 * accuracy[shown], range(len(shown)), "o", color=BLUE, ms=4, label="a class")
-        axes.set_yticks(
-            range(len(shown)), [f"{shorten(names[c], NAME_LENGTH)}  ({asked[c]})" for c in shown], parse_math=False
-        )
+        axes.set_yticks(range(len(shown)), called, parse_math=False)
         axes.tick_params(axis="y", labelsize=8)
         axes.set(xlim=(0, 101), ylim=(len(shown) - 0.4, -0.6), xlabel="accuracy (%); in brackets: queries")
         which = f"the {len(shown)} hardest of {len(order)}" if len(shown) < len(order) else f"all {len(order)}"
@@ -63,11 +63,12 @@ def draw_confusion(answers: Answers, names: Sequence[str]) -> np.ndarray:
     shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:MOST_CLASSES])
     counts, asked = (table[np.ix_(shown, shown)] for table in (wrong, answers.asked))
     shares = np.where((asked > 0) & ~np.eye(len(shown), dtype=bool), 100 * counts / np.maximum(asked, 1), np.nan)
+    called = [shorten(names[c], NAME_LENGTH) for c in shown]
     with figure_style():
-        figure, axes = _make_figure(3.5 + 0.2 * len(shown), 2.8 + 0.2 * len(shown), left=2.4, bottom=2.4, right=1.1)
+        left, side = _measure(called, 7), 0.2 * max(8, len(shown))
+        figure, axes = _make_figure(1.1 + left + side, 0.4 + left + side, left=left, bottom=left, right=1.1)
         axes.set_facecolor("#F2F2F2")  # colour of pairs that were never in one episode
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(1.0, float(np.nanmax(shares, initial=0.0))))
-        called = [shorten(names[c], NAME_LENGTH) for c in shown]
         axes.set_xticks(range(len(shown)), called, rotation=90, parse_math=False)
         axes.set_yticks(range(len(shown)), called, parse_math=False)
         axes.tick_params(length=0, labelsize=7)
@@ -106,6 +107,16 @@ def _make_figure(
     figure = Figure(figsize=(width, height))
     place = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
     return figure, figure.add_axes(place)
+
+
+def _measure(labels: Sequence[str], size: float) -> float:
+    """Measure the room in inches that the labels of an axis and its title need, written with `size` points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size)
+    widths = [text_to_path.get_text_width_height_descent(label, font, ismath=False)[0] for label in labels]
+    return 0.5 + max(widths, default=0.0) / 72
 
 
 def _render(figure: "Figure") -> np.ndarray:

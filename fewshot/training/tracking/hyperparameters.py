@@ -1,5 +1,6 @@
 """Writes the options of a run for TensorBoard's HParams tab."""
 
+from pathlib import Path
 from typing import Any
 
 from fewshot.config import TrainingOptions, as_dict
@@ -37,7 +38,9 @@ def write_start(writer: Any, config: TrainingOptions) -> None:
     """
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # slow to import
 
-    writer.file_writer.add_summary(hparams_pb(list_hyperparameters(config), trial_id=str(config.run_dir)))
+    run = Path(config.run_dir or "")
+    trial_id = f"{run.name} ({run.parent})"  # the tab cuts off the end
+    writer.file_writer.add_summary(hparams_pb(list_hyperparameters(config), trial_id=trial_id))
 
 
 def write_end(writer: Any) -> None:

@@ -13,7 +13,8 @@ from fewshot.sampling.episodes import PADDING, Episode, EpisodeSampler
 from fewshot.training.tracking.answers import Answers, Pair
 
 RIGHT, WRONG, EDGE, INK, PAPER = (0, 114, 178), (213, 94, 0), (150, 150, 150), (40, 40, 40), (255, 255, 255)
-THUMBNAIL_PX, TEXT_PX, NAME_PX = 56, 12, 230
+THUMBNAIL_PX, TEXT_PX, LINE_PX, NAME_PX = 56, 12, 15, 170
+NAME_LINES = 4  # of a name beside its row
 MOST_QUERIES = 15  # for each class in the picture of an episode
 N_EXAMPLES = 6  # images of each class of a hard pair
 
@@ -39,7 +40,9 @@ def draw_episode(episode: Episode, logits: Tensor, b: int, names: Sequence[str])
     )
     for label, name in enumerate(called):
         y = top + label * height
-        _write(draw, (4, y + THUMBNAIL_PX // 2 - 4), name, NAME_PX - 10, INK)
+        lines = wrap_text(name, NAME_PX - 10)
+        for line, text in enumerate(lines):
+            _write(draw, (4, y + (THUMBNAIL_PX - len(lines) * LINE_PX) // 2 + line * LINE_PX), text, NAME_PX - 10, INK)
         for column, i in enumerate((support_labels == label).nonzero().flatten().tolist()):
             _paste(sheet, episode.support[b, i], (NAME_PX + column * width, y), THUMBNAIL_PX, EDGE)
         own = (query_labels == label).nonzero().flatten()
@@ -142,6 +145,19 @@ def fit_text(text: str, width_px: int) -> str:
         kept -= 1
         short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
     return short
+
+
+def wrap_text(text: str, width_px: int) -> list[str]:
+    """Break text at spaces into at most `NAME_LINES` lines of `width_px`; the last one holds the rest, shortened."""
+    lines: list[str] = []
+    words = text.split(" ")
+    while words:
+        count = len(words) if len(lines) == NAME_LINES - 1 else 1
+        while count < len(words) and _load_font().getlength(" ".join(words[: count + 1])) <= width_px:
+            count += 1
+        lines.append(fit_text(" ".join(words[:count]), width_px))
+        words = words[count:]
+    return lines
 
 
 @cache
