@@ -1,9 +1,8 @@
 """Set where the repository is published: python docs/address.py https://github.com/OWNER/NAME.
 
-The setting is `url` of setup.cfg; the site, its links to files and its button read it. The notebooks are opened alone,
-so their Colab badge and the cell that installs the package are written into them; CITATION.cff has it too. Without an
-address there is neither, since a badge would lead nowhere and an installation would run whatever stands at a guessed
-address.
+The setting is `url` of setup.cfg, which the site reads. Notebooks are opened alone, so their Colab badge and the
+address that they install from are written into them, and CITATION.cff has it too. Without an address there is none of
+these: a badge would lead nowhere, and an installation would run whatever stands at a guessed address.
 """
 
 import json
@@ -13,12 +12,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ADDRESS = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)/?")
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-WITHOUT = [
-    'if importlib.util.find_spec("fewshot") is None:\n',
-    "    raise ModuleNotFoundError(\"install fewshot first: pip install '.[notebooks]' in a clone of it\")",
-]
 
 
 def read_address(root: Path = ROOT) -> str:
@@ -30,30 +24,29 @@ def read_address(root: Path = ROOT) -> str:
 
 def set_address(address: str, root: Path = ROOT) -> None:
     """Write `address` ('': none) to setup.cfg, CITATION.cff and the notebooks."""
-    if address and not (found := ADDRESS.fullmatch(address)):
+    if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
         raise SystemExit(f"{address} is no address of a repository: give https://github.com/OWNER/NAME")
-    place = found[1] if address else ""
-    address = f"https://github.com/{place}" if place else ""
-    replace_line(root / "setup.cfg", r"url = .*\n", f"url = {address}\n", after=r"license = MIT\n")
-    replace_line(root / "CITATION.cff", r"repository-code: .*\n", f"repository-code: {address}\n", after=r"license: MIT\n")
+    write_line(root / "setup.cfg", "license = MIT\n", "url = ", address)
+    write_line(root / "CITATION.cff", "license: MIT\n", "repository-code: ", address)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        title, install = notebook["cells"][0], next(c for c in notebook["cells"] if c["cell_type"] == "code")
-        target = f"(https://colab.research.google.com/github/{place}/blob/main/notebooks/{path.name})\n"
-        rest = [line for line in title["source"][1:] if not line.startswith("[![Open in Colab]")]
-        badge = ["\n", f"{BADGE}{target}"] if place else []
-        title["source"] = [title["source"][0], *badge, "\n", *rest[next(n for n, line in enumerate(rest) if line.strip()) :]]
-        install["source"] = make_installation(address, "pretrained" in notebook["metadata"].get("fewshot_extras", ""))
+        title = notebook["cells"][0]
+        lines = [line for line in title["source"] if not line.startswith(BADGE)]
+        text = "".join(lines[1:]).lstrip("\n")
+        colab = address.replace("https://github.com/", "https://colab.research.google.com/github/")
+        badge = f"\n{BADGE}({colab}/blob/main/notebooks/{path.name})\n" if address else ""
+        title["source"] = f"{lines[0]}{badge}\n{text}".splitlines(keepends=True)
+        install = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+        install["source"] = [re.sub(r'^ADDRESS = "[^"]*"', f'ADDRESS = "{address}"', s) for s in install["source"]]
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def replace_line(path: Path, pattern: str, line: str, after: str) -> None:
-    """Replace the line of a file that matches `pattern` by `line`, or put it after another; remove it if it says nothing."""
-    text = re.sub(f"^{pattern}", "", path.read_text(encoding="utf-8"), flags=re.M)
-    if not line.rstrip().endswith(("=", ":")):
-        text, count = re.subn(f"^{after}", lambda match: match[0] + line, text, flags=re.M)
-        assert count == 1, (path, after)
-    path.write_text(text, encoding="utf-8")
+def write_line(path: Path, after: str, key: str, value: str) -> None:
+    """Write `key` and `value` as the line that follows `after`, instead of the one there was; none without a value."""
+    text = re.sub(f"^{key}.*\n", "", path.read_text(encoding="utf-8"), flags=re.M)
+    if text.count(after) != 1:
+        raise SystemExit(f"{path} has no line {after.strip()!r}")
+    path.write_text(text.replace(after, f"{after}{key}{value}\n" if value else after), encoding="utf-8")
 
 
 if __name__ == "__main__":

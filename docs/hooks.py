@@ -2,7 +2,8 @@
 
 `methods.md`, `api.md` and `commands.md` are made from the registry, the public names and the declared commands;
 RESULTS, CHANGELOG, CONTRIBUTING, data/README, the notebooks and the figures of results/ are taken from where they lie.
-Links are written as GitHub follows them; those that leave the site lead to the repository.
+Links are written as GitHub follows them; those that leave the site lead to the repository, or stay words where
+docs/address.py has set none.
 """
 
 import os
@@ -11,16 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from address import read_address
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
 import fewshot
 from fewshot.commands.declarations import COMMANDS, GROUPS
-from fewshot.methods import METHODS
+from fewshot.methods import METHODS, Method
 from fewshot.registry import unwrap
 
 ROOT = Path(__file__).parents[1]
+FAMILIES = {
+    "episodic": "compares queries with the support set, and is trained on episodes;",
+    "adapted": "takes gradient steps on each support set;",
+    "two-stage": "a head for each episode on a network that was trained as a plain classifier.",
+}
 PAGES = {
     "RESULTS.md": "results/index.md",
     "CHANGELOG.md": "changelog.md",
@@ -29,11 +36,14 @@ PAGES = {
     "README.md": "index.md",
 }  # where files of the repository stand in the site; README's own words are those of docs/index.md
 LINK = re.compile(r"(?<!`)(!?\[[^\]]*\]\()([^)\s#]+)?(#[^)\s]*)?(\))")
+CELL, SENTENCE = re.compile(r"<td([^>]*)>(.*?)</td>", re.S), 60  # characters from which a cell holds a sentence
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.M | re.S)
 
 
 def on_config(config: Any) -> Any:
-    """Put the pages of results into the navigation, as RESULTS.md names and orders them."""
+    """Set the repository's address; put the pages of results into the navigation, as RESULTS.md orders them."""
+    if address := read_address():
+        config.repo_url, config.repo_name = address, "fewshot"
     text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
     pages = dict.fromkeys(re.findall(r"\[([^\]]+)\]\(docs/(results/\w+\.md)\)", text))
     section = next(part["Results"] for part in config.nav if "Results" in part)
@@ -73,12 +83,24 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
                 if here.is_relative_to(ROOT / "docs"):
                     return match[0]  # a page that is made: mkdocs says whether there is one
                 raise PluginError(f"{here}: there is no {target}")
+            if not config.repo_url:
+                return begin.removeprefix("[").removesuffix("](")
             kind = "tree" if found.is_dir() else "blob"
             return f"{begin}{config.repo_url.rstrip('/')}/{kind}/main/{found.relative_to(ROOT)}{anchor or ''}{end}"
         return f"{begin}{os.path.relpath(place, Path(page.file.src_uri).parent)}{anchor or ''}{end}"
 
     text = "".join(part if part.startswith("`") else LINK.sub(lead, part) for part in CODE.split(markdown))
     return text.replace(" ± ", "\u00a0±\u00a0")  # no number parts from its interval
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Mark the cells of tables that hold sentences, so that docs/style.css can keep them from becoming narrow."""
+
+    def mark(match: re.Match[str]) -> str:
+        words = re.sub(r"<[^>]+>", "", match[2])
+        return f'<td class="sentence"{match[1]}>{match[2]}</td>' if len(words) > SENTENCE else match[0]
+
+    return CELL.sub(mark, html)
 
 
 def find_place(source: str) -> str | None:
@@ -97,14 +119,15 @@ def make_methods() -> str:
         "# Methods", "",
         "Made from the docstrings of the registered methods. `fewshot train --method NAME --help` shows the same "
         "options; [Results](results/index.md) says what each reaches.", "",
+        *(f"- **{family}**: {meaning}" for family, meaning in FAMILIES.items()), "",
         "| method | what it is | family |", "| --- | --- | --- |",
     ]  # fmt: skip
     for name in METHODS.names():
-        kind = unwrap(METHODS[name]).family
-        lines.append(f"| [{name}](#{make_anchor(name)}) | {METHODS.summary(name)} | {kind} |")
+        summary = METHODS.summary(name).replace("|", "\\|")
+        lines.append(f"| [{name}](#{make_anchor(name)}) | {summary} | {unwrap(METHODS[name]).family} |")
     for name in METHODS.names():
         method = unwrap(METHODS[name])
-        lines += ["", f"## {name} {{ #{make_anchor(name)} }}", ""]
+        lines += ["", f"## {name} {{ #{make_anchor(name)} }}", "", f"*{'; '.join(list_facts(method))}.*", ""]
         lines += [f"::: {method.__module__}.{method.__qualname__}", "    options:"]
         lines += [
             "      heading_level: 3",
@@ -114,6 +137,18 @@ def make_methods() -> str:
             "",
         ]
     return "\n".join([*lines, ""])
+
+
+def list_facts(method: type[Method]) -> list[str]:
+    """What a method's class declares about it, in words."""
+    return [
+        f"Called {method.label}",
+        method.family,
+        "needs the network in each episode" if method.needs_network else "works from features",
+        *(["learns a classifier for each label, so for a fixed number of ways"] if method.learned_classes else []),
+        "has recipes" if method.published else "has no recipes",
+        *([f"needs the package {method.requires}"] if method.requires else []),
+    ]
 
 
 def make_anchor(name: str) -> str:

@@ -1,11 +1,14 @@
 """The documentation: the site has every page, its code runs as it stands, its commands are valid."""
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -127,14 +130,55 @@ def test_the_data_set_of_the_page_reads_hdf5(tmp_path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_has_its_outputs_and_a_badge(path):
+def test_a_notebook_has_its_outputs(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    place = SITE["repo_url"].removeprefix("https://github.com/")
-    badge = f"https://colab.research.google.com/github/{place}/blob/main/notebooks/{path.name}"
-    assert badge in "".join(notebook["cells"][0]["source"])
     install, *cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert f"git+{SITE['repo_url']}" in "".join(install["source"])
     assert any(cell["outputs"] for cell in cells)
     assert [cell["execution_count"] for cell in (install, *cells)] == list(range(1, len(cells) + 2))
     text = json.dumps([cell["outputs"] for cell in cells])
     assert not re.search(r"Traceback|Error|/home/|/root/", text)
+
+
+def load_address() -> ModuleType:
+    """docs/address.py as a module."""
+    spec = importlib.util.spec_from_file_location("address", DOCS / "address.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def copy_what_names_the_address(folder: Path) -> list[Path]:
+    """Copies of the files that docs/address.py writes."""
+    names = ["setup.cfg", "CITATION.cff", *(f"notebooks/{path.name}" for path in NOTEBOOKS)]
+    (folder / "notebooks").mkdir()
+    return [Path(shutil.copy(ROOT / name, folder / name)) for name in names]
+
+
+def test_the_address_of_the_repository_is_the_same_everywhere(tmp_path):
+    """Set again, it changes nothing: no badge leads elsewhere, and there is none without an address."""
+    address = load_address()
+    copies = copy_what_names_the_address(tmp_path)
+    address.set_address(address.read_address(), tmp_path)
+    for path in copies:
+        assert path.read_bytes() == (ROOT / path.relative_to(tmp_path)).read_bytes(), path.name
+    if not address.read_address():
+        assert not any("colab.research" in path.read_text(encoding="utf-8") for path in copies)
+        assert "repo_url" not in SITE
+
+
+def test_an_address_gives_each_notebook_a_badge_and_a_place_to_install_from(tmp_path):
+    address = load_address()
+    _, citation, *notebooks = copy_what_names_the_address(tmp_path)
+    address.set_address("https://github.com/us/other", tmp_path)
+    address.set_address("https://github.com/us/it", tmp_path)
+    assert address.read_address(tmp_path) == "https://github.com/us/it"
+    assert yaml.safe_load(citation.read_text())["repository-code"] == "https://github.com/us/it"
+    for path in notebooks:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        title = "".join(cells[0]["source"])
+        assert title.count("colab.research") == 2  # the picture and where it leads
+        assert f"(https://colab.research.google.com/github/us/it/blob/main/notebooks/{path.name})" in title
+        install = "".join(next(cell["source"] for cell in cells if cell["cell_type"] == "code"))
+        assert 'ADDRESS = "https://github.com/us/it"' in install
+    with pytest.raises(SystemExit, match="no address of a repository"):
+        address.set_address("us/it", tmp_path)
