@@ -60,7 +60,7 @@ def draw_leak() -> Figure:
     for y, (name, disjoint, colour) in enumerate(zip(names, (False, True), (VERMILION, BLUE), strict=True)):
         spec = EpisodeSpec(5, 5, 6, disjoint_groups=disjoint)  # the rarest signs have seven tracks
         draw_bar(axes, y, name, evaluate(create_method("nearest", backbone), features, spec, 1000, 0), colour)
-    finish_bars(axes, 2)
+    axes.set(yticks=[], ylim=(1.5, -0.5), xlim=(0, 100), xlabel="accuracy (%)")
     figure.text(0.33, 0.02, "nearest neighbour on raw pixels of gtsrb, 5-way 5-shot", color=GREY, fontsize=8)
     return figure
 
@@ -69,11 +69,15 @@ def draw_transductive() -> Figure:
     """MAML's stored rows on Omniglot, of the same weights."""
     records = read_records("omniglot", "maml")
     figure = Figure(figsize=(7.2, 2.2))
-    axes = figure.add_axes((0.33, 0.24, 0.45, 0.7))
+    axes = figure.add_axes((0.33, 0.34, 0.45, 0.62))
     rows = (("trained", "inductive", BLUE), ("transductive", "transductive", ORANGE))
     for y, (row, name, colour) in enumerate(rows):
-        draw_bar(axes, y, name, next(m for m in records[row] if m.cell == "5-way 1-shot"), colour)
-    finish_bars(axes, 2, 90)
+        measured = next(m for m in records[row] if m.cell == "5-way 1-shot")
+        mean, half = (100 * value for value in measured.estimate)
+        axes.errorbar(mean, y, xerr=half, fmt="o", color=colour, capsize=4)
+        name_row(axes, y, name, format_percent(measured.estimate))
+    axes.set(yticks=[], ylim=(1.5, -0.5), xlim=(94, 96.5), xlabel="accuracy (%)")
+    axes.grid(axis="x")
     figure.text(0.33, 0.02, "MAML on Omniglot, 5-way 1-shot, seed 0, 1,000 episodes", color=GREY, fontsize=8)
     return figure
 
@@ -114,8 +118,7 @@ def draw_paired() -> Figure:
     ):
         mean, half = (100 * value for value in estimate)
         axes.errorbar(mean, y, xerr=half, fmt="o", color=colour, capsize=4)
-        axes.text(1.03, y, format_signed_percent(estimate), transform=axes.get_yaxis_transform(), va="center")
-        axes.text(-0.03, y, name, transform=axes.get_yaxis_transform(), va="center", ha="right")
+        name_row(axes, y, name, format_signed_percent(estimate))
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set(yticks=[], ylim=(-0.6, 1.6), xlabel="ProtoNet − R2D2 on CIFAR-FS, 5-way 5-shot, 1,000 episodes (points)")
     return figure
@@ -161,16 +164,16 @@ def draw_calibration() -> Figure:
 
 
 def draw_bar(axes: Axes, y: int, name: str, measured: Measured, colour: str) -> None:
-    """A bar with its interval, named at the left, its number at the right."""
+    """A bar from 0 with its interval, named at the left, its number at the right."""
     mean, half = (100 * value for value in measured.estimate)
     axes.barh(y, mean, 0.55, color=colour, alpha=0.75, xerr=half, error_kw={"capsize": 3, "ecolor": "black"})
+    name_row(axes, y, name, format_percent(measured.estimate))
+
+
+def name_row(axes: Axes, y: int, name: str, number: str) -> None:
+    """Write the name of a row left of the axes, and its number right of them."""
     axes.text(-0.03, y, name, transform=axes.get_yaxis_transform(), va="center", ha="right")
-    axes.text(1.03, y, format_percent(measured.estimate), transform=axes.get_yaxis_transform(), va="center")
-
-
-def finish_bars(axes: Axes, n: int, low: float = 0) -> None:
-    """Axes of accuracies in percent, the first bar at the top."""
-    axes.set(yticks=[], ylim=(n - 0.5, -0.5), xlim=(low, 100), xlabel="accuracy (%)" + f", from {low:g}" * (low > 0))
+    axes.text(1.03, y, number, transform=axes.get_yaxis_transform(), va="center")
 
 
 def read_records(dataset: str, recipe: str) -> dict[str, list[Measured]]:
