@@ -251,10 +251,13 @@ def test_pairs_show_the_mistaken_queries_first():
     assert [int(cell[30, 30, 0]) for cell in right] == [200, 210, 220, 230]
 
 
-def test_names_are_wrapped_at_spaces_and_the_rest_is_shortened():
+def test_names_are_wrapped_at_spaces_and_slashes_and_the_rest_is_shortened():
     assert wrap_text("1  bus", 160) == ["1  bus"]
     assert wrap_text("3  Armenian/U+0561 ARMENIAN SMALL LETTER AYB", 160) == [
         "3  Armenian/U+0561", "ARMENIAN SMALL LETTER", "AYB",
+    ]  # fmt: skip
+    assert wrap_text("12  Mkhedruli_(Georgian)/character20/rot270", 160) == [
+        "12  Mkhedruli_(Georgian)/", "character20/rot270",
     ]  # fmt: skip
     *lines, last = wrap_text("one two three four five six seven eight nine ten", 60)
     assert len(lines) == 3

@@ -1,5 +1,6 @@
 """Draws pictures of episodes, of wrong answers and of classes that are confused."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -148,14 +149,14 @@ def fit_text(text: str, width_px: int) -> str:
 
 
 def wrap_text(text: str, width_px: int) -> list[str]:
-    """Break text at spaces into at most `NAME_LINES` lines of `width_px`; the last one holds the rest, shortened."""
+    """Break text at spaces and slashes into at most `NAME_LINES` lines of `width_px`; the last one is shortened."""
     lines: list[str] = []
-    words = text.split(" ")
+    words = re.findall(r"[^ /]+[ /]*", text)
     while words:
         count = len(words) if len(lines) == NAME_LINES - 1 else 1
-        while count < len(words) and _load_font().getlength(" ".join(words[: count + 1])) <= width_px:
+        while count < len(words) and _load_font().getlength("".join(words[: count + 1]).rstrip()) <= width_px:
             count += 1
-        lines.append(fit_text(" ".join(words[:count]), width_px))
+        lines.append(fit_text("".join(words[:count]).rstrip(), width_px))
         words = words[count:]
     return lines
 

@@ -1,5 +1,6 @@
 """Profiles one training step."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ N_ROWS = 25  # operations in the table
 def profile_step(path: Path) -> Iterator[profile]:
     """Profile the block and write its trace to `path`, for chrome://tracing or https://ui.perfetto.dev."""
     cuda = torch.cuda.is_available()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # without a GPU its library reports an error that is none
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as profiler:
         yield profiler
         if cuda:
