@@ -87,8 +87,8 @@ def bet(ranks: np.ndarray, sides: Sequence[str]) -> Evidence:
     held = np.logaddexp.accumulate(begun, 1) + sums[:, 1:]
     log_wealth = np.logaddexp(np.logaddexp.reduce(held, 0), np.log(waiting))
     best = int(held[:, -1].argmax()) if n else 0
-    highest = np.maximum.accumulate(begun[best])
-    start = np.maximum.accumulate(np.where(begun[best] >= highest, np.arange(n), 0))
+    lost = -sums[best, :-1]  # before each beginning; the gain since then is greatest where this is
+    start = np.maximum.accumulate(np.where(lost >= np.maximum.accumulate(lost), np.arange(n), 0))
     return Evidence(log_wealth, bets[best][0], start)
 
 
