@@ -131,7 +131,7 @@ def test_refusals_that_rise_are_told():
 
 
 def test_a_rate_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match="between 0 and 1, got 1.5"):
+    with pytest.raises(ConfigError, match=r"between 0 and 1, got 1\.5"):
         judge(make_history(Noted(np.zeros(1, int), None, {}), Noted(np.zeros(0, int), None, {})), 1.5)
 
 

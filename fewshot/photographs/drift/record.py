@@ -59,12 +59,13 @@ class DriftRecord:
         self.id = hashlib.blake2b(body.encode(), digest_size=6).hexdigest()
         self._header = START + f'{self.id}", {body}\n'.encode()
         self._place = 0  # of the header in the file
+        self._shuffle = np.random.default_rng()  # of no use to anyone who would know the order
         with self._open():
             pass
 
     def append(self, noted: Noted) -> None:
         """Append what was noted of photographs; raises `OutputError` where that fails."""
-        order = np.random.default_rng().permutation(len(noted))
+        order = self._shuffle.permutation(len(noted))
         minute = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())
         for start in range(0, len(order), LONGEST_LINE):
             part = noted.select(order[start : start + LONGEST_LINE])
@@ -132,7 +133,7 @@ class DriftRecord:
 
     def _is_described(self, file: int, size: int) -> bool:
         """Whether the header is in the file, where it was seen last or anywhere else."""
-        if os.pread(file, len(self._header), self._place) == self._header:
+        if size and os.pread(file, len(self._header), self._place) == self._header:
             return True
         found = _find_line(file, size, self._header)
         self._place = found or 0

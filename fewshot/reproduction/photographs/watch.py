@@ -19,7 +19,6 @@ from fewshot.reproduction.photographs.sets import EmbeddedSet, draw_folder
 
 N_WAY, N_SHOTS, RATE, FALSE_REJECTS = 5, (4, 10), 0.01, 0.1
 BEFORE = (0, 60)  # photographs without a change that come first
-N_SHIFTED = 30  # of a class
 N_CLASSES = 16  # at most, those with the most groups
 SAME, SKEWED, IN_ORDER, OTHERS = "nothing", "two classes come more often", "group by group", "other classes"
 
@@ -54,13 +53,12 @@ def _choose_classes(data: EmbeddedSet) -> np.ndarray:
 
 
 def _embed_shifted(data: EmbeddedSet, name: str, rows: np.ndarray) -> dict[int, torch.Tensor]:
-    """Features of shifted photographs, by row: the first `N_SHIFTED` of each class."""
-    taken = np.concatenate([rows[data.labels[rows] == c][:N_SHIFTED] for c in np.unique(data.labels[rows])])
-    numbers = np.unique(data.labels[taken], return_inverse=True)[1]
+    """Features of shifted photographs, by row."""
+    numbers = np.unique(data.labels[rows], return_inverse=True)[1]
     names = [str(number) for number in range(numbers.max() + 1)]
-    images = shift_images(ImageSet(data.pixels[torch.from_numpy(taken)], numbers, names), name)
+    images = shift_images(ImageSet(data.pixels[torch.from_numpy(rows)], numbers, names), name)
     values = embed(data.method, images, precision="auto").values.float()
-    return dict(zip(taken.tolist(), values, strict=True))
+    return dict(zip(rows.tolist(), values, strict=True))
 
 
 def _watch_one(data: EmbeddedSet, rows: np.ndarray, shifted: dict, n_shot: int, repetition: int):  # type: ignore[no-untyped-def]
@@ -82,7 +80,7 @@ def _watch_one(data: EmbeddedSet, rows: np.ndarray, shifted: dict, n_shot: int, 
     for name, taken in ((SAME, places), (SKEWED, skewed), (IN_ORDER, grouped)):
         yield (name, 0), _judge(reference, [clean.select(taken)], 0) | {"right": float(right[taken].mean())}
     for name in (*SHIFTS, OTHERS):
-        moved = others if name == OTHERS else np.array([row for row in mine.tolist() if row in shifted[name]])
+        moved = others if name == OTHERS else rng.permutation(mine)
         features = data.features[others] if name == OTHERS else torch.stack([shifted[name][r] for r in moved.tolist()])
         after, right = answer(features, moved)
         for before in BEFORE:
