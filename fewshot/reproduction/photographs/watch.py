@@ -84,7 +84,7 @@ def _watch_one(data: EmbeddedSet, rows: np.ndarray, shifted: dict, n_shot: int, 
         features = data.features[others] if name == OTHERS else torch.stack([shifted[name][r] for r in moved.tolist()])
         after, right = answer(features, moved)
         for before in BEFORE:
-            outcome = _judge(reference, [clean.select(places[:before]), after], before)
+            outcome = _judge(reference, [clean.select(places[:before]), after], min(before, len(places)))
             yield (name, before), outcome | {"right": float(right.mean())}
 
 
