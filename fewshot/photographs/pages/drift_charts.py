@@ -23,7 +23,7 @@ def draw_evidence(lines: Sequence[tuple[str, np.ndarray]], bound: float, alarms:
     highest = max(bound * 1.3, *(float(values.max()) for _, values in lines))
     lowest = min(0.0, *(float(values.min()) for _, values in lines))
     x, y = _scale(0, max(1, n), LEFT, WIDTH - RIGHT), _scale(lowest, highest, HEIGHT - BOTTOM, TOP)
-    parts = [_draw_axis(x, n), *_draw_levels(y, [0.0, bound], ["no evidence", "alarm"])]
+    parts = [_draw_axis(x, n), *_draw_levels(y, [0.0, bound], ["1", "alarm"])]
     parts.append(f'<line class="alarm" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(bound):.1f}" y2="{y(bound):.1f}"/>')
     for (name, values), alarm, kind in zip(lines, alarms, ("line", "law"), strict=False):
         places, kept = _thin(values)
@@ -48,7 +48,8 @@ def draw_windows(edges: np.ndarray, bands: np.ndarray, reference: Sequence[float
     low, high = (max(0.0, low - margin), min(1.0, high + margin)) if as_percent else (low - margin, high + margin)
     x, y = _scale(0, float(edges[-1]), LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
     ticks = np.linspace(low, high, 4)
-    words = [f"{tick:.0%}" if as_percent else f"{tick:.3g}" for tick in ticks]
+    decimals = 1 if high - low > 10 else 2 if high - low > 0.05 else 3
+    words = [f"{tick:.0%}" if as_percent else f"{tick:.{decimals}f}".replace("-", "−") for tick in ticks]
     parts = [_draw_axis(x, int(edges[-1])), *_draw_levels(y, ticks.tolist(), words)]
     if len(reference):
         top, middle, bottom = y(reference[2]), y(reference[1]), y(reference[0])
@@ -66,18 +67,18 @@ def draw_windows(edges: np.ndarray, bands: np.ndarray, reference: Sequence[float
     return _wrap("".join(parts), label)
 
 
-def draw_shares(edges: np.ndarray, shares: np.ndarray, names: Sequence[str], label: str) -> str:
-    """Draw shares (m, k) that sum to 1 in each window as stacked bars; `names` (k,) of the parts."""
+def draw_shares(edges: np.ndarray, shares: np.ndarray, parts_of: Sequence[tuple[str, str]], label: str) -> str:
+    """Draw shares (m, k) that sum to 1 in each window as stacked bars; `parts_of` (k,): names and classes of style."""
     x, y = _scale(0, float(edges[-1]), LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
     parts = [_draw_axis(x, int(edges[-1])), *_draw_levels(y, [0, 0.5, 1], ["0%", "50%", "100%"])]
     for (start, end), row in zip(pairwise(edges), shares, strict=True):
         below = 0.0
-        for number, (name, share) in enumerate(zip(names, row.tolist(), strict=True)):
+        for (name, kind), share in zip(parts_of, row.tolist(), strict=True):
             said = escape(f"{name}: {share:.0%} of photographs {int(start) + 1:,} to {int(end):,}")
             left, wide = x(float(start)) + 0.5, max(1.0, x(float(end)) - x(float(start)) - 1)
             size = f'width="{wide:.1f}" height="{max(0.0, y(below) - y(below + share)):.1f}"'
             parts.append(
-                f'<rect class="part p{number % 8}" x="{left:.1f}" y="{y(below + share):.1f}" {size}>'
+                f'<rect class="part {kind}" x="{left:.1f}" y="{y(below + share):.1f}" {size}>'
                 f"<title>{said}</title></rect>"
             )
             below += share

@@ -39,14 +39,15 @@ def write_monitor(
     said = "".join(f"<p>{escape(sentence[:1].upper() + sentence[1:])}.</p>" for sentence in (*sentences, *notes))
     parts.append(f'<section class="finding {kind}"><p class="kind">what the test says</p>{said}</section>')
     parts.append(_write_evidence(verdict))
-    parts += [_write_refusals(history, edges), _write_shares(history, edges)]
-    parts += [_write_measure(history, measure, edges) for measure in MEASURES if measure in history.steps]
+    charts = [_write_refusals(history, edges), _write_shares(history, edges)]
+    charts += [_write_measure(history, measure, edges) for measure in MEASURES if measure in history.steps]
+    parts.append(f'<div class="overview">{"".join(charts)}</div>')
     facts = html.write_facts([
         ("classifier", history.id), ("classes", len(history.classes)), ("left out at fit", len(history.left_out)),
         ("from", str(history.times[0]).replace("T", " ")), ("to", str(history.times[-1]).replace("T", " ")),
         ("times are", "UTC"),
     ])  # fmt: skip
-    body = "<main>\n" + "\n".join(part for part in parts if part) + f"\n<footer>{facts}</footer></main>"
+    body = "<main>\n" + "\n".join(parts) + f"\n<footer>{facts}</footer></main>"
     write_whole(path, html.write_page(title, body))
 
 
@@ -109,10 +110,10 @@ def _write_shares(history: History, edges: np.ndarray) -> str:
     names = [*(history.classes[c] for c in shown), "other classes", history.unknown]
     shares = np.array([np.bincount(part, minlength=len(names)) / len(part) for part in _split(of_each, edges)])
     present = np.flatnonzero(shares.any(0))
-    chart = draw_shares(edges, shares[:, present], [names[p] for p in present], "Shares of answers in each window")
-    keys = "".join(
-        f'<span><i class="key p{n % 8}"></i>{escape(names[p])}</span>' for n, p in enumerate(present.tolist())
-    )
+    kinds = [*(f"p{number}" for number in range(len(shown))), "p7", "none"]
+    drawn = [(names[p], kinds[p]) for p in present]
+    chart = draw_shares(edges, shares[:, present], drawn, "Shares of answers in each window")
+    keys = "".join(f'<span><i class="key {kind}"></i>{escape(name)}</span>' for name, kind in drawn)
     note = "<p class=note>Drawn only: how often each class comes raises no alarm.</p>"
     return f'<section><h2>Answers</h2>{chart}<p class="keys-of">{keys}</p>{note}</section>'
 

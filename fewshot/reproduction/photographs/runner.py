@@ -23,7 +23,7 @@ Record = dict[str, Any]
 class Measurement:
     """`measure(set, repetitions)` gives records, `format` makes their table; `heading` and `text` stand above it.
 
-    `sets`: of `SETS`.
+    `sets`: of `SETS`. `counted`: how the repetitions are told, `{}` their number.
     """
 
     heading: str
@@ -31,6 +31,7 @@ class Measurement:
     measure: Callable[[EmbeddedSet, int], list[Record]]
     format: Callable[[list[Record]], str]
     sets: tuple[str, ...] = tuple(SETS)
+    counted: str = "{} repetitions (half of them for suspects, a tenth for regions), each drawn by its number"
 
 
 MEASUREMENTS = {
@@ -66,6 +67,7 @@ MEASUREMENTS = {
         lambda data, n: measure_watch(data, max(2, n // 2)),
         format_watch,
         ("euro coins", "GTSRB"),
+        "half of {} repetitions, each drawn by its number; shares of them with Wilson's interval",
     ),
 }
 
@@ -105,9 +107,9 @@ def write_tables(results: Path, page: str) -> None:
             commits = ", ".join(sorted({content["commit"] for content in contents}))
             counts = ", ".join(sorted({str(content["n_repetitions"]) for content in contents}))
             facts = (
-                f"Mean ± 95% interval, {counts} repetitions (half of them for suspects and watch, a tenth for "
-                f"regions), each drawn by its number; EfficientNet-Lite0 at {contents[0]['input_px']} px, logistic "
-                f"regression, nothing trained. `fewshot review`, commit {commits}, data "
+                f"Mean ± 95% interval, {what.counted.format(counts)}; EfficientNet-Lite0 at "
+                f"{contents[0]['input_px']} px, logistic regression, nothing trained. `fewshot review`, commit "
+                f"{commits}, data "
                 + ", ".join(dict.fromkeys(f"{r['dataset']} {r['fingerprint']}" for c in contents for r in c["records"]))
             )
         except (ValueError, KeyError, TypeError) as error:

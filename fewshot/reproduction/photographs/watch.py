@@ -139,7 +139,9 @@ def format_watch(records: list[dict]) -> str:
         right = compute_mean_interval(100 * np.array(r["right"]))
         cells = [f"{right.mean:.0f} ± {right.half_width_95:.0f}%", *_describe_alarms(r)]
         cells.append(_format_share([delay is not None for delay in r["refusals"]]))
-        cells += _describe_alarms(later[dataset, n_shot, shift]) if (dataset, n_shot, shift) in later else ["–", "–"]
+        n_free = np.median(first[dataset, n_shot, SAME]["n"])  # of a stream without a shift
+        after = later.get((dataset, n_shot, shift)) if n_free >= max(BEFORE) else None
+        cells += ["–", "–"] if after is None else _describe_alarms(after)
         lines.append(f"| {dataset} | {n_shot} | {shift} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
