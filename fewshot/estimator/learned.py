@@ -51,7 +51,8 @@ class LearnedState(BaseEstimator, AnswerOptions):
         self.encoder_, self.inputs_ = encoder, encoder.reader
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
-        self.rejection_, self.drift_ = rejection, None
+        self.rejection_ = rejection
+        self.drift_: DriftReference | None = None
         copies = cast(np.ndarray, support.copies)  # set by `Support.check`
         self.copies_, known = name_copies(support.names, copies), getattr(self, "copies_", [])
         if self.copies_ and self.copies_ != known:

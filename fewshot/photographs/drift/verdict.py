@@ -96,11 +96,12 @@ def judge(history: History, rate: float = 0.01) -> Verdict:
 def _weigh(history: History, name: str) -> Evidence:
     now, before = history.noted, history.left_out
     draw = seeding.numpy_generator(0, "ranks of equal numbers", history.id, name)
+    sides: tuple[str, ...] = (HIGH,) if name == REFUSED else SIDES[name]
     if name == REFUSED:
         assert now.refused is not None, "`judge` has asked"
         assert before.refused is not None, "both come from one header"
-        levels, early, sides = now.refused.astype(int), before.refused.astype(int), (HIGH,)
+        levels, early = now.refused.astype(int), before.refused.astype(int)
     else:
-        levels, early, sides = now.levels[name], before.levels[name], SIDES[name]
+        levels, early = now.levels[name], before.levels[name]
     alike = 1 if name in BY_CLASS else 0
     return bet(rank_online(levels, alike * now.nearest, early, alike * before.nearest, draw), sides)

@@ -1,6 +1,7 @@
 """How often `fewshot monitor` raises a false alarm, and after how many photographs a right one."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 from fewshot.estimator.drift import DriftReference, Noted
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.familiarity import score_known
+from fewshot.estimator.rejection import Rejection
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.statistics import compute_mean_interval
 from fewshot.images.imageset import ImageSet
@@ -68,11 +70,12 @@ def _watch_one(data: EmbeddedSet, rows: np.ndarray, shifted: dict, n_shot: int, 
     support = rows[drawn]
     order = data.labels[support[::n_shot]]  # the classes in the order of their labels
     classifier = FewShotClassifier(None, false_reject_rate=FALSE_REJECTS, device="cpu")
-    classifier.fit(data.features[support].numpy(), labels, data.groups[support].tolist())
+    classifier.fit(data.features[support].numpy(), labels.tolist(), data.groups[support].tolist())
     free = rows[~np.isin(data.groups[rows], data.groups[support])]
     mine = rng.permutation(free[np.isin(data.labels[free], order)])
     others = rng.permutation(rows[~np.isin(data.labels[rows], order)])
-    reference, answer = classifier.find_drift_reference(), _Asked(classifier, data.labels, order)
+    answer = _Asked(classifier, data.labels, order)
+    reference = answer.reference
     clean, right = answer(data.features[mine], mine)
     places = np.arange(len(mine))
     skewed = places[np.isin(data.labels[mine], rng.permutation(order)[:2]) | (rng.random(len(mine)) < 0.2)]
@@ -93,15 +96,17 @@ class _Asked:
 
     def __init__(self, classifier: FewShotClassifier, labels: np.ndarray, order: np.ndarray) -> None:
         self.classifier, self.labels = classifier, labels
+        self.reference = cast(DriftReference, classifier.find_drift_reference())  # there is one: these are features
+        self.threshold = cast(Rejection, classifier.rejection_).threshold
         self.label_of = {c: number for number, c in enumerate(order.tolist())}
 
     def __call__(self, features: torch.Tensor, rows: np.ndarray) -> tuple[Noted, np.ndarray]:
         asked = self.classifier
         logits, known = asked.logits(features.double().numpy()), score_known(asked.fitted_, features)
-        accepted = known >= asked.rejection_.threshold
+        accepted = known >= self.threshold
         truth = np.array([self.label_of.get(c, -1) for c in self.labels[rows].tolist()])
         right = np.where(accepted, logits.argmax(1).numpy(), -1) == truth
-        return asked.find_drift_reference().note(asked.probabilities(logits), features.numpy(), known, accepted), right
+        return self.reference.note(asked.probabilities(logits), features.numpy(), known, accepted), right
 
 
 def _restrict(data: EmbeddedSet, rows: np.ndarray) -> EmbeddedSet:
