@@ -7,6 +7,7 @@ from fewshot.config import (
     DemoConfig,
     ExportConfig,
     FitPhotographsConfig,
+    MonitorConfig,
     PredictPhotographsConfig,
     ServeConfig,
     SuggestPhotographsConfig,
@@ -88,6 +89,19 @@ PHOTOGRAPH_COMMANDS = {
             "fewshot serve --model coins/ --port 9000 --max_mib 8",
             "fewshot serve --model coins/ --host 0.0.0.0 --token_file token.txt",
         ),
+    ),
+    "monitor": Command(
+        MonitorConfig,
+        "say whether photographs have changed since the classifier was fitted",
+        "Read the drift record of predict --watch or serve --watch, and say whether photographs have changed since the "
+        "classifier was fitted, and whether refusals rise, by a test whose rate of false alarms is chosen. The exit "
+        "status is 1 where one has an alarm.",
+        (
+            "fewshot monitor coins.jsonl",
+            "fewshot monitor coins.jsonl --html monitor.html --json monitor.json",
+            "fewshot monitor coins.jsonl --since 2026-11-28 --false_alarm_rate 0.001",
+        ),
+        ("record",),
     ),
     "confidence": Command(
         ConfidenceConfig,

@@ -13,6 +13,7 @@ from fewshot.config.experiments import (
     have_variants_changed,
     select_method_options,
 )
+from fewshot.config.monitoring import MonitorConfig
 from fewshot.config.photographs import (
     CheckPhotographsConfig,
     ConfidenceConfig,
@@ -42,6 +43,7 @@ __all__ = [
     "ExportConfig",
     "FitPhotographsConfig",
     "MeasureConfig",
+    "MonitorConfig",
     "PhotographsConfig",
     "PredictPhotographsConfig",
     "PretrainConfig",

@@ -71,6 +71,9 @@ class PredictPhotographsConfig:
     """file for a page with pictures"""
     coverage: float = 0.95
     """share of the sets of classes in table and page that hold the right one (0: no sets)"""
+    watch: str | None = None
+    """file to which numbers about each answer are appended, for `fewshot monitor`; neither pictures nor names of files
+    (default: none)"""
     plugins: list[str] = field(default_factory=list)
     """Python files or modules of your own from which the classifier takes its method or backbone"""
 
@@ -130,6 +133,9 @@ class ServeConfig:
     """photographs of several requests that are encoded in one call"""
     timeout_seconds: float = 30.0
     """time for a request to arrive, and again until it is answered"""
+    watch: str | None = None
+    """file to which numbers about each answer are appended, for `fewshot monitor`; neither pictures nor names of files,
+    nothing of who asked (default: none)"""
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:

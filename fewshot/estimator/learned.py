@@ -11,7 +11,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fewshot.config.classifier import AnswerOptions
 from fewshot.errors import ConfigError, DataError
+from fewshot.estimator.drift import DriftReference
 from fewshot.estimator.encoder import Encoder
+from fewshot.estimator.familiarity import score_left_out
 from fewshot.estimator.fitting import learn
 from fewshot.estimator.independence import name_copies
 from fewshot.estimator.labels import check_unknown
@@ -50,6 +52,7 @@ class LearnedState(BaseEstimator, AnswerOptions):
         self.classes_, self.support_, self.fitted_ = classes, support, fitted
         self.temperature_, self.calibrated_ = (1.0, False) if temperature is None else (temperature, True)
         self.rejection_ = rejection
+        self.drift_: DriftReference | None = None
         copies = cast(np.ndarray, support.copies)  # set by `Support.check`
         self.copies_, known = name_copies(support.names, copies), getattr(self, "copies_", [])
         if self.copies_ and self.copies_ != known:
@@ -119,3 +122,22 @@ class LearnedState(BaseEstimator, AnswerOptions):
         probabilities, rows = self.predict_held_out()
         groups = self.support_.independent
         return SetScores.of(probabilities, self.support_.labels[rows], None if groups is None else groups[rows])
+
+    def find_drift_reference(self) -> DriftReference | None:
+        """What left-out images are like, to which later ones are compared; found once, and kept by `save`.
+
+        None for methods that adapt weights unless left-out images were predicted at fit, since each costs a fit.
+        """
+        uses_features = self.encoder_.method.uses_features
+        if self.drift_ is None and (uses_features or self.calibrated_):
+            probabilities, rows = self.predict_held_out()
+            support, rejection = self.support_, self.rejection_
+            known = None
+            if uses_features:
+                known = score_left_out(self.fitted_)[0] if rejection is None else rejection.scores.known
+            self.drift_ = DriftReference.collect(
+                probabilities, rows, support.labels, support.independent,
+                support.content.float().cpu().numpy() if uses_features else None,
+                known, None if rejection is None else rejection.threshold,
+            )  # fmt: skip
+        return self.drift_

@@ -10,6 +10,7 @@ import torch
 from fewshot.config.classifier import ClassifierOptions, options_of
 from fewshot.errors import CheckpointError, DataError
 from fewshot.estimator.building import Plan
+from fewshot.estimator.drift import DriftReference
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.fitting import fit
 from fewshot.estimator.independence import name_copies
@@ -34,6 +35,7 @@ def save(classifier: Any, path: Path) -> None:
     if classes.dtype.kind not in KINDS or not all(isinstance(name, bool | int | float | str) for name in names):
         raise CheckpointError(f"classes of type {classes.dtype} cannot be written to a file: {names[:5]}")
     support, rejection, plan = classifier.support_, classifier.rejection_, classifier.encoder_.plan
+    drift = classifier.find_drift_reference()
     state = {
         "options": _make_plain(classifier.get_params()),
         "plan": _make_plain(asdict(plan.options)) | {"pixels": plan.pixels},
@@ -46,6 +48,7 @@ def save(classifier: Any, path: Path) -> None:
         "temperature": classifier.temperature_,
         "calibrated": classifier.calibrated_,
         "rejection": None if rejection is None else _pack_rejection(rejection),
+        "drift": None if drift is None else {name: torch.from_numpy(x) for name, x in drift.pack().items()},
         "grey_stack": getattr(classifier, "grey_stack_", False),
         "n_features": getattr(classifier, "n_features_in_", None),
         "provenance": collect_provenance(),
@@ -91,6 +94,11 @@ def _restore(kind: type[Classifier], state: dict[str, Any], device: str | None) 
     if state.get("held_out") is not None:  # else they are computed when they are asked for
         classifier.fitted_.held_out = _unpack_held_out(state["held_out"], classifier.support_, len(classifier.classes_))
     classifier.rejection_ = None if state["rejection"] is None else _unpack_rejection(state["rejection"], classifier)
+    classifier.drift_ = None  # of files of early versions: found anew from the support where it is asked for
+    if state.get("drift") is not None:
+        arrays = {name: values.numpy() for name, values in state["drift"].items()}
+        width = classifier.support_.content[0].numel()
+        classifier.drift_ = DriftReference.unpack(arrays, len(classifier.classes_), width)
     classifier.grey_stack_ = bool(state.get("grey_stack"))  # not in files of early versions
     classifier.from_file_ = True
     _check(classifier)

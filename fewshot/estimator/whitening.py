@@ -19,41 +19,59 @@ def score_whitened(support: np.ndarray, labels: np.ndarray, queries: np.ndarray,
         queries: features (n, D).
         unit: bring features to unit length first.
     """
-    taking = labels >= 0
-    support, queries = (x.reshape(len(x), -1).astype(np.float64) for x in (support[taking], queries))
-    if unit:
-        support, queries = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (support, queries))
-    number = np.unique(labels[taking], return_inverse=True)[1]
-    means = np.stack([support[number == label].mean(0) for label in range(number.max() + 1)])  # (n_way, D)
-    centre = means.mean(0, keepdims=True)
-    asked, known = np.concatenate([queries, support]), np.concatenate([centre, means, support])
-    squares = measure_mahalanobis(asked, known, support - means[number], support - support.mean(0))
-    n, n_way = len(queries), len(means)
-    to_mean = squares[:n, 1 : 1 + n_way].min(1) / support.shape[1]
-    from_centre, radius = squares[:n, :1], squares[n:, 0]
-    length = np.maximum(np.sqrt(from_centre * radius), np.finfo(np.float64).eps)
-    cosines = (from_centre + radius - squares[:n, 1 + n_way :]) / (2 * length)  # by the law of cosines
-    return cosines.max(1) - DISTANCE_WEIGHT * to_mean
+    return Whitening(support, labels, unit).score(queries)
 
 
-def measure_mahalanobis(a: np.ndarray, b: np.ndarray, within: np.ndarray, about: np.ndarray) -> np.ndarray:
-    """Squared distances (n, m) of rows of `a` (n, D) and `b` (m, D) by the covariance of `within` (k, D), shrunk.
+class Whitening:
+    """A support set by whose covariance queries are scored, prepared once for any number of calls of `score`.
 
-    `about` (k, D): images less their common mean, whose trace serves where `within` is zero. The covariance is that of
+    Distances are by the covariance of the images less their class mean, shrunk: that of
     `fewshot.methods.shared_covariance.SharedCovariance` with `SHRINKAGE`, also how it is inverted.
+
+    Args:
+        support, labels, unit: as of `score_whitened`.
     """
-    k, dim = within.shape
-    trace, total = np.square(within).sum(), np.square(about).sum()
-    tiny = np.finfo(np.float64).eps
-    trace = max(trace if trace > tiny * total else total, tiny)
-    scatter, identity = (1 - SHRINKAGE) / k, SHRINKAGE * trace / (dim * k)
-    ratio = scatter / identity
-    gram = within @ within.T if k < dim else within.T @ within
-    factor = np.linalg.cholesky(np.eye(len(gram)) + ratio * gram)
-    seen = [np.linalg.solve(factor, within @ x.T if k < dim else x.T).T for x in (a, b)]
-    distances = measure_squares(*seen)
-    distances = measure_squares(a, b) - ratio * distances if k < dim else distances
-    return np.maximum(distances / identity, 0)
+
+    def __init__(self, support: np.ndarray, labels: np.ndarray, unit: bool = True) -> None:
+        taking, self.unit = labels >= 0, unit
+        support = self._prepare(support[taking])
+        number = np.unique(labels[taking], return_inverse=True)[1]
+        means = np.stack([support[number == label].mean(0) for label in range(number.max() + 1)])  # (n_way, D)
+        self.n_way = len(means)
+        self.known = np.concatenate([means.mean(0, keepdims=True), means, support])
+        within = support - means[number]
+        k, dim = within.shape
+        trace, total = np.square(within).sum(), np.square(support - support.mean(0)).sum()
+        tiny = np.finfo(np.float64).eps
+        trace = max(trace if trace > tiny * total else total, tiny)
+        scatter, self.identity = (1 - SHRINKAGE) / k, SHRINKAGE * trace / (dim * k)
+        self.ratio = scatter / self.identity
+        self.is_wide = k < dim  # then the covariance is inverted in the span of the images
+        gram = within @ within.T if self.is_wide else within.T @ within
+        factor = np.linalg.cholesky(np.eye(len(gram)) + self.ratio * gram)
+        self.map = np.linalg.solve(factor, within if self.is_wide else np.eye(dim))  # (k or D, D)
+        self.seen = self.known @ self.map.T
+        self.radius = self.measure(self.known[1 + self.n_way :])[:, 0]
+
+    def measure(self, queries: np.ndarray) -> np.ndarray:
+        """Squared distances (n, 1 + n_way + n_support) to centre, class means and support, of prepared queries."""
+        distances = measure_squares(queries @ self.map.T, self.seen)
+        if self.is_wide:
+            distances = measure_squares(queries, self.known) - self.ratio * distances
+        return np.maximum(distances / self.identity, 0)
+
+    def score(self, queries: np.ndarray) -> np.ndarray:
+        """Score queries (n, D), (n,)."""
+        squares = self.measure(self._prepare(queries))
+        to_mean = squares[:, 1 : 1 + self.n_way].min(1) / self.known.shape[1]
+        from_centre = squares[:, :1]
+        length = np.maximum(np.sqrt(from_centre * self.radius), np.finfo(np.float64).eps)
+        cosines = (from_centre + self.radius - squares[:, 1 + self.n_way :]) / (2 * length)  # by the law of cosines
+        return cosines.max(1) - DISTANCE_WEIGHT * to_mean
+
+    def _prepare(self, x: np.ndarray) -> np.ndarray:
+        x = x.reshape(len(x), -1).astype(np.float64)
+        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if self.unit else x
 
 
 def measure_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:

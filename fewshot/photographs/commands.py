@@ -15,6 +15,7 @@ from fewshot.estimator.reading import Reader
 from fewshot.images.listing import ImageFile, list_class_files, list_few
 from fewshot.photographs.answers import predict, write_support_pictures
 from fewshot.photographs.corrections import apply_corrections
+from fewshot.photographs.drift.noting import note_predictions, open_record
 from fewshot.photographs.encoding import encode_photographs
 from fewshot.photographs.inspection.intervals import describe_proportion, estimate_proportion
 from fewshot.photographs.pages.predictions import PageFacts, Prediction, write_csv
@@ -62,13 +63,16 @@ def fit_folder(config: FitPhotographsConfig) -> FewShotClassifier:
 
 def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     """Predict each photograph, write the predictions and print a summary; unreadable photographs are skipped."""
-    check_writable(config.csv, config.html, inputs=[config.model])
+    check_writable(config.csv, config.html, config.watch, inputs=[config.model])
     classifier = FewShotClassifier.load(config.model)
+    record = None if config.watch is None else open_record(classifier, config.watch)
     asked = encode_photographs(classifier, Path(config.photos))
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
         pictures = write_support_pictures(classifier, Path(folder))
         answers = predict(classifier, asked, pictures, config.coverage)
+        if record is not None:
+            note_predictions(classifier, record, asked.content, answers)
         return _write_answers(classifier, config, answers, names, asked.n_bad)
 
 

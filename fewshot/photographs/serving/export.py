@@ -127,7 +127,7 @@ def _translate_learned(classifier: FewShotClassifier, method: Method, fixed: str
     else:
         arrays = method.fit(support, n_classes)
     scores = None if adapted and not classifier.calibrated_ else classifier.set_scores_
-    return Learned(classifier.classes_, support, arrays, *known, scores)
+    return Learned(classifier.classes_, support, arrays, *known, scores, classifier.find_drift_reference())
 
 
 def _check_answers(classifier: FewShotClassifier, method: Method, learned: Learned) -> None:

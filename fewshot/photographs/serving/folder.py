@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewshot.errors import CheckpointError
+from fewshot.estimator.drift import DriftReference
 from fewshot.estimator.prediction_sets import SetScores
 from fewshot.photographs.serving.learning import Learned, Method, Support
 from fewshot.runtime.files import replacing
@@ -58,7 +59,16 @@ def read_head(folder: Path, facts: Mapping[str, Any]) -> tuple[Method, Learned |
         raise CheckpointError(f"{folder / HEAD} lacks {error}; export the classifier again") from error
     sets = {name.removeprefix("set."): arrays[name] for name in arrays if name.startswith("set.")}
     scores = SetScores(**sets) if sets else None
-    return method, Learned(arrays["classes"], support, head, *known, scores)
+    drift = _read_drift(folder, arrays, support)
+    return method, Learned(arrays["classes"], support, head, *known, scores, drift)
+
+
+def _read_drift(folder: Path, arrays: Mapping[str, np.ndarray], support: Support) -> DriftReference | None:
+    own = {name.removeprefix("drift."): arrays[name] for name in arrays if name.startswith("drift.")}
+    try:
+        return DriftReference.unpack(own, len(arrays["classes"]), support.features.shape[1]) if own else None
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{folder / HEAD} has no reference for drift ({error}); export it again") from error
 
 
 def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: Learned | None) -> None:
@@ -77,6 +87,8 @@ def write_head(folder: Path, facts: Mapping[str, Any], method: Method, learned: 
         arrays |= {} if learned.threshold is None else {"threshold": np.array(learned.threshold)}
         sets = {} if learned.set_scores is None else vars(learned.set_scores)
         arrays |= {f"set.{name}": value for name, value in sets.items()}
+        drift = {} if learned.drift is None else learned.drift.pack()
+        arrays |= {f"drift.{name}": value for name, value in drift.items()}
     with replacing(folder / HEAD) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
         file.flush()

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from fewshot.errors import DataError
+from fewshot.estimator.drift import DriftReference
 from fewshot.estimator.prediction_sets import SetScores, choose_sets
 from fewshot.estimator.ranks import deal_folds, weigh_groups
 from fewshot.estimator.thresholds import RefusalScores
@@ -111,6 +112,7 @@ class Learned:
 
     `arrays`: of the head. `temperature` divides logits; `calibrated`: held-out images gave it. `threshold`: images
     with a lower score are of no known class; None: none is refused. `set_scores`: what decides how wide sets are.
+    `drift`: what left-out images were like; None in folders of early versions.
     """
 
     classes: np.ndarray
@@ -120,6 +122,7 @@ class Learned:
     calibrated: bool = False
     threshold: float | None = None
     set_scores: SetScores | None = None
+    drift: DriftReference | None = None
 
 
 def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:
@@ -128,18 +131,21 @@ def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:
     logits, rows = predict_held_out(method, support, n_classes)
     once = np.unique(support.copies[rows], return_index=True)[1]  # one image of each set of copies
     temperature = fit_temperature(logits[once], support.labels[rows[once]]) if method.calibrate else None
-    threshold = _find_threshold(method, support, n_classes) if method.refuses else None
+    evident = HEADS[method.name].evidence_in_logits
+    known = log_sum_exp(logits) if evident else _score_left_out(support, method.unit)
+    threshold = _find_threshold(method, support, n_classes, known, rows) if method.refuses else None
     arrays = method.fit(support, n_classes)
     divisor = 1.0 if temperature is None else temperature
-    groups = join_groups(support.groups, support.copies)
+    groups = _join_groups(support)
     probabilities = np.exp(log_softmax(logits / divisor)) if len(logits) else logits
     scores = SetScores.of(probabilities, support.labels[rows], None if groups is None else groups[rows])
-    return Learned(classes, support, arrays, divisor, temperature is not None, threshold, scores)
+    drift = DriftReference.collect(probabilities, rows, support.labels, groups, support.features, known, threshold)
+    return Learned(classes, support, arrays, divisor, temperature is not None, threshold, scores, drift)
 
 
 def predict_held_out(method: Method, support: Support, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Predict held-out images by heads fitted without their group: logits (m, n_classes), and their rows (m,)."""
-    fold = deal_folds(support.labels, join_groups(support.groups, support.copies))
+    fold = deal_folds(support.labels, _join_groups(support))
     logits, which = [np.zeros((0, n_classes))], [np.zeros(0, np.int64)]
     for number in np.unique(fold[fold >= 0]):
         rows = np.flatnonzero(fold == number)
@@ -179,8 +185,21 @@ def _find_root(function: Callable[[float], float], low: float, high: float) -> f
     return (low + high) / 2
 
 
-def _find_threshold(method: Method, support: Support, n_classes: int) -> float:
-    """As `fewshot.estimator.rejection.Rejection.learn`: each class is taken for unknown in turn, each fold left out."""
+def _score_left_out(support: Support, unit: bool) -> np.ndarray:
+    """Score how well images that are left out fit any class, (m,), in the order of `predict_held_out`."""
+    fold = deal_folds(support.labels, _join_groups(support))
+    known = [np.zeros(0)]
+    for number in np.unique(fold[fold >= 0]):
+        labels = np.where(fold == number, -1, support.labels)
+        known.append(score_whitened(support.features, labels, support.features[fold == number], unit))
+    return np.concatenate(known)
+
+
+def _find_threshold(method: Method, support: Support, n_classes: int, known: np.ndarray, rows: np.ndarray) -> float:
+    """As `fewshot.estimator.rejection.Rejection.learn`: each class is taken for unknown in turn, each fold left out.
+
+    `known` (m,): scores of left-out images; `rows` (m,): which these are.
+    """
     if n_classes < 3:
         raise DataError(f"to tell images of no known class apart, three classes are needed; there are {n_classes}")
     evident, labels = HEADS[method.name].evidence_in_logits, support.labels
@@ -191,18 +210,13 @@ def _find_threshold(method: Method, support: Support, n_classes: int) -> float:
         others = replace(others, labels=others.labels - (others.labels > label))
         arrays = method.fit(others, n_classes - 1) if evident else {}
         unknown[mine] = method.score_known(arrays, others, support.features[mine])
-    groups = join_groups(support.groups, support.copies)
-    fold = deal_folds(labels, groups)
-    known, which = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for number in np.unique(fold[fold >= 0]):
-        rows, others = np.flatnonzero(fold == number), support.select(fold != number)
-        arrays = method.fit(others, n_classes) if evident else {}
-        known.append(method.score_known(arrays, others, support.features[rows]))
-        which.append(rows)
-    rows = np.concatenate(which)
+    groups = _join_groups(support)
     weights = weigh_groups(labels[rows], None if groups is None else groups[rows])
-    scores = RefusalScores(np.concatenate(known), weights, rows, unknown, weigh_groups(labels, groups), labels)
-    return scores.choose_threshold(method)
+    return RefusalScores(known, weights, rows, unknown, weigh_groups(labels, groups), labels).choose_threshold(method)
+
+
+def _join_groups(support: Support) -> np.ndarray | None:
+    return join_groups(support.groups, support.copies)
 
 
 def list_sets(learned: Learned, probabilities: np.ndarray, coverage: float) -> list[list[Any]]:

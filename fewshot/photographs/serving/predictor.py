@@ -38,7 +38,7 @@ class Predictor:
         n_threads: of one image's arithmetic; None: as many as the machine has cores.
 
     Attributes:
-        facts: what `labels.json` says of images, method and options.
+        facts: what `labels.json` says of images, method and options; `method`: the head.
         unknown: the answer for an image of no known class.
 
     Raises:
@@ -49,7 +49,7 @@ class Predictor:
         self.folder = Path(folder)
         self.facts = read_facts(self.folder)
         self.unknown = self.facts["unknown"]
-        self._method, self._learned = read_head(self.folder, self.facts)
+        self.method, self._learned = read_head(self.folder, self.facts)
         self._encoder = open_encoder(self.folder / ENCODER, n_threads)
         self._changing = Lock()
 
@@ -142,12 +142,11 @@ class Predictor:
         Returns:
             Labels, probabilities, refusals and sets; a `DataError` where no class was learned yet.
         """
-        learned, method = self._ask_learned(), self._method
+        learned, method = self.ask_learned(), self.method
         probabilities = np.exp(log_softmax(method.logits(learned.arrays, features) / learned.temperature))
-        known, accepted = None, np.ones(len(features), bool)
-        if learned.threshold is not None:
-            known = method.score_known(learned.arrays, learned.support, features)
-            accepted = known >= learned.threshold
+        refuses = learned.threshold is not None
+        known = method.score_known(learned.arrays, learned.support, features) if refuses else None
+        accepted = np.ones(len(features), bool) if known is None else known >= learned.threshold
         best = learned.classes[probabilities.argmax(1)].tolist()
         labels = [label if taken else self.unknown for label, taken in zip(best, accepted, strict=True)]
         sets = None if coverage is None else list_sets(learned, probabilities, coverage)
@@ -172,7 +171,7 @@ class Predictor:
         units = convert_groups(groups, len(images))
         features, digests = self._read_for_learning(images)
         with self._changing:
-            self._learned = learn_anew(self._method, features, labels, units, digests)
+            self._learned = learn_anew(self.method, features, labels, units, digests)
         return self
 
     def add_class(self, name: Any, images: Sequence[Picture], groups: Sequence[Any] | None = None) -> Self:
@@ -189,14 +188,14 @@ class Predictor:
         Raises:
             DataError: for a class that exists already, and for images that cannot be used.
         """
-        self._ask_learned()
+        self.ask_learned()
         if str(name) == str(self.unknown):
             raise DataError(f"a class cannot be called {name!r}: that is the answer for an image of no known class")
         units = convert_groups(groups, len(images))
         features, digests = self._read_for_learning(images)
         with self._changing:
-            old = self._ask_learned()
-            self._learned = append_class(self._method, old, name, features, units, digests)
+            old = self.ask_learned()
+            self._learned = append_class(self.method, old, name, features, units, digests)
         return self
 
     def remove_class(self, name: Any) -> Self:
@@ -213,7 +212,7 @@ class Predictor:
         """
         self._check_can_learn()
         with self._changing:
-            self._learned = drop_class(self._method, self._ask_learned(), name)
+            self._learned = drop_class(self.method, self.ask_learned(), name)
         return self
 
     def save(self, folder: str | Path | None = None) -> None:
@@ -222,7 +221,7 @@ class Predictor:
         Args:
             folder: another folder of the same encoder; None: its own.
         """
-        write_head(self.folder if folder is None else Path(folder), self.facts, self._method, self._learned)
+        write_head(self.folder if folder is None else Path(folder), self.facts, self.method, self._learned)
 
     def _read_all(self, images: Sequence[Picture]) -> np.ndarray:
         check_list(images)
@@ -236,7 +235,8 @@ class Predictor:
         pixels = self._read_all(images)
         return self.encode(pixels), hash_pixels(pixels)
 
-    def _ask_learned(self) -> Learned:
+    def ask_learned(self) -> Learned:
+        """Return what was learned; a `DataError` where there are no classes yet."""
         if self._learned is None:
             raise DataError("this predictor has no classes yet: fit(images, labels) first, or --support FOLDER")
         return self._learned

@@ -13,6 +13,7 @@ import numpy as np
 from fewshot.errors import ConfigError, DataError, UnknownNameError
 from fewshot.photographs.serving.pictures import check_all_read
 from fewshot.photographs.serving.predictor import Predictor
+from fewshot.photographs.serving.server_watch import ServerWatch
 from fewshot.runtime.terminal import visible_text
 
 LONGEST_NAME = 100  # characters of a class
@@ -28,6 +29,7 @@ class Store:
     Args:
         folder: as `fewshot export` wrote it.
         n_threads: as of `Predictor`.
+        watch: file to which what was answered is noted, or None.
 
     Attributes:
         predictor: what answers now; a change puts another in its place.
@@ -36,8 +38,9 @@ class Store:
         ConfigError: where another process serves the folder.
     """
 
-    def __init__(self, folder: str | Path, n_threads: int | None = None) -> None:
+    def __init__(self, folder: str | Path, n_threads: int | None = None, watch: str | None = None) -> None:
         self.predictor = Predictor(folder, n_threads)
+        self._watch = None if watch is None else ServerWatch(watch, self.predictor)
         self._changing = Lock()
         self._folder = os.open(folder, os.O_RDONLY)
         try:
@@ -60,7 +63,10 @@ class Store:
     def answer(self, pixels: np.ndarray) -> list[dict[str, Any]]:
         """Answer about each picture, in the form of `server_schema.Answer`."""
         predictor = self.predictor
-        answers = predictor.answer(predictor.encode(pixels))
+        features = predictor.encode(pixels)
+        answers = predictor.answer(features)
+        if self._watch is not None:
+            self._watch.note(predictor, features, answers)
         names = [str(name) for name in predictor.classes]
         said = []
         for n, probabilities in enumerate(answers.probabilities):
