@@ -1,4 +1,4 @@
-"""How many ordinary photographs `check` calls badly lit, blurred or mirrored, and how many that are made so it finds."""
+"""How many ordinary photographs `check` names as dark, bright, blurred or mirrored, and how many that are made so."""
 
 import io
 from collections.abc import Callable, Sequence
