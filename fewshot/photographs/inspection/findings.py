@@ -13,7 +13,7 @@ from fewshot.runtime.counts import format_count
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-# BLURRED, DARK and BRIGHT were chosen on world coins' validation countries, CIFAR-FS's validation classes and 21 classes
+# BLURRED, DARK, BRIGHT: chosen on world coins' validation countries, CIFAR-FS's validation classes and 21 classes
 # of GTSRB, so that at most 4 of 100 ordinary photographs are named; on other classes: docs/results/trust.md.
 BLURRED = 0.2  # of the folder's median sharpness
 MIN_FOR_MEDIAN = 5  # photographs; with fewer the median says little
