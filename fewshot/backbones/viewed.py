@@ -48,6 +48,7 @@ class Viewed(nn.Module):
 
     Attributes:
         layout: shape of the local features, (turns, cells from rim to middle, channels), or None.
+        cues: how many numbers the colour and the size cue have.
         image_px: recommended side of the images, more than `input_px` if a circle is to be found.
 
     Raises:
@@ -81,10 +82,8 @@ class Viewed(nn.Module):
         self.rings, self.layout = rings, None
         if rings is not None:
             self.layout = self._find_layout()
-        self.feature_dim = (
-            source.feature_dim + (count_colours(source.in_channels) if colour else 0) + (1 if radius else 0)
-        )
-        self.feature_dim += math.prod(self.layout or (0,))
+        self.cues = (count_colours(source.in_channels) if colour else 0, 1 if radius else 0)
+        self.feature_dim = source.feature_dim + sum(self.cues) + math.prod(self.layout or (0,))
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute features (n, feature_dim) of images (n, C, side, side) uint8."""

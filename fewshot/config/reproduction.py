@@ -206,9 +206,9 @@ class ListConfig:
 class ReviewConfig:
     """What is measured of the advice that a person gets about photographs."""
 
-    only: list[str] = field(default_factory=lambda: ["suspects", "suggestions", "regions", "watch"])
-    """suspects (planted wrong labels), suggestions (against random labels), regions (hidden cells), watch (streams of
-    photographs that change)"""
+    only: list[str] = field(default_factory=lambda: ["suspects", "flaws", "suggestions", "regions", "watch"])
+    """suspects (planted wrong labels), flaws (made-up dark, bright, blurred and mirrored photographs), suggestions
+    (against random labels), regions (hidden cells), watch (streams of photographs that change)"""
     n_repetitions: int = 200
     """folders that are drawn of each data set that has no records yet; 0 only makes the tables anew"""
     data_root: str | None = None
@@ -219,7 +219,7 @@ class ReviewConfig:
     """file whose sections are written (null: none)"""
 
     def __post_init__(self) -> None:
-        known = ("suspects", "suggestions", "regions", "watch")
+        known = ("suspects", "flaws", "suggestions", "regions", "watch")
         if not set(self.only) <= set(known):
             raise ConfigError(f"only names some of {', '.join(known)}, got {', '.join(self.only)}")
         if self.n_repetitions < 0 or self.n_repetitions == 1:

@@ -148,9 +148,9 @@ class FewShotClassifier(ClassifierMixin, LearnedState):
 
         What is promised: over supports and images drawn alike, each from a group of its own, about `coverage` of the
         sets hold the right class, on average over all classes. The scores come from classifiers that were each fitted
-        without a fold of groups, as in jackknife+: proven is only 1 − 2 (1 − `coverage`) (Barber, Candès, Ramdas,
-        Tibshirani, Predictive Inference with the Jackknife+, 2021, https://arxiv.org/abs/1905.02928). Nothing is
-        promised of images of no known class, of other cameras or light, and of one support alone.
+        without a fold of groups, as in jackknife+ (Barber, Candès, Ramdas, Tibshirani, 2021,
+        https://arxiv.org/abs/1905.02928): proven is only 1 − 2 (1 − `coverage`), less 2 / (n + 1) of n groups. Nothing
+        is promised of images of no known class, of other cameras or light, and of one support alone.
 
         Args:
             X: n images, or features (n, d).

@@ -17,6 +17,7 @@ from fewshot.estimator.support import Support
 from fewshot.runtime.precision import autocast
 
 QUERIES_AT_ONCE = 4096
+FOLD_BYTES = 1 << 26  # support features of cross-validation in one call of the head, or those of one fold
 _adapting = Lock()  # methods that adapt weights replace those of one shared network, so threads take turns
 
 
@@ -55,12 +56,25 @@ class FittedMethod:
     @cached_property
     def held_out(self) -> tuple[Tensor, np.ndarray]:
         """Cross-validated logits (m, n_classes) of support images, and their rows (m,); see `predict_held_out`."""
-
-        def predict(rows: np.ndarray, queries: np.ndarray) -> Tensor:
-            fitted = fit(self.encoder, self.support.select(rows), self.n_classes)
-            return fitted.logits(self.support.select(queries).content)
-
+        predict = self._predict_together if self.encoder.method.uses_features else self._predict_in_turn
         return predict_held_out(predict, self.support.labels, self.support.independent)
+
+    def _predict_in_turn(self, rows: np.ndarray, queries: np.ndarray) -> Tensor:
+        fitted = (fit(self.encoder, self.support.select(some), self.n_classes) for some in rows)
+        content = (self.support.select(some).content for some in queries)
+        return torch.stack([one.logits(images) for one, images in zip(fitted, content, strict=True)])
+
+    @torch.no_grad()
+    def _predict_together(self, rows: np.ndarray, queries: np.ndarray) -> Tensor:
+        """Predict in few calls of the head: each step of a solver then serves several folds."""
+        size = max(1, FOLD_BYTES // max(1, rows.shape[1] * self.content[0].nbytes))
+        method: Any = self.encoder.method
+        with autocast("float32", self.encoder.device):
+            chunks = [
+                method.head(self.content[some], self.labels[some], self.content[asked], self.n_classes).float().cpu()
+                for some, asked in zip(*(torch.from_numpy(x).split(size) for x in (rows, queries)), strict=True)
+            ]
+        return torch.cat(chunks)
 
 
 def learn(encoder: Encoder, support: Support, n_classes: int, calibrate: bool) -> tuple[FittedMethod, float | None]:
@@ -98,15 +112,17 @@ def predict_held_out(
 ) -> tuple[Tensor, np.ndarray]:
     """Cross-validate: compute the logits of each image by a classifier that was fitted without the image's group.
 
-    `predict(rows, queries)` fits a classifier to the images `rows` and returns the logits of the images `queries`.
-    Returns logits (m, n_classes) and the rows (m,) of these images: those whose class spans several folds.
+    `predict(rows, queries)` fits k classifiers, each to one row of `rows` (k, n), and returns their logits
+    (k, m, n_classes) of the images `queries` (k, m): folds of equal size come together. Returns logits (m, n_classes)
+    and the rows (m,) of these images, fold by fold: those whose class spans several folds.
     """
     fold = deal_folds(labels, groups)
-    logits, which = [], []
-    for number in np.unique(fold[fold >= 0]):
-        queries = np.flatnonzero(fold == number)
-        logits.append(predict(np.flatnonzero(fold != number), queries))
-        which.append(queries)
-    if not which:
+    queries = [np.flatnonzero(fold == number) for number in np.unique(fold[fold >= 0])]
+    if not queries:
         return torch.zeros(0, int(labels.max()) + 1), np.zeros(0, np.int64)
-    return torch.cat(logits), np.concatenate(which)
+    logits: dict[int, Tensor] = {}  # by the first image of a fold
+    for size in sorted({len(rows) for rows in queries}):
+        same = np.stack([rows for rows in queries if len(rows) == size])
+        others = np.stack([np.delete(np.arange(len(labels)), rows) for rows in same])
+        logits |= zip(same[:, 0].tolist(), predict(others, same), strict=True)
+    return torch.cat([logits[int(rows[0])] for rows in queries]), np.concatenate(queries)

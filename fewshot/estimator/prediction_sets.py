@@ -45,7 +45,8 @@ class SetScores:
         2005; Sadinle, Lei, Wasserman, Least Ambiguous Set-Valued Classifiers, 2019,
         https://arxiv.org/abs/1609.00451. The scores of all classes decide together, since a few images a class tell
         little of their highest ones; a class with 1 / (1 − `coverage`) − 1 groups or more (19 for 95%) decides for
-        itself.
+        itself. Between two ranks the bound is interpolated, since the next rank would cover up to 1 / (n + 1) more:
+        where scores become rarer towards high ones at least `coverage` is promised, else 1 / (n + 1) less at most.
 
         Args:
             coverage: share of sets that are to hold the right class, between 0 and 1.
@@ -94,8 +95,6 @@ def _count_needed(coverage: float) -> int:
 
 
 def _find_quantile(scores: np.ndarray, weights: np.ndarray, coverage: float) -> float:
-    """Find the lowest score that `coverage` · (n + 1) of n observations do not exceed."""
+    """Find the score that `coverage` · (n + 1) of n observations do not exceed, interpolated between two of them."""
     order = np.argsort(scores)
-    below = weights[order].cumsum()
-    place = np.searchsorted(below, coverage * (round(weights.sum()) + 1) - 1e-9)
-    return float(scores[order][min(place, len(scores) - 1)])
+    return float(np.interp(coverage * (round(weights.sum()) + 1), weights[order].cumsum(), scores[order]))

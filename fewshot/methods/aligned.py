@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fewshot.errors import ConfigError
 from fewshot.methods.base import METHODS, Method
+from fewshot.methods.cue_densities import score_colours, score_sizes
 from fewshot.methods.distances import mask_absent
 from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 
@@ -25,13 +26,20 @@ class Aligned(Method):
         sharpness: factor of similarities before the mean of their exponentials is taken.
         shrinkage: fraction of the covariance of local features that is replaced by its mean variance.
         c: C of the logistic regression on global features.
+        cues: how many colours and sizes there are, the last of the global features in this order (default: those of the
+            backbone, `Viewed` with `colour` and `radius`).
+        colour_weight: weight of the density of the colours in the logits (0: none).
+        size_spread: standard deviation of sizes within a class, in units of the cue, for their density in the logits
+            (0: none). With `radius` 1.4 and radii that spread by 3.5% it is 1.4 · 0.035 / 0.1 = 0.49.
 
     The local features are vectors (cells), one for each direction and distance from the middle of the object. The mean
     over the support's images and directions is subtracted from them, they are whitened by the covariance of the
     support's cells (shrunk by `shrinkage`) and scaled to unit length. The similarity s of two images is the mean cosine
     of their cells, at the relative rotation where it is greatest. The local score of a class is the log of the mean of
     exp(`sharpness` · s) over its support images. Logits are `weight` times that score, plus the log-probabilities of
-    logistic regression with C = `c` on the global features (as `baseline` with solver="logistic"). If all logits of a
+    logistic regression with C = `c` on the global features (as `baseline` with solver="logistic"), and, if asked for,
+    log densities of the cues: of the colours by the shared covariance of the support (`colour_weight` times), of the
+    size by a known spread, which one image a class cannot tell (`fewshot.methods.cue_densities`). If all logits of a
     query are low, it is similar to none of the classes (`evidence_in_logits`).
 
     The method is ours, of known parts. Similarities at all rotations are computed by a product of spectra, as in
@@ -56,6 +64,9 @@ class Aligned(Method):
         sharpness: float = 40.0,
         shrinkage: float = 0.3,
         c: float = 10.0,
+        cues: Sequence[int] | None = None,
+        colour_weight: float = 0.0,
+        size_spread: float = 0.0,
     ) -> None:
         super().__init__(backbone)
         layout = layout or getattr(backbone, "layout", None)
@@ -70,6 +81,19 @@ class Aligned(Method):
             raise ConfigError(f"aligned: shrinkage is above 0 and at most 1, got {shrinkage}")
         self.layout, self.weight, self.sharpness, self.c = tuple(layout), weight, sharpness, c
         self.shrinkage = shrinkage
+        cues = tuple(cues or getattr(backbone, "cues", (0, 0)))
+        if len(cues) != 2 or min(cues) < 0:
+            raise ConfigError(f"aligned: cues are two numbers, of colours and of sizes, not negative, got {cues}")
+        if min(colour_weight, size_spread) < 0:
+            raise ConfigError(
+                f"aligned: colour_weight and size_spread are not negative, got {colour_weight} and {size_spread}"
+            )
+        if (colour_weight and not cues[0]) or (size_spread and not cues[1]):
+            raise ConfigError(
+                f"aligned: colour_weight={colour_weight} and size_spread={size_spread} ask for cues, and the features "
+                f"have {cues[0]} colours and {cues[1]} sizes: use views={{'colour': ..., 'radius': ...}}, or say cues"
+            )
+        self.cues, self.colour_weight, self.size_spread = cues, colour_weight, size_spread
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         n_global = self._count_global(support)
@@ -83,7 +107,22 @@ class Aligned(Method):
         scores = self.sharpness * similarity  # (B, n_query, n_support)
         highest = scores.detach().amax(-1, keepdim=True)
         evidence = (scores - highest).exp() @ member / number.clamp_min(1)
-        return regression + self.weight * (evidence.clamp_min(torch.finfo(scores.dtype).tiny).log() + highest)
+        local = evidence.clamp_min(torch.finfo(scores.dtype).tiny).log() + highest
+        cues = self._score_cues(support[..., :n_global], support_labels, query[..., :n_global], n_way)
+        return regression + self.weight * local + cues
+
+    def _score_cues(self, support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor | float:
+        """Compute what the cues, the last of the global features, add to the logits: (B, n_query, n_way)."""
+        n_colours, n_sizes = self.cues
+        total: Tensor | float = 0.0
+        if self.colour_weight:
+            first = support.shape[-1] - n_colours - n_sizes
+            seen, asked = (x[..., first : first + n_colours] for x in (support, query))
+            total = total + self.colour_weight * score_colours(seen, labels, asked, n_way)
+        if self.size_spread:
+            seen, asked = (x[..., x.shape[-1] - n_sizes :] for x in (support, query))
+            total = total + score_sizes(seen, labels, asked, n_way, self.size_spread)
+        return total
 
     def similarity(self, support: Tensor, query: Tensor) -> Tensor:
         """Compute the similarity s of images, (n_query, n_support), from features (n, D); see the class."""
@@ -98,8 +137,9 @@ class Aligned(Method):
 
     def _count_global(self, features: Tensor) -> int:
         n_global = features.shape[-1] - math.prod(self.layout)
-        if n_global < 1:
-            raise ConfigError(f"aligned: {features.shape[-1]} features hold no layout {self.layout} and global ones")
+        if n_global <= sum(self.cues):
+            asked = f"layout {self.layout} and global ones" + (f" with cues {self.cues}" if any(self.cues) else "")
+            raise ConfigError(f"aligned: {features.shape[-1]} features hold no {asked}")
         return n_global
 
 

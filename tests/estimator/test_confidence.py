@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from fewshot import EpisodeSpec, ImageSet, create_method, evaluate
+from fewshot import EpisodeSpec, FewShotClassifier, ImageSet, create_method, evaluate
 from fewshot.errors import DataError
+from fewshot.estimator import fitting
 from fewshot.estimator.confidence import (
     compute_auroc,
     compute_calibration_error,
@@ -79,13 +80,37 @@ def test_held_out_images_see_nothing_of_their_group():
     seen = []
 
     def predict(rows, queries):
-        assert not set(groups[rows]) & set(groups[queries])
-        seen.extend(queries)
-        return torch.full((len(queries), 2), float(len(rows)))
+        for some, asked in zip(rows, queries, strict=True):
+            assert not set(groups[some]) & set(groups[asked])
+            assert sorted([*some, *asked]) == list(range(6))
+            seen.extend(asked)
+        return torch.from_numpy(queries)[..., None].expand(-1, -1, 2)
 
     logits, which = predict_held_out(predict, labels, groups)
     assert sorted(which) == sorted(seen) == list(range(6))
-    assert logits.shape == (6, 2)
+    assert logits.tolist() == [[row, row] for row in which]
+
+
+@pytest.mark.parametrize("method", ["baseline", "gda", "nearest"])
+@pytest.mark.parametrize("bytes_at_once", [fitting.FOLD_BYTES, 1])
+def test_folds_that_are_predicted_together_are_independent(monkeypatch, method, bytes_at_once):
+    """Groups of unequal size: two folds of the same size, and others."""
+    monkeypatch.setattr(fitting, "FOLD_BYTES", bytes_at_once)
+    data = blobs(1.0)
+    rows = np.flatnonzero(data.labels < 3)[::6]  # 5 images of each of 3 classes
+    labels, groups = data.labels[rows], np.array(list("aabbcaabbdeabbf"))
+    features = data.values[torch.from_numpy(rows)].double().numpy()
+    options = {"backbone": None, "method": method, "calibrate": False}
+    fitted = FewShotClassifier(**options).fit(features, labels, groups).fitted_
+    logits, which = fitted.held_out
+    fold = deal_folds(labels, groups)
+    assert len({(fold == number).sum() for number in np.unique(fold)}) > 1
+    for number in np.unique(fold):
+        others = fold != number
+        alone = FewShotClassifier(**options).fit(features[others], labels[others], groups[others])
+        found = logits[torch.from_numpy(np.isin(which, np.flatnonzero(~others)))]
+        assert len(found) == (~others).sum() > 0
+        torch.testing.assert_close(found, alone.logits(features[~others]), rtol=1e-5, atol=1e-5)
 
 
 def test_one_image_a_class_gives_nothing_held_out():

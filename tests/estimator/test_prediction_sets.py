@@ -41,9 +41,9 @@ def test_images_of_one_group_are_one_observation():
     np.testing.assert_allclose(scores.scores, [0.1, 0.4, 0.3, 0.2, 0.2, 0.5])
     # sorted 0.1 (½) 0.2 (1) 0.2 (1½) 0.3 (2½) 0.4 (3) 0.5 (4): 0.8 · 5 and 0.7 · 5 observations
     assert scores.find_bounds(0.8, 2) == pytest.approx([0.5, 0.5])
-    assert scores.find_bounds(0.7, 2) == pytest.approx([0.5, 0.5])
+    assert scores.find_bounds(0.7, 2) == pytest.approx([0.45, 0.45])  # half way from 3 to 4
     # two groups a class are enough for 0.6: 0.1 (½) 0.3 (1½) 0.4 (2) and 0.2 (½) 0.2 (1) 0.5 (2), 0.6 · 3 observations
-    assert scores.find_bounds(0.6, 2) == pytest.approx([0.4, 0.5])
+    assert scores.find_bounds(0.6, 2) == pytest.approx([0.36, 0.44])
 
 
 def test_the_likeliest_class_is_always_in_the_set():
@@ -57,6 +57,13 @@ def test_a_further_image_is_covered_as_often_as_promised(coverage):
     """Its score lies in each of the 10 places among 9 others with the same chance."""
     bound = scores_of(np.arange(9.0), labels=np.arange(9)).find_bounds(coverage, 9)[0]
     assert (np.arange(10) - 0.5 <= bound).mean() == pytest.approx(coverage)
+
+
+def test_between_two_ranks_a_share_is_covered_that_lies_between():
+    """Scores and the further one are uniform: every coverage is met, where the next rank would cover 0.97."""
+    draw = seeding.numpy_generator(0, "uniform").random((20_000, 33))
+    covered = [row[32] <= scores_of(row[:32]).find_bounds(0.95, 1)[0] for row in draw]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.005)
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -1.0, float("nan")])

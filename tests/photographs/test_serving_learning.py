@@ -29,6 +29,10 @@ METHODS = {
     "nearest 3": ("nearest", {"k": 3, "metric": "cosine"}),
     "r2d2": ("r2d2", {"init_lambda": 3.0}),
     "aligned": ("aligned", {"layout": list(LAYOUT)}),
+    "aligned, cues": (
+        "aligned",
+        {"layout": list(LAYOUT), "cues": [5, 1], "colour_weight": 0.3, "size_spread": 1.5},
+    ),
 }
 
 

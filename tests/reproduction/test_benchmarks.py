@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fewshot import TrainConfig, train
 from fewshot.errors import ConfigError
 from fewshot.reproduction import benchmarks
-from fewshot.reproduction.benchmarks import arithmetic, end_to_end, reuse
+from fewshot.reproduction.benchmarks import arithmetic, end_to_end, estimator, reuse
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.runtime.memory import measure_peak_mib
 
@@ -155,3 +155,28 @@ def test_both_precisions_are_measured(monkeypatch):
     assert precisions == ["float32", "bfloat16"] * 4  # of each kind of step one warms up
     assert all(row["ratio"] == pytest.approx(row["float32_ms"] / row["bfloat16_ms"]) for row in rows.values())
     assert torch.get_num_threads() == before
+
+
+def test_what_trust_adds_is_told_apart(monkeypatch):
+    """All runs work, on conv4 and two queries, and the shares are worked out by hand."""
+    seconds = {"fit": 2.0, "fit_refusing": 3.0, "suspect": 0.5, "predict": 4.0, "predict_refusing": 5.0}
+    seconds |= {"predict_sets": 4.4}
+    ran = []
+
+    def measure(runs, repeats, clock):
+        for name, run in runs.items():
+            run()
+            ran.append(name)
+        return seconds
+
+    monkeypatch.setattr(estimator, "measure_in_turns", measure)
+    monkeypatch.setattr(estimator, "N_QUERY", 2)
+    options = {"backbone": "conv4", "pretrained": False, "size_px": 28, "precision": "float32"}
+    found = estimator.measure_trust(**options)
+    assert ran == list(seconds)
+    assert found == pytest.approx(
+        {
+            "fit_cpu_s": 2, "predict_cpu_s": 4, "a_threshold_adds_to_fit": 0.5, "suspects_add_to_fit": 0.25,
+            "a_threshold_adds_to_predict": 0.25, "sets_add_to_predict": 0.1,
+        }
+    )  # fmt: skip

@@ -45,8 +45,12 @@ class Photograph:
 
 def read_photograph(path: Path, longer_px: int = LOOK_PX) -> Photograph:
     """Decode a file, JPEGs at reduced size; raises `DataError` unless it is a complete image."""
-    data = read_regular(path, str(path))
-    square, (width_px, height_px) = decode_sized(data, str(path), 3, longer_px, "pad")
+    return decode_photograph(read_regular(path, str(path)), str(path), longer_px)
+
+
+def decode_photograph(data: bytes, name: str, longer_px: int = LOOK_PX) -> Photograph:
+    """Decode the content of a file called `name`; raises `DataError` unless it is a complete image."""
+    square, (width_px, height_px) = decode_sized(data, name, 3, longer_px, "pad")
     square = square.transpose(1, 2, 0)  # (longer_px, longer_px, 3)
     w, h = (max(1, round(side * longer_px / max(width_px, height_px))) for side in (width_px, height_px))
     left, top = (longer_px - w) // 2, (longer_px - h) // 2  # where `pad` puts the picture

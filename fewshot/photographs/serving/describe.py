@@ -94,6 +94,7 @@ KINDS: Mapping[type[Method], tuple[str, Callable[[Any], dict[str, Any]]]] = {
         "aligned",
         lambda m: {
             "layout": list(m.layout), "weight": m.weight, "sharpness": m.sharpness, "shrinkage": m.shrinkage, "c": m.c,
+            "cues": list(m.cues), "colour_weight": m.colour_weight, "size_spread": m.size_spread,
         },
     ),
 }  # fmt: skip

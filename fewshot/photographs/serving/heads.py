@@ -10,6 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from fewshot.photographs.serving.gaussians import (
+    average_classes,
+    fit_cues,
+    fit_gaussians,
+    score_cues,
+    score_gaussians,
+    squared_euclidean,
+)
 from fewshot.photographs.serving.regression import fit_ridge, fit_softmax_regression
 from fewshot.photographs.serving.turns import compare_turns, count_global, normalize
 
@@ -39,18 +47,6 @@ def log_sum_exp(scores: np.ndarray) -> np.ndarray:
     """Compute the logarithm of the sum of exp(score) over the last axis."""
     highest = scores.max(-1, keepdims=True)
     return np.log(np.exp(scores - highest).sum(-1)) + highest[..., 0]
-
-
-def squared_euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute squared distances (n, m) between the rows of a (n, D) and b (m, D)."""
-    centre = b.mean(0)
-    a, b = a - centre, b - centre
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
-
-
-def average_classes(features: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Compute the mean feature of each class, (n_classes, D)."""
-    return np.stack([features[labels == label].mean(0) for label in range(n_classes)])
 
 
 def _linear(arrays: Arrays, prepared: np.ndarray) -> np.ndarray:
@@ -103,35 +99,11 @@ def _cosine_of_means(arrays: Arrays, queries: np.ndarray, options: Mapping[str, 
 
 
 def _fit_gda(support: np.ndarray, labels: np.ndarray, n_classes: int, options: Mapping[str, Any]) -> Arrays:
-    """Fit the class means, and features that measure what the shared covariance takes from squared distances.
-
-    With W the support images less their class's mean, the covariance is `scatter` · Wᵀ W + `identity` · I; by Woodbury
-    its distances are those of the features less those of L⁻¹ W √ratio times them, over `identity`.
-    """
-    wide = _normalize_if_asked(support.astype(np.float64), options)
-    means, (n_images, dim) = average_classes(wide, labels, n_classes), wide.shape
-    within = wide - means[labels]
-    trace, total = ((x**2).sum() for x in (within, wide - wide.mean(0)))
-    tiny = np.finfo(np.float64).eps
-    trace = max(trace if trace > tiny * total else total, tiny)
-    shrinkage = options["shrinkage"]
-    if shrinkage is None:
-        scatter, identity = 1 / dim, trace / (dim * max(n_images - 1, 1))
-    else:
-        scatter, identity = (1 - shrinkage) / n_images, shrinkage * trace / (dim * n_images)
-    ratio = scatter / identity
-    factor = np.linalg.cholesky(np.eye(n_images) + ratio * within @ within.T)
-    return {
-        "means": means,
-        "within": math.sqrt(ratio) * np.linalg.solve(factor, within),
-        "identity": np.array(identity),
-    }
+    return fit_gaussians(_normalize_if_asked(support, options), labels, n_classes, options["shrinkage"])
 
 
 def _mahalanobis(arrays: Arrays, queries: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
-    asked, means, within = _normalize_if_asked(queries, options), arrays["means"], arrays["within"]
-    distances = squared_euclidean(asked, means) - squared_euclidean(asked @ within.T, means @ within.T)
-    return -distances / (2 * arrays["identity"])
+    return score_gaussians(arrays, _normalize_if_asked(queries, options))
 
 
 def _keep_support(support: np.ndarray, labels: np.ndarray, n_classes: int, options: Mapping[str, Any]) -> Arrays:
@@ -166,7 +138,8 @@ def _vote(arrays: Arrays, queries: np.ndarray, options: Mapping[str, Any]) -> np
 def _fit_aligned(support: np.ndarray, labels: np.ndarray, n_classes: int, options: Mapping[str, Any]) -> Arrays:
     n_global = count_global(support, options)
     weight, bias = fit_softmax_regression(support[:, :n_global], labels, n_classes, options["c"])
-    return {"weight": weight, "bias": bias, **_keep_support(support, labels, n_classes, options)}
+    cues = fit_cues(support[:, :n_global], labels, n_classes, options)
+    return {"weight": weight, "bias": bias, **cues, **_keep_support(support, labels, n_classes, options)}
 
 
 def _lay_over(arrays: Arrays, queries: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
@@ -176,7 +149,7 @@ def _lay_over(arrays: Arrays, queries: np.ndarray, options: Mapping[str, Any]) -
     labels = arrays["labels"]
     own = [scores[:, labels == label] for label in range(int(arrays["n_classes"]))]
     evidence = np.stack([log_sum_exp(s) - math.log(s.shape[1]) for s in own], 1)
-    return regression + options["weight"] * evidence
+    return regression + options["weight"] * evidence + score_cues(arrays, queries[:, :n_global], options)
 
 
 HEADS = {

@@ -86,11 +86,12 @@ def _measure_heads() -> Numbers:
 
 
 def _measure_photographs() -> Numbers:
-    from fewshot.reproduction.benchmarks.estimator import measure_estimator
+    from fewshot.reproduction.benchmarks.estimator import measure_estimator, measure_trust
 
     lite0 = {"backbone": "efficientnet-lite0"}
     return {
         "estimator, efficientnet-lite0, 224 px": measure_estimator(**lite0),
+        "estimator, 224 px, what thresholds, suspects and sets add": measure_trust(**lite0),
         "estimator, 160 px, circle found, 8 turns": measure_estimator(
             **lite0, size_px=160, rotation_invariant=True, find_circle=True
         ),

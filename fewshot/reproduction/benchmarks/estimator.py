@@ -1,6 +1,7 @@
 """Measures the time of `FewShotClassifier` on photographs."""
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,16 @@ from PIL import Image
 
 from fewshot.estimator import FewShotClassifier
 from fewshot.estimator.support import Support
-from fewshot.reproduction.benchmarks.timing import measure_median_seconds
+from fewshot.photographs.inspection.learning_curve import predict_left_out
+from fewshot.photographs.inspection.suspects import find_suspects
+from fewshot.photographs.suggestions import measure_likeness
+from fewshot.reproduction.benchmarks.timing import measure_in_turns, measure_median_seconds
 from fewshot.runtime import seeding
 
 N_CLASSES, N_SHOT, N_QUERY = 8, 4, 64
 PHOTO_PX = (640, 480)
 REPEATS = 3
+TRUST_REPEATS = 5
 
 
 def measure_estimator(**options: object) -> dict[str, float]:
@@ -38,6 +43,53 @@ def measure_estimator(**options: object) -> dict[str, float]:
         fit_s, add_s = measure_median_seconds(fit, REPEATS), measure_median_seconds(add, REPEATS)
         predict_s = measure_median_seconds(lambda: classifier.predict(query), REPEATS)
     return {"fit_s": fit_s, "add_and_remove_a_class_s": add_s, "predicted_images_per_s": N_QUERY / predict_s}
+
+
+def measure_trust(**options: object) -> dict[str, float]:
+    """Measure what thresholds, suspects and prediction sets add, as shares of fitting and predicting without them.
+
+    The files are those of `measure_estimator`. CPU seconds, in turns in one run, so that other work on the machine
+    matters little.
+
+    Args:
+        options: of `FewShotClassifier`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [_draw_photograph(Path(folder), number) for number in range(N_CLASSES * N_SHOT + N_QUERY)]
+        support, query = paths[: N_CLASSES * N_SHOT], paths[N_CLASSES * N_SHOT :]
+        labels = np.repeat(np.arange(N_CLASSES), N_SHOT)
+        plain = FewShotClassifier(**options).fit(support, labels)
+        refusing = FewShotClassifier(**options, false_accept_rate=0.1).fit(support, labels)
+
+        def fit(classifier: FewShotClassifier) -> None:
+            encoded = Support.gather(classifier.encoder_.encode(support), labels, None)
+            classifier.learn(classifier.encoder_, np.arange(N_CLASSES), encoded)
+
+        def suspect() -> None:
+            method, features = plain.encoder_.method, plain.support_.content
+            estimate = predict_left_out(method.head, features, labels)
+            find_suspects(estimate, labels, measure_likeness(method, features))
+
+        found = measure_in_turns(
+            {
+                "fit": lambda: fit(plain),
+                "fit_refusing": lambda: fit(refusing),
+                "suspect": suspect,
+                "predict": lambda: plain.predict(query),
+                "predict_refusing": lambda: refusing.predict(query),
+                "predict_sets": lambda: plain.predict_set(query),
+            },
+            TRUST_REPEATS,
+            time.process_time,
+        )
+    return {
+        "fit_cpu_s": found["fit"],
+        "predict_cpu_s": found["predict"],
+        "a_threshold_adds_to_fit": found["fit_refusing"] / found["fit"] - 1,
+        "suspects_add_to_fit": found["suspect"] / found["fit"],
+        "a_threshold_adds_to_predict": found["predict_refusing"] / found["predict"] - 1,
+        "sets_add_to_predict": found["predict_sets"] / found["predict"] - 1,
+    }
 
 
 def measure_photographs_per_second(folder: Path, n_images: int, **options: object) -> dict[str, float]:
