@@ -182,9 +182,9 @@ def measure(
     """Measure a method on each cell; the images are embedded once for all cells.
 
     For the header, `selected_on` says on what the weights were selected ("val", or "nothing" for an untrained
-    network), and `overlap` what part of the set they were trained on. `base`: see `evaluate`. `files`: the records of each cell are
-    written here as soon as it is measured. A file with records of the same weights, options and commit is read instead, so
-    that an interrupted measurement can continue.
+    network), and `overlap` what part of the set they were trained on. `base`: see `evaluate`. `files`: the records of
+    each cell are written here as soon as it is measured. A file with records of the same weights, options and commit is
+    read instead, so that an interrupted measurement can continue.
     """
     data: ImageSet | FeatureSet = imageset
     seconds, all_records = 0.0, []
