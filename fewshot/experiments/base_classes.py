@@ -38,9 +38,8 @@ def load_base_classes(config: AnyConfig, method: Method, n_images: int, own_run:
     """
     if not config.held_out_images:
         raise ConfigError("this run trained on all images of its classes: none was held out (held_out_images)")
-    kept, held = hold_out_images(
-        load_split(replace(config, held_out_images=0), config.train_split), config.held_out_images
-    )
+    whole = load_split(replace(config, held_out_images=0, test_base_images=0), config.train_split)
+    kept, held = hold_out_images(whole, config.held_out_images)
     trained_by = own_run if isinstance(config, PretrainExperimentConfig) else getattr(config, "pretrained_run", None)
     if trained_by:
         _refuse_seen(trained_by, held)
