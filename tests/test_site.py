@@ -78,7 +78,7 @@ def test_every_command_of_a_page_is_valid(page, monkeypatch):
     """Folders, files and plugins need not exist to be parsed; recipes are those of the repository."""
     monkeypatch.chdir(ROOT)
     text = "\n".join(list_blocks(page, "bash")).replace("\\\n", " ")
-    lines = [line.split("#")[0] for line in text.splitlines()]
+    lines = [part for line in text.splitlines() for part in line.split("#")[0].split("&&")]
     found = [line[line.index("fewshot ") :] for line in lines if re.search(r"(^|-m )fewshot (?!--help)", line)]
     for line in found:
         _, name, *words = (word.strip("'") for word in re.findall(r"(?:'[^']*'|\S)+", line))

@@ -8,6 +8,8 @@ from typing import TypeVar
 from fewshot.config import ExperimentConfig, PretrainExperimentConfig
 from fewshot.datasets import ImageSet
 from fewshot.evaluation import report
+from fewshot.evaluation.rows import RowKind
+from fewshot.experiments.base_classes import load_base_classes
 from fewshot.experiments.build import (
     list_record_files,
     load_split,
@@ -24,6 +26,7 @@ from fewshot.runtime.devices import device_of
 from fewshot.training.result import TrainingResult
 from fewshot.training.tracking import track_tests
 
+NOT_OF_BASE_CLASSES = (RowKind.UNTRAINED, RowKind.RAW_PIXELS, RowKind.PRETRAINED)  # references, which nothing adapts
 Config = TypeVar("Config", ExperimentConfig, PretrainExperimentConfig)
 
 
@@ -56,7 +59,11 @@ def measure_rows(
             files = list_record_files(config, name, row, cells)
             selected_on = find_selected_on(config.run_dir, row)
             overlap = check_row_unseen(method, config, train_set, test_set, row)
-            rows[row] = measure(method.to(device), test_set, cells, config, selected_on, files, overlap)
+            method = method.to(device)
+            base = None
+            if config.test_base_images and row not in NOT_OF_BASE_CLASSES:
+                base = load_base_classes(config, method, config.test_base_images, config.run_dir)
+            rows[row] = measure(method, test_set, cells, config, selected_on, files, overlap, base)
         track_tests(own_row, rows, own.to(device), test_set, config.run_dir, config.precision, step, name)
         if processes.is_first():
             print(f"\n{report.format_title(rows, name, config.trained_name)}\n{report.format_table(rows)}")

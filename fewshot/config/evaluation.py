@@ -69,6 +69,9 @@ class EvaluateConfig(MeasureConfig):
     """folder of a finished run"""
     method_options: dict[str, Any] = field(default_factory=dict)
     """options of the method that replace the run's, such as inner_steps or transductive; the weights stay the same"""
+    base_images: int = 0
+    """draw so many images that the run's held_out_images kept out of training for each episode, and ask the network for
+    their classes before and after the episode has adapted it (0: do not ask)"""
     json: str | None = None
     """file for the records (default: in the run folder)"""
 

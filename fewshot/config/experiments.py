@@ -22,6 +22,8 @@ class SetupConfig:
     """folder that holds the data sets (default: FEWSHOT_DATA, else data/raw)"""
     train_split: str = "train"
     """split to train on"""
+    held_out_images: int = 0
+    """images of each training class, in whole groups, that are not trained on; see test_base_images"""
     skip_bad_images: bool = False
     """warn of unreadable images and leave them out"""
     backbone: str = "conv4"
@@ -53,10 +55,18 @@ class SetupConfig:
     """also measure the references: initial weights, raw pixels, and the weights that training started from"""
     test_also: dict[str, dict[str, Any]] = field(default_factory=dict)
     """further test sets: a name, and the data set options in which it differs"""
+    test_base_images: int = 0
+    """draw so many of held_out_images for each test episode, and ask the network for their training classes before and
+    after the episode has adapted it: what adapting costs (0: do not ask)"""
     train_only: bool = False
     """end after training, without the test split; the same command with --resume, and without this, measures it"""
 
     def _check_test_cells(self) -> None:
+        for name in ("held_out_images", "test_base_images"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.test_base_images and not self.held_out_images:
+            raise ConfigError("test_base_images are drawn from images that are not trained on: give held_out_images")
         for name in ("test_n_way", "test_n_shot"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} must name at least one number, got []")

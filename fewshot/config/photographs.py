@@ -33,16 +33,20 @@ class FitPhotographsConfig(PhotographsConfig, AnswerOptions):
 
     out: str
     """file for the classifier"""
-    corrections: str | None = None
-    """csv file `file,class`, as the page of `fewshot predict` saves it: photographs to add, or to put in another
-    class"""
-    photos: str | None = None
-    """folder that the files of --corrections are relative to (default: the one that holds the csv file)"""
+    corrections: list[str] = field(default_factory=list)
+    """csv files `file,class`, as the page of `fewshot predict` saves them: photographs to add, or to put in another
+    class; one for each round of corrections, the latest last"""
+    photos: list[str] = field(default_factory=list)
+    """folder that the files of --corrections are relative to, one for all or one for each (default: the one that holds
+    the csv file)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.photos is not None and self.corrections is None:
-            raise ConfigError("--photos is the folder of the files in --corrections: give both, or none")
+        if len(self.photos) not in {0, min(1, len(self.corrections)), len(self.corrections)}:
+            raise ConfigError(
+                "--photos is the folder of the files in --corrections: give one for all of these or one for each; got "
+                f"{len(self.photos)} for {len(self.corrections)}"
+            )
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fewshot.datasets import ImageSet
 from fewshot.errors import DataError, EpisodeError, TrainingError
+from fewshot.evaluation.base_classes import BaseClasses, BaseExam
 from fewshot.evaluation.embed import embed, hash_encoder
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.record_header import make_header
@@ -35,6 +36,7 @@ def evaluate(
     *,
     precision: Precision = "float32",
     watch: Watch | None = None,
+    base: BaseClasses | None = None,
 ) -> Records:
     """Accuracy and loss of `method` on episodes 0 .. n_episodes-1 of `(data, spec, seed)`.
 
@@ -49,6 +51,8 @@ def evaluate(
         n_episodes: how many episodes.
         seed: which episodes.
         precision: what the backbone computes in; heads of features compute in float32 or wider.
+        base: held-out images of the base classes, of which some are drawn for each episode and classified by the
+            network before and after the episode has adapted it.
         watch: is given each batch of this process: its first index, the episodes and their logits.
 
     Returns:
@@ -57,7 +61,8 @@ def evaluate(
     Raises:
         EpisodeError: where `data` cannot hold such episodes, or none are asked for.
         DataError: for features that another network made.
-        ConfigError: for features where the method classifies images.
+        ConfigError: for features where the method classifies images; with `base`, for a method that does not report
+            the networks that it adapts.
         TrainingError: for logits that are NaN.
     """
     if n_episodes < 1:
@@ -73,13 +78,15 @@ def evaluate(
         if isinstance(data, ImageSet) and method.uses_features:
             data = embed(method, data, _collect_rows(sampler, n_episodes), precision)
         batches = _draw_batches(sampler, data, n_episodes)
-        mine = [_measure(method, first, episode.to(device), seed, precision, watch) for first, episode in batches]
+        exam = BaseExam(base, method, seed, precision) if base else None
+        mine = [_measure(method, first, episode.to(device), seed, precision, watch, exam) for first, episode in batches]
     records = [record for batch in processes.interleave(processes.gather(mine)) for record in batch]
     imageset, computed_in = data, None
     if isinstance(data, FeatureSet):
         imageset, computed_in = data.imageset, data.precision
     header = make_header(method, imageset, spec, seed, n_episodes, precision=computed_in or precision, started=started)
-    return Records(header, records)
+    measured = Records(header, records)
+    return measured.add_facts(base_classes=base.describe(*measured.base_shares)) if base else measured
 
 
 def _collect_rows(sampler: EpisodeSampler, n_episodes: int) -> Tensor:
@@ -102,11 +109,17 @@ def _draw_batches(
 
 
 def _measure(
-    method: Method, first: int, episode: Episode, seed: int, precision: Precision, watch: Watch | None
+    method: Method,
+    first: int,
+    episode: Episode,
+    seed: int,
+    precision: Precision,
+    watch: Watch | None,
+    exam: BaseExam | None,
 ) -> list[EpisodeRecord]:
     started = time.perf_counter()
     with autocast(precision, device_of(method)):
-        logits = method.classify(episode).float()
+        logits = method.classify(episode, exam.watch(first) if exam else None).float()
     if logits.isnan().any():
         raise TrainingError(f"{type(method).__name__}: logits are NaN in the episodes from {first} on")
     columns = [
@@ -119,6 +132,15 @@ def _measure(
     if watch:
         watch(first, episode, logits)
     return [
-        EpisodeRecord(first + b, acc, round(loss, 5), n_way, n_support, seed, seconds)
+        EpisodeRecord(
+            first + b,
+            acc,
+            round(loss, 5),
+            n_way,
+            n_support,
+            seed,
+            seconds,
+            *(exam.shares(first + b) if exam else ()),
+        )
         for b, (acc, loss, n_way, n_support) in enumerate(zip(*columns, strict=True))
     ]

@@ -47,6 +47,8 @@ class RecordHeader:
     """digests of the files that were loaded as plugins"""
     n_trainable: dict[str, int] | None = None
     """for methods that adapt weights: how many weights of network and head each episode adapts"""
+    base_classes: dict[str, Any] | None = None
+    """what adapting costs the base classes: see `evaluation.base_classes.BaseClasses.describe`"""
     embedding_seconds: float | None = None
     """duration of the embedding, which all cells share"""
     selected_on: str | None = None

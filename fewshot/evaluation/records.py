@@ -16,7 +16,10 @@ from fewshot.runtime.files import write_whole
 
 
 class EpisodeRecord(NamedTuple):
-    """One episode. `accuracy`: fraction of its queries; `loss`: nats per query; `seconds`: excluding the embedding."""
+    """One episode. `accuracy`: fraction of its queries; `loss`: nats per query; `seconds`: excluding the embedding.
+
+    `base_before`, `base_after`: shares of right base classes before and after adapting; None where nobody asked.
+    """
 
     index: int
     accuracy: float
@@ -25,6 +28,12 @@ class EpisodeRecord(NamedTuple):
     n_support: int
     seed: int
     seconds: float
+    base_before: float | None = None
+    base_after: float | None = None
+
+    def as_dict(self) -> dict[str, float]:
+        """Convert to a dictionary for a file, without the fields that are None."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Measured(ABC):
@@ -86,6 +95,12 @@ class Records(Measured):
         return np.array([e.accuracy for e in self.episodes])
 
     @property
+    def base_shares(self) -> tuple[np.ndarray, np.ndarray]:
+        """Shares of right base classes before and after adapting, (n_episodes,) each; NaN where nobody asked."""
+        before, after = np.array([[e.base_before, e.base_after] for e in self.episodes], np.float64).T
+        return before, after
+
+    @property
     def loss(self) -> float:
         """Mean negative log-likelihood in nats."""
         return float(np.mean([e.loss for e in self.episodes]))
@@ -96,7 +111,7 @@ class Records(Measured):
 
     def write(self, path: str | Path) -> None:
         """Write JSON lines: the header, then one line per episode."""
-        lines = [self.header.as_dict(), *(e._asdict() for e in self.episodes)]
+        lines = [self.header.as_dict(), *(e.as_dict() for e in self.episodes)]
         write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     @classmethod
@@ -106,9 +121,11 @@ class Records(Measured):
             text = Path(path).read_bytes().decode()
             header, *rows = map(json.loads, text.splitlines())
             records = cls(read_header(header), [EpisodeRecord(**row) for row in rows])
-            if not all(isinstance(value, int | float) for episode in records.episodes for value in episode):
+            values = [value for episode in records.episodes for value in episode.as_dict().values()]
+            if not all(isinstance(value, int | float) for value in values):
                 raise TypeError("an episode has something that is no number")
-            if not all(0 <= episode.accuracy <= 1 for episode in records.episodes):
+            shares = [share for e in records.episodes for share in (e.accuracy, e.base_before or 0, e.base_after or 0)]
+            if not all(0 <= share <= 1 for share in shares):
                 raise ValueError("an episode has an accuracy that is no fraction")
         except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path} does not hold records of an evaluation ({error})") from error

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewshot.errors import DataError
+from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import Records
 from fewshot.evaluation.statistics import Estimate
 from fewshot.runtime.files import write_whole
@@ -51,6 +52,17 @@ def format_facts(records: Records) -> str:
         f"{head.dataset}/{head.split}, {head.n_episodes} episodes, {_describe_protocol(records)}, "
         f"seed {head.seed}, weights selected on {chosen}; mean ± 95% interval over episodes (%); "
         f"data {head.data_fingerprint}, commit {head.commit}, {head.precision}"
+    )
+
+
+def format_base_classes(header: RecordHeader) -> str:
+    """Format one line about what adapting cost the base classes: shares before and after, and their difference."""
+    base = header.base_classes
+    assert base is not None, "they were not asked for"
+    before, after = (format_percent(Estimate(*base[name])) for name in ("before", "after"))
+    return (
+        f"{base['n_classes']} base classes ({base['classifier']}, {base['n_images']} held-out images an episode): "
+        f"{before} before adapting, {after} after: {format_signed_percent(Estimate(*base['difference']))}"
     )
 
 

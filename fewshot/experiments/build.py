@@ -21,12 +21,14 @@ from fewshot.config import (
 )
 from fewshot.datasets import ImageSet, load_dataset
 from fewshot.errors import ConfigError, DataError
+from fewshot.evaluation.base_classes import BaseClasses
 from fewshot.evaluation.embed import embed
 from fewshot.evaluation.evaluate import evaluate
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.records import Records, name_cell
 from fewshot.evaluation.rows import RowKind
 from fewshot.experiments.cells import list_cells, list_variants
+from fewshot.images.holding_out import hold_out_images
 from fewshot.methods import Method, create_method
 from fewshot.methods.base_classifier import Classifier
 from fewshot.runtime import processes, seeding
@@ -48,7 +50,9 @@ def load_split(config: AnyConfig, split: str, **changes: object) -> ImageSet:
     options = {**(config.test_dataset_options if elsewhere else config.dataset_options), **changes}
     if config.skip_bad_images:
         options["skip_bad_images"] = True
-    return load_dataset(elsewhere or config.dataset, split, config.data_root, **options)
+    loaded = load_dataset(elsewhere or config.dataset, split, config.data_root, **options)
+    trained_on = split == config.train_split and not elsewhere
+    return hold_out_images(loaded, config.held_out_images)[0] if config.held_out_images and trained_on else loaded
 
 
 def build_method(config: ExperimentConfig, image_shape: tuple[int, ...], backbone: str | None = None) -> Method:
@@ -173,13 +177,14 @@ def measure(
     selected_on: str,
     files: Sequence[Path] = (),
     overlap: Overlap | None = None,
+    base: BaseClasses | None = None,
 ) -> list[Records]:
     """Measure a method on each cell; the images are embedded once for all cells.
 
     For the header, `selected_on` says on what the weights were selected ("val", or "nothing" for an untrained
-    network), and `overlap` what part of the set they were trained on. `files`: the records of each cell are written
-    here as soon as it is measured. A file with records of the same weights, options and commit is read instead, so
-    that an interrupted measurement can continue.
+    network), and `overlap` what part of the set they were trained on. `base`: see `evaluate`. `files`: the records of
+    each cell are written here as soon as it is measured. A file with records of the same weights, options and commit is
+    read instead, so that an interrupted measurement can continue.
     """
     data: ImageSet | FeatureSet = imageset
     seconds, all_records = 0.0, []
@@ -192,7 +197,7 @@ def measure(
                 data = embed(method, imageset, None, config.precision, store=untrained)
                 seconds = time.perf_counter() - started
             precision, seed = config.precision, config.test_seed
-            records = evaluate(method, data, cell, config.test_episodes, seed, precision=precision)
+            records = evaluate(method, data, cell, config.test_episodes, seed, precision=precision, base=base)
             facts = {"selected_on": selected_on, "config": as_dict(config), **(overlap.header if overlap else {})}
             records = records.add_facts(embedding_seconds=round(seconds, 3), **facts)
             if file and processes.is_first():

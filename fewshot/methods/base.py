@@ -1,5 +1,6 @@
 """`Method`, the base class of all methods, which map a support set and queries to logits."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, Self, cast, get_args
 
 import torch
@@ -38,6 +39,7 @@ class Method(nn.Module):
         published: whether the repository reports its accuracy: it then has recipes, bounds in the regression guard, and
             a colour in figures.
         colour: colour of its lines in figures; only published methods need one.
+        reports_adapted: whether `forward` gives `EpisodeContext.adapted` the network adapted to each episode.
         requires: an optional package that it needs, or "".
         evidence_in_logits: whether the log of the sum of exp(logit) measures how well a query fits any class, on a
             scale that is comparable between queries and between numbers of classes.
@@ -49,6 +51,7 @@ class Method(nn.Module):
     learned_classes: ClassVar[bool] = False
     published: ClassVar[bool] = False
     colour: ClassVar[str] = ""
+    reports_adapted: ClassVar[bool] = False
     requires: ClassVar[str] = ""
     evidence_in_logits: ClassVar[bool] = False
 
@@ -156,14 +159,17 @@ class Method(nn.Module):
         with torch.autocast(support.device.type, enabled=False):
             return cast(FeatureHead, self).head(support, support_labels, query, n_way)
 
-    def classify(self, episode: Episode) -> Tensor:
+    def classify(
+        self, episode: Episode, adapted: Callable[[int, Callable[[Tensor], Tensor]], None] | None = None
+    ) -> Tensor:
         """Compute logits (B, n_query, n_way) of episodes of images or features; query labels only mark padding.
 
-        Raises `ConfigError` if the episodes contain features and the method needs images.
+        `adapted`: see `EpisodeContext`. Raises `ConfigError` if the episodes contain features and the method needs
+        images.
         """
         arguments = (episode.support, episode.support_labels, episode.query, episode.n_way)
         if not episode.of_features:
-            return self(*arguments, context=EpisodeContext(None if episode.unpadded else episode.query_mask))
+            return self(*arguments, context=EpisodeContext(None if episode.unpadded else episode.query_mask, adapted))
         if not self.uses_features:
             raise ConfigError(f"{self.label} with these options classifies images, but was given features")
         return self._apply_head(*arguments)

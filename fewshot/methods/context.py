@@ -1,5 +1,6 @@
 """`EpisodeContext`: what some methods need of an episode besides images and support labels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,9 +12,12 @@ class EpisodeContext:
 
     Args:
         query_mask: (B, n_query) bool, False for padding queries, which take no part (default: all take part).
+        adapted: is given the number of each episode in the batch and the network adapted to it, a function from images
+            (n, C, H, W) to features (n, D); only methods with `reports_adapted` call it.
     """
 
     query_mask: Tensor | None = None
+    adapted: Callable[[int, Callable[[Tensor], Tensor]], None] | None = None
 
 
 def get_query_mask(context: EpisodeContext | None) -> Tensor | None:

@@ -111,9 +111,10 @@ def _write_answers(
 
 def _fit(classifier: FewShotClassifier, config: FitPhotographsConfig) -> None:
     files = _keep_readable(_list_files(config)) if config.skip_bad_images else _list_files(config)
-    if config.corrections is not None:
-        photos = Path(config.photos) if config.photos else Path(config.corrections).parent
-        changed = apply_corrections(files, Path(config.support), Path(config.corrections), photos, config.groups)
+    tables = [Path(table) for table in config.corrections]
+    given = [Path(photos) for photos in config.photos] or [table.parent for table in tables]
+    for table, photos in zip(tables, given * len(tables) if len(given) == 1 else given, strict=True):
+        changed = apply_corrections(files, Path(config.support), table, photos, config.groups)
         print(changed.sentence)
         files = changed.files
     paths, labels = [file.path for file in files], [file.class_name for file in files]

@@ -178,7 +178,7 @@ def format_section(recipes: Path, stored: Path, published_file: Path, asked: Ask
     cost = trainings.format_costs(results)
     if cost:
         parts += ["What an episode costs (before: all images embedded once, for features that stay; memory of the "
-                  "whole process):", cost]  # fmt: skip
+                  "whole process):", cost, *trainings.describe_base_classes(results)]  # fmt: skip
     parts += ["How they were trained:", trainings.format_trainings(results, planned)]
     missing = trainings.format_missing(results, planned, f"{program} {recipes.name}")
     return "\n\n".join([*parts, *(["Not run yet, and what runs it:", missing] if missing else [])])

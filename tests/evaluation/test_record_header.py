@@ -28,7 +28,8 @@ def test_it_comes_back_from_a_file_and_says_nothing_of_what_is_not_known(tmp_pat
     assert Records.read(tmp_path / "a.jsonl") == known
     said = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
     assert said.keys() == {f.name for f in fields(RecordHeader)} - {
-        "split", "peak_mib", "plugins", "n_trainable", "embedding_seconds", "config", "seen_classes", "seen_images",
+        "split", "peak_mib", "plugins", "n_trainable", "base_classes", "embedding_seconds", "config", "seen_classes",
+            "seen_images",
     }  # fmt: skip
     assert (known.header.value("run"), known.header.value("config")) == ("runs/a", "unknown")
     assert records.header.run is None  # adding facts changes no header that is there

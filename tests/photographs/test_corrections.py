@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fewshot import FewShotClassifier
+from fewshot.commands import execute
 from fewshot.config import FitPhotographsConfig, PredictPhotographsConfig, SuggestPhotographsConfig
 from fewshot.errors import ConfigError, DataError
 from fewshot.images.listing import ImageFile
@@ -117,16 +119,49 @@ def test_from_suggestion_to_a_better_classifier(folder, capsys):
     assert "2 photographs to label next" in page.read_text()
     write(table, f"{found[0].path},yellow")
     capsys.readouterr()
-    fit_folder(FitPhotographsConfig(**options, out=str(model), corrections=str(table), photos=str(folder / "ask")))
+    fit_folder(FitPhotographsConfig(**options, out=str(model), corrections=[str(table)], photos=[str(folder / "ask")]))
     assert "corrections: 1 photograph added" in capsys.readouterr().out
     answers = predict_folder(PredictPhotographsConfig(str(folder / "ask"), str(model)))
     assert {p.path: p.answer for p in answers}["new yellow.png"] == "yellow"
     assert {p.answer for p in answers} <= {*COLOURS, "yellow"}
 
 
+def test_rounds_of_corrections_are_applied_in_order(folder, capsys):
+    for day, name in enumerate(("c", "a klein")):  # the same file name each day
+        photograph(folder / f"day{day}" / "1.png", COLOURS[name], 50 + day)
+        write(folder / f"day{day}.csv", f"1.png,{name}", *(["2.png,c"] if not day else []))
+    photograph(folder / "day0" / "2.png", COLOURS["b größer"], 60)  # wrongly called c on the first day
+    write(folder / "mended.csv", "2.png,b größer")
+    rounds = [str(folder / name) for name in ("day0.csv", "day1.csv", "mended.csv")]
+    places = [str(folder / name) for name in ("day0", "day1", "day0")]
+    words = [
+        "--support",
+        str(folder / "support"),
+        "--method",
+        "nearest",
+        "--backbone",
+        "conv4",
+        "--pretrained",
+        "false",
+    ]
+    words += ["--size_px", "16", "--backbone_options.n_filters", "8", "--out", str(folder / "m"), "--corrections"]
+    execute("fit", [*words, *rounds, "--photos", *places])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("corrections: ")]
+    added, moved = "photograph added", "photograph moved to another class"
+    assert said == [
+        f"corrections: 2 {added.replace('ph ', 'phs ')}",
+        f"corrections: 1 {added}",
+        f"corrections: 1 {moved}",
+    ]
+    support = FewShotClassifier.load(folder / "m").support_
+    assert np.bincount(support.labels).tolist() == [5, 5, 5]
+
+
 def test_options_that_make_no_sense():
+    with pytest.raises(ConfigError, match="one for each; got 2 for 3"):
+        FitPhotographsConfig(support="x", out="y", corrections=["a", "b", "c"], photos=["d", "e"])
     with pytest.raises(ConfigError, match="--photos is the folder of the files in --corrections"):
-        FitPhotographsConfig(support="x", out="y", photos="z")
+        FitPhotographsConfig(support="x", out="y", photos=["z"])
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         SuggestPhotographsConfig("x", "y", n_suggestions=0)
     with pytest.raises(ConfigError, match="--model names"):

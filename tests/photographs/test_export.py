@@ -22,7 +22,7 @@ pytest.importorskip("onnxscript", reason="what writes ONNX is not installed: pip
 pytest.importorskip("onnxruntime", reason="what runs ONNX is not installed: pip install 'fewshot[export]'")
 
 from fewshot.photographs.serving.export import write_predictor
-from fewshot.photographs.serving.exporting import export
+from fewshot.photographs.serving.exporting import export, measure_folder
 from fewshot.photographs.serving.predictor import Predictor
 
 COLOURS = {"a klein": (200, 60, 40), "b größer": (40, 160, 60), "c": (50, 70, 210)}
@@ -265,3 +265,18 @@ def test_the_bundle_needs_three_packages_and_defines_each_name_once():
     assert len(defined) == len(set(defined))
     assert {"Predictor", "decode_image", "fit_softmax_regression", "read_regular"} <= set(defined)
     assert not {"write_whole", "Registry", "crop_circle"} & set(defined)  # not reached from the predictor
+
+
+@pytest.mark.parametrize(("precision", "said"), [("float32", False), ("bfloat16", True)])
+def test_files_that_compute_otherwise_than_the_classifier_say_so(tmp_path, precision, said):
+    for name, colour in COLOURS.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            draw_coin(colour, number).save(tmp_path / "photos" / name / f"{number}.png")
+    classifier = FewShotClassifier(**NETWORK | {"precision": precision}).fit_folder(tmp_path / "photos")
+    write_predictor(classifier, tmp_path / "coins")
+    rows = dict(measure_folder(classifier, tmp_path / "coins", str(tmp_path / "photos"), None))
+    assert ("precision" in rows) == said
+    assert (
+        not said or "computes in bfloat16 here, the files in float32: fit with --precision float32" in rows["precision"]
+    )

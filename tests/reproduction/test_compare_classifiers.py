@@ -1,11 +1,15 @@
 """Two classifiers on the same photographs: counts and p-values by hand, and the exit status."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from fewshot import FewShotClassifier, commands
+from fewshot.config import ExportConfig
 from fewshot.errors import DataError
+from fewshot.photographs.serving.exporting import export
 from fewshot.reproduction.comparison.classifiers import compare_answers, compare_classifiers, format_classifiers
 from fewshot.runtime import seeding
 
@@ -94,4 +98,32 @@ def test_unreadable_photographs_are_left_out_and_counted(folder):
     good = str(folder / "good.fewshot")
     compared = compare_classifiers(good, good, str(folder / "photos"))
     assert (compared.n_bad, compared.parts[0].old.n_images) == (1, 24)
-    assert "left out: 1 photographs" in format_classifiers(compared)
+    assert "left out: 1 photograph that cannot be read" in format_classifiers(compared)
+
+
+def test_photographs_that_a_classifier_was_fitted_to_are_left_out(folder):
+    photos = folder / "photos"
+    paths = sorted(photos.glob("*/*.png"))
+    seen = [path for path in paths if path.stem in ("0", "1", "2")]
+    again = FewShotClassifier("conv4", pretrained=False, size_px=16, backbone_options={"n_filters": 8})
+    again.fit(seen, [path.parent.name for path in seen]).save(folder / "again.fewshot")
+    good, new = str(folder / "good.fewshot"), str(folder / "again.fewshot")
+    for pair in ((good, new), (new, good)):
+        compared = compare_classifiers(*pair, str(photos))
+        assert {Path(name).stem for name in compared.learned} == {"0", "1", "2"}
+        assert compared.parts[0].old.n_images == 24 - 9
+        assert "left out: 9 photographs that a classifier was fitted to: " in format_classifiers(compared)
+    again.fit(paths, [path.parent.name for path in paths]).save(folder / "all.fewshot")
+    with pytest.raises(DataError, match="all photographs are ones that a classifier was fitted to"):
+        compare_classifiers(good, str(folder / "all.fewshot"), str(photos))
+
+
+def test_an_exported_classifier_knows_what_it_was_fitted_to(folder):
+    pytest.importorskip("onnxscript", reason="what writes ONNX is not installed: pip install 'fewshot[export]'")
+    pytest.importorskip("onnxruntime", reason="what runs ONNX is not installed: pip install 'fewshot[export]'")
+    paths = sorted((folder / "photos").glob("*/[0-3].png"))
+    again = FewShotClassifier("conv4", pretrained=False, size_px=16, backbone_options={"n_filters": 8})
+    again.fit(paths, [path.parent.name for path in paths]).save(folder / "again.fewshot")
+    export(ExportConfig(model=str(folder / "again.fewshot"), out=str(folder / "again")))
+    compared = compare_classifiers(str(folder / "good.fewshot"), str(folder / "again"), str(folder / "photos"))
+    assert len(compared.learned) == 12

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import made_up_header
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.isotonic import IsotonicRegression
 
@@ -356,8 +358,6 @@ def test_recipes_of_one_way_each_share_a_line():
 
 def test_what_is_drawn_stands_where_the_numbers_are(tmp_path, monkeypatch):
     figures = []
-    from matplotlib.figure import Figure
-
     real = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self) or real(self, *a, **k))
     line = Line("R2D2", RidgeRegression, [1, 15], [0.8, 0.9], [0.1, 0.05], [1e-3] * 2)
@@ -373,3 +373,21 @@ def test_what_is_drawn_stands_where_the_numbers_are(tmp_path, monkeypatch):
     assert [t.get_text() for t in axes.texts] == ["R2D2  90.0"]
     for at, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
         assert float(label.get_text()) == pytest.approx(100 / (1 + math.exp(-at)))
+
+
+def test_lines_that_are_not_solid_are_explained(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (path.touch(), figures.append(self)))
+    method, points = find_method("maml"), ([1, 5], [0.5, 0.7], [0.01, 0.01], [0.01, 0.01])
+    lines = [
+        Line("a", method, *points),
+        Line("b", method, *points, dashed=True),
+        Line("c", method, *points, joined=False),
+    ]
+    for shown, words in ((lines[:1], []), (lines, ["a variant", "other weights at each point"])):
+        draw([Panel("", shown)], "shots", (1, 5), "title", "facts", tmp_path / "a.svg")
+        (axes,) = figures[-1].axes
+        found = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert found == ["adapted by gradients", *words]
+        FigureCanvasAgg(figures[-1]).draw()
+        assert axes.get_legend().get_window_extent().x1 <= figures[-1].bbox.width

@@ -367,3 +367,19 @@ def test_what_an_episode_costs():
         "full": ["5w1s", "1,234", "56", "2.00", "–", "900"],
         "protonet": ["5w1s", "–", "–", "0.10", "7", "–"],
     }
+
+
+def test_what_adapting_costs_the_base_classes():
+    base = {"classifier": "own classifier", "n_classes": 64, "n_held_out": 3200, "n_images": 160}
+    base |= {"before": [0.25, 0.01], "after": [0.2, 0.02], "difference": [-0.05, 0.015]}
+    about = {"seconds": 40.0, "n_trainable": {"network": 1234, "head": 56}, "peak_mib": 900}
+    tuned = result("full", frozen=[scores([0.5] * 20, **about, base_classes=base)])
+    plain = result("linear", frozen=[scores([0.5] * 20, **about)])
+    table = trainings.format_costs([tuned, plain])
+    assert head_of(table)[-3:] == ["base classes before", "after", "difference"]
+    assert lines_of(table)["full"][-3:] == ["25.00 ± 1.00", "20.00 ± 2.00", "−5.00 ± 1.50"]
+    assert lines_of(table)["linear"][-3:] == ["–", "–", "–"]
+    (sentence,) = trainings.describe_base_classes([tuned, plain])
+    assert "64 training classes by the network's own classifier, 160 an episode of 3,200 images" in sentence
+    assert trainings.describe_base_classes([plain]) == []
+    assert "base classes" not in trainings.format_costs([plain])

@@ -39,6 +39,11 @@ class FittedClassifier:
             chunks = [self._average_views(chunk) for chunk in images.split(self.batch_images)]
         return torch.cat(chunks) if chunks else images.new_zeros(0, self.n_way, dtype=torch.float32)
 
+    def features(self, images: Tensor) -> Tensor:
+        """Compute features (n, D) of images (n, C, H, W) by the adapted network, without augmented views."""
+        with uncached_autocast(images.device):
+            return self.network.embed(images, self.batch_images)
+
     @property
     def state(self) -> dict[str, Tensor]:
         """Copies of the tensors that differ from the backbone, by name, to be saved; see `FineTune.restore`."""

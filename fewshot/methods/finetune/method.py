@@ -83,7 +83,7 @@ class FineTune(Method):
 
     label, family = "fine-tuning", "adapted"
     published, colour = True, "#3B3B3B"
-    needs_network = True
+    needs_network = reports_adapted = True
 
     def __init__(
         self,
@@ -158,8 +158,15 @@ class FineTune(Method):
     ) -> Tensor:
         """Compute logits (B, n_query, n_way) from images (B, n, C, H, W)."""
         learning = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.backbone.parameters())
-        episodes = zip(support, support_labels, query, strict=True)
-        return torch.stack([self._logits(*episode, n_way, learning) for episode in episodes])
+        logits = []
+        for number, (images, labels, asked) in enumerate(zip(support, support_labels, query, strict=True)):
+            real = labels != PADDING
+            fitted = self.fit_support(images[real], labels[real], n_way)
+            logits.append(fitted.first_order_logits(asked) if learning else fitted.logits(asked))
+            if context is not None and context.adapted is not None:
+                context.adapted(number, fitted.features)
+            del fitted  # frees this episode's copy of the network before the next one is made
+        return torch.stack(logits)
 
     def fit_support(
         self, images: Tensor, labels: Tensor, n_way: int, groups: Sequence[object] | None = None
@@ -198,12 +205,6 @@ class FineTune(Method):
         network = Network(self.backbone, self.changes, n_way, self.seed)
         adapted = [weight.numel() for weight in network.network_parameters().values() if weight.requires_grad]
         return {"network": sum(adapted), "head": sum(weight.numel() for weight in network.head.parameters())}
-
-    def _logits(self, support: Tensor, labels: Tensor, query: Tensor, n_way: int, learning: bool) -> Tensor:
-        """Compute logits (n_query, n_way) of one episode; its copy of the network is freed when this returns."""
-        real = labels != PADDING
-        fitted = self.fit_support(support[real], labels[real], n_way)
-        return fitted.first_order_logits(query) if learning else fitted.logits(query)
 
     def _begin(self, support: Support, n_way: int) -> Network:
         network = Network(self.backbone, self.changes, n_way, support.seed)

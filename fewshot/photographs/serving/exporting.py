@@ -18,6 +18,7 @@ from fewshot.photographs.serving.export import describe_method, write_predictor,
 from fewshot.photographs.serving.folder import ENCODER
 from fewshot.photographs.serving.predictor import Predictor
 from fewshot.runtime.files import write_whole
+from fewshot.runtime.precision import resolve
 from fewshot.runtime.provenance import hash_weights
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,13 @@ def measure_folder(classifier: FewShotClassifier, folder: Path, photos: str, gro
         rows.append((what, format_share(estimate_proportion(right, np.ones(len(right)), of_groups))))
     same = float((found.argmax(1) == expected.argmax(1)).mean())
     rows.append(("same class", f"{same:.1%}; probabilities differ by {np.abs(found - expected).max():.1e} at most"))
+    encoder = classifier.encoder_
+    precision = resolve(encoder.precision, encoder.device)
+    if precision != "float32":
+        rows.append(
+            ("precision", f"the classifier computes in {precision} here, the files in float32: fit with "
+             "--precision float32 where both are to answer the same")
+        )  # fmt: skip
     return rows
 
 

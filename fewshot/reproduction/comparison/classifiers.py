@@ -11,10 +11,13 @@ from scipy.special import bdtr
 from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.estimator.estimator import FewShotClassifier
+from fewshot.images.imageset import digest_images
 from fewshot.images.listing import list_class_files, list_few
 from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
+from fewshot.photographs.serving.folder import read_head
 from fewshot.photographs.serving.predictor import Predictor
 from fewshot.reproduction.comparison.paired import SIGNIFICANCE, SignTest, adjust_by_holm, compute_sign_test
+from fewshot.runtime.counts import format_count
 from fewshot.runtime.terminal import visible_text
 
 AT_ONCE = 256
@@ -42,11 +45,15 @@ class Part:
 
 @dataclass(frozen=True)
 class ClassifierComparison:
-    """`parts`: all photographs first, then class by class; `n_bad`: photographs that could not be read."""
+    """`parts`: all photographs first, then class by class.
+
+    `n_bad`: photographs that could not be read. `learned`: those that one of the two was fitted to, which are left out.
+    """
 
     names: tuple[str, str]
     parts: list[Part]
     n_bad: int
+    learned: tuple[str, ...] = ()
 
     @property
     def is_worse(self) -> bool:
@@ -57,7 +64,11 @@ class ClassifierComparison:
 def compare_classifiers(old: str, new: str, photos: str, groups: str | None = None) -> ClassifierComparison:
     """Ask two classifiers about the photographs of `photos`, one folder a class.
 
-    A photograph that is refused counts as wrong. Photographs of one group are one observation of the tests.
+    A photograph that is refused counts as wrong. Photographs of one group are one observation of the tests. What one of
+    the classifiers was fitted to is left out: whether it knows a photograph again is no question.
+
+    Raises:
+        DataError: for classes that a classifier does not know, and where no photograph is left.
     """
     root = Path(photos)
     files = assign_groups(root, list_class_files(root), groups)
@@ -69,12 +80,17 @@ def compare_classifiers(old: str, new: str, photos: str, groups: str | None = No
         if missing:
             raise DataError(f"{path} does not know {list_few(missing)}: its classes are {list_few(one.class_names)}")
     answers = [one.answer(paths) for one in asked]
-    read = np.array([all(answer is not None for answer in pair) for pair in zip(*answers, strict=True)])
+    read = np.array([all(answer is not None for answer in pair) for pair in zip(*(a for a, _ in answers), strict=True)])
     if not read.any():
         raise DataError(f"{photos}: none of its {len(paths)} photographs can be read")
-    right = [np.array([str(a) for a in found])[read] == truth[read] for found in answers]
-    parts = compare_answers(right[0], right[1], truth[read], units[read])
-    return ClassifierComparison((old, new), parts, int((~read).sum()))
+    learned = answers[0][1] | answers[1][1]
+    kept = read & ~learned
+    if not kept.any():
+        raise DataError(f"{photos}: all photographs are ones that a classifier was fitted to; compare on others")
+    right = [np.array([str(a) for a in found])[kept] == truth[kept] for found, _ in answers]
+    parts = compare_answers(right[0], right[1], truth[kept], units[kept])
+    names = tuple(files[i].file_name for i in np.flatnonzero(learned))
+    return ClassifierComparison((old, new), parts, int((~read).sum()), names)
 
 
 def compare_answers(old: np.ndarray, new: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> list[Part]:
@@ -92,7 +108,11 @@ def compare_answers(old: np.ndarray, new: np.ndarray, truth: np.ndarray, groups:
 def format_classifiers(compared: ClassifierComparison) -> str:
     """What is printed: a line for all photographs and for each class, then the verdict."""
     lines = [f"old: {compared.names[0]}", f"new: {compared.names[1]}"]
-    lines += [f"left out: {compared.n_bad} photographs that cannot be read"] if compared.n_bad else []
+    if compared.n_bad:
+        lines.append(f"left out: {format_count(compared.n_bad, 'photograph')} that cannot be read")
+    if compared.learned:
+        known = format_count(len(compared.learned), "photograph")
+        lines.append(f"left out: {known} that a classifier was fitted to: {visible_text(list_few(compared.learned))}")
     lines += ["", "| | photographs | old right | new right | only old right | only new right | p (worse) |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for part in compared.parts:
@@ -127,27 +147,37 @@ def _one_sided(sign: SignTest) -> float:
 
 
 class _Asked:
-    """A classifier of either kind: names of classes, and an answer for each photograph, None for unreadable ones."""
+    """A classifier of either kind: names of classes, and an answer for each photograph, None for unreadable ones.
 
-    def __init__(self, class_names: Sequence[str], read: Any, answer: Any) -> None:
+    `digests` (n, 8): of the pixels that it was fitted to; None where it has none.
+    """
+
+    def __init__(self, class_names: Sequence[str], read: Any, answer: Any, digests: np.ndarray | None) -> None:
         self.class_names, self._read, self._answer = class_names, read, answer
+        self._fitted_to = set() if digests is None else set(map(bytes, digests))
 
-    def answer(self, paths: Sequence[Path]) -> list[Any]:
+    def answer(self, paths: Sequence[Path]) -> tuple[list[Any], np.ndarray]:
+        """Answer about each photograph, and say whether it was fitted to it, (n,) bool."""
         found: list[Any] = [None] * len(paths)
+        learned = np.zeros(len(paths), bool)
         for start in range(0, len(paths), AT_ONCE):
             pixels, bad = self._read(paths[start : start + AT_ONCE])
             good = [i for i in range(len(pixels)) if i not in bad]
             if good:
-                for i, label in zip(good, self._answer(pixels[good]), strict=True):
-                    found[start + i] = label
-        return found
+                digests = digest_images(np.asarray(pixels[good]))
+                for i, label, digest in zip(good, self._answer(pixels[good]), digests, strict=True):
+                    found[start + i], learned[start + i] = label, bytes(digest) in self._fitted_to
+        return found, learned
 
 
 def _load(path: str) -> _Asked:
     if Path(path).is_dir():
         predictor = Predictor(path)
         names = [str(name) for name in predictor.classes]
-        return _Asked(names, predictor.read, lambda pixels: predictor.answer(predictor.encode(pixels)).labels)
+        _, known = read_head(Path(path), predictor.facts)
+        digests = None if known is None else known.support.digests
+        return _Asked(names, predictor.read, lambda pixels: predictor.answer(predictor.encode(pixels)).labels, digests)
     classifier = FewShotClassifier.load(path)
     names = [str(name) for name in classifier.classes_]
-    return _Asked(names, classifier.inputs_.read, lambda pixels: classifier.predict(list(pixels)).tolist())
+    read, digests = classifier.inputs_.read, classifier.support_.digests
+    return _Asked(names, read, lambda pixels: classifier.predict(list(pixels)).tolist(), digests)

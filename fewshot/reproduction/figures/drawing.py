@@ -104,7 +104,7 @@ def _draw_panel(axes: "Axes", panel: Panel, x_label: str, x_ticks: Sequence[floa
     axes.set_title(panel.heading, loc="left", fontsize=9, color=GREY)
     axes.grid()
     _draw_names(axes, panel.lines)
-    _draw_marks(axes, {line.method.family for line in panel.lines})
+    _explain_marks(axes, panel.lines)
 
 
 def _draw_line(axes: "Axes", line: Line) -> None:
@@ -143,12 +143,17 @@ def _count_decimals(line: Line) -> int:
     return 2 if line.mean[-1] > 0.985 else 1
 
 
-def _draw_marks(axes: "Axes", used: set[str]) -> None:
-    """Explain the marks below the axes."""
+def _explain_marks(axes: "Axes", lines: Sequence[Line]) -> None:
+    """Explain the marks, and lines that are not solid, below the axes."""
+    used = {line.method.family for line in lines}
     for family, (mark, meaning) in MARKS.items():
         if family in used:
             axes.plot([], [], mark, color=GREY, ms=3.6, label=meaning)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.105), ncols=len(MARKS), handletextpad=0.2)
+    if any(line.dashed and line.joined for line in lines):
+        axes.plot([], [], "--", color=GREY, lw=1.5, label="a variant")
+    if any(not line.joined for line in lines):
+        axes.plot([], [], ":", color=GREY, lw=1.5, label="other weights at each point")
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.105), ncols=len(MARKS) + 2, handletextpad=0.4)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -6,6 +6,8 @@ from statistics import fmean
 from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import name_cell
+from fewshot.evaluation.report import format_percent, format_signed_percent
+from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.results import Result, describe_curve, name_row
 from fewshot.reproduction.tables.accuracies import (
     NO_CELL,
@@ -57,6 +59,8 @@ def format_costs(results: Sequence[Result]) -> str:
     if not any(m.header.n_trainable for _, m in measured):
         return ""
     head = ["recipe", "cell", "adapted in the network", "in the head", "seconds an episode", "before, s", "peak MiB"]
+    asked = any(m.header.base_classes for _, m in measured)
+    head += ["base classes before", "after", "difference"] if asked else []
     lines: list[list[str]] = []
     for recipe, m in measured:
         n = m.header.n_trainable
@@ -64,8 +68,27 @@ def format_costs(results: Sequence[Result]) -> str:
         before = m.header.embedding_seconds or 0.0
         seconds = [f"{m.header.seconds / m.header.n_episodes:.2f}", f"{before:.0f}" if before else NO_CELL]
         lines.append([recipe, shorten(m.cell), *adapted, *seconds, _format_mib(m.header.peak_mib)])
+        lines[-1] += _format_base_classes(m.header) if asked else []
     lines.sort(key=lambda line: line[:2])
     return format_markdown(head, lines)
+
+
+def describe_base_classes(results: Sequence[Result]) -> list[str]:
+    """Describe in a sentence the base classes whose accuracies `format_costs` shows; none where nobody asked."""
+    found = [header.base_classes for header in _list_headers(results) if header.base_classes]
+    texts = [
+        f"{base['n_classes']} training classes by the network's {base['classifier']}"
+        f", {base['n_images']} an episode of {base['n_held_out']:,} images that were not trained on"
+        for base in found
+    ]
+    return [f"Base classes: {join_distinct(texts)}; accuracy in %, differences paired by episode."] if found else []
+
+
+def _format_base_classes(header: RecordHeader) -> list[str]:
+    if header.base_classes is None:
+        return [NO_CELL] * 3
+    before, after, difference = (Estimate(*header.base_classes[name]) for name in ("before", "after", "difference"))
+    return [format_percent(before), format_percent(after), format_signed_percent(difference)]
 
 
 def _format_mib(peak: float | None) -> str:
