@@ -81,7 +81,7 @@ class Aligned(Method):
             raise ConfigError(f"aligned: shrinkage is above 0 and at most 1, got {shrinkage}")
         self.layout, self.weight, self.sharpness, self.c = tuple(layout), weight, sharpness, c
         self.shrinkage = shrinkage
-        cues = tuple(cues or getattr(backbone, "cues", (0, 0)))
+        cues = tuple(cues) if cues else tuple(getattr(backbone, "cues", (0, 0)))
         if len(cues) != 2 or min(cues) < 0:
             raise ConfigError(f"aligned: cues are two numbers, of colours and of sizes, not negative, got {cues}")
         if min(colour_weight, size_spread) < 0:

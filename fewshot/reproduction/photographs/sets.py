@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -59,6 +60,13 @@ class EmbeddedSet:
     def features(self) -> Tensor:
         """The features of the images, (n, D): embedded once, when a measurement asks for them."""
         return embed(self.method, self.images, torch.from_numpy(self.rows), "auto").values.float()
+
+    def select(self, rows: np.ndarray) -> Self:
+        """Select `rows`, numbers within this set or a mask; features that were computed are not computed again."""
+        part = type(self)(self.name, self.images, self.rows[rows], self.method)
+        if "features" in vars(self):
+            vars(part)["features"] = self.features[rows]
+        return part
 
 
 def load_set(title: str, data_root: str | None = None) -> EmbeddedSet:

@@ -66,7 +66,7 @@ def _embed_shifted(data: EmbeddedSet, name: str, rows: np.ndarray) -> dict[int, 
 def _watch_one(data: EmbeddedSet, rows: np.ndarray, shifted: dict, n_shot: int, repetition: int):  # type: ignore[no-untyped-def]
     """Yield what a shift is called and how many come before it, and the outcome, for one drawn folder."""
     rng = np.random.default_rng((repetition, n_shot, 28))
-    drawn, labels = draw_folder(_restrict(data, rows), N_WAY, n_shot, rng)
+    drawn, labels = draw_folder(data.select(rows), N_WAY, n_shot, rng)
     support = rows[drawn]
     order = data.labels[support[::n_shot]]  # the classes in the order of their labels
     classifier = FewShotClassifier(None, false_reject_rate=FALSE_REJECTS, device="cpu")
@@ -107,11 +107,6 @@ class _Asked:
         truth = np.array([self.label_of.get(c, -1) for c in self.labels[rows].tolist()])
         right = np.where(accepted, logits.argmax(1).numpy(), -1) == truth
         return self.reference.note(asked.probabilities(logits), features.numpy(), known, accepted), right
-
-
-def _restrict(data: EmbeddedSet, rows: np.ndarray) -> EmbeddedSet:
-    return EmbeddedSet(data.name, data.pixels[:0], data.features[rows], data.labels[rows], data.groups[rows],
-                       data.fingerprint, data.method)  # fmt: skip
 
 
 def _judge(reference: DriftReference, parts: Sequence[Noted], before: int) -> dict[str, object]:
