@@ -17,7 +17,7 @@ from fewshot.methods.nearest import NearestNeighbours
 from fewshot.methods.prototypical import PrototypicalNetwork
 from fewshot.methods.r2d2 import RidgeRegression
 from fewshot.methods.simpleshot import SimpleShot
-from fewshot.photographs.serving.heads import Arrays
+from fewshot.photographs.serving.gaussians import Arrays
 
 FIXED_BY_DRAWS = (
     "this head was fitted by stochastic gradient descent, whose draws need torch: classes stay as they are; fit with "

@@ -16,7 +16,8 @@ from fewshot.estimator.ranks import deal_folds, weigh_groups
 from fewshot.estimator.thresholds import RefusalScores
 from fewshot.estimator.whitening import score_whitened
 from fewshot.images.joining import join_groups, number_sets, pair_equal
-from fewshot.photographs.serving.heads import HEADS, Arrays, log_softmax, log_sum_exp, normalize
+from fewshot.photographs.serving.gaussians import Arrays
+from fewshot.photographs.serving.heads import HEADS, log_softmax, log_sum_exp, normalize
 from fewshot.photographs.serving.turns import compare_turns
 
 REFUSALS = ("false_accept_rate", "false_reject_rate", "balanced")  # the ways in which a threshold is asked for
