@@ -81,19 +81,19 @@ class Aligned(Method):
             raise ConfigError(f"aligned: shrinkage is above 0 and at most 1, got {shrinkage}")
         self.layout, self.weight, self.sharpness, self.c = tuple(layout), weight, sharpness, c
         self.shrinkage = shrinkage
-        cues = tuple(cues) if cues else tuple(getattr(backbone, "cues", (0, 0)))
-        if len(cues) != 2 or min(cues) < 0:
-            raise ConfigError(f"aligned: cues are two numbers, of colours and of sizes, not negative, got {cues}")
+        counts = tuple(cues if cues is not None else getattr(backbone, "cues", (0, 0)))
+        if len(counts) != 2 or min(counts) < 0:
+            raise ConfigError(f"aligned: cues are two numbers, of colours and of sizes, not negative, got {counts}")
         if min(colour_weight, size_spread) < 0:
             raise ConfigError(
                 f"aligned: colour_weight and size_spread are not negative, got {colour_weight} and {size_spread}"
             )
-        if (colour_weight and not cues[0]) or (size_spread and not cues[1]):
+        if (colour_weight and not counts[0]) or (size_spread and not counts[1]):
             raise ConfigError(
                 f"aligned: colour_weight={colour_weight} and size_spread={size_spread} ask for cues, and the features "
-                f"have {cues[0]} colours and {cues[1]} sizes: use views={{'colour': ..., 'radius': ...}}, or say cues"
+                f"have {counts[0]} colours and {counts[1]} sizes: use views={{'colour': ..., 'radius': ...}}, or say cues"
             )
-        self.cues, self.colour_weight, self.size_spread = cues, colour_weight, size_spread
+        self.cues, self.colour_weight, self.size_spread = counts, colour_weight, size_spread
 
     def head(self, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int) -> Tensor:
         n_global = self._count_global(support)
