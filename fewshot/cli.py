@@ -49,7 +49,7 @@ class Parser(ArgumentParser):
         unknown = [word for pair in words for word in pair if word and word not in known]
         near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
         hint = f" Did you mean {near[0]}?" if near else ""
-        report_error(f"error: {' '.join(message.split())}.{hint}\nSee --help for all options.")
+        report_error(f"error: {visible_text(' '.join(message.split()))}.{hint}\nSee --help for all options.")
         raise SystemExit(2)
 
 
@@ -194,8 +194,10 @@ def run(main: Callable[[], Any]) -> NoReturn:
     settle_streams()
     try:
         main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except FewShotError as error:
-        report_error(f"error: {visible_text(error, keep=chr(10))}")
+        report_error(f"error: {visible_text(error)}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

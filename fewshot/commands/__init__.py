@@ -4,6 +4,7 @@ This module and the declarations import neither torch nor numpy, so that `fewsho
 import is imported within `main`, where a Ctrl-C ends the command without a traceback.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -23,6 +24,22 @@ def main(arguments: Sequence[str] | None = None, among: Sequence[str] | None = N
         _run(arguments, among)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:  # who read the output, `head` say, has enough
+        _give_up_stdout()
+        raise SystemExit(141) from None
+    except OSError as error:  # what no room of the package expected: a full disk, a place without permission
+        from fewshot.runtime.terminal import report_error, visible_text
+
+        if error.filename is None:
+            _give_up_stdout()
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        report_error(visible_text(f"error: {place}{error.strerror or error}"))
+        raise SystemExit(2) from None
+
+
+def _give_up_stdout() -> None:
+    """Write no more to the standard output: what waits to be written would fail again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run(arguments: Sequence[str] | None, among: Sequence[str] | None) -> NoReturn:

@@ -26,6 +26,7 @@ from fewshot.config.training import TrainConfig
 from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError
 from fewshot.registry import unknown_name
+from fewshot.runtime.files import follow_links
 
 FROZEN, BASE = "frozen", "base"  # kinds of files that train nothing
 KINDS = (EPISODIC, PRETRAIN, FROZEN, BASE)
@@ -210,15 +211,15 @@ def _describe_cell(cell: Mapping[str, Any], path: Path) -> Options:
 
 def _extend(path: Path, foreign: set[str], by: tuple[Path, ...] = ()) -> Options:
     """Merge the options of a file into those of the file that it extends, of which the `foreign` ones are ignored."""
-    if path.resolve() in by:
-        raise ConfigError(f"extends goes in a circle: {' -> '.join(str(p) for p in (*by, path.resolve()))}")
+    if follow_links(path) in by:
+        raise ConfigError(f"extends goes in a circle: {' -> '.join(str(p) for p in (*by, follow_links(path)))}")
     said = read_options(path)
     options = {key: value for key, value in said.items() if key not in OWN}
     if "extends" not in said:
         return options
     if not isinstance(said["extends"], str) or "\0" in said["extends"]:
         raise ConfigError(f"{path}: extends names one file, relative to this one, got {said['extends']!r}")
-    inherited = _extend(path.parent / said["extends"], foreign, (*by, path.resolve()))
+    inherited = _extend(path.parent / said["extends"], foreign, (*by, follow_links(path)))
     return _merge({key: value for key, value in inherited.items() if key not in foreign}, options)
 
 

@@ -21,6 +21,7 @@ from fewshot.images.listing import (
     normalise_text,
 )
 from fewshot.registry import unknown_name
+from fewshot.runtime.files import follow_links
 
 
 @DATASETS.register("folder")
@@ -53,7 +54,7 @@ def folder(
     natural order (2 before 10), names in Unicode form NFC; hidden files and files that are no images are ignored.
     """
     root = Path(root)
-    name = normalise_text(root.resolve().name)
+    name = normalise_text(follow_links(root).name)
     check_split(f"folder {name!r}", split, (*SPLITS, "all"))
     places = _split_folders(root) or {"": root}
     found = {place: list_class_files(path) for place, path in places.items()}

@@ -56,7 +56,7 @@ class LearnedState(BaseEstimator, AnswerOptions):
         copies = cast(np.ndarray, support.copies)  # set by `Support.check`
         self.copies_, known = name_copies(support.names, copies), getattr(self, "copies_", [])
         if self.copies_ and self.copies_ != known:
-            sets = list_few([" = ".join(names) for names in self.copies_])
+            sets = list_few([list_few(names, 4, " = ") for names in self.copies_])
             logger.warning(
                 "the same or nearly the same pictures share a group, so that none is tested on its copy: %s", sets
             )

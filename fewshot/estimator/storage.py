@@ -126,7 +126,7 @@ def _make_blank(classifier: Any) -> torch.Tensor:
     reader = classifier.inputs_
     if not reader.channels:
         return torch.zeros(1, classifier.n_features_in_)
-    return torch.zeros(1, reader.channels, reader.size_px, reader.size_px, dtype=torch.uint8)
+    return reader.read([np.zeros((1, 1), np.uint8)])[0]
 
 
 def _make_plain(options: dict[str, Any]) -> dict[str, Any]:

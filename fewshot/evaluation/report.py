@@ -7,7 +7,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import Records
 from fewshot.evaluation.statistics import Estimate
-from fewshot.runtime.files import write_whole
+from fewshot.runtime.files import follow_links, write_whole
 
 
 def format_percent(estimate: Estimate, digits: int = 2) -> str:
@@ -89,7 +89,7 @@ def write_section(path: str | Path, name: str, heading: str, text: str) -> None:
     Nothing else in the file changes. A file without these lines gets them at its end, under `heading`, which becomes
     the title of a new file. Raises `DataError` unless both lines occur once, in this order.
     """
-    path = Path(path).resolve()
+    path = follow_links(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_bytes().decode() if path.exists() else ""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fewshot.errors import DataError
+from fewshot.images.damage import find_opened_damage
 from fewshot.images.formats import open_image
 from fewshot.images.metadata import strip_metadata
 from fewshot.registry import unknown_name
@@ -81,6 +82,8 @@ def make_square(image: Image.Image, name: str, channels: int, size_px: int, resi
     """Convert a Pillow image as `decode_image` does: uint8 (channels, size_px, size_px)."""
     if 0 in image.size:
         raise DataError(f"{name}: the image has no pixel: it is {image.width} x {image.height} px")
+    if damage := find_opened_damage(image):
+        raise DataError(f"{name}: the image is damaged or cut short: {damage}")
     return _scale_to_square(_turn_upright(image, name, image.size, image.size), name, channels, size_px, resize)
 
 

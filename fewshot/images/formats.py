@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from fewshot.errors import DataError
+from fewshot.images.damage import find_damage
 from fewshot.images.metadata import strip_metadata
 
 # Pillow knows more formats, some of which start another program (EPS).
@@ -64,25 +65,35 @@ def open_image(data: bytes, name: str) -> Image.Image:
     """Open an image from the bytes of a file without decoding its pixels; raises `DataError` if it is unreadable."""
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes)")
+    if damage := find_damage(data):
+        raise DataError(f"{name}: the image is damaged or cut short: {damage}")
     image = _open(data) or _open(strip_metadata(data))
     if image is None:
-        why = (
-            _explain_foreign(data)
-            or f"this is no image, or it is cut off within its first bytes; it begins with {data[:12]!r}"
-        )
-        raise DataError(f"{name}: {why}")
+        raise DataError(f"{name}: {_explain_foreign(data) or _explain_beginning(data)}")
     return image
 
 
 def _open(data: bytes) -> Image.Image | None:
     for name in list_readable_formats():
-        factory, accepts = Image.OPEN[name]
+        factory, _ = Image.OPEN[name]
         try:  # not Image.open, which refuses large JPEGs although they can be decoded at an eighth of their size
-            if accepts is None or accepts(data[:16]) is True:
+            if _begins_as(name, data):
                 return factory(io.BytesIO(data), "")
         except Exception:  # Pillow's parsers raise many kinds on damaged files
             continue
     return None
+
+
+def _begins_as(name: str, data: bytes) -> bool:
+    accepts: Callable[[bytes], bool | str] | None = Image.OPEN[name][1]
+    return accepts is None or accepts(data[:16]) is True
+
+
+def _explain_beginning(data: bytes) -> str:
+    for name in list_readable_formats():
+        if _begins_as(name, data):
+            return f"the image is damaged or cut short: it begins as {name} does, and cannot be read any further"
+    return f"this is no image, or it is cut off within its first bytes; it begins with {data[:12]!r}"
 
 
 def _explain_foreign(data: bytes) -> str | None:
@@ -107,5 +118,4 @@ def find_unread_kind(file_name: str) -> str:
 
 @cache
 def _reads_avif() -> bool:
-    accepts: Callable[[bytes], bool | str] | None = Image.OPEN["AVIF"][1]
-    return accepts is None or accepts(b"\0\0\0\x1cftypavif" + bytes(4)) is True
+    return _begins_as("AVIF", b"\0\0\0\x1cftypavif" + bytes(4))

@@ -16,6 +16,7 @@ from fewshot.images.decode import DECODER_VERSION, Resize, check_pixel_options, 
 from fewshot.images.formats import count_unread, find_unread_kind, is_image
 from fewshot.images.imageset import ImageSet
 from fewshot.images.store import open_store, stamp_file
+from fewshot.runtime.files import follow_links
 
 # Folders that archivers and file servers create beside the images; names that begin with "." are ignored too.
 JUNK = {"__macosx", "@eadir"}
@@ -107,6 +108,8 @@ def list_class_folders(place: Path) -> dict[Path, list[Path]]:
     loose = [entry.name for entry in entries if not entry.is_dir() and is_image(entry.name)]
     if loose:
         raise DataError(f"{place}: {len(loose)} images lie in no class folder: {list_few(loose)}; move them into one")
+    if lost := [entry.name for entry in entries if _is_lost(entry)]:
+        raise DataError(f"{place}: links that lead nowhere: {list_few(lost)}; mend or remove them")
     folders = [entry for entry in entries if entry.is_dir()]
     if not folders:
         raise DataError(f"{place}: it contains no class folder; expected is one folder of images per class")
@@ -149,14 +152,19 @@ def list_image_files(place: Path) -> tuple[list[Path], list[Path]]:
     waiting, entered = [place], set()
     while waiting:
         folder = waiting.pop(0)
-        if folder.resolve() in entered:  # a link to a folder that was listed already
+        if follow_links(folder) in entered:  # a link to a folder that was listed already
             continue
-        entered.add(folder.resolve())
+        entered.add(follow_links(folder))
         for entry in list_visible(folder):
             (waiting if entry.is_dir() else found).append(entry)
+            if _is_lost(entry):
+                logger.warning("left out: %s is a link that leads nowhere", entry)
     found = sorted(found, key=lambda path: make_natural_key(str(path)))
-    unread = [path for path in found if find_unread_kind(path.name)]
-    return drop_links(path for path in found if is_image(path.name)), unread
+    return drop_links(path for path in found if is_image(path.name)), [p for p in found if find_unread_kind(p.name)]
+
+
+def _is_lost(path: Path) -> bool:  # a link, not named like an image, of which reading would tell
+    return path.is_symlink() and not path.exists() and not is_image(path.name)
 
 
 def drop_links(paths: Iterable[Path]) -> list[Path]:
@@ -165,12 +173,9 @@ def drop_links(paths: Iterable[Path]) -> list[Path]:
     links = [path for path in paths if path.is_symlink()]
     if not links:
         return paths
-    files = {path.resolve() for path in paths if not path.is_symlink()}
-    first: dict[Path, Path] = {}
-    for link in links:
-        if link.resolve() not in files:
-            first.setdefault(link.resolve(), link)
-    kept = set(first.values())
+    files = {follow_links(path) for path in paths if not path.is_symlink()}
+    first = {follow_links(link): link for link in reversed(links)}
+    kept = {link for place, link in first.items() if place not in files}
     return [path for path in paths if not path.is_symlink() or path in kept]
 
 
@@ -180,6 +185,8 @@ def list_visible(place: Path) -> list[Path]:
         entries = [path for path in place.iterdir() if not is_junk(path.name)]
     except OSError as error:
         raise DataError(f"the folder {place} cannot be listed ({error.strerror})") from error
+    if entries and not os.access(place, os.X_OK):
+        raise DataError(f"the folder {place} cannot be entered (Permission denied)")
     return sorted(entries, key=lambda path: make_natural_key(path.name))
 
 
@@ -207,10 +214,9 @@ def normalise_text(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def list_few(names: Sequence[object]) -> str:
-    """Format the first ten of `names`, and say how many more there are."""
-    shown = ", ".join(map(str, names[:10]))
-    return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+def list_few(names: Sequence[object], n: int = 10, between: str = ", ") -> str:
+    """Format the first `n` of `names`, and say how many more there are."""
+    return between.join(map(str, names[:n])) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def _explain_empty(folder: Path, content: list[Path]) -> str:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from fewshot.errors import DataError
+from fewshot.errors import DataError, OutputError
 from fewshot.images.imageset import digest_images
 
 STORE_VERSION = 2  # raise it when the layout of a store changes
@@ -79,7 +79,6 @@ def open_store(
     text = json.dumps([STORE_VERSION, name, key, image_shape, images_per_block, n_blocks, skip_bad_images])
     folder = find_cache_dir() / f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
                 blocks = blocks() if callable(blocks) else blocks
@@ -158,13 +157,12 @@ def _decode_blocks(
 def _report_bad(name: str, bad: dict[int, str], n_blocks: int, skip_bad_images: bool) -> None:
     if not bad:
         return
-    listed = "\n  ".join(_list_first(bad.values(), 10))
-    message = f"{name}: {len(bad)} of {n_blocks} images cannot be read:\n  {listed}"
+    message = f"{name}: {len(bad)} of {n_blocks} images cannot be read: {'; '.join(_list_first(bad.values(), 10))}"
     if len(bad) == n_blocks:
         raise DataError(message)
     if not skip_bad_images:
-        raise DataError(f"{message}\nRepair or remove them, or skip them with skip_bad_images (--skip_bad_images).")
-    logger.warning("%s\nThey are left out.", message)
+        raise DataError(f"{message}; repair or remove them, or skip them with skip_bad_images (--skip_bad_images)")
+    logger.warning("%s; they are left out", message)
 
 
 def _list_first(messages: Iterable[str], n: int) -> list[str]:
@@ -175,6 +173,12 @@ def _list_first(messages: Iterable[str], n: int) -> list[str]:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold an advisory lock, which the system releases even if the process is killed."""
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        message = f"the cache folder {path.parent} cannot be written ({error.strerror}): name another in FEWSHOT_CACHE"
+        raise OutputError(message) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

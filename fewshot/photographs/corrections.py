@@ -9,6 +9,7 @@ from fewshot.datasets.folder import assign_groups
 from fewshot.errors import DataError
 from fewshot.images.listing import ImageFile, list_few, normalise_text
 from fewshot.runtime.counts import format_count
+from fewshot.runtime.files import follow_links
 
 HEADER = ("file", "class")
 
@@ -61,12 +62,14 @@ def apply_corrections(
             f"{table}: {format_count(len(missing), 'file')} neither in {photos} nor in {support}: {list_few(missing)}; "
             "--photos names the folder that was asked about"
         )
-    classes = {path.resolve(): corrections[name] for name, path in found.items() if path is not None}
-    kept = [file._replace(class_name=classes.get(file.path.resolve(), file.class_name)) for file in files]
+    classes = {follow_links(path): corrections[name] for name, path in found.items() if path is not None}
+    kept = [file._replace(class_name=classes.get(follow_links(file.path), file.class_name)) for file in files]
     moved = sum(new.class_name not in ("", old.class_name) for new, old in zip(kept, files, strict=True))
     removed = sum(not file.class_name for file in kept)
-    known = {file.path.resolve() for file in files}
-    new = [ImageFile(classes[p.resolve()], p) for p in found.values() if p is not None and p.resolve() not in known]
+    known = {follow_links(file.path) for file in files}
+    new = [
+        ImageFile(classes[follow_links(p)], p) for p in found.values() if p is not None and follow_links(p) not in known
+    ]
     added = assign_groups(photos, [file for file in new if file.class_name], groups)
     result = [file for file in (*kept, *added) if file.class_name]
     lost = sorted({file.class_name for file in files} - {file.class_name for file in result})

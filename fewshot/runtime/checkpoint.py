@@ -45,6 +45,10 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
+        path.open("rb").close()  # whose error says why, unlike that of `safe_open`
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             if (found := header.get("format")) != file_format:
@@ -59,9 +63,10 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
         if not isinstance(state, dict):
             raise TypeError(f"a state is names with values, got {type(state).__name__}")
         return state
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # torch's and recursion's too
         message = f"{path} is marked as {file_format}, but its contents are not those of a checkpoint"
-        raise CheckpointError(f"{message} ({type(error).__name__}: {error})") from error
+        what = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{message} ({type(error).__name__}: {what})") from error
 
 
 @contextmanager

@@ -29,13 +29,21 @@ def read_regular(path: Path, name: str, largest_bytes: int = LARGEST_BYTES, kind
                 raise DataError(f"{name}: the file cannot be read: it is {what}, no regular file")
             if status.st_size > largest_bytes:
                 raise DataError(f"{name}: the file has {status.st_size:,} bytes, too many for {kind}")
-            return file.read(largest_bytes)
+            data: bytes | None = file.read(largest_bytes)  # None: nothing yet, as of some files of /proc
+            if data is None:
+                raise DataError(f"{name}: the file cannot be read: it has nothing to say now, as a pipe")
+            return data
     except OSError as error:
         raise DataError(f"{name}: the file cannot be read ({error.strerror})") from error
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{name!r}: the file cannot be read ({error})") from error  # a name with a zero byte
+
+
+def follow_links(path: str | Path) -> Path:
+    """Find the file that links lead to; of links in a circle, one of them, where `Path.resolve` may raise."""
+    return Path(os.path.realpath(path))
 
 
 def read_json(path: Path, kind: str) -> Any:
@@ -79,7 +87,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def check_writable(*paths: str | Path | None, inputs: Iterable[str | Path] = ()) -> None:
     """Raise `OutputError` early for output files that cannot be written or are also `inputs`; None is skipped."""
-    taken = {Path(path).resolve() for path in inputs}
+    taken = {follow_links(path) for path in inputs}
     for path in paths:
         if path is None:
             continue

@@ -26,6 +26,7 @@ def settle_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:
         logging.lastResort.addFilter(_make_visible)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata and large images: errors are ours
     if os.environ.get("LOCAL_RANK", "0") != "0":  # launched by torchrun beside another process, which says the same
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -47,5 +48,6 @@ def report_error(text: str) -> None:
 
 
 def _make_visible(record: logging.LogRecord) -> bool:
-    record.msg, record.args = visible_text(record.getMessage(), keep="\n\t"), ()
+    ours = record.name.partition(".")[0] == "fewshot"  # which logs sentences: a line break in them is of a name
+    record.msg, record.args = visible_text(record.getMessage(), keep="" if ours else "\n\t"), ()
     return True

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fewshot.config import AnyConfig, TrainingOptions, as_dict, find_differing_options, read_saved
 from fewshot.errors import ConfigError, DataError, FewShotError
 from fewshot.runtime import processes
-from fewshot.runtime.files import read_json, write_whole
+from fewshot.runtime.files import follow_links, read_json, write_whole
 from fewshot.runtime.plugins import list_loaded_plugins
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class RunFolder:
     def _write_config(self, config: TrainingOptions) -> None:
         saved = as_dict(config)
         saved["plugins"] = [
-            os.path.relpath(Path(plugin).resolve(), self.path.resolve()) if plugin.endswith(".py") else plugin
+            os.path.relpath(follow_links(plugin), follow_links(self.path)) if plugin.endswith(".py") else plugin
             for plugin in saved.get("plugins", [])
         ]
         write_whole(self.config, json.dumps(saved, indent=2) + "\n")

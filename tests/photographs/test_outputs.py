@@ -208,6 +208,9 @@ def test_names_do_not_control_the_terminal(tmp_path, capsys):
     )  # fmt: skip
     assert done.returncode == 2
     assert b"\x1b" not in done.stderr
+    left_out, error = done.stderr.splitlines()  # a name does not begin a line of its own
+    assert b"evil\\x1b[2J\\n" in left_out
+    assert error.startswith(b"error: ")
     assert b"Traceback" not in done.stderr
 
 

@@ -17,6 +17,7 @@ from fewshot.photographs.inspection.findings import SEVERITIES, Finding
 from fewshot.photographs.inspection.measurements import MeasuredPhotograph, measure_photograph
 from fewshot.photographs.inspection.reading import read_photographs
 from fewshot.runtime.counts import format_count
+from fewshot.runtime.files import follow_links
 from fewshot.runtime.terminal import visible_text
 
 BAR_CHARACTERS = 30
@@ -135,5 +136,5 @@ def _list_others(root: Path, groups: str | None) -> list[str]:
     paths = [
         path for folder in folders for path in list_visible(folder) if not path.is_dir() and not is_image(path.name)
     ]
-    table = {(root / groups).resolve(), Path(groups).resolve()} if groups else set()
-    return [normalise_text(path.relative_to(root).as_posix()) for path in paths if path.resolve() not in table]
+    table = {follow_links(root / groups), follow_links(groups)} if groups else set()
+    return [normalise_text(path.relative_to(root).as_posix()) for path in paths if follow_links(path) not in table]

@@ -50,7 +50,7 @@ class Finding:
     def as_lines(self) -> list[str]:
         """Format for a terminal: the sentence, and its first files."""
         lines = [f"{self.severity.upper()}: {self.sentence}."]
-        lines += [f"    {' = '.join(f.files)}: {f.why}" for f in self.flagged[:SHOWN]]
+        lines += [f"    {list_few(f.files, SHOWN, ' = ')}: {f.why}" for f in self.flagged[:SHOWN]]
         return lines + ([f"    and {len(self.flagged) - SHOWN:,} more"] if len(self.flagged) > SHOWN else [])
 
 
