@@ -1,6 +1,7 @@
 """How often `fewshot monitor` raises a false alarm, and after how many photographs a right one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -110,8 +111,7 @@ class _Asked:
 
 
 def _restrict(data: EmbeddedSet, rows: np.ndarray) -> EmbeddedSet:
-    return EmbeddedSet(data.name, data.pixels[:0], data.features[rows], data.labels[rows], data.groups[rows],
-                       data.fingerprint, data.method)  # fmt: skip
+    return replace(data, rows=data.rows[rows])
 
 
 def _judge(reference: DriftReference, parts: Sequence[Noted], before: int) -> dict[str, object]:
