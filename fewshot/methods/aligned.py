@@ -91,7 +91,7 @@ class Aligned(Method):
         if (colour_weight and not counts[0]) or (size_spread and not counts[1]):
             raise ConfigError(
                 f"aligned: colour_weight={colour_weight} and size_spread={size_spread} ask for cues, and the features "
-                f"have {counts[0]} colours and {counts[1]} sizes: use views={{'colour': ..., 'radius': ...}}, or say cues"
+                f"have {counts[0]} colours and {counts[1]} sizes: use views={{'colour': …, 'radius': …}}, or say cues"
             )
         self.cues, self.colour_weight, self.size_spread = counts, colour_weight, size_spread
 

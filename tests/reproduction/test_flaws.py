@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fewshot import ImageSet, create_method
-from fewshot.reproduction.photographs import flaws
+from fewshot.reproduction.photographs import flaws, watch
 from fewshot.reproduction.photographs.sets import EmbeddedSet
 
 SIDE_PX = 64
@@ -47,3 +47,11 @@ def test_classes_that_thresholds_were_chosen_on_are_left_out(monkeypatch):
 def test_flaws_change_a_picture(flaw):
     image = Image.fromarray(make_set().pixels[0].permute(1, 2, 0).numpy())
     assert (np.asarray(flaws.FLAWS[flaw][1](image)) != np.asarray(image)).mean() > 0.2
+
+
+def test_the_stream_measurement_restricts_a_set_to_some_images():
+    data, some = make_set(), np.array([20, 3, 7])
+    restricted = watch._restrict(data, some)
+    assert restricted.labels.tolist() == [4, 0, 1]
+    assert len(np.unique(restricted.groups)) == 3
+    assert (restricted.pixels == data.pixels[some]).all()
