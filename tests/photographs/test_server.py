@@ -114,6 +114,16 @@ def test_many_clients_at_once_are_told_what_a_single_one_is_told(folder):
     assert float(lines["fewshot_batch_pictures_count"]) < 97  # some were encoded together
 
 
+def test_answers_name_the_classes_that_may_be_right(folder):
+    pictures = [draw(colour, 60 + n) for colour in COLOURS.values() for n in range(3)]
+    pixels, _ = Predictor(folder).read(pictures)
+    for coverage, promised in ((0.8, True), (0.99, False)):  # of 12 photographs in 4 groups
+        store = Store(folder, coverage=coverage)
+        said = [one["set"] for one in store.answer(pixels)]
+        store.close()
+        assert said == (Predictor(folder).predict_set(pictures, coverage) if promised else [None] * 9)
+
+
 def test_a_class_is_stored_before_it_is_acknowledged(folder):
     with Served(folder) as served:
         new = as_form(draw(YELLOW, 1), draw(YELLOW, 2))
