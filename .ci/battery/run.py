@@ -160,7 +160,6 @@ async def kills(folder: Path, pictures: list[bytes], n_kills: int) -> None:
     for turn in range(n_kills):
         with Server(folder) as server:
             asking = [asyncio.ensure_future(server.send(ask(picture))) for picture in pictures]
-            asyncio.get_running_loop().call_later(rng.uniform(1, 4), server.process.send_signal, signal.SIGKILL)
             for number in range(1000):
                 name, changed = f"{turn}-{number}", Image.open(io.BytesIO(rng.choice(pictures))).convert("RGB")
                 changed.putpixel((turn, number % 90), (255, 0, 255))  # no picture is in two classes
@@ -174,6 +173,9 @@ async def kills(folder: Path, pictures: list[bytes], n_kills: int) -> None:
                     check(status == 0, f"adding a class: status {status}")
                     break
                 acknowledged.append(name)
+                if not number:
+                    kill, wait_s = server.process.send_signal, rng.uniform(0, 5)
+                    asyncio.get_running_loop().call_later(wait_s, kill, signal.SIGKILL)
             await asyncio.gather(*asking, return_exceptions=True)
     found = Predictor(folder).classes
     lost, more = set(acknowledged) - set(found), len(found) - 4 - len(acknowledged)

@@ -180,7 +180,7 @@ def test_what_is_wrong_is_refused_with_a_sentence(folder):
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
         unsized = client.post("/predict", content=iter([begun, *[bytes(1 << 16)] * 64]), headers=kind)
         assert unsized.status_code == 413
-        for name in ("..%2f..%2fetc%2fpasswd", "..%5cx", "a%00b", "%ff", "%0a", "x" * 101, "%2e%2e%2e", "%20a"):
+        for name in ("..%2f..%2fetc%2fpasswd", "..%5cx", "a%00b", "%ff", "%0a", "a%0a", "x" * 101, "%2e%2e%2e", "%20a"):
             said = client.post(f"/classes/{name}", files=as_form(coin), headers=KEY)
             assert said.status_code == 422, (name, said.text)
             assert "a class is called by 1 to 100 printable characters" in said.json()["detail"]
