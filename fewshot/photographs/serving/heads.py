@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fewshot.photographs.serving.gaussians import (
+    Arrays,
     average_classes,
     fit_cues,
     fit_gaussians,
@@ -21,7 +22,6 @@ from fewshot.photographs.serving.gaussians import (
 from fewshot.photographs.serving.regression import fit_ridge, fit_softmax_regression
 from fewshot.photographs.serving.turns import compare_turns, count_global, normalize
 
-Arrays = dict[str, np.ndarray]
 NORM_FLOOR = 1e-5  # Baseline++ adds it to a feature's length
 
 
