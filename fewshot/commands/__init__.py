@@ -60,12 +60,15 @@ def _run(arguments: Sequence[str] | None, among: Sequence[str] | None) -> NoRetu
 def execute(name: str, arguments: Sequence[str], among: Sequence[str] | None = None) -> None:
     """Parse the options of the subcommand `name`, load the plugins they name, and run it."""
     from fewshot import cli
-    from fewshot.commands.declarations import COMMANDS
+    from fewshot.commands.declarations import COMMANDS, PHOTOGRAPH_COMMANDS
     from fewshot.registry import unknown_name
     from fewshot.runtime.plugins import load_plugins
+    from fewshot.runtime.threads import wait_passively
 
     if name not in (among or COMMANDS):
         raise unknown_name("command", name, among or COMMANDS)
+    if name in PHOTOGRAPH_COMMANDS:
+        wait_passively()
     command = COMMANDS[name]
     epilog = "\n".join(["examples:", *(f"  {example}" for example in command.examples)])
     options = {word.partition("=")[0] for word in arguments}

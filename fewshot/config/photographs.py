@@ -140,6 +140,8 @@ class ServeConfig:
     watch: str | None = None
     """file to which numbers about each answer are appended, for `fewshot monitor`; neither pictures nor names of files,
     nothing of who asked (default: none)"""
+    coverage: float = 0.95
+    """share of the sets of classes that are to hold the right one; an answer has none where that cannot be promised"""
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
@@ -147,6 +149,8 @@ class ServeConfig:
         for name in ("max_mib", "max_photos", "max_megapixels", "max_waiting", "max_batch", "timeout_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is above 0, got {getattr(self, name)}")
+        if not 0 < self.coverage < 1:
+            raise ConfigError(f"coverage is a share between 0 and 1, got {self.coverage}")
 
 
 @dataclass(kw_only=True)

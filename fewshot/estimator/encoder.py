@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewshot.backbones import Viewed
 from fewshot.backbones.surgery.fold_batchnorm import fold_batchnorm
 from fewshot.config.classifier import ClassifierOptions
 from fewshot.datasets import ImageSet
@@ -77,10 +78,12 @@ class Encoder:
         It is made once, since the weights do not change. A copy, because threads share it while `save` writes the
         method's own weights.
         """
-        shape = (1, self.reader.channels, self.reader.size_px, self.reader.size_px)
-        example = torch.randint(256, shape, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
         network = copy.deepcopy(self.method)
-        network.backbone = fold_batchnorm(network.backbone, example.to(self.device))
+        owner, name = (network.backbone, "source") if isinstance(network.backbone, Viewed) else (network, "backbone")
+        source = getattr(owner, name)  # one view is enough to fold by
+        shape = (1, source.in_channels, source.input_px, source.input_px)
+        example = torch.randint(256, shape, dtype=torch.uint8, generator=seeding.generator(0, "an image to fold by"))
+        setattr(owner, name, fold_batchnorm(source, example.to(self.device)))
         keep_channels_last(network)
         return network
 

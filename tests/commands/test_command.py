@@ -58,6 +58,18 @@ def test_help_takes_less_than_three_tenths_of_a_second():
     assert min(seconds() for _ in range(5)) < 0.3
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "policy"), [("predict", None, "PASSIVE"), ("predict", "ACTIVE", "ACTIVE"), ("train", None, None)]
+)
+def test_threads_sleep_while_a_command_for_photographs_waits_for_them(name, said, policy, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", said or "nothing")  # noted, so that it is restored
+    if said is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(SystemExit):
+        commands.execute(name, ["--help"])
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+
+
 def test_importing_fewshot_imports_a_name_when_it_is_used():
     code = "import sys, fewshot\nprint('torch' in sys.modules)\nfewshot.EpisodeSpec\nprint('torch' in sys.modules)"
     assert python(code).split() == ["False", "True"]

@@ -12,6 +12,8 @@ from PIL import Image
 
 import fewshot.estimator
 from fewshot import FewShotClassifier
+from fewshot.backbones import Backbone, Viewed
+from fewshot.estimator.encoder import Encoder
 from fewshot.runtime import seeding
 
 FOLDER = Path(fewshot.estimator.__file__).parent
@@ -64,3 +66,13 @@ def test_a_photograph_enters_no_room_more_than_twice(tmp_path):
     assert {"reading", "encoder", "support", "learned", "fitting"} <= set(visits)
     assert visits.index("reading") < visits.index("support") < visits.index("fitting")
     assert max(Counter(visits).values()) <= 2, visits
+
+
+def test_batch_normalisation_is_folded_by_one_view(monkeypatch):
+    passes = []
+    forward = Backbone.forward
+    monkeypatch.setattr(Backbone, "forward", lambda self, images: passes.append(self) or forward(self, images))
+    encoder = Encoder.create(FewShotClassifier(**NETWORK, rotation_invariant=8))
+    passes.clear()
+    assert isinstance(encoder.network.backbone, Viewed)
+    assert 1 <= len(passes) <= 3  # to find what follows what, and to compare before and after

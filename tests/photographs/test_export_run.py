@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from method_cases import VARIANTS, WAY, OnVectors, features, names, skip_without_package
 
 from fewshot import FewShotClassifier, create_backbone, create_method
 from fewshot.config import ExperimentConfig, ExportConfig
 from fewshot.errors import ConfigError, DataError
 from fewshot.experiments.build import load_split
-from fewshot.photographs.serving.describe import describe_head
+from fewshot.photographs.serving.describe import describe_head, is_fixed
+from fewshot.photographs.serving.heads import HEADS, log_softmax
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason="what writes ONNX is not installed: pip install 'fewshot[export]'")
@@ -18,6 +20,27 @@ from fewshot.commands import execute  # noqa: E402
 from fewshot.photographs.serving.asking import run  # noqa: E402
 from fewshot.photographs.serving.exporting import export  # noqa: E402
 from fewshot.photographs.serving.predictor import Predictor  # noqa: E402
+
+NEEDS_TORCH = ("anil", "finetune", "maml", "maml-learn2learn", "relation")
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=names)
+def test_each_method_of_a_run_answers_alike_by_numpy_or_says_why_not(variant):
+    skip_without_package(variant[0])
+    vectors = OnVectors(*variant)
+    support, labels, query, _ = features(n_episodes=1)
+    if variant[0] in NEEDS_TORCH or "full_context" in variant[1]:
+        with pytest.raises(ConfigError, match="it cannot be exported"):
+            describe_head(vectors.method)
+        return
+    name, options = describe_head(vectors.method)
+    if is_fixed(vectors.method):
+        assert variant in (("baseline", {}), ("baseline++", {}))  # by stochastic gradient descent: `export` says so
+        return
+    arrays = HEADS[name].fit(support[0].double().numpy(), labels[0].numpy(), WAY, options)
+    found = log_softmax(HEADS[name].logits(arrays, query[0].double().numpy(), options))
+    expected = vectors(support, labels, query, WAY)[0].log_softmax(-1).exp()
+    np.testing.assert_allclose(np.exp(found), expected.detach().numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,16 @@ def test_many_clients_at_once_are_told_what_a_single_one_is_told(folder):
     assert float(lines["fewshot_batch_pictures_count"]) < 97  # some were encoded together
 
 
+def test_answers_name_the_classes_that_may_be_right(folder):
+    pictures = [draw(colour, 60 + n) for colour in COLOURS.values() for n in range(3)]
+    pixels, _ = Predictor(folder).read(pictures)
+    for coverage, promised in ((0.8, True), (0.99, False)):  # of 12 photographs in 4 groups
+        store = Store(folder, coverage=coverage)
+        said = [one["set"] for one in store.answer(pixels)]
+        store.close()
+        assert said == (Predictor(folder).predict_set(pictures, coverage) if promised else [None] * 9)
+
+
 def test_a_class_is_stored_before_it_is_acknowledged(folder):
     with Served(folder) as served:
         new = as_form(draw(YELLOW, 1), draw(YELLOW, 2))
@@ -170,7 +180,7 @@ def test_what_is_wrong_is_refused_with_a_sentence(folder):
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
         unsized = client.post("/predict", content=iter([begun, *[bytes(1 << 16)] * 64]), headers=kind)
         assert unsized.status_code == 413
-        for name in ("..%2f..%2fetc%2fpasswd", "..%5cx", "a%00b", "%ff", "%0a", "x" * 101, "%2e%2e%2e", "%20a"):
+        for name in ("..%2f..%2fetc%2fpasswd", "..%5cx", "a%00b", "%ff", "%0a", "a%0a", "x" * 101, "%2e%2e%2e", "%20a"):
             said = client.post(f"/classes/{name}", files=as_form(coin), headers=KEY)
             assert said.status_code == 422, (name, said.text)
             assert "a class is called by 1 to 100 printable characters" in said.json()["detail"]

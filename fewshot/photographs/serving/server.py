@@ -120,17 +120,19 @@ def _add_routes(app: FastAPI, store: Store, batcher: Batcher, metrics: Metrics, 
 
     @app.post("/classes/{name:path}", status_code=201, response_model=Classes, responses=problems,
               dependencies=with_token)  # fmt: skip
-    async def add_class(name: str, photos: Photos, groups: Annotated[list[str] | None, Form()] = None) -> Any:
+    async def add_class(
+        request: Request, name: str, photos: Photos, groups: Annotated[list[str] | None, Form()] = None
+    ) -> Any:
         """Learn a class; answered when it is stored. `groups`: equal words for photographs of one object."""
         data, names = await decode(photos)
-        await to_thread.run_sync(store.add, name, data, names, groups, limiter=changing)
+        await to_thread.run_sync(store.add, _take_name(request), data, names, groups, limiter=changing)
         metrics.note_classes(len(store.predictor.classes))
         return await list_classes()
 
     @app.delete("/classes/{name:path}", response_model=Classes, responses=problems, dependencies=with_token)
-    async def remove_class(name: str) -> Any:
+    async def remove_class(request: Request, name: str) -> Any:
         """Forget a class; answered when that is stored."""
-        await to_thread.run_sync(store.remove, name, limiter=changing)
+        await to_thread.run_sync(store.remove, _take_name(request), limiter=changing)
         metrics.note_classes(len(store.predictor.classes))
         return await list_classes()
 
@@ -150,6 +152,11 @@ def _add_routes(app: FastAPI, store: Store, batcher: Batcher, metrics: Metrics, 
     @app.get("/", include_in_schema=False)
     async def show_page() -> HTMLResponse:
         return HTMLResponse(page)
+
+
+def _take_name(request: Request) -> str:
+    """Take a class's name from the path: the route's own parameter lacks a newline at its end."""
+    return str(request.scope["path"]).partition("/classes/")[2]
 
 
 async def _say(_request: Request, error: Exception) -> JSONResponse:

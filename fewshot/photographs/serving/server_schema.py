@@ -11,7 +11,9 @@ class Answer(BaseModel):
     accepted: bool = Field(description="whether it is taken for one of the classes")
     probabilities: dict[str, float] = Field(description="of each class, the likeliest first")
     known: float | None = Field(description="how well it fits any class; null where nothing is refused")
-    set: list[str] | None = Field(description="classes that may be right; null where the classifier has no sets")
+    set: list[str] | None = Field(
+        description="classes that may be right; null where too few photographs were learned from"
+    )
 
 
 class Answers(BaseModel):

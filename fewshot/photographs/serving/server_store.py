@@ -30,6 +30,7 @@ class Store:
         folder: as `fewshot export` wrote it.
         n_threads: as of `Predictor`.
         watch: file to which what was answered is noted, or None.
+        coverage: of the sets of classes that may be right; there are none where so few photographs cannot promise it.
 
     Attributes:
         predictor: what answers now; a change puts another in its place.
@@ -38,8 +39,10 @@ class Store:
         ConfigError: where another process serves the folder.
     """
 
-    def __init__(self, folder: str | Path, n_threads: int | None = None, watch: str | None = None) -> None:
-        self.predictor = Predictor(folder, n_threads)
+    def __init__(
+        self, folder: str | Path, n_threads: int | None = None, watch: str | None = None, coverage: float = 0.95
+    ) -> None:
+        self.predictor, self.coverage = Predictor(folder, n_threads), coverage
         self._watch = None if watch is None else ServerWatch(watch, self.predictor)
         self._changing = Lock()
         self._folder = os.open(folder, os.O_RDONLY)
@@ -64,7 +67,10 @@ class Store:
         """Answer about each picture, in the form of `server_schema.Answer`."""
         predictor = self.predictor
         features = predictor.encode(pixels)
-        answers = predictor.answer(features)
+        try:
+            answers = predictor.answer(features, self.coverage)
+        except DataError:  # the coverage cannot be promised
+            answers = predictor.answer(features)
         if self._watch is not None:
             self._watch.note(predictor, features, answers)
         names = [str(name) for name in predictor.classes]

@@ -42,7 +42,7 @@ def _run(config: ServeConfig, is_local: bool, given: str | None) -> None:
     Image.MAX_IMAGE_PIXELS = round(config.max_megapixels * 1e6)
     limits = Limits(config.max_mib, config.max_photos, config.max_waiting, config.max_batch, config.timeout_seconds)
     token = given or secrets.token_urlsafe(24)
-    store = Store(config.model, watch=config.watch)
+    store = Store(config.model, watch=config.watch, coverage=config.coverage)
     app = create_app(store, token, limits, is_local)
     place = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{config.port}/"
     print(f"{place}{'' if given else f'#token={token}'}   (API: {place}docs; Ctrl+C stops)", flush=True)
