@@ -22,6 +22,7 @@ from fewshot.estimator.reading import is_grey_stack, list_images
 from fewshot.estimator.rejection import Rejection
 from fewshot.estimator.support import Support
 from fewshot.images.listing import list_few
+from fewshot.runtime.terminal import visible_text
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class LearnedState(BaseEstimator, AnswerOptions):
         copies = cast(np.ndarray, support.copies)  # set by `Support.check`
         self.copies_, known = name_copies(support.names, copies), getattr(self, "copies_", [])
         if self.copies_ and self.copies_ != known:
-            sets = list_few([list_few(names, 4, " = ") for names in self.copies_])
+            sets = visible_text(list_few([list_few(names, 4, " = ") for names in self.copies_]))
             logger.warning(
                 "the same or nearly the same pictures share a group, so that none is tested on its copy: %s", sets
             )

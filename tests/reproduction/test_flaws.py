@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fewshot import ImageSet, create_method
-from fewshot.reproduction.photographs import flaws, watch
+from fewshot.reproduction.photographs import flaws
 from fewshot.reproduction.photographs.sets import EmbeddedSet
 
 SIDE_PX = 64
@@ -49,9 +50,11 @@ def test_flaws_change_a_picture(flaw):
     assert (np.asarray(flaws.FLAWS[flaw][1](image)) != np.asarray(image)).mean() > 0.2
 
 
-def test_the_stream_measurement_restricts_a_set_to_some_images():
+def test_a_selected_part_of_a_set_has_features_of_its_images():
     data, some = make_set(), np.array([20, 3, 7])
-    restricted = watch._restrict(data, some)
-    assert restricted.labels.tolist() == [4, 0, 1]
-    assert len(np.unique(restricted.groups)) == 3
-    assert (restricted.pixels == data.pixels[some]).all()
+    vars(data)["features"] = torch.arange(80.0).reshape(40, 2)  # as if they were computed
+    part = data.select(some)
+    assert part.labels.tolist() == [4, 0, 1]
+    assert len(np.unique(part.groups)) == 3
+    assert (part.pixels == data.pixels[some]).all()
+    assert part.features.tolist() == [[40, 41], [6, 7], [14, 15]]
