@@ -246,7 +246,7 @@ def test_a_port_in_use_is_a_sentence_and_no_address_is_shown(folder):
         words = [sys.executable, "-m", "fewshot", "serve", "--model", str(folder), "--port", str(port)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
-    said = f"error: port {port} of 127.0.0.1 cannot be listened at (Address already in use): choose another one"
+    said = f"error: port {port} of 127.0.0.1 cannot be listened at (Address already in use): choose another with"
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
 

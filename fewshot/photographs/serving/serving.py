@@ -65,10 +65,11 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigError(
-            f"port {port} of {host} cannot be listened at ({error.strerror or error}): choose another one with --port"
-        ) from error
+    except socket.gaierror as error:
+        raise ConfigError(f"--host {host} is no address of this machine ({error.strerror})") from error
+    except (OSError, OverflowError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise ConfigError(f"port {port} of {host} cannot be listened at ({why}): choose another with --port") from error
 
 
 def _is_loopback(host: str) -> bool:
