@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,33 +41,38 @@ class Circles(NamedTuple):
 
 
 @torch.no_grad()
-def find_circles(images: Tensor, at_once: bool = False) -> Circles:
+def find_circles(images: Tensor, at_once: bool = False, dtype: torch.dtype = torch.float64) -> Circles:
     """Find the outline of the round object in each of `images` (n, C, side, side) uint8, on their device.
 
     For each centre within 0.16 of the middle and each radius from 0.45 to 1, the colours on a circle just inside are
     compared with those just outside. Of the radii with a sufficiently strong peak of that difference the largest is
     chosen; `fit_circles` then fits the circle to the outline. A circle is returned even if there is no round object.
     `at_once` searches all images together, which graphs that are traced for any number of images need.
+
+    Search and fit choose the largest of many values. In float32 two nearly equal ones are ordered by rounding, so by
+    the library that computes them; in float64 all libraries choose the same. Centres and radii are float32.
     """
-    return fit_circles(images, _search(_make_outlines(images, SEARCH_PX), at_once))
+    circles = _search(_make_outlines(images, SEARCH_PX, dtype), at_once)
+    return fit_circles(images, circles, dtype)
 
 
 @torch.no_grad()
-def fit_circles(images: Tensor, circles: Circles) -> Circles:
-    """Fit `circles` to the outline of the round object near them; `images` as for `find_circles`.
+def fit_circles(images: Tensor, circles: Circles, dtype: torch.dtype = torch.float64) -> Circles:
+    """Fit `circles` to the outline of the round object near them; `images` and `dtype` as for `find_circles`.
 
     On each of 128 rays the position where colours change most is chosen, with a preference for those near the circle. A
     circle is fitted to these positions by least squares, to first order in the shift of the centre, reweighted so that
     outlying rays have little weight (Geman and McClure, Statistical methods for tomographic image reconstruction,
     1987). There are two such passes.
     """
-    pixels = _make_outlines(images, FIT_PX)
-    angles = torch.arange(FIT_ANGLES, device=images.device) * (2 * math.pi / FIT_ANGLES)
+    pixels = _make_outlines(images, FIT_PX, dtype)
+    circles = Circles(*(part.to(dtype) for part in circles))
+    angles = torch.arange(FIT_ANGLES, device=images.device, dtype=dtype) * (2 * math.pi / FIT_ANGLES)
     design = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], 1)  # radius, x, y
     gap = round(FIT_GAP / FIT_STEP)
     for reach in FIT_REACH:
         steps = round(reach / FIT_STEP) + gap
-        fractions = 1 + FIT_STEP * torch.arange(-steps, steps + 1, device=images.device)
+        fractions = 1 + FIT_STEP * torch.arange(-steps, steps + 1, device=images.device, dtype=dtype)
         rays = sample_on_rings(pixels, circles, fractions, FIT_ANGLES)
         change = (rays[:, :, 2 * gap :] - rays[:, :, : -2 * gap]).abs().mean(1)  # (n, n_fractions - 2 gap, n_angles)
         inner = fractions[gap:-gap]
@@ -74,7 +80,7 @@ def fit_circles(images: Tensor, circles: Circles) -> Circles:
         places = inner[((change + TINY) * near[:, None]).argmax(1)] * circles.radius[:, None]  # (n, n_angles)
         circle = _fit_least_squares(design, places)
         circles = Circles(circles.x + circle[:, 1], circles.y + circle[:, 2], circle[:, 0])
-    return circles
+    return Circles(*(part.float() for part in circles))
 
 
 def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
@@ -90,11 +96,25 @@ def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
     return coefficients
 
 
-def _make_outlines(images: Tensor, side_px: int) -> Tensor:
+def _make_outlines(images: Tensor, side_px: int, dtype: torch.dtype) -> Tensor:
     """Resize and smooth images, and add half their logarithm, so that dark objects have outlines too."""
-    pixels = F.interpolate(images.float() / 255, (side_px, side_px), mode="bilinear", antialias=True)
-    pixels = F.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False)
+    pixels = images.to(dtype) / 255
+    if dtype == torch.float64:  # as below, by products of matrices, which ONNX runtimes compute in float64 too
+        along = torch.from_numpy(make_resizing(pixels.shape[-1], side_px)).to(images.device)
+        pixels = along @ pixels @ along.mT
+    else:
+        pixels = F.interpolate(pixels, (side_px, side_px), mode="bilinear", antialias=True)
+        pixels = F.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False)
     return pixels + pixels.clamp_min(DARKEST).log() / 2
+
+
+def make_resizing(old_px: int, new_px: int) -> np.ndarray:
+    """Make the matrix (new_px, old_px) that resizes a column of pixels with antialiasing and smooths it over 3."""
+    scale = old_px / new_px
+    centres = (np.arange(new_px)[:, None] + 0.5) * scale
+    resizing = np.maximum(1 - np.abs(np.arange(old_px) + 0.5 - centres) / max(scale, 1.0), 0.0)
+    smoothing = np.tri(new_px, k=1) - np.tri(new_px, k=-2)
+    return (smoothing / smoothing.sum(1, keepdims=True)) @ (resizing / resizing.sum(1, keepdims=True))
 
 
 def _search(pixels: Tensor, at_once: bool) -> Circles:
@@ -105,10 +125,10 @@ def _search(pixels: Tensor, at_once: bool) -> Circles:
 
 def _search_part(pixels: Tensor) -> Circles:
     """As `_search`, in few large steps, so that a traced graph has few nodes."""
-    device = pixels.device
-    offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device)
+    device, dtype = pixels.device, pixels.dtype
+    offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device, dtype=dtype)
     y, x = (grid.flatten() for grid in torch.meshgrid(offsets, offsets, indexing="ij"))
-    radii = torch.linspace(*RADII[:2], RADII[2], device=device)
+    radii = torch.linspace(*RADII[:2], RADII[2], device=device, dtype=dtype)
     low, high = (int(share * SEARCH_ANGLES) for share in OUTLINE_ANGLES)
     centres = (x.repeat(len(radii)), y.repeat(len(radii)), radii.repeat_interleave(x.shape[0]))
     inside, outside = (
@@ -152,9 +172,12 @@ def cut_circles(images: Tensor, circles: Circles | None, side_px: int, turn: flo
 
 
 def crop_circle(images: Tensor, circles: Circles | None = None) -> Tensor:
-    """Crop each image to its circle (found if not given), on grey: uint8, with the shape of `images`."""
+    """Crop each image to its circle (found if not given), on grey: uint8, with the shape of `images`.
+
+    It is found in float32, by which the data sets that results were measured on were cut.
+    """
     side_px = images.shape[-1]
-    cut = cut_circles(images, circles or find_circles(images), side_px)
+    cut = cut_circles(images, circles or find_circles(images, dtype=torch.float32), side_px)
     return torch.where(disc(side_px, images.device) > 0, cut, GREY).round().to(torch.uint8)
 
 
@@ -165,7 +188,7 @@ def disc(side_px: int, device: torch.device | None = None) -> Tensor:
 
 
 def _sample(pixels: Tensor, x: Tensor, y: Tensor, radius: Tensor, n_angles: int) -> Tensor:
-    angles = torch.arange(n_angles, device=pixels.device) * (2 * math.pi / n_angles)
+    angles = torch.arange(n_angles, device=pixels.device, dtype=pixels.dtype) * (2 * math.pi / n_angles)
     grid = torch.stack(
         [x[..., None] + radius[..., None] * angles.cos(), y[..., None] + radius[..., None] * angles.sin()], -1
     )

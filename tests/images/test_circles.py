@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from fewshot import ImageSet, create_backbone
 from fewshot.backbones.cues import RADIUS_UNIT
 from fewshot.errors import ConfigError, FewShotError, UnknownNameError
 from fewshot.images.circle_crops import crop_circles
-from fewshot.images.circles import Circles, cut_circles, find_circles, fit_circles
+from fewshot.images.circles import Circles, cut_circles, find_circles, fit_circles, make_resizing
 from fewshot.runtime import seeding
 
 SIDE = 100
@@ -49,6 +50,15 @@ def test_what_lies_on_the_rim_does_not_move_the_fitted_circle():
 def test_a_picture_without_a_circle_still_has_an_answer():
     found = find_circles(torch.zeros(2, 1, 50, 50, dtype=torch.uint8))
     assert all(torch.isfinite(part).all() for part in found)
+
+
+@pytest.mark.parametrize(("old_px", "new_px"), [(160, 96), (160, 150), (40, 96)])
+def test_pixels_are_resized_and_smoothed_as_torch_does(old_px, new_px):
+    pixels = torch.rand(2, 3, old_px, old_px, dtype=torch.float64, generator=seeding.generator(0, "pixels"))
+    along = torch.from_numpy(make_resizing(old_px, new_px))
+    expected = F.interpolate(pixels, (new_px, new_px), mode="bilinear", antialias=True)
+    expected = F.avg_pool2d(expected, 3, 1, 1, count_include_pad=False)
+    torch.testing.assert_close(along @ pixels @ along.mT, expected, atol=1e-12, rtol=0)
 
 
 def test_the_cut_fills_the_square_and_a_quarter_turn_turns_it():

@@ -240,6 +240,33 @@ def test_the_command_asks_for_a_token_and_for_a_folder_of_its_own(folder, tmp_pa
     Store(folder).close()
 
 
+def test_a_port_in_use_is_a_sentence_and_no_address_is_shown(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = [sys.executable, "-m", "fewshot", "serve", "--model", str(folder), "--port", str(port)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = f"error: port {port} of 127.0.0.1 cannot be listened at (Address already in use): choose another with"
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_address_is_shown_when_the_server_listens(folder, monkeypatch, capsys):
+    said = []
+
+    def connect_and_stop(self, sockets):
+        said.append(capsys.readouterr().out)
+        socket.create_connection(sockets[0].getsockname(), timeout=5).close()
+        self.started = True
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr(uvicorn.Server, "run", connect_and_stop)
+    serve(ServeConfig(model=str(folder), port=port))
+    assert said[0].startswith(f"http://127.0.0.1:{port}/#token=")
+
+
 def test_acknowledged_classes_outlive_a_killed_process(folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

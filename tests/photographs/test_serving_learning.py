@@ -1,14 +1,17 @@
 """What a predictor learns by numpy alone is what the estimator learns with torch and scipy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fewshot import FewShotClassifier
 from fewshot.errors import DataError
+from fewshot.estimator.whitening import Whitening
 from fewshot.photographs.serving.changing import append_class, drop_class, learn_anew
 from fewshot.photographs.serving.export import describe_method
-from fewshot.photographs.serving.heads import log_softmax
+from fewshot.photographs.serving.heads import HEADS, log_softmax
 from fewshot.photographs.serving.learning import list_sets
 from fewshot.runtime import seeding
 
@@ -91,6 +94,21 @@ def test_a_class_more_and_a_class_less_are_learned_alike(pair):
     assert_same(classifier, method, grown, queries)
     classifier.remove_class(9)
     assert_same(classifier, method, drop_class(method, grown, 9), queries)
+
+
+def test_what_scores_need_is_computed_once_for_each_set_of_classes(pair, monkeypatch):
+    _, method, learned, queries = pair
+    made = []
+    prepare = Whitening.__init__
+    monkeypatch.setattr(Whitening, "__init__", lambda self, *given: (made.append(given), prepare(self, *given))[1])
+    more = draw_features(1, 5, "more")[0]
+    grown = append_class(method, learned, 9, more, np.array(list("aabbc")), more.view(np.uint8)[:, :8].copy())
+    for known in (replace(learned), grown, drop_class(method, grown, 9)):
+        made.clear()
+        scores = [known.score_known(method, queries) for _ in range(3)]
+        assert len(made) == (0 if HEADS[method.name].evidence_in_logits else 1)
+        expected = method.score_known(known.arrays, known.support, queries)
+        np.testing.assert_array_equal(scores, np.broadcast_to(expected, (3, len(queries))))
 
 
 def test_the_same_picture_in_two_classes_is_refused(pair):

@@ -4,7 +4,7 @@ Step for step what `fewshot.estimator` does with torch and scipy, by numpy alone
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from fewshot.estimator.drift import DriftReference
 from fewshot.estimator.prediction_sets import SetScores, choose_sets
 from fewshot.estimator.ranks import deal_folds, weigh_groups
 from fewshot.estimator.thresholds import RefusalScores
-from fewshot.estimator.whitening import score_whitened
+from fewshot.estimator.whitening import Whitening, score_whitened
 from fewshot.images.joining import join_groups, number_sets, pair_equal
 from fewshot.photographs.serving.gaussians import Arrays
 from fewshot.photographs.serving.heads import HEADS, log_softmax, log_sum_exp, normalize
@@ -124,6 +124,15 @@ class Learned:
     threshold: float | None = None
     set_scores: SetScores | None = None
     drift: DriftReference | None = None
+    _whitenings: dict[bool, Whitening] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def score_known(self, method: Method, features: np.ndarray) -> np.ndarray:
+        """As `Method.score_known`; what depends on the support alone is computed once."""
+        if HEADS[method.name].evidence_in_logits:
+            return method.score_known(self.arrays, self.support, features)
+        if method.unit not in self._whitenings:
+            self._whitenings[method.unit] = Whitening(self.support.features, self.support.labels, method.unit)
+        return self._whitenings[method.unit].score(features)
 
 
 def learn(method: Method, classes: np.ndarray, support: Support) -> Learned:

@@ -145,7 +145,7 @@ class Predictor:
         learned, method = self.ask_learned(), self.method
         probabilities = np.exp(log_softmax(method.logits(learned.arrays, features) / learned.temperature))
         refuses = learned.threshold is not None
-        known = method.score_known(learned.arrays, learned.support, features) if refuses else None
+        known = learned.score_known(method, features) if refuses else None
         accepted = np.ones(len(features), bool) if known is None else known >= learned.threshold
         best = learned.classes[probabilities.argmax(1)].tolist()
         labels = [label if taken else self.unknown for label, taken in zip(best, accepted, strict=True)]

@@ -1,20 +1,16 @@
 """Notes what a server answers to a drift record."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from fewshot.errors import ConfigError, OutputError
-from fewshot.estimator.whitening import Whitening
 from fewshot.photographs.drift.record import DriftRecord
 from fewshot.photographs.serving.asking import Answers
-from fewshot.photographs.serving.heads import HEADS
 from fewshot.photographs.serving.learning import Learned, learn
 from fewshot.photographs.serving.predictor import Predictor
 
-Score = Callable[[np.ndarray], np.ndarray]
 logger = logging.getLogger(__name__)
 
 
@@ -33,17 +29,17 @@ class ServerWatch:
     def __init__(self, path: str, predictor: Predictor) -> None:
         self.path = path
         self.n_lost = 0  # photographs that could not be noted
-        self._learned, self._record, self._score = self._open(predictor)
+        self._learned, self._record = self._open(predictor)
 
     def note(self, predictor: Predictor, features: np.ndarray, answers: Answers) -> None:
         """Note `answers` about photographs with `features` (n, D)."""
         try:
             learned = predictor.ask_learned()
             if learned.support is not self._learned.support:  # a class came or went
-                self._learned, self._record, self._score = self._open(predictor)
+                self._learned, self._record = self._open(predictor)
             known = answers.known
             if known is None and "known" in self._record.reference.steps:
-                known = self._score(features)
+                known = self._learned.score_known(predictor.method, features)
             refuses = learned.threshold is not None
             noted = self._record.reference.note(
                 answers.probabilities, features, known, answers.accepted if refuses else None
@@ -54,8 +50,8 @@ class ServerWatch:
                 logger.warning("answers are given, but not noted: %s", error)
             self.n_lost += len(features)
 
-    def _open(self, predictor: Predictor) -> tuple[Learned, DriftRecord, Score]:
-        """Open the record; also how well photographs fit any class, prepared once."""
+    def _open(self, predictor: Predictor) -> tuple[Learned, DriftRecord]:
+        """Open the record; also what was learned, with the numbers of left-out photographs."""
         learned = predictor.ask_learned()
         if learned.drift is None and predictor.facts["fixed"]:
             raise ConfigError(
@@ -70,9 +66,4 @@ class ServerWatch:
             found = learn(predictor.method, learned.classes, learned.support).drift
             learned = replace(learned, drift=found)
         assert learned.drift is not None, "it was found"
-        method, support, arrays = predictor.method, learned.support, learned.arrays
-        if HEADS[method.name].evidence_in_logits:
-            score: Score = lambda features: method.score_known(arrays, support, features)  # noqa: E731
-        else:
-            score = Whitening(support.features, support.labels, method.unit).score
-        return learned, DriftRecord(self.path, learned.drift, predictor.classes, predictor.unknown), score
+        return learned, DriftRecord(self.path, learned.drift, predictor.classes, predictor.unknown)

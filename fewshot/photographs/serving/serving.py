@@ -3,6 +3,8 @@
 import ipaddress
 import os
 import secrets
+import socket
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +18,7 @@ TOKEN = "FEWSHOT_TOKEN"  # of the environment
 SHORTEST_TOKEN = 16
 MOST_CONNECTIONS = 1000
 KEEP_ALIVE_SECONDS = 30
+BACKLOG = 2048  # connections that wait to be accepted, as many as uvicorn lets
 
 
 def serve(config: ServeConfig) -> None:
@@ -44,12 +47,29 @@ def _run(config: ServeConfig, is_local: bool, given: str | None) -> None:
     token = given or secrets.token_urlsafe(24)
     store = Store(config.model, watch=config.watch, coverage=config.coverage)
     app = create_app(store, token, limits, is_local)
-    place = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{config.port}/"
-    print(f"{place}{'' if given else f'#token={token}'}   (API: {place}docs; Ctrl+C stops)", flush=True)
-    uvicorn.run(
-        app, host=config.host, port=config.port, http=TimedProtocol, access_log=False, log_level="warning",
-        server_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE_SECONDS, ws="none",
-    )  # fmt: skip
+    server = uvicorn.Server(uvicorn.Config(
+        app, http=TimedProtocol, access_log=False, log_level="warning", server_header=False,
+        limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE_SECONDS, ws="none",
+    ))  # fmt: skip
+    with _listen(config.host, config.port) as listening:
+        place = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{config.port}/"
+        print(f"{place}{'' if given else f'#token={token}'}   (API: {place}docs; Ctrl+C stops)", flush=True)
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has stopped
+            server.run([listening])
+    if not server.started:
+        raise SystemExit(1)  # why was logged
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen at an address; raises `ConfigError` where that is not possible, such as at a port that is in use."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except socket.gaierror as error:
+        raise ConfigError(f"--host {host} is no address of this machine ({error.strerror})") from error
+    except (OSError, OverflowError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise ConfigError(f"port {port} of {host} cannot be listened at ({why}): choose another with --port") from error
 
 
 def _is_loopback(host: str) -> bool:
