@@ -22,16 +22,16 @@ SIZE = (7.2, 2.6)
 
 
 def draw_episode() -> Figure:
-    """Five classes, a support image of each, and six queries of each."""
+    """Five classes, a support image of each, and nine queries of each."""
     test_set = load_dataset("glyphs", "test")
-    episode = EpisodeSampler(test_set, EpisodeSpec(5, 1, 6), seed=0).batch(0, 1).fill(test_set)
-    figure = Figure(figsize=SIZE)
+    episode = EpisodeSampler(test_set, EpisodeSpec(5, 1, 9), seed=0).batch(0, 1).fill(test_set)
+    figure = Figure(figsize=(7.2, 2.0))
     sheets = (
         (episode.support, episode.support_labels, 1, "support"),
-        (episode.query, episode.query_labels, 6, "queries"),
+        (episode.query, episode.query_labels, 9, "queries"),
     )
     for (images, labels, columns, title), place in zip(
-        sheets, ((0.3, 0.02, 0.1, 0.86), (0.44, 0.02, 0.54, 0.86)), strict=True
+        sheets, ((0.33, 0.02, 0.06, 0.86), (0.43, 0.02, 0.46, 0.86)), strict=True
     ):
         axes = figure.add_axes(place)
         rows = [255 - images[0][labels[0] == label][:, 0] for label in range(5)]  # (n, 28, 28) of each class
@@ -45,7 +45,7 @@ def draw_episode() -> Figure:
         axes.spines[:].set_visible(True)
     for label, c in enumerate(episode.classes[0]):
         name = test_set.class_names[int(c)].partition(" ")[2].lower()  # without the alphabet and the code point
-        figure.text(0.285, 0.02 + 0.86 * (4.5 - label) / 5, name, ha="right", va="center")
+        figure.text(0.325, 0.02 + 0.86 * (4.5 - label) / 5, name, ha="right", va="center")
     return figure
 
 

@@ -95,7 +95,7 @@ def run_suite(config: ConfidenceConfig) -> None:
             print(f"{name}: {', '.join(f'{m} {format_percent(c.accuracy)}' for m, c in found.items())}", flush=True)
     for table, measurements in tables.items():
         if any((folder / f"{name}.json").exists() for name in measurements):
-            write_section(config.report, table, table, format_table(measurements, folder))
+            write_section(config.report, table, table[:1].upper() + table[1:], format_table(measurements, folder))
 
 
 def read_suite(path: Path) -> dict[str, dict[str, ConfidenceConfig]]:

@@ -40,6 +40,7 @@ from fewshot.reproduction.figures import (
     read_curves,
 )
 from fewshot.reproduction.figures.lines import keep_with_history, make_curve_lines, make_minute_panels
+from fewshot.reproduction.figures.places import cover, place_beside, spread, trace
 from fewshot.reproduction.recipes import find_runs
 from fewshot.reproduction.results import Result
 from fewshot.reproduction.runs import Run
@@ -55,7 +56,7 @@ places = st.lists(st.floats(0, 1), min_size=1, max_size=14).map(sorted)
 @given(places)
 def test_names_keep_their_distance_and_stay_as_near_as_can_be(wanted):
     gap = 0.05
-    found = drawing.spread(wanted, gap, 0.0, 1.0)
+    found = spread(wanted, gap, 0.0, 1.0)
     assert all(b - a >= gap - 1e-9 for a, b in itertools.pairwise(found))
     assert found[0] >= -1e-9
     assert found[-1] <= 1 + 1e-9
@@ -65,8 +66,26 @@ def test_names_keep_their_distance_and_stay_as_near_as_can_be(wanted):
 
 
 def test_too_many_names_share_the_room():
-    assert drawing.spread([0.5] * 5, 0.4, 0.0, 1.0) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
-    assert drawing.spread([], 0.4, 0.0, 1.0) == []
+    assert spread([0.5] * 5, 0.4, 0.0, 1.0) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert spread([], 0.4, 0.0, 1.0) == []
+
+
+def test_a_name_beside_its_line_covers_no_other_line():
+    size, none = np.array([0.2, 0.05]), np.empty((0, 2, 2))
+    end, empty = (0.5, 0.5), np.empty((0, 2))
+    beside_left, beside_right = trace(np.array([[0.4, 0.0], [0.4, 1.0]])), trace(np.array([[0.6, 0.0], [0.6, 1.0]]))
+    level = trace(np.array([[0.0, 0.5], [1.0, 0.5]]))
+    assert place_beside(end, size, empty, none) == (-1, 0.5)
+    assert place_beside(end, size, beside_left, none) == (1, 0.5)
+    assert place_beside(end, size, beside_right, none) == (-1, 0.5)
+    side, at = place_beside(end, size, np.concatenate([level, beside_left]), none)
+    assert side == 1
+    assert abs(at - 0.5) == pytest.approx(0.025)
+    assert place_beside((0.1, 0.5), size, beside_right, none) == (1, 0.5)  # no room at the left
+    taken = cover(end, size, -1)[None]
+    assert place_beside(end, size, empty, taken) == (1, 0.5)
+    assert place_beside(end, size, beside_right, taken)[0] == -1
+    assert place_beside(end, size, beside_right, taken)[1] == pytest.approx(0.45)  # below, never above
 
 
 def test_the_scale_is_that_of_the_odds():

@@ -9,9 +9,11 @@ import numpy as np
 
 from fewshot.evaluation.style import GREY, figure_style, save_figure
 from fewshot.methods import Method
+from fewshot.reproduction.figures.places import BESIDE, cover, place_beside, spread, trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 MARKS = {  # mark and meaning for each family of methods; other families have no mark
     "episodic": ("o", "trained on episodes"),
@@ -122,21 +124,47 @@ def _draw_line(axes: "Axes", line: Line) -> None:
 
 def _draw_names(axes: "Axes", lines: Sequence[Line]) -> None:
     """Write the name and last value of each line at the right of the axes, with a thin leader, or beside its end."""
+    to_axes = (axes.transData + axes.transAxes.inverted()).transform
+    paths = [to_axes(np.stack([line.x, line.shown()], 1)) for line in lines]
+    named = sorted(
+        ((line, *path[-1]) for line, path in zip(lines, paths, strict=True) if not line.beside), key=lambda end: end[2]
+    )
+    for (line, x, y), at in zip(named, spread([y for *_, y in named], LABEL_GAP, 0.0, 1.0), strict=True):
+        _write_name(axes, line, [x + 0.008, max(1.0, x), 1.03], [y, y, at])
+    _draw_names_beside(axes, lines, paths)
+
+
+def _draw_names_beside(axes: "Axes", lines: Sequence[Line], paths: Sequence[np.ndarray]) -> None:
+    """Write names beside the ends of their lines, left or right and as high as needed to cross fewest lines.
+
+    `paths`: the points of each line, (n, 2), as shares of the axes' width and height.
+    """
+    drawn = [trace(path) for path in paths]
+    taken: list[np.ndarray] = []
+    ends = [(line, *path[-1]) for line, path in zip(lines, paths, strict=True) if line.beside]
+    for line, x, y in sorted(ends, key=lambda end: -end[2]):
+        label = _write_name(axes, line, [x, x - BESIDE], [y, y])
+        box = label.get_window_extent().transformed(axes.transAxes.inverted())
+        size = np.array([box.width + 0.012, LABEL_GAP])
+        side, at = place_beside((x, y), size, np.concatenate(drawn), np.array(taken).reshape(-1, 2, 2))
+        label.remove()
+        axes.lines[-1].remove()
+        _write_name(axes, line, [x, x + side * BESIDE], [y, at])
+        taken.append(cover((x, at), size, side))
+
+
+def _write_name(axes: "Axes", line: Line, x: Sequence[float], y: Sequence[float]) -> "Text":
+    """Write a line's name where a thin leader along `x` and `y`, shares of the axes, ends."""
     from matplotlib.patheffects import withStroke
 
-    for beside in (False, True):
-        named = sorted((line for line in lines if line.beside == beside), key=lambda line: line.shown()[-1])
-        to_axes = (axes.transData + axes.transAxes.inverted()).transform
-        ends = [to_axes((line.x[-1], line.shown()[-1])) for line in named]
-        for line, (x, y), at in zip(named, ends, spread([y for _, y in ends], LABEL_GAP, 0.0, 1.0), strict=True):
-            lead = ([x, x - 0.025], [y, at]) if beside else ([x + 0.008, max(1.0, x), 1.03], [y, y, at])
-            colour, label = line.method.colour, f"{line.name}  {100 * line.mean[-1]:.{_count_decimals(line)}f}"
-            placed = {"transform": axes.transAxes, "zorder": 1, "clip_on": False}
-            axes.plot(*lead, color=colour, lw=0.6, alpha=0.55, **placed)
-            place = {"x": lead[0][-1] + (-0.004 if beside else 0.008), "y": at, "ha": "right" if beside else "left"}
-            halo = [withStroke(linewidth=2.5, foreground="white")] if beside else []
-            text = {"va": "center", "fontsize": 8.5, "transform": axes.transAxes, "path_effects": halo, "zorder": 5}
-            axes.text(s=label, color=colour, **text, **place)
+    label = f"{line.name}  {100 * line.mean[-1]:.{_count_decimals(line)}f}"
+    placed = {"transform": axes.transAxes, "zorder": 1, "clip_on": False}
+    axes.plot(x, y, color=line.method.colour, lw=0.6, alpha=0.55, **placed)
+    side = 1 if x[-1] > x[0] else -1
+    halo = [withStroke(linewidth=2.5, foreground="white")] if line.beside else []
+    place = {"x": x[-1] + side * (0.004 if line.beside else 0.008), "y": y[-1], "ha": "left" if side > 0 else "right"}
+    text = {"va": "center", "fontsize": 8.5, "transform": axes.transAxes, "path_effects": halo, "zorder": 5}
+    return axes.text(s=label, color=line.method.colour, **text, **place)
 
 
 def _count_decimals(line: Line) -> int:
@@ -154,24 +182,6 @@ def _explain_marks(axes: "Axes", lines: Sequence[Line]) -> None:
     if any(not line.joined for line in lines):
         axes.plot([], [], ":", color=GREY, lw=1.5, label="other weights at each point")
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.105), ncols=len(MARKS) + 2, handletextpad=0.4)
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Choose ascending places within [low, high], at least `gap` apart and as near as possible to those `wanted`.
-
-    `wanted` ascends. Least squares: for places minus gap * rank this is isotonic regression, solved by pooling
-    adjacent violators. If there is no room for `gap`, the places are as far apart as possible.
-    """
-    n = len(wanted)
-    gap = min(gap, (high - low) / (n - 1)) if n > 1 else gap
-    pools: list[list[float]] = []  # sum and number of each pool
-    for rank, place in enumerate(wanted):
-        pools.append([place - gap * rank, 1])
-        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
-            total, count = pools.pop()
-            pools[-1] = [pools[-1][0] + total, pools[-1][1] + count]
-    levels = [total / count for total, count in pools for _ in range(int(count))]
-    return [min(max(level, low), high - gap * (n - 1)) + gap * rank for rank, level in enumerate(levels)]
 
 
 def place_ticks(low: float, high: float) -> list[float]:

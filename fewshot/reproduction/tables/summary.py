@@ -36,9 +36,9 @@ RERUN_LINE, RERUN_ROW = "*best independent re-run of ProtoNet*", "protonet"
 DIGITS = 1
 SHORT_COLUMNS = {"omniglot": "20w1s", "cifar_fs": "5w5s", "coins": "5w4s"}  # the short table's cell of each data set
 KINDS = {
-    "compares features, trained on episodes": ("protonet", "matching", "r2d2", "relation", "meta-baseline"),
-    "adapts its weights to each episode": ("maml", "anil"),
-    "plain classifier, new head for each episode": ("classifier-baseline", "simpleshot", "baseline", "baseline++"),
+    "compares features": ("protonet", "matching", "r2d2", "relation", "meta-baseline"),
+    "adapts its weights": ("maml", "anil"),
+    "new head on a classifier": ("classifier-baseline", "simpleshot", "baseline", "baseline++"),
 }  # for each line of the short table, the rows of which it shows the best; all are inductive
 
 
