@@ -107,7 +107,8 @@ class Learner:
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         """Load the optimizer's state, of which PyTorch itself checks only the number of parameters."""
         optimizer = self.optimizer
-        settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        groups = optimizer.param_groups
+        settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
         optimizer.load_state_dict(state)
         for group, own in zip(optimizer.param_groups, settings, strict=True):
             _check_like("optimizer", {name: group[name] for name in own}, own)
@@ -139,6 +140,6 @@ def _check_like(name: str, found: Any, own: Any) -> None:
             _check_like(name, value, expected)
     elif isinstance(own, bool) or own is None:
         if type(found) is not type(own):
-            raise TypeError(f"{name} must be {'true or false' if own is not None else 'null'}, got {str(found)[:100]!r}")
+            raise TypeError(f"{name} must be {'null' if own is None else 'true or false'}, got {str(found)[:100]!r}")
     elif type(found) not in ((int,) if isinstance(own, int) else (int, float)) or not math.isfinite(found):
         raise TypeError(f"{name} must be a {'whole ' * isinstance(own, int)}number, got {str(found)[:100]!r}")

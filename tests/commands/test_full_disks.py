@@ -16,7 +16,7 @@ from fewshot.commands import main
 from fewshot.errors import DataError, OutputError
 from fewshot.evaluation.report import check_section, write_section
 
-N = "--n_way 2 --n_shot 1 --n_query 1 --n_episodes 20".split()
+N = ["--n_way", "2", "--n_shot", "1", "--n_query", "1", "--n_episodes", "20"]
 
 
 @contextmanager
@@ -45,8 +45,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = place / "images" / ("train", "val", "test")[number % 3] / f"{number % 6}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
-    options = f"--dataset folder --data_root {place}/images --dataset_options.size_px 8 --dataset_options.channels 1 "
-    options += "--test_n_way 2 --test_n_shot 1 --test_n_query 1 --val_n_way 2 --val_n_query 1 --method protonet --backbone pixels --max_steps 0 --test_episodes 5 --test_floor false"
+    options = (
+        f"--dataset folder --data_root {place}/images --dataset_options.size_px 8 --dataset_options.channels 1 "
+        "--test_n_way 2 --test_n_shot 1 --test_n_query 1 --val_n_way 2 --val_n_query 1 --method protonet "
+        "--backbone pixels --max_steps 0 --test_episodes 5 --test_floor false"
+    )
     assert call("train", "--run_dir", place / "run", *options.split()) == 0
     for number in range(12):
         path = place / "photos" / "ab"[number % 2] / f"{number}.png"
@@ -68,7 +71,10 @@ def write_words(made: Path, out: Path) -> dict[str, tuple[list[object], Path]]:
         "export": (["export", "--model", model, "--out", out], out / "card.md"),
         "predict": (["predict", "--model", model, photos, "--html", out / "a.html"], out / "a.html"),
         "watch": (["predict", "--model", model, photos, "--watch", out / "drift"], out / "other"),
-        "fit": (["fit", "--support", photos, "--out", out / "a.fewshot", "--backbone", "conv4", "--pretrained", "false"], out / "a.fewshot"),
+        "fit": (
+            ["fit", "--support", photos, "--out", out / "a.fewshot", "--backbone", "conv4", "--pretrained", "false"],
+            out / "a.fewshot",
+        ),
     }
 
 

@@ -58,7 +58,7 @@ def link_out(kind: bytes, target: str) -> bytes:
 
 def claim_in_tar(n_bytes: int) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
+    with tarfile.open(fileobj=buffer, mode="w"):
         member = tarfile.TarInfo("set/train")
         member.size = n_bytes
         buffer.write(member.tobuf(tarfile.GNU_FORMAT))
@@ -89,8 +89,8 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
     "tar cut short": (TARRED[: len(TARRED) // 2], "no readable archive"),
     "bzip2 cut short": (bz2.compress(TARRED)[:-100], "no readable archive"),
     "zip of another method": (zip_deflated(INSIDE).replace(b"\x08\0", b"\x63\0"), "no readable archive"),
-    "long names": (zip_of({"set/" + "n" * 5000: b""}), "cannot be unpacked|no readable archive|could not be fetched"),
-    "a file where a folder is": (zip_of({"set": b"", "set/train": b"train"}), "could not be fetched|no readable archive"),
+    "long names": (zip_of({"set/" + "n" * 5000: b""}), "could not be fetched"),
+    "a file where a folder is": (zip_of({"set": b"", "set/train": b"train"}), "could not be fetched"),
 }  # fmt: skip
 
 
