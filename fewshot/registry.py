@@ -26,7 +26,8 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Make an error that lists the known names and suggests the one nearest to `name`."""
     known = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+    name = str(name)[:200]  # of a file from anybody
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 

@@ -21,7 +21,7 @@ def run(config: CompareConfig) -> None:
         compared = compare_classifiers(config.run_a, config.run_b, config.photos, config.groups)
         print(format_classifiers(compared))
         raise SystemExit(1 if compared.is_worse else 0)
-    check_writable(Path(config.out) / "comparison.json" if config.out else None)
+    check_writable(Path(config.out or f"{config.run_a}/compare") / "comparison.json")
     comparison = compare_runs(config)
     if processes.is_first():
         print(format_summary(comparison))

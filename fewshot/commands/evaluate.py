@@ -20,7 +20,7 @@ def run(config: EvaluateConfig) -> None:
     Args:
         config: the options of the subcommand.
     """
-    check_writable(config.json)
+    check_writable(config.json or RunFolder(config.run_dir).records("cell"))
     device = choose_device()
     method, own_config = load_run(config.run_dir, config.method_options)
     run_config = config.applied_to(own_config)

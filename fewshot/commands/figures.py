@@ -6,6 +6,7 @@ from fewshot.commands.recipes import find_recipes
 from fewshot.config.reproduction import FiguresConfig
 from fewshot.reproduction.figures import choose_runs, find_seeds, make_figures, measure_curves
 from fewshot.reproduction.recipes import find_runs, select_own
+from fewshot.runtime.files import check_writable
 from fewshot.runtime.plugins import load_plugins
 
 
@@ -17,6 +18,7 @@ def run(config: FiguresConfig) -> None:
     """
     dataset, results, out = config.dataset, Path(config.results) / config.dataset, Path(config.out)
     recipes = find_recipes(config.recipes) / dataset
+    check_writable(results / "curves.json")
     runs = select_own(find_runs(recipes, out, find_seeds(out / dataset)), recipes)
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
     measured = choose_runs(runs, config.methods)

@@ -12,6 +12,7 @@ from fewshot.reproduction.launchers import make_launcher
 from fewshot.reproduction.recipes import find_runs, select_measuring
 from fewshot.reproduction.runner import Asked, format_section, refresh_summaries, run_all
 from fewshot.reproduction.tables.summary import COLUMNS
+from fewshot.runtime.files import check_writable
 from fewshot.runtime.plugins import load_plugins
 from fewshot.training.small_copy import copy_small
 
@@ -30,6 +31,10 @@ def run(config: ReproduceConfig) -> None:
     kept = Path(config.results or ("results" if config.publish else f"{config.out}/results"))
     recipes = folder / dataset
     runs = select_measuring(find_runs(recipes, Path(config.out), config.seeds, config.methods), config.cells)
+    if (page := _find_page(config)) is not None and not config.train_only:
+        report.check_section(page, f"reproduce {dataset}")
+    if config.budget != 0:
+        check_writable(kept / dataset / "result.json", Path(config.out) / dataset / "run" / "config.json")
     load_plugins(plugin for one in runs for plugin in one.config.plugins)
     launcher = make_launcher(config, f"{config.out}/slurm")
     failed = run_all(runs, folder.parent, kept / dataset, config.budget, launcher, config.train_only)
@@ -43,13 +48,18 @@ def run(config: ReproduceConfig) -> None:
         sys.exit(f"\nfailed: {', '.join(run.title for run in failed)}")
 
 
+def _find_page(config: ReproduceConfig) -> str | None:
+    """The file that gets the tables, if any."""
+    return PUBLISHED_REPORT.replace("DATASET", config.dataset) if config.publish else config.report
+
+
 def _make_tables(config: ReproduceConfig, folder: Path, kept: Path) -> None:
     dataset = config.dataset
     recipes, published = folder / dataset, folder.parent / "published" / f"{dataset}.yaml"
     asked = None if config.publish else Asked(tuple(config.methods), tuple(config.cells), tuple(config.seeds))
     text = format_section(recipes, kept / dataset, published, asked)
     print(f"\n{text}")
-    file = PUBLISHED_REPORT.replace("DATASET", dataset) if config.publish else config.report
+    file = _find_page(config)
     if file is not None:
         report.write_section(file, f"reproduce {dataset}", f"{dataset}: all methods", text)
     if config.publish:

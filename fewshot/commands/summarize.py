@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fewshot.config.reproduction import SummarizeConfig
-from fewshot.reproduction.summaries import format_summary, read_sources, summarize, write_summary
+from fewshot.reproduction.summaries import check_summary, format_summary, read_sources, summarize, write_summary
 
 
 def run(config: SummarizeConfig) -> None:
@@ -12,6 +12,7 @@ def run(config: SummarizeConfig) -> None:
     Args:
         config: the options of the subcommand.
     """
+    check_summary(config.out)
     summary = summarize(read_sources(config.runs, config.rows), config.cells, config.against)
     if config.out:
         write_summary(summary, Path(config.out))

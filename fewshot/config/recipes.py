@@ -108,7 +108,7 @@ def read_recipe(path: Path, default_kind: str = EPISODIC) -> Recipe:
     if kind not in KINDS:
         raise unknown_name(f"kind of {path}", str(kind), KINDS)
     if not isinstance(row, str):
-        raise ConfigError(f"{path}: row is the name of a row of the tables, got {row!r}")
+        raise ConfigError(f"{path}: row is the name of a row of the tables, got {str(row)[:200]!r}")
     foreign = FOREIGN.get(kind, set())
     rows, options = _read_named(said, "rows", path), _extend(path, foreign)
     networks, test_sets = {"": {}, **_read_named(options, "networks", path)}, _read_named(options, "test_sets", path)
@@ -142,12 +142,12 @@ def _read_named(options: Options, key: str, path: Path) -> dict[str, Options]:
     """
     named = options.get(key, {})
     if not isinstance(named, dict) or not all(isinstance(own, dict) for own in named.values()):
-        raise ConfigError(f"{path}: {key} must hold names with a mapping of options each, got {named!r}")
+        raise ConfigError(f"{path}: {key} must hold names with a mapping of options each, got {str(named)[:200]!r}")
     for name, own in named.items():
         what = f"the {key.removesuffix('s').replace('_', ' ')} {name}"
         if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
             raise ConfigError(
-                f"{path}: a name in {key} is a letter, then letters, digits and any of . _ + -, got {name!r}"
+                f"{path}: a name in {key} is a letter, then letters, digits and any of . _ + -, got {str(name)[:200]!r}"
             )
         refused = [option for option in NOT_OF_A_ROW if option in own]
         if refused:
@@ -180,7 +180,8 @@ def _make_row(row: str, test_set: str, options: Options, path: Path) -> list[Ent
     for cell in others:
         differing = [key for key in ("n_way", "n_shot") if cell.get(key) != first.get(key)]
         if len(differing) != 1 or not isinstance(cell.get(differing[0]), int):
-            raise ConfigError(f"{path}: a later test cell must differ from {first} in n_way or n_shot, got {cell}")
+            shown = f"{str(first)[:200]} in n_way or n_shot, got {str(cell)[:200]}"
+            raise ConfigError(f"{path}: a later test cell must differ from {shown}")
         added = f"{cell[differing[0]]}{differing[0].removeprefix('n_')}"
         entries.append(Entry(f"{name}_{added}", row, EPISODIC, options | _describe_cell(cell, path), test_set))
     return entries
@@ -189,7 +190,7 @@ def _make_row(row: str, test_set: str, options: Options, path: Path) -> list[Ent
 def _read_test_cells(options: Options, path: Path) -> list[Options]:
     cells = options.get("test_cells", [{}])
     if not isinstance(cells, list) or not cells or not all(isinstance(cell, dict) for cell in cells):
-        raise ConfigError(f"{path}: test_cells must be a list with a mapping for each run, got {cells!r}")
+        raise ConfigError(f"{path}: test_cells must be a list with a mapping for each run, got {str(cells)[:200]!r}")
     twice = [option for option in OF_CELL.values() if option in options]
     if twice and "test_cells" in options:
         raise ConfigError(f"{path}: the test cells are given by test_cells and by {', '.join(twice)}; use one of them")

@@ -3,7 +3,10 @@
 import contextlib
 import hashlib
 import http.client
+import lzma
 import os
+import shutil
+import struct
 import tarfile
 import tempfile
 import urllib.request
@@ -17,11 +20,18 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fewshot.errors import DataError
+from fewshot.images.decode import ENCRYPTED
 from fewshot.images.formats import is_image
 from fewshot.registry import unknown_name
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 20
+UNREADABLE = (  # what archives raise that are damaged, or packed in a way that is not known here
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
+    ValueError, OverflowError, struct.error,
+)  # fmt: skip
+LARGEST_UNPACKED_BYTES = 64 << 30  # of an archive: the largest set that is fetched has a fraction of that
+LARGEST_RATIO = 200  # of unpacked to packed bytes: of photographs it is about 1, of our largest text about 10
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,16 @@ def _download(item: Item, path: Path) -> None:
         raise DataError(f"{item.url} gave {n_bytes:,} bytes with {found}, published is {item.url_checksum}")
 
 
+def _refuse_bomb(n_bytes: int, archive: Path, item: Item) -> None:
+    """Raise `DataError` if the files of an archive would fill the disk, or are far larger than the archive."""
+    free = shutil.disk_usage(archive.parent).free
+    if n_bytes > min(free, LARGEST_UNPACKED_BYTES, max(1 << 30, LARGEST_RATIO * archive.stat().st_size)):
+        raise DataError(
+            f"what {item.url} gave would fill {n_bytes:,} bytes once unpacked, from {archive.stat().st_size:,}; "
+            f"{free:,} bytes are free there"
+        )
+
+
 def _refuse_unsafe(tar_file: tarfile.TarFile, place: Path) -> None:
     """Raise `tarfile.TarError` for a member that is no plain file or folder, or would be unpacked outside `place`."""
     for member in tar_file:
@@ -207,14 +227,22 @@ def _unpack(archive: Path, item: Item) -> Path:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zip_file:
+                members = zip_file.infolist()
+                if any(member.flag_bits & ENCRYPTED for member in members):
+                    raise DataError(f"what {item.url} gave is encrypted")
+                _refuse_bomb(sum(member.file_size for member in members), archive, item)
                 zip_file.extractall(place)
         else:
             with tarfile.open(archive) as tar_file:
                 _refuse_unsafe(tar_file, place)
+                _refuse_bomb(sum(member.size for member in tar_file), archive, item)
                 tar_file.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
                 tar_file.extractall(place)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"what {item.url} gave is no readable archive ({error})") from error
+    except DataError:
+        raise
+    except UNREADABLE as error:
+        what = " ".join(str(error).split())  # tarfile names each way that it tried in a line
+        raise DataError(f"what {item.url} gave is no readable archive ({what})") from error
     found = sorted(place.glob(item.inner or ""))
     if len(found) != 1:
         raise DataError(f"what {item.url} gave has {len(found)} folders {item.inner}, expected one")

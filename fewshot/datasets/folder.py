@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,7 @@ from fewshot.datasets.loading import DATASETS, SPLITS, check_split
 from fewshot.errors import DataError
 from fewshot.images.decode import Resize
 from fewshot.images.imageset import ImageSet, check_disjoint
+from fewshot.images.joining import pair_equal
 from fewshot.images.listing import (
     ImageFile,
     check_distinct,
@@ -22,6 +24,8 @@ from fewshot.images.listing import (
 )
 from fewshot.registry import unknown_name
 from fewshot.runtime.files import follow_links
+
+logger = logging.getLogger(__name__)
 
 
 @DATASETS.register("folder")
@@ -68,7 +72,20 @@ def folder(
     rank = {class_name: number for number, class_name in enumerate(order)}
     files = sorted(assign_groups(root, files, groups), key=lambda file: rank[file.class_name])
     everything = make_image_set(name, files, channels, size_px, resize, skip_bad_images)
+    _warn_of_twins(root, everything, files)
     return everything.select(everything.class_names if split == "all" else chosen, split)
+
+
+def _warn_of_twins(root: Path, images: ImageSet, files: list[ImageFile]) -> None:
+    """Warn of one picture in two classes, which a classifier of photographs refuses to be fitted to."""
+    if len(files) == len(images.labels):
+        names = [str(file.path.relative_to(root)) for file in files]
+    else:  # unreadable images were left out: which row is which file is not known here
+        names = [f"a picture of {images.class_names[label]}" for label in images.labels]
+    pairs = pair_equal(map(bytes, images.digests))
+    twins = [f"{names[i]} and {names[j]}" for i, j in pairs if images.labels[i] != images.labels[j]]
+    if twins:
+        logger.warning("%s: the same picture in two classes: %s; remove the wrong one", root, list_few(twins))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

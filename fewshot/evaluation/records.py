@@ -128,7 +128,8 @@ class Records(Measured):
             if not all(0 <= share <= 1 for share in shares):
                 raise ValueError("an episode has an accuracy that is no fraction")
         except (ValueError, TypeError, RecursionError) as error:
-            raise DataError(f"{path} does not hold records of an evaluation ({error})") from error
+            what = " ".join(str(error).split())[:300]
+            raise DataError(f"{path} does not hold records of an evaluation ({what})") from error
         if len(rows) != records.header.n_episodes:
             raise DataError(f"{path} holds {len(rows)} of {records.header.n_episodes} episodes: it is cut short")
         return records

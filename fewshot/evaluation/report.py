@@ -7,7 +7,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation.record_header import RecordHeader
 from fewshot.evaluation.records import Records
 from fewshot.evaluation.statistics import Estimate
-from fewshot.runtime.files import follow_links, write_whole
+from fewshot.runtime.files import check_writable, follow_links, read_regular, write_whole
 
 
 def format_percent(estimate: Estimate, digits: int = 2) -> str:
@@ -89,16 +89,33 @@ def write_section(path: str | Path, name: str, heading: str, text: str) -> None:
     Nothing else in the file changes. A file without these lines gets them at its end, under `heading`, which becomes
     the title of a new file. Raises `DataError` unless both lines occur once, in this order.
     """
+    check_section(path, name)
     path = follow_links(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes().decode() if path.exists() else ""
+    before = _read_report(path)
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    counts = before.count(begin), before.count(end)
-    if counts == (0, 0):
+    if begin not in before:
         gap = "" if not before else "\n" if before.endswith("\n") else "\n\n"
         after = f"{before}{gap}{'##' if before else '#'} {heading}\n\n{begin}\n{text}\n{end}\n"
-    elif counts == (1, 1) and before.index(begin) < before.index(end):
-        after = f"{before[: before.index(begin)]}{begin}\n{text}\n{before[before.index(end) :]}"
     else:
-        raise DataError(f"{path} must hold {begin!r} and {end!r} once each, in this order, or neither")
+        after = f"{before[: before.index(begin)]}{begin}\n{text}\n{before[before.index(end) :]}"
     write_whole(path, after)
+
+
+def check_section(path: str | Path, name: str) -> None:
+    """Raise `OutputError` or `DataError`, before anything is measured, if `write_section` could not write a section."""
+    check_writable(path)
+    before = _read_report(follow_links(path))
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    counts = before.count(begin), before.count(end)
+    if counts != (0, 0) and not (counts == (1, 1) and before.index(begin) < before.index(end)):
+        raise DataError(f"{path} must hold {begin!r} and {end!r} once each, in this order, or neither")
+
+
+def _read_report(path: Path) -> str:
+    """The text of a report, with its line ends; empty where there is none yet."""
+    if not path.exists():
+        return ""
+    try:
+        return read_regular(path, str(path), kind="a report").decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8 ({error}): name another file") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewshot.errors import DataError
+from fewshot.errors import DataError, OutputError
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.prediction_sets import choose_sets
 from fewshot.images.listing import normalise_text
@@ -28,8 +28,12 @@ def write_support_pictures(classifier: FewShotClassifier, folder: Path) -> list[
     for row, name in enumerate(support.names):
         path = folder / str(row) / (re.sub(r"[^\w .()-]", "_", Path(name).stem)[:60] + ".png")
         if support.thumbnails is not None:
-            path.parent.mkdir()
-            Image.fromarray(support.thumbnails[row].permute(1, 2, 0).numpy()).save(path)
+            try:
+                path.parent.mkdir()
+                Image.fromarray(support.thumbnails[row].permute(1, 2, 0).numpy()).save(path)
+            except OSError as error:
+                what = f"{folder} cannot be written ({error.strerror or error})"
+                raise OutputError(f"{what}: name another folder for temporary files in TMPDIR") from error
         pictures.append(path)
     return pictures
 

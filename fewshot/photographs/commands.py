@@ -66,14 +66,21 @@ def predict_folder(config: PredictPhotographsConfig) -> list[Prediction]:
     check_writable(config.csv, config.html, config.watch, inputs=[config.model])
     classifier = FewShotClassifier.load(config.model)
     record = None if config.watch is None else open_record(classifier, config.watch)
-    asked = encode_photographs(classifier, Path(config.photos))
     names = [str(name) for name in classifier.classes_]
     with TemporaryDirectory() as folder:
-        pictures = write_support_pictures(classifier, Path(folder))
-        answers = predict(classifier, asked, pictures, config.coverage)
-        if record is not None:
-            note_predictions(classifier, record, asked.content, answers)
-        return _write_answers(classifier, config, answers, names, asked.n_bad)
+        n_support = len(classifier.support_)  # whose pictures a page alone shows
+        pictures = write_support_pictures(classifier, Path(folder)) if config.html else [Path(folder)] * n_support
+        asked = encode_photographs(classifier, Path(config.photos))
+        answers, failed = predict(classifier, asked, pictures, config.coverage), None
+        try:
+            if record is not None:
+                note_predictions(classifier, record, asked.content, answers)
+        except OutputError as error:  # the answers are worth more than the record
+            failed = error
+        _write_answers(classifier, config, answers, names, asked.n_bad)
+    if failed is not None:
+        raise failed
+    return answers
 
 
 def _write_answers(

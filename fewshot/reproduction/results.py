@@ -74,7 +74,7 @@ class Result:
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-            raise DataError(f"{path} does not hold the result of a run ({error!r})") from error
+            raise DataError(f"{path} does not hold the result of a run ({repr(error)[:300]})") from error
 
 
 def name_row(test_set: str, row: str) -> str:

@@ -56,7 +56,7 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no readable checkpoint: it is truncated, or of another program ({error})"
+            f"{path} is no readable checkpoint: it is truncated, or of another program ({_shorten(error)})"
         ) from error
     try:
         state = _unpack(json.loads(header["state"]), tensors)
@@ -65,8 +65,7 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
         return state
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # torch's and recursion's too
         message = f"{path} is marked as {file_format}, but its contents are not those of a checkpoint"
-        what = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{message} ({type(error).__name__}: {what})") from error
+        raise CheckpointError(f"{message} ({type(error).__name__}: {_shorten(error)})") from error
 
 
 @contextmanager
@@ -77,8 +76,13 @@ def refusing_foreign(path: str | Path, kind: str) -> Iterator[None]:
     except FewShotError:
         raise
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
-        what = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path} does not hold the state of a {kind} ({type(error).__name__}: {what})") from error
+        what = f"{type(error).__name__}: {_shorten(error)}"
+        raise CheckpointError(f"{path} does not hold the state of a {kind} ({what})") from error
+
+
+def _shorten(error: Exception) -> str:
+    """An error of another library as part of a sentence."""
+    return " ".join(str(error).split())[:300]
 
 
 def _explain_format(found: str | None, expected: str) -> str:

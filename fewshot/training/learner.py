@@ -79,22 +79,45 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state` returned."""
+        """Continue from a state that `state` returned; raises an error for one that training could not go on with."""
+        progress, history = state["progress"], state.get("history", [])  # no history in checkpoints of early versions
+        _check_like("progress", progress, [self.step, self.best_step, self.best_accuracy, self.seconds])
+        _check_like("history", history, [[0, 0.0, 0.0, 0.0]] * len(history))
+        _check_like("restarts", state.get("restarts", []), [0] * len(state.get("restarts", [])))
+        if not 0 <= progress[1] <= progress[0]:
+            raise ValueError(f"progress: the best step is {progress[1]}, the last one {progress[0]}")
         self.measured.load_state_dict(state["method"])
         if self.average is not None:
             self.method.load_state_dict(state["training"])
             self.average.n_averaged.fill_(state["n_averaged"])
         self.restarts[:] = state.get("restarts", [])  # in place: the schedule reads them
         if self.optimizer is not None:
+            own = self.schedule.state_dict()
+            _check_like("schedule", {name: value for name, value in state["schedule"].items() if name in own}, own)
             self.schedule.load_state_dict(state["schedule"])
             if state["optimizer"] is None and self.restarts[-1:] == [state["progress"][0]]:
                 self._restart_optimizer()
             else:
-                self.optimizer.load_state_dict(state["optimizer"])
+                self._load_optimizer(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        self.step, self.best_step, self.best_accuracy, self.seconds = state["progress"]
-        self.history = state.get("history", [])  # not in checkpoints of early versions
+        self.step, self.best_step, self.best_accuracy, self.seconds = progress
+        self.history = history
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Load the optimizer's state, of which PyTorch itself checks only the number of parameters."""
+        optimizer = self.optimizer
+        groups = optimizer.param_groups
+        settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+        optimizer.load_state_dict(state)
+        for group, own in zip(optimizer.param_groups, settings, strict=True):
+            _check_like("optimizer", {name: group[name] for name in own}, own)
+        if len({frozenset(values) for values in optimizer.state.values()}) > 1:
+            raise ValueError("optimizer: its parameters have different kinds of state")
+        for parameter, values in optimizer.state.items():
+            for name, value in values.items():
+                if not isinstance(value, Tensor) or value.shape not in (parameter.shape, torch.Size([])):
+                    raise TypeError(f"optimizer: {name} is no tensor of the shape of its parameter")
 
     def _restart_optimizer(self) -> None:
         """Leave the optimizer as it is made, with the learning rate of the schedule's step."""
@@ -103,3 +126,20 @@ class Learner:
         for group, rate, factor in groups:
             group["lr"] = rate * factor(schedule.last_epoch)
         schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what get_last_lr() returns
+
+
+def _check_like(name: str, found: Any, own: Any) -> None:
+    """Raise `TypeError` unless a value that was read has the form of the learner's own."""
+    if isinstance(own, dict):
+        for key, value in found.items():
+            _check_like(f"{name}, {key}", value, own[key])
+    elif isinstance(own, list | tuple):
+        if not isinstance(found, list | tuple) or len(found) != len(own):
+            raise TypeError(f"{name} must be a list of {len(own)}, got {str(found)[:100]!r}")
+        for value, expected in zip(found, own, strict=True):
+            _check_like(name, value, expected)
+    elif isinstance(own, bool) or own is None:
+        if type(found) is not type(own):
+            raise TypeError(f"{name} must be {'null' if own is None else 'true or false'}, got {str(found)[:100]!r}")
+    elif type(found) not in ((int,) if isinstance(own, int) else (int, float)) or not math.isfinite(found):
+        raise TypeError(f"{name} must be a {'whole ' * isinstance(own, int)}number, got {str(found)[:100]!r}")

@@ -8,6 +8,7 @@ import numpy as np
 from fewshot.config import ExportConfig
 from fewshot.config.classifier import ClassifierOptions
 from fewshot.datasets.folder import assign_groups
+from fewshot.errors import OutputError
 from fewshot.estimator.encoder import Encoder
 from fewshot.estimator.estimator import FewShotClassifier
 from fewshot.estimator.storage import read_provenance
@@ -17,7 +18,7 @@ from fewshot.photographs.serving.card import Rows, format_share, write_card, wri
 from fewshot.photographs.serving.export import describe_method, write_predictor, write_untaught
 from fewshot.photographs.serving.folder import ENCODER
 from fewshot.photographs.serving.predictor import Predictor
-from fewshot.runtime.files import write_whole
+from fewshot.runtime.files import check_writable, write_whole
 from fewshot.runtime.precision import resolve
 from fewshot.runtime.provenance import hash_weights
 
@@ -28,10 +29,13 @@ UNKNOWN = "none of these"
 def export(config: ExportConfig) -> None:
     """Write the folder, its card, and say what it holds."""
     folder = Path(config.out)
-    if config.run_dir is not None:
-        _export_run(config, folder)
-    else:
-        _export_classifier(config, folder)
+    check_writable(folder / ENCODER)
+    try:
+        (_export_classifier if config.run_dir is None else _export_run)(config, folder)
+    except OSError as error:
+        if error.filename is not None:  # of another file
+            raise
+        raise OutputError(f"{folder} cannot be written ({error.strerror or error}): export it again") from error
     n_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     print(f"written: {folder} ({n_bytes / 1e6:.1f} MB); python {folder / 'predictor.py'} photo.jpg")
 

@@ -11,7 +11,7 @@ from fewshot.evaluation.report import format_percent, format_signed_percent
 from fewshot.evaluation.statistics import Estimate
 from fewshot.reproduction.summaries.groups import ABSENT, Both, Column, Line, Summary
 from fewshot.reproduction.tables.accuracies import format_markdown, join_distinct
-from fewshot.runtime.files import write_whole
+from fewshot.runtime.files import check_writable, write_whole
 
 Format = Literal["markdown", "csv", "latex"]
 ENDINGS: dict[str, Format] = {".md": "markdown", ".csv": "csv", ".tex": "latex"}
@@ -31,11 +31,16 @@ TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_"
        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--"}  # fmt: skip
 
 
+def check_summary(path: str | Path | None) -> None:
+    """Raise `ConfigError` or `OutputError`, before runs are made, for a file that no summary can be written to."""
+    if path is not None and Path(path).suffix not in ENDINGS:
+        raise ConfigError(f"{path}: a summary is written to a file that ends in {', '.join(ENDINGS)}")
+    check_writable(path)
+
+
 def write_summary(summary: Summary, path: Path) -> None:
     """Write a summary to a file, whose ending says in which format; `ConfigError` for another ending."""
-    if path.suffix not in ENDINGS:
-        raise ConfigError(f"{path}: a summary is written to a file that ends in {', '.join(ENDINGS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_summary(path)
     write_whole(path, format_summary(summary, ENDINGS[path.suffix]) + "\n")
 
 
