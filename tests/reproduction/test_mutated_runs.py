@@ -88,20 +88,20 @@ def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture):
             "utf-8", "surrogatepass"
         )
 
-    files = [spoil_text(text, draw) if i % 3 == 0 else change() for i in range(N // 3)]
+    files = [spoil_text(text, draw) if i % 3 == 0 else change() for i in range(N // 6)]
 
     def read() -> None:
         for entry in read_recipe(path).entries:
             assert isinstance(entry.options, dict)
 
     n_read, sentences = collect(files, path, read)
-    assert n_read > 20
-    assert len(sentences) > 20
+    assert n_read > 5
+    assert len(sentences) > 10
 
     def parse() -> None:
         assert isinstance(cli.parse(ExperimentConfig, "", ["--config", str(path)]), ExperimentConfig)
 
-    collect(files[:6], path, parse)  # these take long
+    collect(files[:3], path, parse)  # these take long
 
 
 def test_records(tmp_path: Path):
@@ -164,7 +164,7 @@ def test_checkpoints_of_trainings(tmp_path: Path, averaged: float):
     header, body = json.loads(data[8 : 8 + n]), data[8 + n :]
     state = json.loads(header["__metadata__"]["state"])
     names = [name for name in header if name != "__metadata__"]
-    for i in range(N):
+    for i in range(N // 3):
         text = json.dumps(change_value(state, draw))
         tensors = {name: header[name] for name in names}
         if i % 3 == 0:
@@ -187,5 +187,5 @@ def test_checkpoints_of_trainings(tmp_path: Path, averaged: float):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         n_read, sentences = collect(files, path, read)
-    assert n_read > 20
-    assert len(sentences) > 150
+    assert n_read > 2
+    assert len(sentences) > 50
