@@ -42,15 +42,20 @@ class Circles(NamedTuple):
 
 @torch.no_grad()
 def find_circles(images: Tensor, at_once: bool = False, dtype: torch.dtype = torch.float64) -> Circles:
-    """Find the outline of the round object in each of `images` (n, C, side, side) uint8, on their device.
+    """Find the outline of the round object in each image; a circle is found even where there is no such object.
 
     For each centre within 0.16 of the middle and each radius from 0.45 to 1, the colours on a circle just inside are
     compared with those just outside. Of the radii with a sufficiently strong peak of that difference the largest is
-    chosen; `fit_circles` then fits the circle to the outline. A circle is returned even if there is no round object.
-    `at_once` searches all images together, which graphs that are traced for any number of images need.
+    chosen; `fit_circles` then fits the circle to the outline.
 
-    Search and fit choose the largest of many values. In float32 two nearly equal ones are ordered by rounding, so by
-    the library that computes them; in float64 all libraries choose the same. Centres and radii are float32.
+    Args:
+        images: (n, C, side, side) uint8, on any device.
+        at_once: search all images together, which graphs that are traced for any number of images need.
+        dtype: of search and fit, which choose the largest of many values: in float32 the rounding of a library orders
+            nearly equal ones, in float64 all libraries choose the same.
+
+    Returns:
+        Centres and radii, float32.
     """
     circles = _search(_make_outlines(images, SEARCH_PX, dtype), at_once)
     return fit_circles(images, circles, dtype)
