@@ -86,8 +86,8 @@ class BaseClasses:
         }
 
 
-class BaseExam:
-    """Asks for the base classes before any episode and, with the network that each episode has adapted, after."""
+class BaseAccuracy:
+    """Measures accuracy on the base classes before any episode and, with the network that each has adapted, after."""
 
     def __init__(self, base: BaseClasses, method: Method, seed: int, precision: Precision) -> None:
         if method.backbone is None or not (method.uses_features or method.reports_adapted):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fewshot.datasets import ImageSet
 from fewshot.errors import DataError, EpisodeError, TrainingError
-from fewshot.evaluation.base_classes import BaseClasses, BaseExam
+from fewshot.evaluation.base_classes import BaseAccuracy, BaseClasses
 from fewshot.evaluation.embed import embed, hash_encoder
 from fewshot.evaluation.feature_set import FeatureSet
 from fewshot.evaluation.record_header import make_header
@@ -78,8 +78,11 @@ def evaluate(
         if isinstance(data, ImageSet) and method.uses_features:
             data = embed(method, data, _collect_rows(sampler, n_episodes), precision)
         batches = _draw_batches(sampler, data, n_episodes)
-        exam = BaseExam(base, method, seed, precision) if base else None
-        mine = [_measure(method, first, episode.to(device), seed, precision, watch, exam) for first, episode in batches]
+        base_accuracy = BaseAccuracy(base, method, seed, precision) if base else None
+        mine = [
+            _measure(method, first, episode.to(device), seed, precision, watch, base_accuracy)
+            for first, episode in batches
+        ]
     records = [record for batch in processes.interleave(processes.gather(mine)) for record in batch]
     imageset, computed_in = data, None
     if isinstance(data, FeatureSet):
@@ -115,11 +118,11 @@ def _measure(
     seed: int,
     precision: Precision,
     watch: Watch | None,
-    exam: BaseExam | None,
+    base_accuracy: BaseAccuracy | None,
 ) -> list[EpisodeRecord]:
     started = time.perf_counter()
     with autocast(precision, device_of(method)):
-        logits = method.classify(episode, exam.watch(first) if exam else None).float()
+        logits = method.classify(episode, base_accuracy.watch(first) if base_accuracy else None).float()
     if logits.isnan().any():
         raise TrainingError(f"{type(method).__name__}: logits are NaN in the episodes from {first} on")
     columns = [
@@ -140,7 +143,7 @@ def _measure(
             n_support,
             seed,
             seconds,
-            *(exam.shares(first + b) if exam else ()),
+            *(base_accuracy.shares(first + b) if base_accuracy else ()),
         )
         for b, (acc, loss, n_way, n_support) in enumerate(zip(*columns, strict=True))
     ]

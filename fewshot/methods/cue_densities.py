@@ -6,9 +6,8 @@ from torch import Tensor
 from fewshot.methods.distances import prototypes
 from fewshot.methods.shared_covariance import SharedCovariance
 
-SHRINKAGE = (
-    0.3  # of the covariance of colours; chosen on one half of the photographs of euro coins, judged on the other
-)
+# Of the covariance of colours; chosen on one half of the photographs of euro coins, judged on the other.
+SHRINKAGE = 0.3
 
 
 def score_colours(support: Tensor, labels: Tensor, query: Tensor, n_way: int) -> Tensor:

@@ -35,7 +35,7 @@ class RunFolder:
         self.config = self.path / "config.json"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
-        older = self.path / "tensorboard"  # of runs before 0.3
+        older = self.path / "tensorboard"  # of runs of earlier versions
         self.tensorboard = older if older.is_dir() else self.path  # TensorBoard calls a run by this folder
         self.plugins = self.path / "plugins.json"  # digests of the plugins that were loaded when the run began
         self.training_sets = self.path / "training_sets.safetensors"  # classes and images that it was trained on

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import STORED
 from PIL import Image
 
 from fewshot.errors import DataError, FewShotError
@@ -155,19 +156,6 @@ def test_first_frame_of_an_animation(file_format):
 def test_first_page_of_a_tiff():
     data = encoded(solid("RGB", RED), "TIFF", save_all=True, append_images=[solid("RGB", BLUE)])
     assert_colour(decode(data), RED)
-
-
-# What a camera stores of the picture `upright` for each orientation; EXIF 2.3, table of 0th row and column.
-STORED = {
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda upright: np.rot90(upright, -1),
-}
 
 
 @pytest.mark.parametrize("orientation", STORED)
