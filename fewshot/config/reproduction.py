@@ -8,7 +8,7 @@ from fewshot.runtime.choices import Precision
 
 BenchmarkSection = Literal[
     "data", "evaluation", "frozen", "heads", "maml", "memory", "precision", "depthwise", "process", "photographs",
-    "export", "end-to-end",
+    "export", "tensorboard", "end-to-end",
 ]  # fmt: skip
 PUBLISHED_REPORT = "docs/results/DATASET.md"
 

@@ -124,8 +124,8 @@ class Reader:
                     names = tuple(name_image(image, start + i) for i, image in enumerate(images[start:end]))
                     yield ImageBatch(names, pixels, digest_images(pixels.numpy()), _make_thumbnails(pixels))
         if problems:
-            count = format_count(len(images), "image")
-            raise DataError(f"{len(problems)} of {count} cannot be used: {list_few(problems)}")
+            many = f"{len(problems)} of {len(images):,} images cannot be used: {list_few(problems)}"
+            raise DataError(many if len(images) > 1 else problems[0])
 
     def read(self, images: Sequence[Any], first: int = 0) -> tuple[Tensor, dict[int, str]]:
         """Read pixels (n, channels, size_px, size_px) uint8; bad images are blank, and their errors come by number.

@@ -93,7 +93,7 @@ def _explain_beginning(data: bytes) -> str:
     for name in list_readable_formats():
         if _begins_as(name, data):
             return f"the image is damaged or cut short: it begins as {name} does, and cannot be read any further"
-    return f"this is no image, or it is cut off within its first bytes; it begins with {data[:12]!r}"
+    return f"this is no image, or it is cut off within its first bytes; it begins with {str(data[:12])[1:]}"
 
 
 def _explain_foreign(data: bytes) -> str | None:

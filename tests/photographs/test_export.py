@@ -172,6 +172,8 @@ def test_bad_pictures_are_named_and_stop_no_others(plain, tmp_path):
     assert not pixels[1:].any()
     with pytest.raises(DataError, match=r"1 of 2 images cannot be used: .*broken.jpg"):
         predictor.predict([good, tmp_path / "broken.jpg"])
+    with pytest.raises(DataError, match=r"^[^ ]*broken.jpg: this is no image"):
+        predictor.predict([tmp_path / "broken.jpg"])
     with pytest.raises(DataError, match="for a single one write"):
         predictor.predict(good)
     with pytest.raises(DataError, match="the list is empty"):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import runpy
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from fewshot import TrainConfig, train
 from fewshot.errors import ConfigError
 from fewshot.reproduction import benchmarks
-from fewshot.reproduction.benchmarks import arithmetic, end_to_end, estimator, reuse
+from fewshot.reproduction.benchmarks import arithmetic, end_to_end, estimator, reuse, tensorboard
 from fewshot.runtime.checkpoint import load_checkpoint
 from fewshot.runtime.memory import measure_peak_mib
 
@@ -180,3 +181,45 @@ def test_what_trust_adds_is_told_apart(monkeypatch):
             "a_threshold_adds_to_predict": 0.25, "sets_add_to_predict": 0.1,
         }
     )  # fmt: skip
+
+
+def burn(seconds):
+    """Use so many seconds of this thread's CPU time."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_a_clock_stands_while_something_else_is_called():
+    clock = tensorboard.Clock()
+    other = clock.count(lambda: burn(0.4), runs=False)
+
+    def write():
+        burn(0.1)
+        other()
+        burn(0.1)
+
+    clock.count(write, runs=True)()
+    burn(0.4)
+    assert 0.2 <= clock.seconds < 0.3
+
+
+def test_what_tensorboard_costs_is_what_its_calls_take(recipe, monkeypatch, capsys):
+    clock, ran = tensorboard.Clock(), []
+
+    def watched(function):
+        return lambda *a: (ran.append((function.__name__, clock.runs)), burn(0.5), function(*a))[-1]
+
+    monkeypatch.setattr(tensorboard, "Clock", lambda: clock)
+    monkeypatch.setattr(tensorboard, "load_split", end_to_end.load_split)
+    monkeypatch.setattr(tensorboard.Tracker, "write_options", watched(tensorboard.Tracker.write_options))
+    evaluate = watched(tensorboard.Validation.evaluate)
+    monkeypatch.setattr(tensorboard.Validation, "evaluate", evaluate)
+    tensorboard.print_costs(str(recipe), max_steps=4, val_episodes=40, val_every_steps=2, checkpoint_every_steps=2)
+    assert ran == [("write_options", True), *3 * [("evaluate", False)]]  # the last of them within a report
+    costs = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0.5 <= clock.seconds <= costs["tensorboard_cpu_s"] <= costs["cpu_s"] - 1.5
+    assert costs["share"] == costs["tensorboard_cpu_s"] / costs["cpu_s"]
+    assert costs["steps"] == 4
+    assert costs["mb"] > 0
+    assert tensorboard.Validation.evaluate is evaluate  # nothing stays replaced

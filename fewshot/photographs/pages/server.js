@@ -16,6 +16,7 @@ async function ask(method, path, body) {
 
 function show(image, file) {
   const url = new FileReader();
+  image.onerror = () => image.removeAttribute("src");
   url.onload = () => { image.src = url.result; };
   url.readAsDataURL(file);
 }

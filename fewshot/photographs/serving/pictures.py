@@ -37,6 +37,8 @@ def decode_picture(image: Picture, number: int, channels: int, size_px: int, res
 def check_all_read(bad: dict[int, str], n_images: int) -> None:
     """Raise `DataError` that says of each bad image, by its number, what is wrong."""
     if bad:
+        if n_images == 1:
+            raise DataError(next(iter(bad.values())))
         named = "; ".join(list(bad.values())[:MAX_NAMED])
         more = f"; and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""
         raise DataError(f"{len(bad)} of {n_images} images cannot be used: {named}{more}")

@@ -50,6 +50,11 @@ def measure(section: Section, dataset: str, n_episodes: int, n_easyfsl: int, scr
         return {"start-up": process.measure_start_up(script)}
     if section == "photographs":
         return _measure_photographs()
+    if section == "tensorboard":
+        from fewshot.reproduction.benchmarks.tensorboard import measure_tensorboard
+
+        recipe = script.parent / "recipes" / "glyphs" / "protonet.yaml"
+        return {"TensorBoard of glyphs/protonet": measure_tensorboard(recipe)}
     if section == "export":
         from fewshot.reproduction.benchmarks.exported import measure_all  # onnxruntime is not everybody's
 
