@@ -70,14 +70,18 @@ def fit_circles(images: Tensor, circles: Circles, dtype: torch.dtype = torch.flo
     outlying rays have little weight (Geman and McClure, Statistical methods for tomographic image reconstruction,
     1987). There are two such passes.
     """
-    pixels = _make_outlines(images, FIT_PX, dtype)
-    circles = Circles(*(part.to(dtype) for part in circles))
-    angles = torch.arange(FIT_ANGLES, device=images.device, dtype=dtype) * (2 * math.pi / FIT_ANGLES)
+    fitted = _fit(_make_outlines(images, FIT_PX, dtype), Circles(*(part.to(dtype) for part in circles)))
+    return Circles(*(part.float() for part in fitted))
+
+
+def _fit(pixels: Tensor, circles: Circles) -> Circles:
+    """As `fit_circles`, of outlines `pixels` and in their type."""
+    angles = torch.arange(FIT_ANGLES, device=pixels.device, dtype=pixels.dtype) * (2 * math.pi / FIT_ANGLES)
     design = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], 1)  # radius, x, y
     gap = round(FIT_GAP / FIT_STEP)
     for reach in FIT_REACH:
         steps = round(reach / FIT_STEP) + gap
-        fractions = 1 + FIT_STEP * torch.arange(-steps, steps + 1, device=images.device, dtype=dtype)
+        fractions = 1 + FIT_STEP * torch.arange(-steps, steps + 1, device=pixels.device, dtype=pixels.dtype)
         rays = sample_on_rings(pixels, circles, fractions, FIT_ANGLES)
         change = (rays[:, :, 2 * gap :] - rays[:, :, : -2 * gap]).abs().mean(1)  # (n, n_fractions - 2 gap, n_angles)
         inner = fractions[gap:-gap]
@@ -85,7 +89,7 @@ def fit_circles(images: Tensor, circles: Circles, dtype: torch.dtype = torch.flo
         places = inner[((change + TINY) * near[:, None]).argmax(1)] * circles.radius[:, None]  # (n, n_angles)
         circle = _fit_least_squares(design, places)
         circles = Circles(circles.x + circle[:, 1], circles.y + circle[:, 2], circle[:, 0])
-    return Circles(*(part.float() for part in circles))
+    return circles
 
 
 def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
@@ -99,6 +103,13 @@ def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
         spread = 1.5 * residuals.abs().median(1, keepdim=True).values.clamp_min(LEAST_SPREAD)
         weights = (1 + (residuals / spread).square()).square().reciprocal()
     return coefficients
+
+
+def _make_range(start: float, end: float, steps: int, pixels: Tensor) -> Tensor:
+    """Make `steps` numbers from `start` to `end`, on the device and of the type of `pixels`."""
+    if pixels.dtype == torch.float64:  # as a constant: the steps of a traced linspace are rounded to float32
+        return torch.from_numpy(np.linspace(start, end, steps)).to(pixels.device)
+    return torch.linspace(start, end, steps, device=pixels.device, dtype=pixels.dtype)
 
 
 def _make_outlines(images: Tensor, side_px: int, dtype: torch.dtype) -> Tensor:
@@ -130,10 +141,10 @@ def _search(pixels: Tensor, at_once: bool) -> Circles:
 
 def _search_part(pixels: Tensor) -> Circles:
     """As `_search`, in few large steps, so that a traced graph has few nodes."""
-    device, dtype = pixels.device, pixels.dtype
-    offsets = torch.linspace(-CENTRES[0], CENTRES[0], CENTRES[1], device=device, dtype=dtype)
+    device = pixels.device
+    offsets = _make_range(-CENTRES[0], CENTRES[0], CENTRES[1], pixels)
     y, x = (grid.flatten() for grid in torch.meshgrid(offsets, offsets, indexing="ij"))
-    radii = torch.linspace(*RADII[:2], RADII[2], device=device, dtype=dtype)
+    radii = _make_range(*RADII, pixels)
     low, high = (int(share * SEARCH_ANGLES) for share in OUTLINE_ANGLES)
     centres = (x.repeat(len(radii)), y.repeat(len(radii)), radii.repeat_interleave(x.shape[0]))
     inside, outside = (

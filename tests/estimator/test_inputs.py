@@ -200,7 +200,7 @@ def test_bad_bytes_and_files_are_named(fitted, tmp_path):
     assert "the file is empty" in bad[1]
     assert "image 2: the file object cannot be read" in bad[2]
     assert 'open it with "rb"' in bad[3]
-    with pytest.raises(DataError, match="^image 0: this is no image"):
+    with pytest.raises(DataError, match=r"^image 0: this is no image"):
         fitted.predict([b"no picture"])
     for alone in (path.read_bytes(), io.BytesIO(path.read_bytes())):
         with pytest.raises(DataError, match="for a single one write"):

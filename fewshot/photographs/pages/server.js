@@ -1,6 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const SHOWN = 5, AT_ONCE = 3;
+const EMPTY = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";  // a clear pixel
 const waiting = [];
 let running = 0, chosen = [];
 $("token").value = new URLSearchParams(location.hash.slice(1)).get("token") || "";
@@ -16,7 +17,7 @@ async function ask(method, path, body) {
 
 function show(image, file) {
   const url = new FileReader();
-  image.onerror = () => image.removeAttribute("src");
+  image.onerror = () => { image.onerror = null; image.src = EMPTY; };
   url.onload = () => { image.src = url.result; };
   url.readAsDataURL(file);
 }
