@@ -14,7 +14,7 @@ from fewshot.estimator.familiarity import score_as_unknown, score_known, score_l
 from fewshot.estimator.fitting import FittedMethod
 from fewshot.estimator.support import Support
 from fewshot.estimator.thresholds import GAP, KNOWN_SHARE, SPREAD, RefusalScores, find_known_bound
-from fewshot.estimator.whitening import DISTANCE_WEIGHT, SHRINKAGE
+from fewshot.estimator.whitening import DISTANCE_WEIGHT, SHRINKAGE, score_left_out_rows, score_whitened
 from fewshot.runtime import seeding
 
 LABELS = np.repeat([0, 1, 2], 4)
@@ -71,6 +71,20 @@ def test_left_out_images_are_scored_by_fits_without_their_group():
     for fold in (first, ~first):
         expected = whiten_and_score(X[~fold], LABELS[~fold], X[fold])
         np.testing.assert_allclose(scores[np.isin(rows, np.flatnonzero(fold))], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [True, False])
+@pytest.mark.parametrize(("n_images", "dim"), [(4, 30), (4, 8), (2, 30)])  # few images, many, one a class left
+def test_scores_from_inner_products_are_those_of_the_features(n_images, dim, unit):
+    X = clouds(n_images, "support", 5, dim) + 3
+    X[n_images + 1] = X[n_images]  # a copy
+    labels = np.repeat(np.arange(5), n_images)
+    left_out = [labels == label for label in range(5)] + [np.arange(len(X)) % n_images == k for k in range(n_images)]
+    found = score_left_out_rows(X, labels, left_out, unit)
+    assert len(found) == len(left_out)
+    for scores, out in zip(found, left_out, strict=True):
+        expected = score_whitened(X, np.where(out, -1, labels), X[out], unit)
+        np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
 
 
 def scores_of(known: np.ndarray, unknown: np.ndarray, n_classes: int) -> RefusalScores:
