@@ -8,7 +8,7 @@ from fewshot.backbones import Viewed
 from fewshot.errors import DataError
 from fewshot.estimator.fitting import FittedMethod, fit
 from fewshot.estimator.ranks import deal_folds
-from fewshot.estimator.whitening import score_whitened
+from fewshot.estimator.whitening import score_left_out_rows, score_whitened
 
 
 def score_known(fitted: FittedMethod, queries: Tensor) -> np.ndarray:
@@ -22,7 +22,8 @@ def score_known(fitted: FittedMethod, queries: Tensor) -> np.ndarray:
     """
     if fitted.encoder.method.evidence_in_logits:
         return fitted.logits(queries).logsumexp(1).numpy()
-    return _score(fitted, fitted.support.labels, queries)
+    support = fitted.support
+    return score_whitened(support.content.numpy(), support.labels, queries.numpy(), _is_unit(fitted))
 
 
 def score_as_unknown(fitted: FittedMethod) -> np.ndarray:
@@ -30,22 +31,17 @@ def score_as_unknown(fitted: FittedMethod) -> np.ndarray:
 
     Raises `DataError` for fewer than three classes.
     """
-    support, labels = fitted.support, fitted.support.labels
+    labels = fitted.support.labels
     classes = np.unique(labels)
     if len(classes) < 3:
         raise DataError(
             "to tell images of no known class apart, three classes are needed: each is taken for unknown once, "
             f"and two must remain; there are {len(classes)}"
         )
+    left_out = [labels == label for label in classes]
     scores = np.zeros(len(labels))
-    for label in classes:
-        mine = labels == label
-        images = support.content[torch.from_numpy(np.flatnonzero(mine))]
-        if fitted.encoder.method.evidence_in_logits:
-            others = support.select(~mine).relabel(np.arange(len(classes)) - (np.arange(len(classes)) > label))
-            scores[mine] = score_known(fit(fitted.encoder, others, len(classes) - 1), images)
-        else:
-            scores[mine] = _score(fitted, np.where(mine, -1, labels), images)
+    for mine, part in zip(left_out, _score_without(fitted, left_out), strict=True):
+        scores[mine] = part
     return scores
 
 
@@ -59,16 +55,30 @@ def score_left_out(fitted: FittedMethod) -> tuple[np.ndarray, np.ndarray]:
         return logits.logsumexp(1).numpy(), rows
     labels = fitted.support.labels
     fold = deal_folds(labels, fitted.support.independent)
-    scores, which = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for number in np.unique(fold[fold >= 0]):
-        rows = np.flatnonzero(fold == number)
-        images = fitted.support.content[torch.from_numpy(rows)]
-        scores.append(_score(fitted, np.where(fold == number, -1, labels), images))
-        which.append(rows)
-    return np.concatenate(scores), np.concatenate(which)
+    left_out = [fold == number for number in np.unique(fold[fold >= 0])]
+    which = [np.zeros(0, np.int64), *(np.flatnonzero(out) for out in left_out)]
+    return np.concatenate([np.zeros(0), *_score_rows(fitted, left_out)]), np.concatenate(which)
 
 
-def _score(fitted: FittedMethod, labels: np.ndarray, queries: Tensor) -> np.ndarray:
-    """`score_known` of `queries` (n, …) by the support's features alone; labels (n_support,) of -1 take no part."""
-    unit = not isinstance(fitted.encoder.method.backbone, Viewed)  # of views: unit length already, with cues beside
-    return score_whitened(fitted.support.content.numpy(), labels, queries.numpy(), unit)
+def _score_without(fitted: FittedMethod, left_out: list[np.ndarray]) -> list[np.ndarray]:
+    """`score_known` of each class in `left_out`, masks (n,), by fits to the other classes."""
+    if not fitted.encoder.method.evidence_in_logits:
+        return _score_rows(fitted, left_out)
+    scores = []
+    for mine in left_out:
+        others = fitted.support.select(~mine)
+        others = others.relabel(np.searchsorted(np.unique(others.labels), np.arange(fitted.n_classes)))
+        images = fitted.support.content[torch.from_numpy(np.flatnonzero(mine))]
+        scores.append(score_known(fit(fitted.encoder, others, fitted.n_classes - 1), images))
+    return scores
+
+
+def _score_rows(fitted: FittedMethod, left_out: list[np.ndarray]) -> list[np.ndarray]:
+    """`score_known` by features alone: for each mask of `left_out` (n,) its images by the others."""
+    support = fitted.support
+    return score_left_out_rows(support.content.numpy(), support.labels, left_out, _is_unit(fitted))
+
+
+def _is_unit(fitted: FittedMethod) -> bool:
+    """Whether features are brought to unit length: of views they are already, with cues beside."""
+    return not isinstance(fitted.encoder.method.backbone, Viewed)

@@ -71,7 +71,7 @@ class FittedMethod:
         method: Any = self.encoder.method
         with autocast("float32", self.encoder.device):
             chunks = [
-                method.head(self.content[some], self.labels[some], self.content[asked], self.n_classes).float().cpu()
+                method.predict_among(self.content, some, self.labels[some], asked, self.n_classes).float().cpu()
                 for some, asked in zip(*(torch.from_numpy(x).split(size) for x in (rows, queries)), strict=True)
             ]
         return torch.cat(chunks)

@@ -174,6 +174,15 @@ class Method(nn.Module):
             raise ConfigError(f"{self.label} with these options classifies images, but was given features")
         return self._apply_head(*arguments)
 
+    def predict_among(
+        self, features: Tensor, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int
+    ) -> Tensor:
+        """Compute logits (B, n_query, n_way) of images of one set by others of it: `head` of B choices of support.
+
+        `features` (n, D) of all; `support` (B, n_support), `query` (B, n_query): rows; `support_labels` (B, n_support).
+        """
+        return self._apply_head(features[support], support_labels, features[query], n_way)
+
     def similarity(self, support: Tensor, query: Tensor) -> Tensor:
         """Compute the similarity of images, (n_query, n_support), 1 for equal ones: the cosine of features (n, D)."""
         return F.normalize(query.flatten(1), dim=1) @ F.normalize(support.flatten(1), dim=1).T

@@ -11,7 +11,7 @@ from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import mask_absent
 from fewshot.methods.solvers.sgd_draws import draw
 from fewshot.methods.solvers.sgd_head import fit_cosine, fit_linear
-from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
+from fewshot.methods.solvers.softmax_regression import fit_softmax_regression, predict_among
 
 Solver = Literal["faithful", "logistic"]
 NORM_FLOOR = 1e-5  # added to the length of a feature; CloserLookFewShot, backbone.py
@@ -78,6 +78,14 @@ class Baseline(Method):
         else:
             weight, bias = fit_softmax_regression(support, support_labels, n_way, self.c)
         return _compute_logits(query, weight, bias, support_labels)
+
+    def predict_among(
+        self, features: Tensor, support: Tensor, support_labels: Tensor, query: Tensor, n_way: int
+    ) -> Tensor:
+        if self.solver == "faithful" or len(features) > features.shape[1]:  # then inner products save nothing
+            return super().predict_among(features, support, support_labels, query, n_way)
+        features = F.normalize(features, dim=-1) if self.normalize else features
+        return predict_among(features, support, support_labels, query, n_way, self.c)
 
 
 @METHODS.register("baseline++")

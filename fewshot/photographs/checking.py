@@ -100,7 +100,7 @@ def _estimate_accuracy(
     batches = embed_photographs(encoder, [file.path for file in files])
     support = Support.gather(batches, labels, check_groups(groups))
     features = support.content.flatten(1)
-    seen = (encoder.method.head, features, labels, support.independent)
+    seen = (encoder.method.predict_among, features, labels, support.independent)
     estimate = predict_left_out(*seen, len(names))
     suspects = find_suspects(estimate, labels, measure_likeness(encoder.method, features), support.independent)
     shown = [file.path.relative_to(config.support).as_posix() for file in files]

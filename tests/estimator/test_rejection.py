@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from fewshot import FewShotClassifier, create_method
 from fewshot.config.classifier import RefusalOptions
@@ -13,8 +13,17 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.estimator.familiarity import score_as_unknown, score_known, score_left_out
 from fewshot.estimator.fitting import FittedMethod
 from fewshot.estimator.support import Support
-from fewshot.estimator.thresholds import GAP, KNOWN_SHARE, SPREAD, RefusalScores, find_known_bound
-from fewshot.estimator.whitening import DISTANCE_WEIGHT, SHRINKAGE
+from fewshot.estimator.thresholds import (
+    GAP,
+    KNOWN_SHARE,
+    LOWEST,
+    SPREAD,
+    RefusalScores,
+    find_known_bound,
+    find_student_quantile,
+    weigh_moments,
+)
+from fewshot.estimator.whitening import DISTANCE_WEIGHT, SHRINKAGE, score_left_out_rows, score_whitened
 from fewshot.runtime import seeding
 
 LABELS = np.repeat([0, 1, 2], 4)
@@ -73,6 +82,20 @@ def test_left_out_images_are_scored_by_fits_without_their_group():
         np.testing.assert_allclose(scores[np.isin(rows, np.flatnonzero(fold))], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("unit", [True, False])
+@pytest.mark.parametrize(("n_images", "dim"), [(4, 30), (4, 8), (2, 30)])  # few images, many, one a class left
+def test_scores_from_inner_products_are_those_of_the_features(n_images, dim, unit):
+    X = clouds(n_images, "support", 5, dim) + 3
+    X[n_images + 1] = X[n_images]  # a copy
+    labels = np.repeat(np.arange(5), n_images)
+    left_out = [labels == label for label in range(5)] + [np.arange(len(X)) % n_images == k for k in range(n_images)]
+    found = score_left_out_rows(X, labels, left_out, unit)
+    assert len(found) == len(left_out)
+    for scores, out in zip(found, left_out, strict=True):
+        expected = score_whitened(X, np.where(out, -1, labels), X[out], unit)
+        np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+
+
 def scores_of(known: np.ndarray, unknown: np.ndarray, n_classes: int) -> RefusalScores:
     labels = np.arange(len(unknown)) % n_classes
     rows = np.arange(len(known))
@@ -98,18 +121,39 @@ def test_the_threshold_for_strange_images_by_hand():
     known, unknown = np.tile([4.0, 8.0], 8), np.tile([0.0, 2.0], 8)  # four classes of four: means 6, 1; deviations 2, 1
     level = (1 - KNOWN_SHARE) * 1 + KNOWN_SHARE * (6 - GAP * 2 * 2)
     spread = np.sqrt((1 - KNOWN_SHARE) * 1 + KNOWN_SHARE * (SPREAD * 2) ** 2)
-    of_three = 1 - 0.9 ** (3 / 4)
-    expected = level + norm.isf(of_three) * spread * np.sqrt(5 / 4)
+    far = t(3).isf(1 - 0.9 ** (3 / 4)) * np.sqrt(5 / 4)
+    expected = level + far * spread
     scores = scores_of(known, unknown, 4)
     assert scores.choose_threshold(RefusalOptions(false_accept_rate=0.1)) == pytest.approx(expected)
     low = scores_of(known - 6, unknown, 4).choose_threshold(RefusalOptions(false_accept_rate=0.1))
-    assert low == pytest.approx(1 + norm.isf(of_three) * spread * np.sqrt(5 / 4))  # known scores lower no level
+    assert low == pytest.approx(1 + far * spread)  # known scores lower no level
     alone = scores_of(known[:0], unknown, 4).choose_threshold(RefusalOptions(false_accept_rate=0.1))
-    assert alone == pytest.approx(1 + norm.isf(of_three) * np.sqrt(5 / 4))
+    assert alone == pytest.approx(1 + far)
     strictest = scores.choose_threshold(RefusalOptions(false_accept_rate=0.0))  # the rate of 1 in 1,000
-    assert strictest == pytest.approx(level + norm.isf(1 - 0.999 ** (3 / 4)) * spread * np.sqrt(5 / 4))
+    assert strictest == pytest.approx(level + t(3).isf(1 - 0.999 ** (3 / 4)) * spread * np.sqrt(5 / 4))
     highest = scores_of(known, np.append(unknown[1:], 99.0), 4).choose_threshold(RefusalOptions(false_accept_rate=0.0))
     assert highest > 99  # no score that was seen is accepted
+
+
+@pytest.mark.parametrize("n_degrees", [1, 2, 3, 4, 7, 40, 501])
+def test_students_quantile_is_scipys(n_degrees):
+    for rate in (1e-6, 0.01, 0.1, 0.5, 0.8, 0.999):
+        assert find_student_quantile(rate, n_degrees) == pytest.approx(t(n_degrees).isf(rate), rel=1e-7, abs=1e-12)
+
+
+def test_how_far_scores_lie_below_moves_no_threshold():
+    """Scores 0, 1, …, 20: the median is 10, and 84% of the weight (which is in the middle of each) lies below 17.2."""
+    scores, weights = np.arange(21.0), np.ones(21)
+    above = 21 * norm.cdf(1) - 0.5 - 10
+    expected = np.maximum(scores, 10 - LOWEST * above)
+    assert expected[0] > 0
+    far = np.append(scores[1:], -1000.0)
+    for some in (scores, far):
+        assert weigh_moments(some, weights) == pytest.approx((expected.mean(), expected.std()))
+    known = np.linspace(8, 30, 16)
+    asked = RefusalOptions(false_accept_rate=0.1)
+    thresholds = [scores_of(known, unknown, 3).choose_threshold(asked) for unknown in (scores, far)]
+    assert thresholds[0] == pytest.approx(thresholds[1])
 
 
 def test_balanced_refuses_as_many_as_it_accepts():

@@ -231,3 +231,22 @@ def test_impossible_options_are_named():
         BaselinePlusPlus(None, c=0)
     with pytest.raises(ConfigError, match=r"scale is positive, got -1"):
         BaselinePlusPlus(None, scale=-1)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("dim", [60, 6])  # fewer images than numbers, and more
+def test_predictions_among_one_set_are_those_of_the_head(normalize, dim):
+    """Supports with padding, without a class, and a query that is in the support."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(24) % 4
+    features = torch.randn(4, dim, generator=generator)[labels] + torch.randn(24, dim, generator=generator) + 5
+    support = torch.stack([torch.arange(12), torch.arange(12, 24), torch.arange(0, 24, 2)])
+    seen = labels[support].masked_fill(torch.rand(3, 12, generator=generator) < 0.2, -1)
+    seen[1][seen[1] == 3] = -1
+    query = torch.tensor([[12, 13], [0, 1], [2, 5]])
+    method = Baseline(None, solver="logistic", c=10.0, normalize=normalize)
+    found = method.predict_among(features, support, seen, query, 4)
+    expected = method.head(features[support], seen, features[query], 4)
+    assert torch.equal(found.isinf(), expected.isinf())
+    assert found[1, :, 3].isinf().all()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -284,8 +284,8 @@ def test_folders_that_are_no_classes(tmp_path):
 # What the features tell
 
 
-HEADS = {name: create_method(name, None, **options).head for name, options in
-         {"protonet": {}, "nearest": {}, "r2d2": {}}.items()}  # fmt: skip
+METHODS = {name: create_method(name, None) for name in ("protonet", "nearest", "r2d2")}
+METHODS["logistic"] = create_method("baseline", None, solver="logistic")  # works from inner products
 
 
 def clouds(seed: int = 0, n: int = 30, n_way: int = 3, n_groups: int = 7, spread: float = 1.5):
@@ -299,17 +299,19 @@ def clouds(seed: int = 0, n: int = 30, n_way: int = 3, n_groups: int = 7, spread
     return features, labels, [f"photo {g}" for g in groups]
 
 
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", sorted(METHODS))
 @pytest.mark.parametrize("grouped", [True, False])
 def test_leave_one_group_out_is_the_slow_loop(name, grouped):
     features, labels, groups = clouds()
-    head = HEADS[name]
-    found = predict_left_out(head, features, labels, groups if grouped else None)
+    method = METHODS[name]
+    found = predict_left_out(method.predict_among, features, labels, groups if grouped else None)
     group = np.unique(groups, return_inverse=True)[1] if grouped else np.arange(len(labels))
     supports, right = fold_supports(labels, group), 0
     for i in range(len(labels)):
         others = np.flatnonzero(supports[group[i]])
-        logits = head(features[others][None], torch.tensor(labels[others])[None], features[i][None, None], 3)[0, 0]
+        logits = method.head(features[others][None], torch.tensor(labels[others])[None], features[i][None, None], 3)[
+            0, 0
+        ]
         assert torch.allclose(found.logits[i], logits, atol=1e-3, rtol=1e-3)
         right += int(logits.argmax()) == labels[i]
     assert found.overall.mean == pytest.approx(right / len(labels))
@@ -330,31 +332,46 @@ def test_a_fold_leaves_out_a_group_of_each_class(grouped):
             assert not support[(labels == c) & (group == left_out[0])].any()
 
 
+def test_what_a_fold_drops_depends_on_its_number_and_the_seed_alone():
+    """`Generator.choice` of one group for each class that the fold does not hold: records of `check` rest on it."""
+    _, labels, groups = clouds(n=40)
+    group = np.unique(groups, return_inverse=True)[1]
+    for g, support in enumerate(fold_supports(labels, group, seed=3)):
+        draw, expected = np.random.default_rng((3, g)), group != g
+        for c in range(3):
+            own = np.unique(group[labels == c])
+            if g not in own:
+                expected &= (labels != c) | (group != draw.choice(own))
+        assert np.array_equal(support, expected)
+
+
 def test_noise_is_right_by_chance_not_below():
     """Leaving out images of one class only would make it the rarest class, and a fitted head would get it wrong."""
-    head = create_method("baseline", None, solver="logistic", c=0.01).head
+    predict = create_method("baseline", None, solver="logistic", c=0.01).predict_among
     labels = np.repeat([0, 1], 6)
     noise = torch.randn(60, 12, 20, generator=torch.Generator().manual_seed(0))
-    right = [predict_left_out(head, features, labels).overall.mean for features in noise]
+    right = [predict_left_out(predict, features, labels).overall.mean for features in noise]
     assert np.mean(right) == pytest.approx(0.5, abs=0.08)
 
 
 def test_chunks_change_nothing(monkeypatch):
     features, labels, _ = clouds(n=40)
-    whole = predict_left_out(HEADS["protonet"], features, labels, None).logits
+    whole = predict_left_out(METHODS["protonet"].predict_among, features, labels, None).logits
     monkeypatch.setattr("fewshot.photographs.inspection.learning_curve.CHUNK_BYTES", 3 * features.numel() * 4)
-    assert torch.allclose(predict_left_out(HEADS["protonet"], features, labels, None).logits, whole, atol=1e-4)
+    assert torch.allclose(
+        predict_left_out(METHODS["protonet"].predict_among, features, labels, None).logits, whole, atol=1e-4
+    )
 
 
 def test_a_class_of_one_group_is_not_measured():
     features = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
-    found = predict_left_out(HEADS["protonet"], features, [0, 0, 1, 1, 2, 2], list("abcdee"))
+    found = predict_left_out(METHODS["protonet"].predict_among, features, [0, 0, 1, 1, 2, 2], list("abcdee"))
     assert found.by_class[2] is None
     assert found.by_class[0].mean == found.by_class[1].mean == 1
     assert found.overall[0] == 1
     assert found.overall.n_images == 4
     with pytest.raises(DataError, match="two groups"):
-        predict_left_out(HEADS["protonet"], features[:4], [0, 0, 1, 1], list("aabb"))
+        predict_left_out(METHODS["protonet"].predict_among, features[:4], [0, 0, 1, 1], list("aabb"))
 
 
 def test_a_group_is_never_its_own_support():
@@ -363,8 +380,8 @@ def test_a_group_is_never_its_own_support():
     features = torch.tensor(np.repeat(rng.normal(size=(40, 8)), 3, 0), dtype=torch.float32)
     labels = np.repeat(rng.integers(0, 2, 40), 3)
     groups = np.repeat(np.arange(40), 3)
-    assert predict_left_out(HEADS["nearest"], features, labels).overall.mean == 1
-    honest = predict_left_out(HEADS["nearest"], features, labels, groups).overall
+    assert predict_left_out(METHODS["nearest"].predict_among, features, labels).overall.mean == 1
+    honest = predict_left_out(METHODS["nearest"].predict_among, features, labels, groups).overall
     assert honest.low < 0.5 < honest.high
 
 
@@ -375,7 +392,7 @@ def test_a_group_is_never_its_own_support():
 )  # fmt: skip
 def test_lists_that_do_not_fit(features, labels, groups):
     with pytest.raises(DataError, match=r"need features|labels must be"):
-        predict_left_out(HEADS["protonet"], features, labels, groups)
+        predict_left_out(METHODS["protonet"].predict_among, features, labels, groups)
 
 
 def test_wilson_by_the_quadratic_it_solves():
@@ -427,11 +444,11 @@ def test_curve_at_the_most_shots_and_at_one():
     labels = np.tile(np.arange(4), 12)
     features = torch.tensor(labels[:, None] * 10.0 + np.random.default_rng(0).random((48, 1)), dtype=torch.float32)
     groups = np.repeat(np.arange(12), 4)
-    curve = measure_shots_curve(HEADS["protonet"], features, labels, groups, n_draws=10)
+    curve = measure_shots_curve(METHODS["protonet"].predict_among, features, labels, groups, n_draws=10)
     assert curve.shots == (1, 2, 4, 8, 11)
     assert [p.mean for p in curve.points] == [1.0] * 5
     noise = torch.tensor(np.random.default_rng(1).normal(size=(48, 6)), dtype=torch.float32)
-    flat = measure_shots_curve(HEADS["protonet"], noise, labels, groups, n_draws=30)
+    flat = measure_shots_curve(METHODS["protonet"].predict_among, noise, labels, groups, n_draws=30)
     assert all(p.low < 0.25 < p.high for p in flat.points)
 
 
@@ -440,11 +457,11 @@ def test_queries_and_support_of_the_curve_share_no_group_and_queries_are_those_o
     features = torch.cat([features, torch.arange(60.0)[:, None]], 1)  # the last column tells the row
     calls = []
 
-    def head(support, support_labels, query, n_way):
-        calls.append((support[..., -1].long(), support_labels, query[..., -1].long()))
-        return HEADS["protonet"](support, support_labels, query, n_way)
+    def predict(features, support, support_labels, query, n_way):
+        calls.append((features[support, -1].long(), support_labels, features[query, -1].long()))
+        return METHODS["protonet"].predict_among(features, support, support_labels, query, n_way)
 
-    curve = measure_shots_curve(head, features, labels, groups, shots=(1, 2, 3), n_draws=12)
+    curve = measure_shots_curve(predict, features, labels, groups, shots=(1, 2, 3), n_draws=12)
     assert len(calls) == 3
     previous = None
     for k, (support, support_labels, query) in zip((1, 2, 3), calls, strict=True):
@@ -458,24 +475,28 @@ def test_queries_and_support_of_the_curve_share_no_group_and_queries_are_those_o
             assert all(set(a.tolist()) <= set(b.tolist()) for a, b in zip(previous, support, strict=True))
         previous = support
     assert curve.asked.sum(1).tolist() == [calls[0][2].numel()] * 3
-    again = measure_shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12)
+    again = measure_shots_curve(
+        METHODS["protonet"].predict_among, features, labels, groups, shots=(1, 2, 3), n_draws=12
+    )
     assert np.array_equal(curve.right, again.right)
-    other = measure_shots_curve(HEADS["protonet"], features, labels, groups, shots=(1, 2, 3), n_draws=12, seed=1)
+    other = measure_shots_curve(
+        METHODS["protonet"].predict_among, features, labels, groups, shots=(1, 2, 3), n_draws=12, seed=1
+    )
     assert not np.array_equal(curve.asked, other.asked)
 
 
 def test_four_images_a_class_measure_up_to_three():
     features, labels = torch.randn(32, 4, generator=torch.Generator().manual_seed(0)), np.repeat(np.arange(8), 4)
-    curve = measure_shots_curve(HEADS["protonet"], features, labels, n_draws=5)
+    curve = measure_shots_curve(METHODS["protonet"].predict_among, features, labels, n_draws=5)
     assert curve.shots == (1, 2, 3)
     assert curve.limited_by == tuple(range(8))
     with pytest.raises(DataError, match="between 1 and 3"):
-        measure_shots_curve(HEADS["protonet"], features, labels, shots=(1, 4), n_draws=5)
+        measure_shots_curve(METHODS["protonet"].predict_among, features, labels, shots=(1, 4), n_draws=5)
 
 
 def test_photographs_that_cannot_be_divided_are_refused():
     with pytest.raises(DataError, match="groups"):
-        measure_shots_curve(HEADS["protonet"], torch.zeros(4, 1), [0, 0, 1, 2], list("abab"), n_draws=5)
+        measure_shots_curve(METHODS["protonet"].predict_among, torch.zeros(4, 1), [0, 0, 1, 2], list("abab"), n_draws=5)
 
 
 def law_curve(a: float, b: float, c: float, shots=(1, 2, 4, 8, 16), n: int = 4000):
@@ -541,15 +562,15 @@ def test_a_planted_label_is_the_first_suspect():
     features, truth = points()
     labels = truth.copy()
     labels[8] = 3  # one of class 1
-    head = create_method("protonet", None).head
+    predict = create_method("protonet", None).predict_among
     similarity = measure_likeness(create_method("protonet", None), features)
-    estimate = predict_left_out(head, features, labels)
+    estimate = predict_left_out(predict, features, labels)
     (suspect,) = find_suspects(estimate, labels, similarity)
     assert (suspect.row, suspect.label, suspect.likeliest) == (8, 3, 1)
     assert suspect.own < 0.1 < 0.5 < suspect.best
     assert {truth[row] for row in suspect.nearest} == {1}
     assert 8 not in suspect.nearest
-    assert find_suspects(predict_left_out(head, features, truth), truth, similarity) == []
+    assert find_suspects(predict_left_out(predict, features, truth), truth, similarity) == []
     score, probabilities = score_labels(estimate, labels, similarity)
     assert score.argmin() == 8
     assert probabilities.sum(1) == pytest.approx(1)
@@ -559,7 +580,7 @@ def test_a_class_that_nothing_tests_has_no_suspect():
     features, labels = points()
     labels[-6:] = 0
     labels[-1] = 3  # alone in its class
-    estimate = predict_left_out(create_method("protonet", None).head, features, labels)
+    estimate = predict_left_out(create_method("protonet", None).predict_among, features, labels)
     score, _ = score_labels(estimate, labels, features @ features.T)
     assert score[-1] == np.inf
     assert np.isfinite(score[:-1]).all()

@@ -228,8 +228,9 @@ def test_check_page(tmp_path, photo):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 16)
     features = torch.tensor(labels[:, None] * 1.5 + rng.normal(size=(32, 3)), dtype=torch.float32)
-    head = create_method("protonet", None).head
-    estimate, curve = predict_left_out(head, features, labels), measure_shots_curve(head, features, labels, n_draws=10)
+    predict = create_method("protonet", None).predict_among
+    estimate = predict_left_out(predict, features, labels)
+    curve = measure_shots_curve(predict, features, labels, n_draws=10)
     write_check(
         tmp_path / "c.html", check_folder(root, size_px=32), estimate, labels, ["cat", "dog"], curve,
         extrapolate(curve, (0.6, 0.99), n_boots=50), [("backbone", "x")],

@@ -11,7 +11,7 @@ from fewshot.errors import DataError
 from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
 from fewshot.sampling.episodes import PADDING
 
-Head = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # `Method.head`
+Predict = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]  # `Method.predict_among`
 MAX_TRIES = 100
 CHUNK_BYTES = 1 << 28  # bounds the support features of one call of the head
 
@@ -53,7 +53,7 @@ class ShotsCurve:
 
 @torch.no_grad()
 def predict_left_out(
-    head: Head,
+    predict: Predict,
     features: Tensor,
     labels: Sequence[int],
     groups: Sequence[object] | None = None,
@@ -62,10 +62,10 @@ def predict_left_out(
 ) -> FolderEstimate:
     """Predict each group's images by a head fitted to images of other groups, chosen by `fold_supports`.
 
-    `features` (n, D), `labels` (n,) from 0, `groups` (n,); without groups, each image is its own group. `n_way`:
-    number of classes, if some have no image. Folds that leave out equally many images go through the head as one
-    batch, in which images outside a fold's support set have the padding label −1. Raises `DataError` if no class has
-    images of two groups.
+    `predict`: of a method. `features` (n, D), `labels` (n,) from 0, `groups` (n,); without groups, each image is its
+    own group. `n_way`: number of classes, if some have no image. Folds that leave out equally many images go through
+    the head as one batch, in which images outside a fold's support set have the padding label −1. Raises `DataError`
+    if no class has images of two groups.
     """
     label, group = _check(features, labels, groups)
     n_way = max(n_way, int(label.max()) + 1)
@@ -80,8 +80,8 @@ def predict_left_out(
             those = same[start : start + chunk]
             left_out = torch.from_numpy(np.stack([members[g] for g in those])).to(features.device)  # (B, size)
             support_labels = seen[torch.from_numpy(those).to(features.device)]  # (B, n)
-            support = features.expand(len(left_out), -1, -1)  # (B, n, D), not copied
-            logits[left_out] = head(support, support_labels, features[left_out], n_way).to(logits.dtype)
+            support = torch.arange(len(label), device=features.device).expand(len(left_out), -1)
+            logits[left_out] = predict(features, support, support_labels, left_out, n_way).to(logits.dtype)
     tested = _find_tested(label, group, n_way)
     asked = tested[label]
     right = (logits.argmax(1).cpu().numpy() == label) & asked
@@ -100,18 +100,20 @@ def fold_supports(label: np.ndarray, group: np.ndarray, seed: int = 0) -> np.nda
     n_groups, n_way = int(group.max()) + 1, int(label.max()) + 1
     groups_of = [np.unique(group[label == c]) for c in range(n_way)]
     supports = np.ones((n_groups, len(label)), bool)
+    has = np.zeros((n_groups, n_way), bool)
+    has[group, label] = True
+    several = np.flatnonzero(has.sum(0) > 1)
     for g in range(n_groups):
-        draw = np.random.default_rng((seed, g))
-        supports[g, group == g] = False
-        for c in range(n_way):
-            if len(groups_of[c]) > 1 and g not in groups_of[c]:
-                supports[g, (label == c) & (group == draw.choice(groups_of[c]))] = False
+        draw, dropped = np.random.default_rng((seed, g)), np.full(n_way, g)
+        for c in several[~has[g, several]]:
+            dropped[c] = groups_of[c][draw.integers(len(groups_of[c]))]
+        supports[g] = (group != g) & (group != dropped[label])
     return supports
 
 
 @torch.no_grad()
 def measure_shots_curve(
-    head: Head,
+    predict: Predict,
     features: Tensor,
     labels: Sequence[int],
     groups: Sequence[object] | None = None,
@@ -139,7 +141,7 @@ def measure_shots_curve(
     right, asked = (np.zeros((len(chosen), len(label))) for _ in range(2))
     for row, k in enumerate(chosen):
         support = torch.tensor(np.stack([np.concatenate([rows[:k] for rows in s]) for s, _ in draws]))
-        hit = _predict(head, features, label, support, query, n_way) == truth
+        hit = _predict(predict, features, label, support, query, n_way) == truth
         np.add.at(right[row], query.numpy(), hit)
         np.add.at(asked[row], query.numpy(), 1)
     by = None if groups is None else group
@@ -148,14 +150,16 @@ def measure_shots_curve(
     return ShotsCurve(chosen, points, right, asked, group, tuple(np.flatnonzero(fewest == most).tolist()))
 
 
-def _predict(head: Head, features: Tensor, label: np.ndarray, support: Tensor, query: Tensor, n_way: int) -> np.ndarray:
+def _predict(
+    predict: Predict, features: Tensor, label: np.ndarray, support: Tensor, query: Tensor, n_way: int
+) -> np.ndarray:
     """Predict the labels (n_draws, n_query) of rows `query` by heads fitted to rows `support` (n_draws, n_support)."""
     chunk = max(1, CHUNK_BYTES // (support.shape[1] * features.shape[1] * features.element_size()))
     support_labels = torch.from_numpy(label)[support]
     found = []
     for s, y, q in zip(support.split(chunk), support_labels.split(chunk), query.split(chunk), strict=True):
         at = features.device
-        found.append(head(features[s.to(at)], y.to(at), features[q.to(at)], n_way).argmax(2).cpu())
+        found.append(predict(features, s.to(at), y.to(at), q.to(at), n_way).argmax(2).cpu())
     return torch.cat(found).numpy()
 
 

@@ -14,7 +14,7 @@ from fewshot.estimator.drift import DriftReference
 from fewshot.estimator.prediction_sets import SetScores, choose_sets
 from fewshot.estimator.ranks import deal_folds, weigh_groups
 from fewshot.estimator.thresholds import RefusalScores
-from fewshot.estimator.whitening import Whitening, score_whitened
+from fewshot.estimator.whitening import Whitening, score_left_out_rows, score_whitened
 from fewshot.images.joining import join_groups, number_sets, pair_equal
 from fewshot.photographs.serving.gaussians import Arrays
 from fewshot.photographs.serving.heads import HEADS, log_softmax, log_sum_exp, normalize
@@ -198,11 +198,8 @@ def _find_root(function: Callable[[float], float], low: float, high: float) -> f
 def _score_left_out(support: Support, unit: bool) -> np.ndarray:
     """Score how well images that are left out fit any class, (m,), in the order of `predict_held_out`."""
     fold = deal_folds(support.labels, _join_groups(support))
-    known = [np.zeros(0)]
-    for number in np.unique(fold[fold >= 0]):
-        labels = np.where(fold == number, -1, support.labels)
-        known.append(score_whitened(support.features, labels, support.features[fold == number], unit))
-    return np.concatenate(known)
+    left_out = [fold == number for number in np.unique(fold[fold >= 0])]
+    return np.concatenate([np.zeros(0), *score_left_out_rows(support.features, support.labels, left_out, unit)])
 
 
 def _find_threshold(method: Method, support: Support, n_classes: int, known: np.ndarray, rows: np.ndarray) -> float:
@@ -213,16 +210,24 @@ def _find_threshold(method: Method, support: Support, n_classes: int, known: np.
     if n_classes < 3:
         raise DataError(f"to tell images of no known class apart, three classes are needed; there are {n_classes}")
     evident, labels = HEADS[method.name].evidence_in_logits, support.labels
+    classes = [labels == label for label in range(n_classes)]
+    if evident:
+        parts = [_score_by_other_classes(method, support, mine, n_classes) for mine in classes]
+    else:
+        parts = score_left_out_rows(support.features, labels, classes, method.unit)
     unknown = np.zeros(len(support))
-    for label in range(n_classes):
-        mine = labels == label
-        others = support.select(~mine)
-        others = replace(others, labels=others.labels - (others.labels > label))
-        arrays = method.fit(others, n_classes - 1) if evident else {}
-        unknown[mine] = method.score_known(arrays, others, support.features[mine])
+    for mine, part in zip(classes, parts, strict=True):
+        unknown[mine] = part
     groups = _join_groups(support)
     weights = weigh_groups(labels[rows], None if groups is None else groups[rows])
     return RefusalScores(known, weights, rows, unknown, weigh_groups(labels, groups), labels).choose_threshold(method)
+
+
+def _score_by_other_classes(method: Method, support: Support, mine: np.ndarray, n_classes: int) -> np.ndarray:
+    """Score the images `mine` (n,) of one class by the logits of a fit to the others."""
+    others = support.select(~mine)
+    others = replace(others, labels=np.unique(others.labels, return_inverse=True)[1])
+    return method.score_known(method.fit(others, n_classes - 1), others, support.features[mine])
 
 
 def _join_groups(support: Support) -> np.ndarray | None:

@@ -67,7 +67,7 @@ def measure_trust(**options: object) -> dict[str, float]:
 
         def suspect() -> None:
             method, features = plain.encoder_.method, plain.support_.content
-            estimate = predict_left_out(method.head, features, labels)
+            estimate = predict_left_out(method.predict_among, features, labels)
             find_suspects(estimate, labels, measure_likeness(method, features))
 
         found = measure_in_turns(

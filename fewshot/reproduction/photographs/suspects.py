@@ -25,13 +25,13 @@ def measure_suspects(data: EmbeddedSet, n_shot: int, n_repetitions: int) -> dict
         likeness = measure_likeness(data.method, features)
         labels, planted = truth.copy(), int(rng.integers(len(truth)))
         labels[planted] = (truth[planted] + rng.integers(1, truth.max() + 1)) % (truth.max() + 1)
-        estimate = predict_left_out(data.method.head, features, labels, groups, seed=repetition)
+        estimate = predict_left_out(data.method.predict_among, features, labels, groups, seed=repetition)
         score, _ = score_labels(estimate, labels, likeness, groups)
         found = [suspect.row for suspect in find_suspects(estimate, labels, likeness, groups)]
         ranks.append(int((score < score[planted]).sum()))
         named.append(int(planted in found))
         false.append(len(found) - named[-1])
-        estimate = predict_left_out(data.method.head, features, truth, groups, seed=repetition)
+        estimate = predict_left_out(data.method.predict_among, features, truth, groups, seed=repetition)
         clean.append(len(find_suspects(estimate, truth, likeness, groups)))
     return {"n_shot": n_shot, "n_images": len(truth), "rank": ranks, "named": named, "false": false, "clean": clean}
 
