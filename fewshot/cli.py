@@ -18,10 +18,13 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_pa
 from fewshot.config.recipes import read_recipe
 from fewshot.config.yaml_files import read_options
 from fewshot.errors import ConfigError, FewShotError
+from fewshot.registry import describe_type
 from fewshot.runtime.memory import reuse_freed_memory
 from fewshot.runtime.terminal import report_error, settle_streams, visible_text
 
 Config = TypeVar("Config")
+
+IN_YAML = {"None": "null", "True": "true", "False": "false"}
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -44,13 +47,27 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error as one sentence, without the usage, and exit with status 2."""
+        message = self._put_in_words(message)
         known = [action.dest for action in self._actions]
         words = re.findall(r"--([\w.]+)|(?:key|option) ['\"]([\w.]+)['\"]", message, flags=re.IGNORECASE)
         unknown = [word for pair in words for word in pair if word and word not in known]
         near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
         hint = f" Did you mean {near[0]}?" if near else ""
+        placed = {action.dest for action in self._actions if not action.option_strings}
+        if message.startswith("unrecognized") and (by_place := [word for word, _ in words if word in placed]):
+            hint = f" {by_place[0].upper()} is given by its place, without --{by_place[0]}."
         report_error(f"error: {visible_text(' '.join(message.split()))}.{hint}\nSee --help for all options.")
         raise SystemExit(2)
+
+    def _put_in_words(self, message: str) -> str:
+        """Say what type an option has as our own checks do; other messages than of types stay."""
+        types = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+        wrong = re.match(r'Parser key "([\w.]+)":.*?(?:Got|Given) value: (.*)', message, flags=re.DOTALL)
+        if wrong and types.get(wrong[1]):
+            name, value = wrong[1], wrong[2].strip()
+            return f"{name} must be {describe_type(types[name])}, got {IN_YAML.get(value, value)}"
+        message = re.sub(r'^Parser key "([\w.]+)":\s*', r"\1: ", message)
+        return re.sub(r"^argument (--[\w.]+)\S*: expected one argument", r"\1 needs a value", message)
 
 
 class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

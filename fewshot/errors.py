@@ -1,5 +1,9 @@
 """Errors that a user can act on: each message is a sentence that names the file, the number or the key."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 
 class FewShotError(ValueError):
     """Base class of the errors that `fewshot` raises on purpose."""
@@ -35,3 +39,18 @@ class OutputError(FewShotError):
 
 class TrainingError(FewShotError):
     """Training that cannot continue, for instance because the loss is not finite."""
+
+
+@contextmanager
+def explaining(owner: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Raise `ConfigError` where given options have the right types, but `owner` cannot be made of their values.
+
+    Without options an error is one of the code of `owner`, and stays as it is.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError, MemoryError) as error:
+        if isinstance(error, FewShotError) or not options:
+            raise
+        what = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{owner} cannot be made with {dict(options)}: {what}") from error

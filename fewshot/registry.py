@@ -240,7 +240,8 @@ def describe_type(kind: Any) -> str:
     if issubclass(kind, os.PathLike):
         return "a path"
     if issubclass(kind, Mapping):
-        return "a mapping of names to values"
+        nested = arguments and typing.get_origin(arguments[-1]) is dict
+        return f"a mapping of names to {'mappings' if nested else 'values'}"
     if issubclass(kind, tuple) and arguments and arguments[-1] is not Ellipsis:
         return f"a list of {len(arguments)}: {', '.join(map(describe_type, arguments))}"
     if issubclass(kind, Sequence | Set):

@@ -6,8 +6,8 @@ Its body is any `nn.Module` that maps prepared float images (n, in_channels, inp
 has maps too.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from fewshot.registry import Registry
 
 BACKBONES = Registry("backbone")
 FAMILIES = Registry("backbone family")  # libraries: "family/name" is one of their models
+# By family: raises for a name or options of which no backbone can be made, without making it.
+FAMILY_CHECKS: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
 DEFAULT_INPUT_PX = 84
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Pooling = Literal["flatten", "mean"]
@@ -139,14 +141,14 @@ class Backbone(nn.Module):
     def _probe(self) -> int:
         """Find the number of features by passing one blank image; the modes of the body are restored."""
         weight = next(self.body.parameters(), self._mean)
-        image = self._mean.new_zeros(1, self.in_channels, self.input_px, self.input_px).to(weight)
+        shape = (self.in_channels, self.input_px, self.input_px)
         modes = {module: module.training for module in self.body.modules()}
         self.body.eval()
         try:
             with torch.no_grad():
-                return self._pool(self.body(image)).shape[1]
+                return self._pool(self.body(self._mean.new_zeros(1, *shape).to(weight))).shape[1]
         except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"the body cannot take images {tuple(image.shape[1:])}: {error}") from error
+            raise ConfigError(f"the body cannot take images {shape}: {error}") from error
         finally:
             for module, training in modes.items():
                 module.training = training

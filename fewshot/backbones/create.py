@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from fewshot.backbones.base import BACKBONES, DEFAULT_INPUT_PX, FAMILIES, Backbone
+from fewshot.backbones.base import BACKBONES, DEFAULT_INPUT_PX, FAMILIES, FAMILY_CHECKS, Backbone
 from fewshot.backbones.surgery.depthwise import train_depthwise_in_float32
 from fewshot.backbones.viewed import Viewed
 from fewshot.backbones.weights import load_weights, read_weights
-from fewshot.errors import ConfigError
+from fewshot.errors import ConfigError, explaining
+from fewshot.images.decode import LARGEST_PX
 from fewshot.registry import Options, options_of
 
 
@@ -57,14 +58,16 @@ def create_backbone(
         raise ConfigError(f"backbone {name!r}: give either pretrained=True or weights={str(weights)!r}, not both")
     factory = _find_factory(name)
     if "pretrained" in inspect.signature(factory).parameters:
-        body = factory(in_channels, input_px, pretrained=pretrained, weights=weights, **options)
+        with explaining(f"backbone {name!r}", options):
+            body = factory(in_channels, input_px, pretrained=pretrained, weights=weights, **options)
     elif pretrained:
         raise ConfigError(
             f"backbone {name!r} has no published weights: pretrained=True is for efficientnet-lite0, "
             "timm/… and torchvision/…; give weights=… to load a local file"
         )
     else:
-        body = factory(in_channels, input_px or DEFAULT_INPUT_PX, **options)
+        with explaining(f"backbone {name!r}", options):
+            body = factory(in_channels, input_px or DEFAULT_INPUT_PX, **options)
         if weights:
             load_weights(body, read_weights(weights), str(weights))
     train_depthwise_in_float32(body)
@@ -90,7 +93,16 @@ def backbone_options(name: str) -> Options:
 
 def check_backbone(name: str, options: Mapping[str, Any]) -> None:
     """Check the name and options of a backbone without creating it; raises like `create_backbone`."""
-    backbone_options(name).check(options)
+    known = backbone_options(name)
+    known.check(options)
+    family, slash, model_name = name.partition("/")
+    if slash and family in FAMILY_CHECKS:
+        FAMILY_CHECKS[family](model_name, {key: value for key, value in options.items() if key not in known.known})
+    side_px, in_channels = options.get("input_px"), options.get("in_channels", 3)
+    if in_channels < 1:
+        raise ConfigError(f"in_channels is a number of channels, at least 1, got {in_channels}")
+    if side_px is not None and not 1 <= side_px <= LARGEST_PX:
+        raise ConfigError(f"images have sides from 1 to {LARGEST_PX:,} px, got {side_px}")
     options_of(Viewed, "views", n_given=1).check(options.get("views") or {})
 
 

@@ -4,13 +4,13 @@ timm is imported only when one of its models is created.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES
+from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES, FAMILY_CHECKS
 from fewshot.backbones.pretrained import describe, download, unknown_model
 from fewshot.backbones.weights import load_weights, read_weights, strip_prefix
 from fewshot.errors import ConfigError, FewShotError
@@ -61,8 +61,7 @@ def timm_body(
     """
     import timm
 
-    if not timm.is_model(name):
-        raise unknown_model("timm", name, timm.list_models())
+    check_timm(name, options)
     try:
         cfg: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # the tag after the dot
@@ -72,9 +71,6 @@ def timm_body(
     input_px = input_px or (cfg.input_size[-1] if has_weights else DEFAULT_INPUT_PX)
     if cfg.fixed_input_size:
         options.setdefault("img_size", input_px)
-    foreign = sorted(NOT_OPTIONS & options.keys())
-    if foreign:
-        raise ConfigError(f"timm/{name}: with {', '.join(foreign)} it would not return one feature vector")
     options = options | {"num_classes": 0, "in_chans": in_channels}
     try:
         model = timm.create_model(name, pretrained=False, **options)
@@ -87,6 +83,19 @@ def timm_body(
         load_timm_weights(model, read_weights(weights), str(weights), in_channels)
     mean, std = (cfg.mean, cfg.std) if has_weights else (None, None)
     return describe(TimmBody(model), in_channels, input_px, mean, std)
+
+
+def check_timm(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `FewShotError` for a model that timm does not have, and for options that change what it returns."""
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown_model("timm", name, timm.list_models())
+    if foreign := sorted(NOT_OPTIONS & options.keys()):
+        raise ConfigError(f"timm/{name}: with {', '.join(foreign)} it would not return one feature vector")
+
+
+FAMILY_CHECKS["timm"] = check_timm
 
 
 def _check_patches(name: str, model: Any, input_px: int) -> None:

@@ -3,12 +3,13 @@
 torchvision is imported only when one of its models is created.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES
+from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES, FAMILY_CHECKS
 from fewshot.backbones.pretrained import describe, download, unknown_model
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError, FewShotError
@@ -55,9 +56,7 @@ def torchvision_body(
     """
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise unknown_model("torchvision", name, known)
+    check_torchvision(name, options)
     if in_channels != 3:
         raise ConfigError(
             f"torchvision/{name} takes 3 channels, not {in_channels}; grey images are repeated to 3, "
@@ -79,6 +78,18 @@ def torchvision_body(
         load_weights(model, read_weights(weights), str(weights), ignore=[classifier])
     mean, std = (transforms.mean, transforms.std) if has_weights else (None, None)
     return describe(TorchvisionBody(model), in_channels, input_px, mean, std)
+
+
+def check_torchvision(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `FewShotError` for a model that torchvision does not have."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown_model("torchvision", name, known)
+
+
+FAMILY_CHECKS["torchvision"] = check_torchvision
 
 
 def _remove_classifier(model: nn.Module, name: str) -> str:

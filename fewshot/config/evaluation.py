@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fewshot.config.experiments import SetupConfig
-from fewshot.config.training import Count
+from fewshot.config.training import Count, check_counts
 from fewshot.errors import ConfigError
 from fewshot.runtime.choices import Precision
 
@@ -43,6 +43,11 @@ class MeasureConfig:
     plugins: list[str] = field(default_factory=list)
     """further Python files or modules that register methods, data sets or backbones, besides those of the run"""
 
+    def __post_init__(self) -> None:
+        check_counts(self)
+        if self.n_episodes < 1:
+            raise ConfigError(f"n_episodes must be at least 1, got {self.n_episodes}")
+
     def applied_to(self, run: Setup) -> Setup:
         """Replace the data set of a run by this one; the run's data set options stay if the data set is the same."""
         own, options = run.dataset, run.dataset_options
@@ -75,6 +80,11 @@ class EvaluateConfig(MeasureConfig):
     json: str | None = None
     """file for the records (default: in the run folder)"""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.base_images < 0:
+            raise ConfigError(f"base_images must not be negative, got {self.base_images}")
+
 
 @dataclass
 class CompareConfig(MeasureConfig):
@@ -92,5 +102,6 @@ class CompareConfig(MeasureConfig):
     """folder for tables and figure (default: compare/A-vs-B in the folder of the first run)"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n_episodes < 2:
             raise ConfigError(f"a comparison needs at least 2 episodes, got n_episodes={self.n_episodes}")

@@ -70,6 +70,8 @@ class SetupConfig:
         for name in ("test_n_way", "test_n_shot"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} must name at least one number, got []")
+        if "" in self.test_also:
+            raise ConfigError("test_also: a further test set needs a name, got ''")
         for name, least in (("test_n_way", 2), ("test_n_shot", 1), ("test_n_query", 1), ("test_episodes", 1)):
             value = getattr(self, name)
             if min(value if isinstance(value, list) else [value]) < least:
@@ -100,6 +102,8 @@ class ExperimentConfig(TrainConfig, SetupConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_test_cells()
+        if self.pretrained_method and not self.pretrained_run:
+            raise ConfigError("pretrained_method takes the weights of pretrained_run, and none is given")
 
     @property
     def trained_name(self) -> str:

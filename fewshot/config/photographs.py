@@ -25,6 +25,8 @@ class PhotographsConfig(ClassifierOptions):
     def __post_init__(self) -> None:
         if self.backbone is None and self.run_dir is None:
             raise ConfigError("photographs need a backbone (or a run_dir): without one a classifier is of features")
+        if isinstance(self, RefusalOptions):
+            self.check_refusals()
 
 
 @dataclass(kw_only=True)
@@ -76,14 +78,15 @@ class PredictPhotographsConfig:
     coverage: float = 0.95
     """share of the sets of classes in table and page that hold the right one (0: no sets)"""
     watch: str | None = None
-    """file to which numbers about each answer are appended, for `fewshot monitor`; neither pictures nor names of files
-    (default: none)"""
+    """file to which numbers about each answer are appended, for `fewshot monitor`; no pictures, no names of files"""
     plugins: list[str] = field(default_factory=list)
     """Python files or modules of your own from which the classifier takes its method or backbone"""
 
     def __post_init__(self) -> None:
         if self.model is None:
-            raise ConfigError("--model names the file of a classifier, as `classify.py fit` writes it")
+            raise ConfigError("--model names the file of a classifier, as `fewshot fit` writes it")
+        if not 0 <= self.coverage < 1:
+            raise ConfigError(f"coverage is a share between 0 and 1, got {self.coverage}")
 
 
 @dataclass(kw_only=True)
@@ -174,8 +177,7 @@ class SuggestPhotographsConfig:
     n_suggestions: int = 8
     """how many to suggest"""
     groups: str | None = None
-    """images of one photograph, specimen or video, of which one is suggested: a regular expression that finds a file's
-    group in its name, or a csv file `file,group`"""
+    """images of one photograph, specimen or video, of which one is suggested; as for fit"""
     csv: str | None = None
     """file for the suggestions, to be filled in and given to `fewshot fit --corrections` (default: they are printed)"""
     html: str | None = None

@@ -8,6 +8,16 @@ from fewshot.errors import ConfigError
 from fewshot.runtime.choices import Precision
 
 Count = int | tuple[int, int]
+LEAST = {"n_way": 2, "n_shot": 1, "n_query": 1}  # of an episode
+
+
+def check_counts(config: object, prefix: str = "") -> None:
+    """Raise `ConfigError` where ways, shots or queries of the options `prefix`n_way, … can be those of no episode."""
+    for name, least in LEAST.items():
+        count = getattr(config, prefix + name)
+        low, high = (count, count) if isinstance(count, int) else count
+        if not least <= low <= high:
+            raise ConfigError(f"{prefix}{name} is a number of at least {least} or a range [low, high], got {count}")
 
 
 @dataclass
@@ -84,6 +94,7 @@ class TrainingOptions:
             value = getattr(self, option.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{option.name} must be finite, got {value}")
+        check_counts(self, "val_")
         positive = (
             "accumulate_steps", "lr", "lr_period_steps", "val_episodes", "val_every_steps", "checkpoint_every_steps",
             "log_every_steps",
@@ -137,6 +148,7 @@ class TrainConfig(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_counts(self, "train_")
         self._check_can_be_split("episodes_per_step")
 
 

@@ -21,6 +21,7 @@ from fewshot.experiments.build import choose_device
 from fewshot.methods import Method
 from fewshot.methods.inner_loop.descent import InnerLoopMethod
 from fewshot.runtime import seeding
+from fewshot.runtime.devices import find_device
 from fewshot.runtime.layout import keep_channels_last
 from fewshot.runtime.precision import Precision
 
@@ -36,7 +37,7 @@ class Encoder:
         asked = plan.options
         self.method, self.plan = method, plan
         self.precision: Precision = asked.precision
-        self.device = torch.device(asked.device) if asked.device else choose_device()
+        self.device = find_device(asked.device) if asked.device else choose_device()
         self.method.to(self.device)
         if method.backbone is not None and asked.size_px not in (None, method.backbone.input_px):
             raise ConfigError(f"size_px={asked.size_px}, but this backbone takes {method.backbone.input_px} px images")

@@ -110,7 +110,8 @@ def _restore(
     else:
         config = replace(config, method_options={**config.method_options, **method_options})
         method = build_method(config, image_shape)
-    differing = sorted(method.state_dict().keys() ^ state["method"].keys())
+    mine, theirs = ({n: v.shape for n, v in held.items()} for held in (method.state_dict(), state["method"]))
+    differing = sorted(name for name in mine | theirs if mine.get(name) != theirs.get(name))
     if method_options and differing:
         raise ConfigError(f"with {dict(method_options)} {config.method} has other weights than the run: {differing}")
     method.load_state_dict(state["method"])

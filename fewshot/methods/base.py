@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewshot.errors import ConfigError
+from fewshot.errors import ConfigError, explaining
 from fewshot.methods.context import EpisodeContext
 from fewshot.methods.features import FeatureHead, encode_images
 from fewshot.methods.scores import accuracy, negative_log_likelihood
@@ -227,7 +227,9 @@ def create_method(name: str, backbone: nn.Module | None, **options: object) -> M
         UnknownNameError: for an unknown name or option.
         ConfigError: for an option of the wrong type or value, and without a backbone if the method needs one.
     """
-    return METHODS.create(name, backbone, **options)
+    METHODS.options(name).check(options)
+    with explaining(f"method {name!r}", options):
+        return METHODS[name](backbone, **options)
 
 
 def find_method(name: str) -> type[Method]:

@@ -43,7 +43,7 @@ def load_checkpoint(path: str | Path, file_format: str = FORMAT) -> dict[str, An
     """Load the state that `save_checkpoint` wrote to `path`, onto the CPU."""
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}")
+        raise CheckpointError(f"there is no checkpoint {path}{': it is a folder' if path.is_dir() else ''}")
     try:
         path.open("rb").close()  # whose error says why, unlike that of `safe_open`
     except OSError as error:

@@ -124,7 +124,7 @@ def test_evaluation_on_a_folder_of_pictures_with_groups(finished, tmp_path):
         (["--dataset", "glyph"], ["unknown data set 'glyph'", "Did you mean 'glyphs'?"]),
         (["--method", "protonett"], ["unknown method", "Did you mean 'protonet'?"]),
         (["--backbone", "conv5"], ["unknown backbone", "Did you mean 'conv"]),
-        (["--lr", "fast"], ["lr", "float", "fast"]),
+        (["--lr", "fast"], ["lr must be a number, got fast"]),
         (["--max_steps", "-1"], ["max_steps must not be negative, got -1"]),
         (["--train_n_way", "5000"], ["462 classes, too few for 5000-way"]),
         (["--train_n_query", "30"], ["needs 31 images of each class"]),

@@ -20,6 +20,8 @@ ENCODER, HEAD, LABELS = "encoder.onnx", "head.npz", "labels.json"
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Read `labels.json`; raises `CheckpointError` for a folder that `fewshot export` did not write."""
+    if not (folder / LABELS).is_file():
+        raise CheckpointError(f"{folder} is no folder that `fewshot export` wrote: there is no {LABELS} in it")
     try:
         facts = json.loads((folder / LABELS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
