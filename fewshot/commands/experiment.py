@@ -23,7 +23,9 @@ from fewshot.experiments.starting import check_row_unseen, find_selected_on
 from fewshot.methods import Method
 from fewshot.runtime import processes
 from fewshot.runtime.devices import device_of
+from fewshot.runtime.files import check_writable
 from fewshot.training.result import TrainingResult
+from fewshot.training.run_folder import RunFolder
 from fewshot.training.tracking import track_tests
 
 NOT_OF_BASE_CLASSES = (RowKind.UNTRAINED, RowKind.RAW_PIXELS, RowKind.PRETRAINED)  # references, which nothing adapts
@@ -34,6 +36,7 @@ def load_sets(config: Config) -> tuple[Config, ImageSet, ImageSet, dict[str, Ima
     """Check the options, name the run folder, and load training, validation and test sets."""
     check_options(config)
     config = replace(config, run_dir=config.run_dir or name_run_dir(config))
+    check_writable(RunFolder(str(config.run_dir)).last)
     train_set, val_set = load_split(config, config.train_split), load_split(config, "val")
     return config, train_set, val_set, load_test_sets(config, train_set.image_shape)
 

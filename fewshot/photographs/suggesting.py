@@ -46,13 +46,13 @@ def suggest_photographs(config: SuggestPhotographsConfig) -> list[Prediction]:
     with TemporaryDirectory() as folder:
         found = predict(classifier, picked, write_support_pictures(classifier, Path(folder)))
         found = [replace(p, truth=None) for p in found]  # a folder's name is no label here
+        for p in found:  # before files are written, which may fail
+            print(f"{visible_text(p.path)}\tlooks like {visible_text(p.predicted)} ({p.sure:.0%})")
+        if config.csv:
+            write_whole(config.csv, _format_csv(found))
         if config.html:
             title = f"{format_count(len(found), 'photograph')} to label next"
             write_predictions(config.html, found, names, title=title, keep_order=True)
-    if config.csv:
-        write_whole(config.csv, _format_csv(found))
-    for p in found:
-        print(f"{visible_text(p.path)}\tlooks like {visible_text(p.predicted)} ({p.sure:.0%})")
     written = [path for path in (config.csv, config.html) if path]
     if written:
         print(f"written: {', '.join(written)}")

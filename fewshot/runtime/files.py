@@ -103,6 +103,8 @@ def check_writable(*paths: str | Path | None, inputs: Iterable[str | Path] = ())
         if not folder.is_dir():
             raise OutputError(f"{path} cannot be written: {folder} is no folder")
         if not os.access(folder, os.W_OK | os.X_OK):
+            if os.statvfs(folder).f_flag & os.ST_RDONLY:
+                raise OutputError(f"{path} cannot be written: {folder} lies in a read-only file system")
             raise OutputError(f"{path} cannot be written: there is no permission to write into the folder {folder}")
 
 

@@ -30,6 +30,7 @@ from fewshot.training.result import TrainingResult
 from fewshot.training.run_folder import RunFolder, run_folder
 from fewshot.training.step import TrainingStep, deterministic_algorithms
 from fewshot.training.tracking import Tracker
+from fewshot.training.tracking.events import naming_events
 from fewshot.training.validation import Validation, refuse_leaks
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ class _Training:
                 self.learner.restore(state)
 
     def run(self) -> TrainingResult:
-        tracker = Tracker(self.folder, self.config, self.learner.step)
-        with contextlib.closing(tracker):
+        events = naming_events(self.folder.tensorboard)
+        with events, contextlib.closing(Tracker(self.folder, self.config, self.learner.step)) as tracker:
             tracker.write_options(self._collect_facts())
             self._train(tracker)
             return self._finish(tracker)

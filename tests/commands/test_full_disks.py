@@ -104,6 +104,44 @@ def test_a_disk_that_fills_is_one_sentence(made: Path, tmp_path: Path, name: str
     shutil.rmtree(out)
 
 
+@pytest.mark.filterwarnings("ignore")  # of exporting
+def test_an_export_that_fails_leaves_the_one_before_whole(made: Path, tmp_path: Path, capsys):
+    words, _ = write_words(made, tmp_path / "out")["export"]
+    (tmp_path / "out" / ".export-killed").mkdir(parents=True)
+    assert call(*words) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert {"encoder.onnx", "head.npz", "labels.json", "predictor.py"} < before.keys()
+    assert not any(name.startswith(".") for name in before)
+    for n_bytes in (300, 20_000, len(before["encoder.onnx"]) + 1):
+        with full_disk(n_bytes):
+            assert call(*words) == (2 if n_bytes < max(map(len, before.values())) else 0)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}.keys() == before.keys()
+        assert (tmp_path / "out" / "encoder.onnx").read_bytes() == before["encoder.onnx"]
+
+
+def test_event_files_on_a_full_disk_are_one_sentence(made: Path, tmp_path: Path, capfd):
+    words = (
+        f"--run_dir {tmp_path}/run --dataset folder --data_root {made}/images --dataset_options.size_px 8 "
+        "--dataset_options.channels 1 --test_n_way 2 --test_n_shot 1 --test_n_query 1 --val_n_way 2 --val_n_query 1 "
+        "--backbone pixels --max_steps 0 --test_episodes 5 --test_floor false --val_episodes 5"
+    )
+    with full_disk(3000):  # enough for the configuration
+        assert call("train", *words.split()) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert f"error: {tmp_path}/run: event files for TensorBoard cannot be written (File too large)" in said
+
+
+def test_suggestions_are_printed_where_they_cannot_be_written(made: Path, tmp_path: Path, capsys):
+    words = ["suggest", made / "photos", "--model", made / "model.fewshot", "--n_suggestions", "3"]
+    with full_disk(20_000):  # enough for pictures and table, not for the page
+        assert call(*words, "--csv", tmp_path / "a.csv", "--html", tmp_path / "a.html") == 2
+    said = capsys.readouterr()
+    assert said.out.count("looks like") == 3
+    assert "a.html cannot be written (File too large)" in said.err
+    assert os.listdir(tmp_path) == ["a.csv"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_place_that_cannot_be_is_refused_before_the_work(made, tmp_path, name, capsys, monkeypatch):
     (tmp_path / "file").touch()

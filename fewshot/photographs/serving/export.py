@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ FIXED_BY_NETWORK = (
     "fewshot and export again"
 )
 REQUIREMENTS = ("numpy>=1.26", "onnxruntime>=1.20", "pillow>=11.0")
+BEGUN = ".export-"  # how the folder of an export that is not yet complete begins
 MAX_DIFFERENCE = 1e-4  # of probabilities between the predictor's head and the classifier's
 
 
@@ -55,13 +58,13 @@ def write_predictor(
     learned = _translate_learned(classifier, method, fixed)
     _check_answers(classifier, method, learned)
     facts = _make_facts(classifier, method, fixed)
-    _prepare(folder)
-    if encoder is None:
-        _write_network(_choose_graph(classifier), reader.channels, reader.size_px, folder / ENCODER, int8)
-    else:
-        shutil.copyfile(encoder, folder / ENCODER)
-    write_head(folder, facts, method, learned)
-    write_code(folder)
+    with _filling(folder) as place:
+        if encoder is None:
+            _write_network(_choose_graph(classifier), reader.channels, reader.size_px, place / ENCODER, int8)
+        else:
+            shutil.copyfile(encoder, place / ENCODER)
+        write_head(place, facts, method, learned)
+        write_code(place)
     return method
 
 
@@ -75,11 +78,11 @@ def write_untaught(encoder: Encoder, unknown: str, folder: Path, int8: bool = Fa
     if is_fixed(encoder.method):
         raise ConfigError(FIXED_BY_DRAWS)
     method, reader = Method(name, options), encoder.reader
-    _prepare(folder)
-    _write_network(make_feature_graph(encoder.network), reader.channels, reader.size_px, folder / ENCODER, int8)
     image = {"channels": reader.channels, "size_px": reader.size_px, "resize": reader.resize}
-    write_head(folder, _facts(method, None, unknown, image), method, None)
-    write_code(folder)
+    with _filling(folder) as place:
+        _write_network(make_feature_graph(encoder.network), reader.channels, reader.size_px, place / ENCODER, int8)
+        write_head(place, _facts(method, None, unknown, image), method, None)
+        write_code(place)
     return method
 
 
@@ -161,11 +164,23 @@ def _facts(method: Method, fixed: str | None, unknown: Any, image: dict[str, Any
     }  # fmt: skip
 
 
+@contextmanager
+def _filling(folder: Path) -> Iterator[Path]:
+    """Yield a place inside `folder`; what is written there replaces the files of `folder` when all is written."""
+    _prepare(folder)
+    with tempfile.TemporaryDirectory(prefix=BEGUN, dir=folder) as place:
+        yield Path(place)
+        for path in Path(place).iterdir():
+            path.replace(folder / path.name)
+
+
 def _prepare(folder: Path) -> None:
-    """Make the folder; raises `OutputError` for one that holds something else."""
+    """Make the folder, and remove what a killed export left; raises `OutputError` for one that holds something else."""
     known = {ENCODER, "head.npz", "labels.json", "card.md", "predictor.py", "requirements.txt", "__pycache__"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for abandoned in folder.glob(f"{BEGUN}*"):
+            shutil.rmtree(abandoned)
         others = sorted({path.name for path in folder.iterdir()} - known)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror})") from error

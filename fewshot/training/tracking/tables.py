@@ -14,6 +14,7 @@ from fewshot.runtime import processes
 from fewshot.runtime.precision import Precision
 from fewshot.training.run_folder import RunFolder
 from fewshot.training.tracking.answers import Answers
+from fewshot.training.tracking.events import naming_events
 from fewshot.training.tracking.markdown import format_markdown
 from fewshot.training.tracking.projector import project
 
@@ -49,7 +50,7 @@ def track_tests(
         return
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-    with SummaryWriter(str(folder)) as writer:
+    with naming_events(folder), SummaryWriter(str(folder)) as writer:
         behind = f"/{test_set}" if test_set else ""
         writer.add_text(f"test{behind}", f"{format_test_table(rows)}\n\n{report.format_all_facts(rows)}", step)
         for row, cells in rows.items():
