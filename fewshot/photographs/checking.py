@@ -107,7 +107,8 @@ def _estimate_accuracy(
     found = describe_suspects(suspects, shown, names.tolist())
     for finding in found:
         print("\n".join(visible_text(line) for line in finding.as_lines()))
-    print(f"Leave-one-out accuracy: {describe_proportion(estimate.overall, groups is not None)}")
+    how = "Leave-one-out" if estimate.n_parts is None else f"Cross-validated ({estimate.n_parts} parts)"
+    print(f"{how} accuracy: {describe_proportion(estimate.overall, groups is not None)}")
     print(f"  ({EXPLANATION})")
     curve = measure_shots_curve(*seen)
     print("Accuracy by the number of photographs, every class having the same number:")

@@ -12,12 +12,14 @@ from scipy.stats import binom
 
 from fewshot.errors import DataError
 from fewshot.methods import create_method
+from fewshot.methods.solvers import softmax_regression
 from fewshot.photographs.inspection.check import check_folder
 from fewshot.photographs.inspection.extrapolation import extrapolate, fit_laws
 from fewshot.photographs.inspection.findings import Flagged
 from fewshot.photographs.inspection.intervals import compute_wilson_interval, estimate_proportion
 from fewshot.photographs.inspection.learning_curve import (
     ShotsCurve,
+    count_folds,
     fold_supports,
     measure_shots_curve,
     predict_left_out,
@@ -594,3 +596,38 @@ def test_suspects_are_described_with_those_they_are_like():
     )
     assert finding.sentence.startswith("1 photograph looks like another class: see whether it lies in")
     assert describe_suspects([], [], []) == []
+
+
+def test_large_folders_are_left_out_in_parts_and_solved_in_bounded_memory(monkeypatch):
+    """Each part is predicted from the others; every class is in several parts; the solver sees few folds at once."""
+    assert [count_folds(n, n) for n in (10, 464, 500, 5000)] == [10, 464, 400, 10]
+    monkeypatch.setattr("fewshot.photographs.inspection.learning_curve.MOST_PAIRS", 1)
+    labels = np.repeat([0, 1, 2], [30, 10, 2])
+    features = torch.randn(42, 4, generator=torch.Generator().manual_seed(0))
+    seen = []
+
+    def head(support, support_labels, query, n_way):
+        seen.extend(support_labels)
+        return torch.zeros(*query.shape[:2], n_way)
+
+    estimate = predict_left_out(head, features, labels)
+    assert estimate.n_parts == len(seen) == 10
+    left_out = torch.stack([row == -1 for row in seen])
+    assert left_out.any(0).all()
+    assert all(set(row[row >= 0].tolist()) == {0, 1, 2} for row in seen)
+    assert measure_shots_curve(head, features, labels, n_draws=100).asked.sum() <= 10 * 3 * len(features)
+
+
+def test_the_solver_takes_many_episodes_in_parts(monkeypatch):
+    x = torch.randn(7, 6, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 1, 1, 2, 2]).expand(7, -1)
+    whole = softmax_regression.fit_softmax_regression(x, labels, 3)
+    sizes, solve = [], softmax_regression._newton
+    monkeypatch.setattr(
+        softmax_regression, "_newton", lambda problem: sizes.append(len(problem.gram)) or solve(problem)
+    )
+    monkeypatch.setattr(softmax_regression, "MOST_BYTES", 8 * 6 * 9 * 3)
+    parts = softmax_regression.fit_softmax_regression(x, labels, 3)
+    assert sizes == [3, 3, 1]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other)

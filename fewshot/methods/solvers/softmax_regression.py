@@ -14,6 +14,7 @@ ROUNDING = 1e-11  # |gradient| / √objective that rounding in float64 causes, f
 FORCING = 0.1  # conjugate gradients stop at this fraction of the slope, near the solution at a smaller one
 MAX_NEWTON_STEPS = 100
 MAX_CG_STEPS = 200
+MOST_BYTES = 1 << 29  # features in float64 and Gram matrices of the episodes that are solved at once
 SHORTEST = 2.0**-20  # shortest step of the line search, as a fraction of a Newton step
 
 
@@ -41,6 +42,12 @@ def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float
     Raises:
         TrainingError: if any episode has not converged after `MAX_NEWTON_STEPS`.
     """
+    n_support, n_features = support.shape[1:]
+    at_once = max(1, MOST_BYTES // max(1, 8 * n_support * (n_support + n_features)))
+    if len(support) > at_once:
+        parts = zip(support.split(at_once), labels.split(at_once), strict=True)
+        weights, biases = zip(*(fit_softmax_regression(*part, n_way, c) for part in parts), strict=True)
+        return torch.cat(weights), torch.cat(biases)
     real = (labels != PADDING)[..., None]
     x = support.double().masked_fill(~real, 0)
     mean = x.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1)

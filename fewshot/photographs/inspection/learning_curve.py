@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from fewshot.errors import DataError
 from fewshot.photographs.inspection.intervals import Proportion, estimate_proportion
@@ -14,6 +15,7 @@ from fewshot.sampling.episodes import PADDING
 Predict = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]  # `Method.predict_among`
 MAX_TRIES = 100
 CHUNK_BYTES = 1 << 28  # bounds the support features of one call of the head
+MOST_PAIRS = 100_000_000  # of images, over all folds or draws, of which there are 10 at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,8 @@ class FolderEstimate:
     overall: Proportion
     by_class: tuple[Proportion | None, ...]
     logits: Tensor
+    n_parts: int | None = None
+    """in so many parts groups were left out; None: one at a time"""
 
     @property
     def predictions(self) -> Tensor:
@@ -63,17 +67,20 @@ def predict_left_out(
     """Predict each group's images by a head fitted to images of other groups, chosen by `fold_supports`.
 
     `predict`: of a method. `features` (n, D), `labels` (n,) from 0, `groups` (n,); without groups, each image is its
-    own group. `n_way`: number of classes, if some have no image. Folds that leave out equally many images go through
-    the head as one batch, in which images outside a fold's support set have the padding label −1. Raises `DataError`
-    if no class has images of two groups.
+    own group. Of more than 464 images groups are left out several at a time, in `count_folds` parts. `n_way`: number of
+    classes, if some have no image. Folds that leave out equally many images go through the head as one batch, in which
+    images outside a fold's support set have the padding label −1. Raises `DataError` if no class has images of two
+    groups.
     """
     label, group = _check(features, labels, groups)
     n_way = max(n_way, int(label.max()) + 1)
-    members = [np.flatnonzero(group == g) for g in range(int(group.max()) + 1)]
+    fold = _deal_groups(label, group, seed)
+    members = [np.flatnonzero(fold == f) for f in range(int(fold.max()) + 1)]
     sizes = np.array([len(rows) for rows in members])
     logits = features.new_empty((len(label), n_way))
     chunk = max(1, CHUNK_BYTES // (features.numel() * features.element_size()))
-    seen = torch.from_numpy(np.where(fold_supports(label, group, seed), label, PADDING)).to(features.device)
+    seen = torch.from_numpy(np.where(fold_supports(label, fold, seed), label, PADDING)).to(features.device)
+    bar = tqdm(total=len(members), desc="estimating accuracy", delay=1, leave=False)
     for size in np.unique(sizes):
         same = np.flatnonzero(sizes == size)
         for start in range(0, len(same), chunk):
@@ -82,12 +89,33 @@ def predict_left_out(
             support_labels = seen[torch.from_numpy(those).to(features.device)]  # (B, n)
             support = torch.arange(len(label), device=features.device).expand(len(left_out), -1)
             logits[left_out] = predict(features, support, support_labels, left_out, n_way).to(logits.dtype)
+            bar.update(len(those))
+    bar.close()
     tested = _find_tested(label, group, n_way)
     asked = tested[label]
     right = (logits.argmax(1).cpu().numpy() == label) & asked
     by = None if groups is None else group
     of_class = [estimate_proportion(right, asked & (label == c), by) if tested[c] else None for c in range(n_way)]
-    return FolderEstimate(estimate_proportion(right, asked, by), tuple(of_class), logits)
+    return FolderEstimate(
+        estimate_proportion(right, asked, by), tuple(of_class), logits, None if fold is group else len(members)
+    )
+
+
+def count_folds(n_images: int, n_groups: int) -> int:
+    """Count the parts in which groups are left out: one for each group, fewer of more than 464 images."""
+    return min(n_groups, max(10, MOST_PAIRS // n_images**2))
+
+
+def _deal_groups(label: np.ndarray, group: np.ndarray, seed: int) -> np.ndarray:
+    """Deal groups to folds (n,): the groups of a class one after the other, in random order."""
+    n_groups = int(group.max()) + 1
+    first = label[np.unique(group, return_index=True)[1]]
+    fold = np.empty(n_groups, np.int64)
+    n_folds = count_folds(len(label), n_groups)
+    if n_folds == n_groups:
+        return group
+    fold[np.lexsort((np.random.default_rng(seed).permutation(n_groups), first))] = np.arange(n_groups) % n_folds
+    return fold[group]
 
 
 def fold_supports(label: np.ndarray, group: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -126,9 +154,11 @@ def measure_shots_curve(
     Draw i depends on `(seed, i)` only. Groups in random order become query groups until each class of two or more
     groups has a query; of the other groups, k images of each class are the support. The support of a smaller k is
     part of that of a larger one, and the queries are the same for all k. All classes have the same number of queries,
-    in all draws. `shots`: the values of k; None for 1, 2, 4, … and the largest number that every draw allows.
+    in all draws. `shots`: the values of k; None for 1, 2, 4, … and the largest number that every draw allows. Large
+    folders get fewer draws, see `count_folds`.
     """
     label, group = _check(features, labels, groups)
+    n_draws = count_folds(len(label), n_draws)
     n_way = int(label.max()) + 1
     tested = np.flatnonzero(_find_tested(label, group, n_way))
     draws = [_draw_split(label, group, tested, n_way, np.random.default_rng((seed, i))) for i in range(n_draws)]
@@ -139,7 +169,7 @@ def measure_shots_curve(
     query = torch.tensor(np.stack([np.concatenate([rows[:n_query] for rows in q]) for _, q in draws]))
     truth = label[query.numpy()]  # (n_draws, n_tested * n_query)
     right, asked = (np.zeros((len(chosen), len(label))) for _ in range(2))
-    for row, k in enumerate(chosen):
+    for row, k in enumerate(tqdm(chosen, desc="measuring fewer photographs", delay=1, leave=False)):
         support = torch.tensor(np.stack([np.concatenate([rows[:k] for rows in s]) for s, _ in draws]))
         hit = _predict(predict, features, label, support, query, n_way) == truth
         np.add.at(right[row], query.numpy(), hit)
