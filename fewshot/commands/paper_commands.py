@@ -128,11 +128,12 @@ PAPER_COMMANDS = {
         "needs, one line says where it belongs and whether it is there: ok (as published), differs (there, but not as "
         "published; it is never replaced) or missing. Ends with status 0 when all is there as published, else 1. Data "
         "sets: omniglot cifar_fs fc100 cub euro_coins world_coins gtsrb mini_imagenet tiered_imagenet; of world_coins, "
-        "mini_imagenet and tiered_imagenet, which need a login, it only says what to do.",
+        "mini_imagenet and tiered_imagenet, which need a login, it only says what to do. With --cache or "
+        "--clear_cache it shows or clears the pixels and features that are kept of data sets, wherever these lie.",
         (
             "fewshot data --dataset omniglot cifar_fs",
             "fewshot data --root /data/images --verify_only true",
-            "fewshot data --dataset world_coins",
+            "fewshot data --clear_cache 30",
         ),
     ),
     "list": Command(

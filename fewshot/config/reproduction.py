@@ -164,6 +164,14 @@ class DataConfig:
     """folder that holds them (default: FEWSHOT_DATA, else data/raw)"""
     verify_only: bool = False
     """check only; fetch nothing"""
+    cache: bool = False
+    """list the pixels and features of data sets that are kept in FEWSHOT_CACHE (else ~/.cache/fewshot)"""
+    clear_cache: float | None = None
+    """remove from there what was not used for so many days (0: everything); it is made again when it is needed"""
+
+    def __post_init__(self) -> None:
+        if self.clear_cache is not None and self.clear_cache < 0:
+            raise ConfigError(f"clear_cache is a number of days, 0 or more, got {self.clear_cache}")
 
 
 @dataclass(kw_only=True)

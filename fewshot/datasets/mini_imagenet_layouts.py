@@ -30,6 +30,7 @@ from fewshot.images.listing import (
     make_natural_key,
 )
 from fewshot.images.store import open_store, stamp_file
+from fewshot.runtime.files import follow_links
 
 NAME = "mini_imagenet"
 HEADER = ["filename", "label"]
@@ -203,7 +204,7 @@ def _make_cache_layout(cache: Path, wnids: list[str]) -> Layout:
         check_pixel_options(3, size_px, resize)
         store = open_store(
             NAME,
-            [str(cache.absolute()), stamp_file(cache), wnids, resize],
+            [str(follow_links(cache)), stamp_file(cache), wnids, resize],
             order,
             lambda row: make_square(Image.fromarray(images[row]), f"{cache}, row {row}", 3, size_px, resize),
             (3, size_px, size_px),

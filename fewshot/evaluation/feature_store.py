@@ -3,7 +3,9 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -47,7 +49,10 @@ def load_or_make(network: nn.Module, imageset: ImageSet, precision: Precision, m
         return make()
     if path.exists():
         try:
-            return load_checkpoint(path, FORMAT)["features"].to(device_of(network))
+            features = load_checkpoint(path, FORMAT)["features"].to(device_of(network))
+            with suppress(OSError):  # of a place that can only be read
+                os.utime(path)  # when it was last used, for `fewshot data --clear_cache`
+            return features
         except CheckpointError as error:
             logger.warning("%s: features are computed again", error)
     features = make()

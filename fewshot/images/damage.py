@@ -1,6 +1,7 @@
 """Finds image files that decode without an error although a part of their picture is missing."""
 
 import struct
+import zlib
 from typing import Any
 
 from PIL import Image
@@ -9,6 +10,17 @@ from fewshot.runtime.files import LARGEST_BYTES
 
 BLANK = bytes(1024)  # at the end of compressed pixels: never written by an encoder, always by a copy that broke off
 PIXELS_PER_BYTE = 512  # of a JPEG: a block of 8 x 8 takes a bit at least
+PNG = b"\x89PNG\r\n\x1a\n"
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of a PNG
+ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # x, y, dx, dy
 LARGE = 1 << 26  # pixels from which a JPEG is held against its size: arithmetic coding takes less than a bit a block
 
 
@@ -25,6 +37,34 @@ def find_damage(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return _find_box_damage(data)
     return ""
+
+
+def find_missing_rows(data: bytes, image: Image.Image) -> str:
+    """Say that a PNG's pixels end too early, of which Pillow says nothing: it leaves the rest of `image` black.
+
+    Its pixels are decompressed a second time only if a side of the decoded and turned `image` is black.
+    """
+    if not data.startswith(PNG) or data[12:16] != b"IHDR" or not _has_black_side(image):
+        return ""
+    width, height, depth, colours, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    expected, found, start, unpack = 0, 0, 8, zlib.decompressobj()
+    for x, y, dx, dy in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
+        expected += max(0, rows) * (1 + -(-columns * depth * CHANNELS.get(colours, 1) // 8)) if columns > 0 else 0
+    while start + 12 <= len(data) and found < expected:
+        n_bytes, kind = struct.unpack_from(">I4s", data, start)
+        packed = data[start + 8 : start + 8 + n_bytes] if kind == b"IDAT" else b""
+        start += 12 + n_bytes
+        while packed and found < expected and not unpack.eof:
+            found += len(unpack.decompress(packed, 1 << 20))
+            packed = unpack.unconsumed_tail
+    return "" if found >= expected else f"its pixels end after {found:,} of {expected:,} bytes"
+
+
+def _has_black_side(image: Image.Image) -> bool:
+    right, bottom = image.size
+    sides = ((0, 0, right, 1), (0, bottom - 1, right, bottom), (0, 0, 1, bottom), (right - 1, 0, right, bottom))
+    return any(not image.crop(side).tobytes().strip(b"\0") for side in sides)
 
 
 def find_opened_damage(image: Image.Image) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fewshot.errors import DataError
-from fewshot.images.damage import find_opened_damage
+from fewshot.images.damage import find_missing_rows, find_opened_damage
 from fewshot.images.formats import open_image
 from fewshot.images.metadata import strip_metadata
 from fewshot.registry import unknown_name
@@ -75,6 +75,8 @@ def decode_sized(
             upright = _load(open_image(bare, name), name, size_px, resize)
         except DataError:
             raise error from None
+    if damage := find_missing_rows(data, upright.image):
+        raise DataError(f"{name}: the image is damaged or cut short: {damage}")
     return _scale_to_square(upright, name, channels, size_px, resize), (upright.width_px, upright.height_px)
 
 

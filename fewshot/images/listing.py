@@ -55,7 +55,8 @@ def make_image_set(
     mini-, tiered and Tiny-ImageNet, else the names of set and class).
     """
     check_pixel_options(channels, size_px, resize)
-    stamp = cache(_stamp_file)
+    resolve = cache(follow_links)  # a folder has one name, whatever links lead to it
+    stamp = cache(lambda path: _stamp_file(resolve(path.parent) / path.name))
     store = open_store(
         re.sub(r"\W+", "_", name)[:40] or "images",
         [DECODER_VERSION, resize, [[*stamp(file.path), file.member] for file in files]],
@@ -238,9 +239,9 @@ def _explain_nested(place: Path, folders: list[Path]) -> str:
 
 def _stamp_file(path: Path) -> list[Any]:
     try:
-        return [str(path.absolute()), *stamp_file(path)]
+        return [str(path), *stamp_file(path)]
     except OSError:  # for instance a broken link; decoding reports it
-        return [str(path.absolute())]
+        return [str(path)]
 
 
 def _decode_file(file: ImageFile, channels: int, size_px: int, resize: Resize) -> np.ndarray:

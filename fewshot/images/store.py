@@ -3,7 +3,9 @@
 A store is a folder `<cache>/<name>-<key>/` with `images.u8` (the pixels, row after row), `index.json`, `digests.npy`
 and `rows.npy`. The key is a hash of everything that decides the pixels, so a changed source, size or resize rule leads
 to another folder. A store is built under a temporary name and renamed when it is complete, so no process reads an
-incomplete one. A lock makes a second process wait for the first instead of doing the same work.
+incomplete one. A lock makes a second process wait for the first instead of doing the same work. Stores of the same
+pixels, of copies of one data set say, share one file. The time of a store's folder is that of its last use; whoever has
+it open holds a shared lock on `images.u8`, so that `fewshot data --clear_cache` leaves it.
 """
 
 import fcntl
@@ -15,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -78,20 +80,30 @@ def open_store(
     n_blocks = None if callable(blocks) else len(blocks)
     text = json.dumps([STORE_VERSION, name, key, image_shape, images_per_block, n_blocks, skip_bad_images])
     folder = find_cache_dir() / f"{name}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
-    if not folder.exists():
-        with _lock(folder.with_name(f"{folder.name}.lock")):
-            if not folder.exists():
-                blocks = blocks() if callable(blocks) else blocks
-                about = describe(blocks)
-                _build(folder, blocks, decode, image_shape, images_per_block, skip_bad_images, about)
-    return _open(folder)
+    while True:
+        if not folder.exists():
+            with lock(folder.with_name(f"{folder.name}.lock")):
+                if not folder.exists():
+                    blocks = blocks() if callable(blocks) else blocks
+                    about = describe(blocks)
+                    _build(folder, blocks, decode, image_shape, images_per_block, skip_bad_images, about)
+        try:
+            return _open(folder)
+        except DataError:
+            if folder.exists():
+                raise  # else another process has just cleared the cache
 
 
 def _open(folder: Path) -> PackedStore:
     try:
         index = json.loads((folder / "index.json").read_text())
-        # mode "c": pages are shared between processes and read on demand; writes stay private
-        images = np.memmap(folder / "images.u8", np.uint8, "c", shape=tuple(index["shape"]))
+        with (folder / "images.u8").open("rb") as file:
+            with suppress(OSError):  # of a file system without locks
+                fcntl.flock(file, fcntl.LOCK_SH)  # held by the map of the file, for as long as it is used
+            # mode "c": pages are shared between processes and read on demand; writes stay private
+            images = np.memmap(file, np.uint8, "c", shape=tuple(index["shape"]))
+        with suppress(OSError):  # of a place that can only be read
+            os.utime(folder)
         return PackedStore(images, np.load(folder / "digests.npy"), np.load(folder / "rows.npy"), index["about"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"the packed store {folder} is damaged ({error}); delete that folder to rebuild it") from error
@@ -128,11 +140,25 @@ def _build(
         np.save(temporary / "digests.npy", np.concatenate(digests))
         index = {"shape": [int(kept.sum()), *image_shape], "about": about}
         (temporary / "index.json").write_text(json.dumps(index))
+        _share_pixels(temporary, folder)
         os.rename(temporary, folder)
     except OSError as error:
         raise DataError(f"could not write the packed store {folder}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _share_pixels(made: Path, folder: Path) -> None:
+    """Take the file of another store of the same pixels, where there is one, in the place of the one just made."""
+    digests, shape = (made / "digests.npy").read_bytes(), json.loads((made / "index.json").read_text())["shape"]
+    for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*/"):
+        with suppress(OSError, ValueError, LookupError):  # cleared meanwhile, damaged, or of disks without links
+            if json.loads((other / "index.json").read_text())["shape"] != shape:
+                continue
+            if (other / "digests.npy").read_bytes() == digests:
+                os.link(other / "images.u8", made / "shared")
+                (made / "shared").replace(made / "images.u8")
+                return
 
 
 def _decode_blocks(
@@ -171,14 +197,21 @@ def _list_first(messages: Iterable[str], n: int) -> list[str]:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold an advisory lock, which the system releases even if the process is killed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        message = f"the cache folder {path.parent} cannot be written ({error.strerror}): name another in FEWSHOT_CACHE"
-        raise OutputError(message) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def lock(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold an advisory lock, which the system releases even if the process is killed.
+
+    The holder may remove the file. Without `wait` raises `BlockingIOError` if another process holds it.
+    """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise OutputError(
+                f"the cache folder {path.parent} cannot be written ({error.strerror}): name another in FEWSHOT_CACHE"
+            ) from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
