@@ -631,3 +631,17 @@ def test_the_solver_takes_many_episodes_in_parts(monkeypatch):
     assert sizes == [3, 3, 1]
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_many_photographs_of_few_features_need_no_gram_matrix(monkeypatch):
+    """The same minimum as on the Gram matrix, which the features decide when zeros are appended to them."""
+    x = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0)) * 3
+    labels = torch.arange(40).remainder(3).expand(2, -1)
+    kinds, solve = [], softmax_regression._newton
+    monkeypatch.setattr(softmax_regression, "_newton", lambda part: kinds.append(type(part.gram)) or solve(part))
+    weight, bias = softmax_regression.fit_softmax_regression(x, labels, 3)
+    padded = torch.nn.functional.pad(x, (0, 37))
+    whole, whole_bias = softmax_regression.fit_softmax_regression(padded, labels, 3)
+    assert kinds == [softmax_regression._Factored, torch.Tensor]
+    torch.testing.assert_close(weight, whole[..., :3], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(bias, whole_bias, rtol=1e-4, atol=1e-5)

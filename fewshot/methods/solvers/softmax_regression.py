@@ -26,7 +26,8 @@ def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float
     C = `c` and three or more classes. (For two classes it fits one weight vector: this problem with half of C.)
 
     This is Newton's method in float64 with a line search; its equations are solved by conjugate gradients. It works on
-    the Gram matrix of the support, so that time does not grow with the number of features. An episode has converged if
+    the Gram matrix of the support, so that time does not grow with the number of features, or on its factors where
+    these are smaller. An episode has converged if
     |gradient| <= `TOLERANCE` · |weight|. Since the curvature of the objective in the weight is at least 1, this bounds
     the relative error of the weight.
 
@@ -43,7 +44,8 @@ def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float
         TrainingError: if any episode has not converged after `MAX_NEWTON_STEPS`.
     """
     n_support, n_features = support.shape[1:]
-    at_once = max(1, MOST_BYTES // max(1, 8 * n_support * (n_support + n_features)))
+    factored = n_support > 2 * n_features
+    at_once = max(1, MOST_BYTES // max(1, 8 * n_support * (n_features + (0 if factored else n_support))))
     if len(support) > at_once:
         parts = zip(support.split(at_once), labels.split(at_once), strict=True)
         weights, biases = zip(*(fit_softmax_regression(*part, n_way, c) for part in parts), strict=True)
@@ -52,7 +54,7 @@ def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float
     x = support.double().masked_fill(~real, 0)
     mean = x.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1)
     x = (x - mean).masked_fill(~real, 0)  # the bias compensates this; weight and bias are then nearly independent
-    dual, bias, present = _solve(x @ x.mT, labels, n_way, c)
+    dual, bias, present = _solve(_Factored(x) if factored else x @ x.mT, labels, n_way, c)
     weight = dual.mT @ x  # (B, n_way, D)
     bias = bias - (weight @ mean.mT).mT  # (B, 1, n_way)
     bias = (bias - bias.sum(2, keepdim=True) / present.sum(2, keepdim=True).clamp_min(1)).masked_fill(~present, 0)
@@ -79,6 +81,10 @@ def predict_among(
         Logits (B, n_query, n_way), -inf for classes without support.
     """
     support, queries = (rows.to(features.device) for rows in (support, queries))
+    at_once = max(1, MOST_BYTES // max(1, 16 * support.shape[1] * len(features)))
+    if len(support) > at_once:
+        parts = zip(*(rows.split(at_once) for rows in (support, labels, queries)), strict=True)
+        return torch.cat([predict_among(features, *part, n_way, c) for part in parts])
     x = features.double()
     x = x - x.mean(0)
     products = x @ x.T
@@ -96,7 +102,7 @@ def predict_among(
     return logits.masked_fill(~present, -torch.inf).to(features)
 
 
-def _solve(gram: Tensor, labels: Tensor, n_way: int, c: float) -> tuple[Tensor, Tensor, Tensor]:
+def _solve(gram: "Tensor | _Factored", labels: Tensor, n_way: int, c: float) -> tuple[Tensor, Tensor, Tensor]:
     """Fit to inner products (B, n_support, n_support) of features about the mean of their episode, 0 for padding.
 
     Returns coefficients (B, n_support, n_way), biases and which classes have support, (B, 1, n_way).
@@ -105,6 +111,19 @@ def _solve(gram: Tensor, labels: Tensor, n_way: int, c: float) -> tuple[Tensor, 
     present = targets.any(1, keepdim=True)  # (B, 1, n_way)
     absent = torch.zeros_like(targets[:, :1]).masked_fill(~present & present.any(2, keepdim=True), -torch.inf)
     return *_newton(_Problem(gram, targets, c, absent)), present
+
+
+class _Factored:
+    """The Gram matrix of features x (B, n_support, D) as x xᵀ, which is less work where there are few features."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def __getitem__(self, rows: Tensor) -> "_Factored":
+        return _Factored(self.x[rows])
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        return self.x @ (self.x.mT @ other)
 
 
 @dataclass
@@ -155,7 +174,7 @@ class _Problem:
     Values of the right class are computed from those of the others, since 1 − p loses its digits if p is almost 1.
     """
 
-    gram: Tensor  # (B, n_support, n_support)
+    gram: Tensor | _Factored  # (B, n_support, n_support)
     targets: Tensor  # (B, n_support, n_way), zero for padding
     c: float
     absent: Tensor  # (B, 1, n_way): 0, or −inf for classes without support
