@@ -11,7 +11,8 @@ from fewshot.methods.base import METHODS, Method
 from fewshot.methods.distances import mask_absent
 from fewshot.methods.solvers.sgd_draws import draw
 from fewshot.methods.solvers.sgd_head import fit_cosine, fit_linear
-from fewshot.methods.solvers.softmax_regression import fit_softmax_regression, predict_among
+from fewshot.methods.solvers.softmax_among import predict_among
+from fewshot.methods.solvers.softmax_regression import fit_softmax_regression
 
 Solver = Literal["faithful", "logistic"]
 NORM_FLOOR = 1e-5  # added to the length of a feature; CloserLookFewShot, backbone.py

@@ -606,16 +606,16 @@ def test_large_folders_are_left_out_in_parts_and_solved_in_bounded_memory(monkey
     features = torch.randn(42, 4, generator=torch.Generator().manual_seed(0))
     seen = []
 
-    def head(support, support_labels, query, n_way):
+    def predict(features, support, support_labels, query, n_way):
         seen.extend(support_labels)
         return torch.zeros(*query.shape[:2], n_way)
 
-    estimate = predict_left_out(head, features, labels)
+    estimate = predict_left_out(predict, features, labels)
     assert estimate.n_parts == len(seen) == 10
     left_out = torch.stack([row == -1 for row in seen])
     assert left_out.any(0).all()
     assert all(set(row[row >= 0].tolist()) == {0, 1, 2} for row in seen)
-    assert measure_shots_curve(head, features, labels, n_draws=100).asked.sum() <= 10 * 3 * len(features)
+    assert measure_shots_curve(predict, features, labels, n_draws=100).asked.sum() <= 10 * 3 * len(features)
 
 
 def test_the_solver_takes_many_episodes_in_parts(monkeypatch):

@@ -96,9 +96,8 @@ def predict_left_out(
     right = (logits.argmax(1).cpu().numpy() == label) & asked
     by = None if groups is None else group
     of_class = [estimate_proportion(right, asked & (label == c), by) if tested[c] else None for c in range(n_way)]
-    return FolderEstimate(
-        estimate_proportion(right, asked, by), tuple(of_class), logits, None if fold is group else len(members)
-    )
+    n_parts = None if fold is group else len(members)
+    return FolderEstimate(estimate_proportion(right, asked, by), tuple(of_class), logits, n_parts)
 
 
 def count_folds(n_images: int, n_groups: int) -> int:
@@ -109,11 +108,9 @@ def count_folds(n_images: int, n_groups: int) -> int:
 def _deal_groups(label: np.ndarray, group: np.ndarray, seed: int) -> np.ndarray:
     """Deal groups to folds (n,): the groups of a class one after the other, in random order."""
     n_groups = int(group.max()) + 1
-    first = label[np.unique(group, return_index=True)[1]]
-    fold = np.empty(n_groups, np.int64)
-    n_folds = count_folds(len(label), n_groups)
-    if n_folds == n_groups:
+    if (n_folds := count_folds(len(label), n_groups)) == n_groups:
         return group
+    first, fold = label[np.unique(group, return_index=True)[1]], np.empty(n_groups, np.int64)
     fold[np.lexsort((np.random.default_rng(seed).permutation(n_groups), first))] = np.arange(n_groups) % n_folds
     return fold[group]
 
