@@ -1,11 +1,10 @@
 """Packed store: every image decoded once into one memory-mapped uint8 file.
 
 A store is a folder `<cache>/<name>-<key>/` with `images.u8` (the pixels, row after row), `index.json`, `digests.npy`
-and `rows.npy`. The key is a hash of everything that decides the pixels, so a changed source, size or resize rule leads
-to another folder. A store is built under a temporary name and renamed when it is complete, so no process reads an
-incomplete one. A lock makes a second process wait for the first instead of doing the same work. Stores of the same
-pixels, of copies of one data set say, share one file. The time of a store's folder is that of its last use; whoever has
-it open holds a shared lock on `images.u8`, so that `fewshot data --clear_cache` leaves it.
+and `rows.npy`. The key is a hash of everything that decides the pixels. A store is built under a temporary name and
+renamed when it is complete; a lock makes a second process wait for the first. Stores of the same pixels, of copies of
+one data set say, share one file. The time of a store's folder is that of its last use; whoever has it open holds a
+shared lock on `images.u8`, so that `fewshot data --clear_cache` leaves it.
 """
 
 import fcntl
