@@ -9,12 +9,18 @@ from typing import Any
 
 from torch import nn
 
-from fewshot.backbones.base import BACKBONES, DEFAULT_INPUT_PX, FAMILIES, FAMILY_CHECKS, Backbone
+from fewshot.backbones.base import (
+    BACKBONES,
+    DEFAULT_INPUT_PX,
+    FAMILIES,
+    FAMILY_CHECKS,
+    MOST_INPUT_PX,
+    Backbone,
+)
 from fewshot.backbones.surgery.depthwise import train_depthwise_in_float32
 from fewshot.backbones.viewed import Viewed
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError, explaining
-from fewshot.images.decode import LARGEST_PX
 from fewshot.registry import Options, options_of
 
 
@@ -101,8 +107,8 @@ def check_backbone(name: str, options: Mapping[str, Any]) -> None:
     side_px, in_channels = options.get("input_px"), options.get("in_channels", 3)
     if in_channels < 1:
         raise ConfigError(f"in_channels is a number of channels, at least 1, got {in_channels}")
-    if side_px is not None and not 1 <= side_px <= LARGEST_PX:
-        raise ConfigError(f"images have sides from 1 to {LARGEST_PX:,} px, got {side_px}")
+    if side_px is not None and not 1 <= side_px <= MOST_INPUT_PX:
+        raise ConfigError(f"images have sides from 1 to {MOST_INPUT_PX:,} px, got {side_px}")
     options_of(Viewed, "views", n_given=1).check(options.get("views") or {})
 
 
