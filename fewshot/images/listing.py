@@ -5,6 +5,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,16 +56,14 @@ def make_image_set(
     mini-, tiered and Tiny-ImageNet, else the names of set and class).
     """
     check_pixel_options(channels, size_px, resize)
-    resolve = cache(follow_links)  # a folder has one name, whatever links lead to it
-    stamp = cache(lambda path: _stamp_file(resolve(path.parent) / path.name))
+    folder, stamp = cache(follow_links), cache(_stamp_file)  # a folder has one name, whatever links lead to it
+    stamps = [[*stamp(folder(file.path.parent) / file.path.name), file.member] for file in files]
     store = open_store(
-        re.sub(r"\W+", "_", name)[:40] or "images",
-        [DECODER_VERSION, resize, [[*stamp(file.path), file.member] for file in files]],
-        files,
+        re.sub(r"\W+", "_", name)[:40] or "images", [DECODER_VERSION, resize, stamps], files,
         lambda file: _decode_file(file, channels, size_px, resize),
         (channels, size_px, size_px),
         skip_bad_images=skip_bad_images,
-    )
+    )  # fmt: skip
     kept = [files[row] for row in store.rows]
     classes = classes_of(files)
     lost = sorted(set(classes).difference(classes_of(kept)))
@@ -238,10 +237,9 @@ def _explain_nested(place: Path, folders: list[Path]) -> str:
 
 
 def _stamp_file(path: Path) -> list[Any]:
-    try:
+    with suppress(OSError):  # for instance a broken link; decoding reports it
         return [str(path), *stamp_file(path)]
-    except OSError:  # for instance a broken link; decoding reports it
-        return [str(path)]
+    return [str(path)]
 
 
 def _decode_file(file: ImageFile, channels: int, size_px: int, resize: Resize) -> np.ndarray:
