@@ -70,26 +70,23 @@ def fit_circles(images: Tensor, circles: Circles, dtype: torch.dtype = torch.flo
     outlying rays have little weight (Geman and McClure, Statistical methods for tomographic image reconstruction,
     1987). There are two such passes.
     """
-    fitted = _fit(_make_outlines(images, FIT_PX, dtype), Circles(*(part.to(dtype) for part in circles)))
-    return Circles(*(part.float() for part in fitted))
-
-
-def _fit(pixels: Tensor, circles: Circles) -> Circles:
-    """As `fit_circles`, of outlines `pixels` and in their type."""
-    angles = torch.arange(FIT_ANGLES, device=pixels.device, dtype=pixels.dtype) * (2 * math.pi / FIT_ANGLES)
+    pixels = _make_outlines(images, FIT_PX, dtype)
+    circles = Circles(*(part.to(dtype) for part in circles))
+    angles = _make_angles(FIT_ANGLES, pixels)
     design = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], 1)  # radius, x, y
     gap = round(FIT_GAP / FIT_STEP)
     for reach in FIT_REACH:
         steps = round(reach / FIT_STEP) + gap
-        fractions = 1 + FIT_STEP * torch.arange(-steps, steps + 1, device=pixels.device, dtype=pixels.dtype)
+        fractions = 1 + FIT_STEP * np.arange(-steps, steps + 1, dtype=_numpy_type(pixels.dtype))
+        near = 1 - ((fractions[gap:-gap] - 1) / (1.6 * reach)) ** 2
+        fractions, near = (torch.from_numpy(values).to(pixels.device) for values in (fractions, near))
         rays = sample_on_rings(pixels, circles, fractions, FIT_ANGLES)
         change = (rays[:, :, 2 * gap :] - rays[:, :, : -2 * gap]).abs().mean(1)  # (n, n_fractions - 2 gap, n_angles)
-        inner = fractions[gap:-gap]
-        near = 1 - ((inner - 1) / (1.6 * reach)).square()
-        places = inner[((change + TINY) * near[:, None]).argmax(1)] * circles.radius[:, None]  # (n, n_angles)
+        chosen = ((change + TINY) * near[:, None]).argmax(1)
+        places = fractions[gap:-gap][chosen] * circles.radius[:, None]  # (n, n_angles)
         circle = _fit_least_squares(design, places)
         circles = Circles(circles.x + circle[:, 1], circles.y + circle[:, 2], circle[:, 0])
-    return circles
+    return Circles(*(part.float() for part in circles))
 
 
 def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
@@ -107,9 +104,20 @@ def _fit_least_squares(design: Tensor, places: Tensor) -> Tensor:
 
 def _make_range(start: float, end: float, steps: int, pixels: Tensor) -> Tensor:
     """Make `steps` numbers from `start` to `end`, on the device and of the type of `pixels`."""
-    if pixels.dtype == torch.float64:  # as a constant: the steps of a traced linspace are rounded to float32
+    if pixels.dtype == torch.float64:
         return torch.from_numpy(np.linspace(start, end, steps)).to(pixels.device)
     return torch.linspace(start, end, steps, device=pixels.device, dtype=pixels.dtype)
+
+
+def _make_angles(count: int, pixels: Tensor) -> Tensor:
+    """Make `count` angles around a circle, on the device and of the type of `pixels`."""
+    angles = np.arange(count, dtype=_numpy_type(pixels.dtype)) * (2 * math.pi / count)
+    return torch.from_numpy(angles).to(pixels.device)
+
+
+def _numpy_type(dtype: torch.dtype) -> np.dtype:
+    """The type of constants that numpy makes, since graphs that are traced hold factors and steps in float32."""
+    return np.dtype(str(dtype).removeprefix("torch."))
 
 
 def _make_outlines(images: Tensor, side_px: int, dtype: torch.dtype) -> Tensor:
@@ -204,7 +212,7 @@ def disc(side_px: int, device: torch.device | None = None) -> Tensor:
 
 
 def _sample(pixels: Tensor, x: Tensor, y: Tensor, radius: Tensor, n_angles: int) -> Tensor:
-    angles = torch.arange(n_angles, device=pixels.device, dtype=pixels.dtype) * (2 * math.pi / n_angles)
+    angles = _make_angles(n_angles, pixels)
     grid = torch.stack(
         [x[..., None] + radius[..., None] * angles.cos(), y[..., None] + radius[..., None] * angles.sin()], -1
     )
