@@ -27,6 +27,12 @@ class LaunchConfig:
     budget: float | None = None
     """minutes after which to stop; the next call continues. 0: only make the tables"""
 
+    def __post_init__(self) -> None:
+        if self.n_jobs is not None and self.n_jobs < 1:
+            raise ConfigError(f"n_jobs must be at least 1, got {self.n_jobs}")
+        if self.budget is not None and not self.budget >= 0:
+            raise ConfigError(f"budget is a number of minutes, 0 or more, got {self.budget}")
+
 
 @dataclass(kw_only=True)
 class ReproduceConfig(LaunchConfig):

@@ -111,12 +111,21 @@ def _build_by_names(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     return method, named | {"backbone_options": own, "views": views}
 
 
+def _refuse_other_network(asked: ClassifierOptions, network: dict[str, Any]) -> None:
+    """Raise `ConfigError` for an option of a network that is not the one of the run in `asked.run_dir`."""
+    for name in ("backbone", "backbone_options", "weights"):
+        value = getattr(asked, name)
+        if value not in (getattr(ClassifierOptions, name, None), network.get(name)):
+            raise ConfigError(f"the network is that of the run {asked.run_dir}: leave out {name}, which is {value!r}")
+
+
 def _load_from_run(asked: ClassifierOptions) -> tuple[Method, dict[str, Any]]:
     """Load the run's method, or put the named one on its backbone; also returns the options that were filled in."""
     trained, config = load_run(asked.run_dir)
     own = {key: value for key, value in config.backbone_options.items() if key not in (*WEIGHT_OPTIONS, "input_px")}
     views = choose_view_options(asked) or own.pop("views", {})
     network = {"backbone": config.backbone, "backbone_options": own, "views": views}
+    _refuse_other_network(asked, network)
     whole = asked.method is None and not isinstance(trained, Classifier)
     if whole and not choose_view_options(asked):
         return trained, network | {"method": config.method, "method_options": config.method_options}

@@ -71,6 +71,8 @@ def test_options_of_training(words, says, capsys, monkeypatch):
         (["predict", "q", "--model", "."], "there is no checkpoint .: it is a folder"),
         (["check", "--support", "q", "--false_reject_rate", "-0.1"], "false_reject_rate is a share between 0 and 1"),
         (["fit", "--support", "q", "--out", "m", "--balanced", "--false_accept_rate", "0.1"], "are different ways"),
+        (["reproduce", "--budget", "-1"], "budget is a number of minutes, 0 or more, got -1.0"),
+        (["sweep", "--n_jobs", "0"], "n_jobs must be at least 1, got 0"),
         (["list", "methds"], "kind must be one of methods, backbones, datasets, got methds"),
         (["serve", "--model", "m"], "m is no folder that `fewshot export` wrote: there is no labels.json in it"),
     ],

@@ -1,5 +1,6 @@
 """`FewShotClassifier` with methods that adapt weights, and with networks of trained runs."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,11 @@ def test_a_trained_run_is_a_classifier(images, method, tmp_path):
     subprocess.run([*command, "--run_dir", str(tmp_path / "run")], check=True, capture_output=True)
     classifier = FewShotClassifier(run_dir=tmp_path / "run", precision="float32").fit(support, labels)
     classifier.save(tmp_path / "a.fewshot")
+    for name, value in (("backbone", "resnet18"), ("backbone_options", {"n_filters": 32}), ("weights", "w.pt")):
+        with pytest.raises(
+            ConfigError, match=f"that of the run .*run: leave out {name}, which is {re.escape(repr(value))}"
+        ):
+            FewShotClassifier(run_dir=tmp_path / "run", **{name: value}).fit(support, labels)
     trained, _ = load_run(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
     tensors = [torch.stack(some)[None] for some in (support, queries)]

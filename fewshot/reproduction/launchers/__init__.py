@@ -21,8 +21,6 @@ def make_launcher(config: LaunchConfig, folder: str) -> Launcher:
     Raises:
         ConfigError: it cannot be used as it is asked for.
     """
-    if config.n_jobs is not None and config.n_jobs < 1:
-        raise ConfigError(f"n_jobs must be at least 1, got {config.n_jobs}")
     if config.launcher == "local":
         _refuse_slurm_options(config.slurm)
         return LocalLauncher(config.n_jobs or 1)
