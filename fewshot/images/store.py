@@ -142,7 +142,10 @@ def _build(
         _share_pixels(temporary, folder)
         os.rename(temporary, folder)
     except OSError as error:
-        raise DataError(f"could not write the packed store {folder}: {error}") from error
+        raise DataError(
+            f"the packed store {folder} cannot be written ({error.strerror or error}): make room there, or name another "
+            "folder in FEWSHOT_CACHE"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
