@@ -142,10 +142,8 @@ def _build(
         _share_pixels(temporary, folder)
         os.rename(temporary, folder)
     except OSError as error:
-        raise DataError(
-            f"the packed store {folder} cannot be written ({error.strerror or error}): make room there, or name another "
-            "folder in FEWSHOT_CACHE"
-        ) from error
+        why = f"the packed store {folder} cannot be written ({error.strerror or error})"
+        raise DataError(f"{why}: make room there, or name another folder in FEWSHOT_CACHE") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

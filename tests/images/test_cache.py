@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 
 from fewshot.commands import main
 from fewshot.datasets import ImageSet
+from fewshot.errors import DataError
 from fewshot.evaluation.feature_store import load_or_make
 from fewshot.images import store
 from fewshot.images.cache import clear_cache, list_kept
@@ -173,3 +175,17 @@ def test_the_command_shows_and_clears(place, capsys):
     with pytest.raises(SystemExit):
         main(["data", "--clear_cache", "-1"])
     assert "clear_cache is a number of days, 0 or more, got -1.0" in capsys.readouterr().err
+
+
+def test_a_full_cache_is_a_sentence(place):
+    place.mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as a full disk; Python ignores the signal SIGXFSZ
+    try:
+        with pytest.raises(
+            DataError, match=r"set-.* cannot be written \(File too large\): make room .* FEWSHOT_CACHE$"
+        ):
+            open_store("set", "big", [1], lambda v: np.full((1, 40, 40), v, np.uint8), (1, 40, 40))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not stores(place)
