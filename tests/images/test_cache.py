@@ -182,9 +182,7 @@ def test_a_full_cache_is_a_sentence(place):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as a full disk; Python ignores the signal SIGXFSZ
     try:
-        with pytest.raises(
-            DataError, match=r"set-.* cannot be written \(File too large\): make room .* FEWSHOT_CACHE$"
-        ):
+        with pytest.raises(DataError, match=r"set-.* cannot be written \(File too large\): make room .* FEWSHOT_CACHE"):
             open_store("set", "big", [1], lambda v: np.full((1, 40, 40), v, np.uint8), (1, 40, 40))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
