@@ -189,7 +189,7 @@ def test_bytes_paths_and_arrays_of_one_picture_have_one_answer(plain, tmp_path):
 
 
 def test_a_foreign_folder_is_no_predictor(plain, tmp_path):
-    with pytest.raises(CheckpointError, match=r"no folder of a predictor: labels.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"no folder that `fewshot export` wrote: there is no labels.json"):
         Predictor(tmp_path)
     shutil.copytree(plain[1], tmp_path / "cut")
     (tmp_path / "cut" / "encoder.onnx").write_bytes(b"cut short")
