@@ -18,7 +18,7 @@ from fewshot.registry import Registry
 
 BACKBONES = Registry("backbone")
 FAMILIES = Registry("backbone family")  # libraries: "family/name" is one of their models
-# By family: raises for a name or options of which no backbone can be made, without making it.
+# By family: raises an error for the name of no model, and for options of which its library cannot make it.
 FAMILY_CHECKS: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
 DEFAULT_INPUT_PX, MOST_INPUT_PX = 84, 16_384  # the side of an image; images are not packed larger
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

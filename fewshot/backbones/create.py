@@ -98,12 +98,14 @@ def backbone_options(name: str) -> Options:
 
 
 def check_backbone(name: str, options: Mapping[str, Any]) -> None:
-    """Check the name and options of a backbone without creating it; raises like `create_backbone`."""
+    """Check the name and options of a backbone, without its weights; raises like `create_backbone`."""
     known = backbone_options(name)
     known.check(options)
     family, slash, model_name = name.partition("/")
     if slash and family in FAMILY_CHECKS:
-        FAMILY_CHECKS[family](model_name, {key: value for key, value in options.items() if key not in known.known})
+        of_model = {key: value for key, value in options.items() if key not in known.known}
+        with explaining(f"backbone {name!r}", of_model):
+            FAMILY_CHECKS[family](model_name, of_model)
     side_px, in_channels = options.get("input_px"), options.get("in_channels", 3)
     if in_channels < 1:
         raise ConfigError(f"in_channels is a number of channels, at least 1, got {in_channels}")

@@ -14,6 +14,7 @@ from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES, FAMILY_CHECKS
 from fewshot.backbones.pretrained import describe, download, unknown_model
 from fewshot.backbones.weights import load_weights, read_weights, strip_prefix
 from fewshot.errors import ConfigError, FewShotError
+from fewshot.runtime import seeding
 
 # Arguments of timm.create_model that are set here, or with which a model returns no feature vector.
 NOT_OPTIONS = {
@@ -61,7 +62,7 @@ def timm_body(
     """
     import timm
 
-    check_timm(name, options)
+    _refuse_foreign(name, options)
     try:
         cfg: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # the tag after the dot
@@ -86,6 +87,19 @@ def timm_body(
 
 
 def check_timm(name: str, options: Mapping[str, Any]) -> None:
+    """Raise an error for a model that timm does not have, and for options of which it cannot make it."""
+    import timm
+
+    _refuse_foreign(name, options)
+    if options:  # only the model itself knows its options
+        with seeding.fork(0):
+            timm.create_model(name, pretrained=False, **options)
+
+
+FAMILY_CHECKS["timm"] = check_timm
+
+
+def _refuse_foreign(name: str, options: Mapping[str, Any]) -> None:
     """Raise `FewShotError` for a model that timm does not have, and for options that change what it returns."""
     import timm
 
@@ -93,9 +107,6 @@ def check_timm(name: str, options: Mapping[str, Any]) -> None:
         raise unknown_model("timm", name, timm.list_models())
     if foreign := sorted(NOT_OPTIONS & options.keys()):
         raise ConfigError(f"timm/{name}: with {', '.join(foreign)} it would not return one feature vector")
-
-
-FAMILY_CHECKS["timm"] = check_timm
 
 
 def _check_patches(name: str, model: Any, input_px: int) -> None:

@@ -13,6 +13,7 @@ from fewshot.backbones.base import DEFAULT_INPUT_PX, FAMILIES, FAMILY_CHECKS
 from fewshot.backbones.pretrained import describe, download, unknown_model
 from fewshot.backbones.weights import load_weights, read_weights
 from fewshot.errors import ConfigError, FewShotError
+from fewshot.runtime import seeding
 
 MORE_THAN_ONE_OUTPUT = ("googlenet", "inception_v3")  # they have auxiliary classifiers in training
 
@@ -56,7 +57,7 @@ def torchvision_body(
     """
     from torchvision import models
 
-    check_torchvision(name, options)
+    _refuse_unknown(name)
     if in_channels != 3:
         raise ConfigError(
             f"torchvision/{name} takes 3 channels, not {in_channels}; grey images are repeated to 3, "
@@ -81,15 +82,24 @@ def torchvision_body(
 
 
 def check_torchvision(name: str, options: Mapping[str, Any]) -> None:
-    """Raise `FewShotError` for a model that torchvision does not have."""
+    """Raise an error for a model that torchvision does not have, and for options of which it cannot make it."""
+    from torchvision import models
+
+    _refuse_unknown(name)
+    if options:  # only the model itself knows its options
+        with seeding.fork(0):
+            models.get_model(name, weights=None, **options)
+
+
+FAMILY_CHECKS["torchvision"] = check_torchvision
+
+
+def _refuse_unknown(name: str) -> None:
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
         raise unknown_model("torchvision", name, known)
-
-
-FAMILY_CHECKS["torchvision"] = check_torchvision
 
 
 def _remove_classifier(model: nn.Module, name: str) -> str:

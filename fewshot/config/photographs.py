@@ -25,8 +25,6 @@ class PhotographsConfig(ClassifierOptions):
     def __post_init__(self) -> None:
         if self.backbone is None and self.run_dir is None:
             raise ConfigError("photographs need a backbone (or a run_dir): without one a classifier is of features")
-        if isinstance(self, RefusalOptions):
-            self.check_refusals()
 
 
 @dataclass(kw_only=True)
@@ -44,6 +42,7 @@ class FitPhotographsConfig(PhotographsConfig, AnswerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_refusals()
         if len(self.photos) not in {0, min(1, len(self.corrections)), len(self.corrections)}:
             raise ConfigError(
                 "--photos is the folder of the files in --corrections: give one for all of these or one for each; got "
@@ -61,6 +60,10 @@ class CheckPhotographsConfig(PhotographsConfig, RefusalOptions):
     """file for the findings"""
     estimate: bool = True
     """compute features of the photographs and estimate the accuracy of a classifier fitted to them"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_refusals()
 
 
 @dataclass

@@ -139,7 +139,8 @@ def weigh_moments(scores: np.ndarray, weights: np.ndarray) -> tuple[float, float
 def find_student_quantile(rate: float, n_degrees: int) -> float:
     """Find the value that Student's t with `n_degrees` degrees of freedom exceeds with the chance `rate`, in (0, 1).
 
-    By bisection of the finite sums of Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
+    By bisection of the finite sums of Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4,
+    since exported predictors have no scipy.
     """
     odd = n_degrees % 2
     terms = np.arange(1 + odd, n_degrees - 1, 2)  # ratios of successive terms, (terms) / (terms + 1)

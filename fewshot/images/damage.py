@@ -12,15 +12,8 @@ BLANK = bytes(1024)  # at the end of compressed pixels: never written by an enco
 PIXELS_PER_BYTE = 512  # of a JPEG: a block of 8 x 8 takes a bit at least
 PNG = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of a PNG
-ADAM7 = (
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
-)  # x, y, dx, dy
+# of each pass of an interlaced PNG: x and y of its first pixel, and its steps in x and y
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 LARGE = 1 << 26  # pixels from which a JPEG is held against its size: arithmetic coding takes less than a bit a block
 
 

@@ -53,6 +53,8 @@ def refuse(words: list[str], capsys, monkeypatch) -> str:
             "test_varied: n_way is (5, 21), but maml is made for at most 20 classes",
         ),
         (["--backbone", "timm/test_resnet", "--backbone_options.features_only", "true"], "with features_only it would"),
+        (["--backbone", "timm/test_resnet", "--backbone_options.foo", "1"], "cannot be made with {'foo': 1}: "),
+        (["--backbone", "torchvision/resnet18", "--backbone_options.foo", "1"], "cannot be made with {'foo': 1}: "),
         (["--backbone", "timm/test_resne"], "timm has no model 'test_resne'. Nearest: test_resnet"),
         (["--backbone", "torchvision/resnet1"], "torchvision has no model 'resnet1'. Nearest: resnet18"),
         (["--pretrained_method"], "pretrained_method takes the weights of pretrained_run, and none is given"),

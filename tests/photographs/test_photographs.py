@@ -19,8 +19,8 @@ from fewshot.photographs.inspection.findings import Flagged
 from fewshot.photographs.inspection.intervals import compute_wilson_interval, estimate_proportion
 from fewshot.photographs.inspection.learning_curve import (
     ShotsCurve,
-    count_folds,
     fold_supports,
+    limit_fits,
     measure_shots_curve,
     predict_left_out,
 )
@@ -600,7 +600,7 @@ def test_suspects_are_described_with_those_they_are_like():
 
 def test_large_folders_are_left_out_in_parts_and_solved_in_bounded_memory(monkeypatch):
     """Each part is predicted from the others; every class is in several parts; the solver sees few folds at once."""
-    assert [count_folds(n, n) for n in (10, 464, 500, 5000)] == [10, 464, 400, 10]
+    assert [limit_fits(n, n) for n in (10, 464, 500, 5000)] == [10, 464, 400, 10]
     monkeypatch.setattr("fewshot.photographs.inspection.learning_curve.MOST_PAIRS", 1)
     labels = np.repeat([0, 1, 2], [30, 10, 2])
     features = torch.randn(42, 4, generator=torch.Generator().manual_seed(0))

@@ -21,7 +21,7 @@ def predict_among(
         labels: theirs, (B, n_support) in 0..n_way-1, or -1 for padding.
         queries: which are asked about, (B, n_query).
         n_way: classes of an episode.
-        c: as above.
+        c: inverse strength of the regularisation, as of `fit_softmax_regression`.
 
     Returns:
         Logits (B, n_query, n_way), -inf for classes without support.

@@ -27,9 +27,8 @@ def fit_softmax_regression(support: Tensor, labels: Tensor, n_way: int, c: float
 
     This is Newton's method in float64 with a line search; its equations are solved by conjugate gradients. It works on
     the Gram matrix of the support, so that time does not grow with the number of features, or on its factors where
-    these are smaller. An episode has converged if
-    |gradient| <= `TOLERANCE` · |weight|. Since the curvature of the objective in the weight is at least 1, this bounds
-    the relative error of the weight.
+    these are smaller. An episode has converged if |gradient| <= `TOLERANCE` · |weight|. Since the curvature of the
+    objective in the weight is at least 1, this bounds the relative error of the weight.
 
     Args:
         support: features (B, n_support, D).

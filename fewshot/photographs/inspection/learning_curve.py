@@ -15,7 +15,7 @@ from fewshot.sampling.episodes import PADDING
 Predict = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]  # `Method.predict_among`
 MAX_TRIES = 100
 CHUNK_BYTES = 1 << 28  # bounds the support features of one call of the head
-MOST_PAIRS = 100_000_000  # of images, over all folds or draws, of which there are 10 at least
+MOST_PAIRS = 100_000_000  # of images, in the Gram matrices of all heads that are fitted for one estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def predict_left_out(
     """Predict each group's images by a head fitted to images of other groups, chosen by `fold_supports`.
 
     `predict`: of a method. `features` (n, D), `labels` (n,) from 0, `groups` (n,); without groups, each image is its
-    own group. Of more than 464 images groups are left out several at a time, in `count_folds` parts. `n_way`: number of
+    own group. Of more than 464 images groups are left out several at a time, see `limit_fits`. `n_way`: number of
     classes, if some have no image. Folds that leave out equally many images go through the head as one batch, in which
     images outside a fold's support set have the padding label −1. Raises `DataError` if no class has images of two
     groups.
@@ -100,15 +100,15 @@ def predict_left_out(
     return FolderEstimate(estimate_proportion(right, asked, by), tuple(of_class), logits, n_parts)
 
 
-def count_folds(n_images: int, n_groups: int) -> int:
-    """Count the parts in which groups are left out: one for each group, fewer of more than 464 images."""
-    return min(n_groups, max(10, MOST_PAIRS // n_images**2))
+def limit_fits(n_images: int, wanted: int) -> int:
+    """How many heads are fitted to a folder's images: as many as `wanted`, fewer where images are many, 10 at least."""
+    return min(wanted, max(10, MOST_PAIRS // n_images**2))
 
 
 def _deal_groups(label: np.ndarray, group: np.ndarray, seed: int) -> np.ndarray:
     """Deal groups to folds (n,): the groups of a class one after the other, in random order."""
     n_groups = int(group.max()) + 1
-    if (n_folds := count_folds(len(label), n_groups)) == n_groups:
+    if (n_folds := limit_fits(len(label), n_groups)) == n_groups:
         return group
     first, fold = label[np.unique(group, return_index=True)[1]], np.empty(n_groups, np.int64)
     fold[np.lexsort((np.random.default_rng(seed).permutation(n_groups), first))] = np.arange(n_groups) % n_folds
@@ -152,10 +152,10 @@ def measure_shots_curve(
     groups has a query; of the other groups, k images of each class are the support. The support of a smaller k is
     part of that of a larger one, and the queries are the same for all k. All classes have the same number of queries,
     in all draws. `shots`: the values of k; None for 1, 2, 4, … and the largest number that every draw allows. Large
-    folders get fewer draws, see `count_folds`.
+    folders get fewer draws, see `limit_fits`.
     """
     label, group = _check(features, labels, groups)
-    n_draws = count_folds(len(label), n_draws)
+    n_draws = limit_fits(len(label), n_draws)
     n_way = int(label.max()) + 1
     tested = np.flatnonzero(_find_tested(label, group, n_way))
     draws = [_draw_split(label, group, tested, n_way, np.random.default_rng((seed, i))) for i in range(n_draws)]

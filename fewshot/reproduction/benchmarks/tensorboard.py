@@ -37,13 +37,14 @@ class Clock:
         self.seconds, self.runs, self.since = 0.0, False, 0.0
 
     def switch(self, runs: bool) -> None:
+        """Start or stop."""
         now = time.thread_time()
         if self.runs:
             self.seconds += now - self.since
         self.runs, self.since = runs, now
 
     def count(self, function: Callable[..., Any], runs: bool) -> Callable[..., Any]:
-        """The same function, during whose calls this clock runs, or stands."""
+        """Wrap a function, so that this clock runs (or, without `runs`, stands) during its calls."""
 
         @functools.wraps(function)
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -59,7 +60,7 @@ class Clock:
 
 @contextmanager
 def clocked() -> Iterator[Clock]:
-    """A clock that runs while TensorBoard is written; what counts is as before afterwards."""
+    """Within the block, the clock that is yielded runs while a training writes TensorBoard."""
     clock = Clock()
     with ExitStack() as stack:
         for places, runs in ((WRITES, True), (OTHER, False)):
